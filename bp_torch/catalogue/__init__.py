@@ -1,0 +1,13 @@
+"""One entry for each function: itself, PyTorch's reference, sample calls, kinks and bad calls.
+
+Tests, the gradient report, the benchmark and the README's table read it; nothing is listed twice.
+"""
+
+from bp_torch.catalogue import activations, affine, classification, losses, softmax
+from bp_torch.catalogue.entry import BadCall, Entry, Kink, Sample
+
+CATALOGUE: dict[str, Entry] = {
+    entry.name: entry for family in (affine, activations, softmax, losses, classification) for entry in family.ENTRIES
+}
+
+__all__ = ["CATALOGUE", "BadCall", "Entry", "Kink", "Sample"]

@@ -1,0 +1,78 @@
+"""What the catalogue says of a function."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One call: positional arguments, Tensors of floating point in float64, and options."""
+
+    args: tuple[Any, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def to(self, dtype: torch.dtype) -> "Sample":
+        """The same call with every floating-point Tensor in another dtype."""
+        options = {name: _converted(value, dtype) for name, value in self.options.items()}
+        return Sample(tuple(_converted(value, dtype) for value in self.args), options)
+
+
+@dataclass(frozen=True)
+class Kink:
+    """An input where the function has no derivative, and the value its backward takes there."""
+
+    at: float
+    slope: float
+
+
+@dataclass(frozen=True)
+class BadCall:
+    """A call that must fail as torch.nn.functional's does, with a message that names what is wrong."""
+
+    args: tuple[Any, ...]
+    error: type[Exception]
+    names: str
+    """A regular expression the message must match."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One function of `bp_torch.functional`, PyTorch's reference, and calls to compare them by."""
+
+    name: str
+    function: Callable[..., Tensor]
+    reference: Callable[..., Tensor]
+    backward: str
+    """The equation in one line, for tables."""
+    samples: tuple[Sample, ...]
+    bad_calls: tuple[BadCall, ...]
+    kinks: tuple[Kink, ...] = ()
+
+
+class Numbers:
+    """Signed random numbers in float64, the same at every run."""
+
+    def __init__(self, seed: int) -> None:
+        """Start the sequence of `seed`."""
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, *shape: int, scale: float = 1.0) -> Tensor:
+        """Normal numbers of standard deviation `scale`."""
+        return scale * torch.randn(shape, generator=self._generator, dtype=torch.float64)
+
+    def classes(self, *shape: int, below: int) -> Tensor:
+        """Class indices in [0, below), int64."""
+        return torch.randint(below, shape, generator=self._generator)
+
+    def probabilities(self, *shape: int, dim: int = 1) -> Tensor:
+        """Positive numbers that sum to 1 along `dim`."""
+        return self(*shape).softmax(dim)
+
+
+def _converted(value: Any, dtype: torch.dtype) -> Any:
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value

@@ -1,0 +1,261 @@
+"""Activation functions that bend or clip: sigmoid, tanh and the family of rectifiers.
+
+Each works on every component by itself, so its Jacobian is diagonal: `backward` and `jvp` multiply by the same
+derivative, written here once for each direction. g stands for ∂C/∂y, the upstream gradient.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bp_torch.functional.checks import require_floating, require_real, require_tensor
+from bp_torch.functional.function import Function, keep
+from bp_torch.functional.precision import rounded_once
+
+
+class Sigmoid(Function):
+    """y = σ(x) = 1 / (1 + e⁻ˣ).
+
+    ∂C/∂x = g · y (1 − y): the output alone says how steep the curve is there. 1 − y is exact where y is near 1.
+    """
+
+    @staticmethod
+    def forward(input: Tensor) -> Tensor:
+        return torch.sigmoid(input)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        keep(ctx, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        (output,) = ctx.saved_tensors
+        return (grad_output * (1 - output)).mul_(output)  # in place on our own product: one allocation less
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        (output,) = ctx.saved_tensors
+        return tangent * (1 - output) * output
+
+
+class Tanh(Function):
+    """y = tanh(x) = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ).
+
+    ∂C/∂x = g · (1 − y²)
+    """
+
+    @staticmethod
+    def forward(input: Tensor) -> Tensor:
+        return torch.tanh(input)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        keep(ctx, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        (output,) = ctx.saved_tensors
+        return grad_output * (1 - output * output)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        (output,) = ctx.saved_tensors
+        return tangent * (1 - output * output)
+
+
+class ReLU(Function):
+    """y = max(x, 0).
+
+    ∂C/∂x = g where x > 0, otherwise 0; at the kink x = 0 it is 0.
+
+    The gate is a fill, not a product: an infinite g behind a closed gate gives 0, not NaN.
+    """
+
+    @staticmethod
+    def forward(input: Tensor) -> Tensor:
+        return input.clamp_min(0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        keep(ctx, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        (output,) = ctx.saved_tensors
+        return grad_output.masked_fill(output <= 0, 0)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        (output,) = ctx.saved_tensors
+        return tangent.masked_fill(output <= 0, 0)
+
+
+class LeakyReLU(Function):
+    """y = x where x > 0, otherwise s x, with s the negative slope.
+
+    ∂C/∂x = g where x > 0, otherwise s g; at the kink x = 0 it is s g.
+    """
+
+    @staticmethod
+    def forward(input: Tensor, negative_slope: float) -> Tensor:
+        return torch.where(input > 0, input, negative_slope * input)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        input, ctx.negative_slope = inputs
+        keep(ctx, input)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        (input,) = ctx.saved_tensors
+        return torch.where(input > 0, grad_output, ctx.negative_slope * grad_output), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        (input,) = ctx.saved_tensors
+        return torch.where(input > 0, tangent, ctx.negative_slope * tangent)
+
+
+class ELU(Function):
+    """y = x where x > 0, otherwise α (eˣ − 1).
+
+    ∂C/∂x = g where x > 0, otherwise g · α eˣ; at x = 0 it is α g.
+
+    The exponential is taken of min(x, 0): of a large x it would overflow, and although `where` discards that
+    branch, the second derivative would multiply its infinity by 0.
+    """
+
+    @staticmethod
+    def forward(input: Tensor, alpha: float) -> Tensor:
+        return torch.where(input > 0, input, alpha * torch.expm1(input.clamp_max(0)))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        input, ctx.alpha = inputs
+        keep(ctx, input)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        (input,) = ctx.saved_tensors
+        return torch.where(input > 0, grad_output, grad_output * ctx.alpha * torch.exp(input.clamp_max(0))), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        (input,) = ctx.saved_tensors
+        return torch.where(input > 0, tangent, tangent * ctx.alpha * torch.exp(input.clamp_max(0)))
+
+
+def sigmoid(input: Tensor) -> Tensor:
+    """Squash into (0, 1): σ(x) = 1 / (1 + e⁻ˣ); see `Sigmoid` for the equations.
+
+    Args:
+        input: any shape; integers and booleans become the default float dtype.
+
+    Returns:
+        The same shape.
+
+    Raises:
+        TypeError: if `input` is not a Tensor; NotImplementedError if it is complex.
+
+    Source:
+        torch.nn.functional.sigmoid; the lecture's statement 2.
+    """
+    return rounded_once(Sigmoid.call, _as_floating("sigmoid", input))
+
+
+def tanh(input: Tensor) -> Tensor:
+    """Squash into (−1, 1); see `Tanh` for the equations.
+
+    Args:
+        input: any shape; integers and booleans become the default float dtype.
+
+    Returns:
+        The same shape.
+
+    Raises:
+        TypeError: if `input` is not a Tensor; NotImplementedError if it is complex.
+
+    Source:
+        torch.nn.functional.tanh.
+    """
+    return rounded_once(Tanh.call, _as_floating("tanh", input))
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """Pass what is positive, silence the rest: max(x, 0); see `ReLU` for the equations.
+
+    Args:
+        input: any shape, real, integers included.
+        inplace: write the result into `input` and return it.
+
+    Returns:
+        The same shape and dtype.
+
+    Raises:
+        TypeError: if `input` is not a Tensor; NotImplementedError if it is complex.
+        RuntimeError: if it is boolean, or a leaf that needs a gradient and `inplace`.
+
+    Source:
+        torch.nn.functional.relu; the lecture's statement 2.
+    """
+    require_tensor("relu", input=input)
+    if input.dtype == torch.bool:
+        raise RuntimeError("relu(): argument 'input' must not be boolean")
+    require_real("relu", input=input)
+    return input.copy_(ReLU.call(input)) if inplace else ReLU.call(input)  # it keeps its output: no copy needed
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """Let a little of the negative through; see `LeakyReLU` for the equations.
+
+    Args:
+        input: any shape, floating point.
+        negative_slope: s, the slope below 0.
+        inplace: write the result into `input` and return it.
+
+    Returns:
+        The same shape and dtype.
+
+    Raises:
+        TypeError: if `input` is not a Tensor; NotImplementedError if it is not floating point.
+
+    Source:
+        torch.nn.functional.leaky_relu.
+    """
+    return activate("leaky_relu", LeakyReLU, input, negative_slope, inplace=inplace)
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """A rectifier that saturates softly at −α; see `ELU` for the equations.
+
+    Args:
+        input: any shape, floating point.
+        alpha: α.
+        inplace: write the result into `input` and return it.
+
+    Returns:
+        The same shape and dtype.
+
+    Raises:
+        TypeError: if `input` is not a Tensor; NotImplementedError if it is not floating point.
+
+    Source:
+        torch.nn.functional.elu; Clevert, Unterthiner, Hochreiter (2016).
+    """
+    return activate("elu", ELU, input, alpha, inplace=inplace)
+
+
+def activate(name: str, function: type[Function], input: Tensor, *constants: object, inplace: bool = False) -> Tensor:
+    """Check `input`, compute, and write the result back where asked (into `input`, the equation works on a copy)."""
+    require_floating(name, input=input)
+    output = rounded_once(function.call, input.clone() if inplace else input, *constants)
+    return input.copy_(output) if inplace else output
+
+
+def _as_floating(name: str, input: Tensor) -> Tensor:
+    if isinstance(input, Tensor) and input.is_floating_point():
+        return input
+    require_tensor(name, input=input)
+    require_real(name, input=input)
+    return input.to(torch.get_default_dtype())  # integers and booleans

@@ -1,0 +1,114 @@
+"""The weighted sum: each neuron adds up the previous layer's activations by its weights, and its bias."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bp_torch.functional.checks import require_real, require_tensor
+from bp_torch.functional.function import Function, keep
+from bp_torch.functional.precision import autocast_to_half
+
+
+class Linear(Function):
+    """y = x Wᵀ + b for a mini-batch of rows.
+
+    With δ = ∂C/∂y, the wish each output has, (N, out):
+
+        ∂C/∂x = δ W          the wishes of all outputs for each input, added up by the weights
+        ∂C/∂W = δᵀ x         each weight, in proportion to the activation it carries
+        ∂C/∂b = Σₙ δₙ        each bias, summed over the examples
+
+    Nothing here divides by N: that is the cost's affair.
+    """
+
+    @staticmethod
+    def forward(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if bias is None:
+            return input @ weight.t()  # (N, in) (in, out) -> (N, out)
+        return torch.addmm(bias, input, weight.t())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+        input, weight, _ = inputs
+        keep(ctx, input, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight = ctx.saved_tensors
+        needs_input, needs_weight, needs_bias = ctx.needs_input_grad
+        grad_input = grad_output @ weight if needs_input else None  # (N, out) (out, in) -> (N, in)
+        grad_weight = grad_output.t() @ input if needs_weight else None  # (out, N) (N, in) -> (out, in)
+        grad_bias = grad_output.sum(0) if needs_bias else None  # (out,)
+        return grad_input, grad_weight, grad_bias
+
+    @staticmethod
+    def jvp(ctx: Any, input_tangent: Tensor, weight_tangent: Tensor, bias_tangent: Tensor | None) -> Tensor:
+        input, weight = ctx.saved_tensors
+        tangent: Tensor = input_tangent @ weight.t() + input @ weight_tangent.t()
+        return tangent if bias_tangent is None else tangent + bias_tangent
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Apply y = x Wᵀ + b; see `Linear` for the equations.
+
+    Args:
+        input: activations of the previous layer, (*, in).
+        weight: (out, in); or (in,), which drops the output's last dimension.
+        bias: (out,), or any shape that broadcasts to the output.
+
+    Returns:
+        The weighted sums, (*, out). Under autocast in its dtype, float64 excepted.
+
+    Raises:
+        TypeError: if an argument is not a Tensor.
+        RuntimeError: if shapes or dtypes do not fit; NotImplementedError for complex ones.
+
+    Source:
+        torch.nn.functional.linear; the lecture's statement 2 and its equations for the three avenues.
+    """
+    require_tensor("linear", input=input, weight=weight)
+    if weight.dim() == 1 and bias is None:
+        return linear(input, weight.unsqueeze(0)).squeeze(-1)
+    try:
+        if torch.is_autocast_enabled(input.device.type):
+            input, weight, bias = autocast_to_half(input, weight, bias)
+        if input.dim() == 2 and weight.dim() == 2 and (bias is None or bias.dim() == 1) and not weight.is_complex():
+            return Linear.call(input, weight, bias)
+        return _of_any_dimensions(input, weight, bias)
+    except (AttributeError, IndexError, RuntimeError, TypeError):
+        _explain(input, weight, bias)
+        raise
+
+
+def _of_any_dimensions(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Whatever else torch takes, brought to the matrix equation: rows (M, in), weight (out, in), bias (out,)."""
+    require_real("linear", input=input, weight=weight)
+    if bias is not None and (bias.dim() != 1 or weight.dim() != 2):
+        return linear(input, weight) + bias
+    if weight.dim() == 1:
+        return linear(input, weight.unsqueeze(0)).squeeze(-1)
+    rows = input.reshape(math.prod(input.shape[:-1]), input.shape[-1])
+    return Linear.call(rows, weight, bias).reshape(*input.shape[:-1], weight.shape[0])
+
+
+def _explain(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Raise what was wrong with the arguments, if it can be named; looked for only once something failed."""
+    require_tensor("linear", input=input, weight=weight)
+    require_real("linear", input=input, weight=weight)
+    if weight.dim() not in (1, 2) or input.dim() == 0 or input.shape[-1] != weight.shape[-1]:
+        raise RuntimeError(
+            f"linear(): input {tuple(input.shape)} and weight {tuple(weight.shape)} do not fit; "
+            "expected input (*, in_features) and weight (out_features, in_features)"
+        ) from None
+    if input.dtype != weight.dtype:
+        raise RuntimeError(
+            f"linear(): input is {input.dtype} but weight is {weight.dtype}; give both the same dtype"
+        ) from None
+    if bias is not None:
+        require_tensor("linear", bias=bias)
+        raise RuntimeError(
+            f"linear(): bias {bias.dtype} {tuple(bias.shape)} does not fit weight {weight.dtype} "
+            f"{tuple(weight.shape)}; expected (out_features,) in the same dtype"
+        ) from None

@@ -1,0 +1,80 @@
+"""What a function refuses, with the kind of error torch.nn.functional raises for the same mistake."""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def require_tensor(function: str, **arguments: object) -> None:
+    """Raise TypeError, naming the argument, unless each is a Tensor."""
+    for name, value in arguments.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{function}(): argument '{name}' must be a Tensor, not {type(value).__name__}")
+
+
+def require_real(function: str, **arguments: Tensor) -> None:
+    """Raise NotImplementedError, naming the argument, if one is complex: the equations are for real numbers."""
+    for name, tensor in arguments.items():
+        if tensor.is_complex():
+            raise NotImplementedError(
+                f"{function}(): argument '{name}' is {tensor.dtype}; only real numbers have a rule"
+            )
+
+
+def require_floating(function: str, **arguments: Tensor) -> None:
+    """Raise unless each argument is a Tensor of real floating-point numbers."""
+    for name, value in arguments.items():
+        if not isinstance(value, Tensor):
+            require_tensor(function, **{name: value})
+        if not value.is_floating_point():
+            raise NotImplementedError(
+                f"{function}(): argument '{name}' must be of a real floating-point dtype, not {value.dtype}; "
+                f"convert it, for instance by {name}.float()"
+            )
+
+
+def resolve_reduction(reduction: str, size_average: bool | None = None, reduce: bool | None = None) -> str:
+    """The reduction asked for, by its name or by torch's two deprecated flags.
+
+    Raises:
+        ValueError: if `reduction` is none of 'none', 'mean', 'sum'.
+    """
+    if size_average is not None or reduce is not None:
+        reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
+        warnings.warn(f"size_average and reduce are deprecated; use reduction='{reduction}' instead.", stacklevel=3)
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{reduction} is not a valid value for reduction: expected one of {', '.join(REDUCTIONS)}")
+    return reduction
+
+
+def resolve_softmax_dim(function: str, dim: int | None, ndim: int, stacklevel: int) -> int:
+    """`dim`, or torch's deprecated guess where it is None.
+
+    Raises:
+        IndexError: if the input has no such dimension.
+    """
+    if dim is None:
+        warnings.warn(
+            f"{function}(): the implicit choice of dim is deprecated; pass dim=...", stacklevel=stacklevel + 1
+        )
+        return 0 if ndim in (0, 1, 3) else 1
+    low, high = -max(ndim, 1), max(ndim, 1) - 1
+    if not low <= dim <= high:
+        raise IndexError(f"{function}(): dim {dim} is out of range; expected one in [{low}, {high}]")
+    return dim
+
+
+def require_class_indices(target: Tensor, classes: int, ignore_index: int) -> None:
+    """Raise IndexError for a class index outside [0, classes) that is not `ignore_index`.
+
+    Only where looking costs no synchronisation and is possible: on a CPU, outside compilation and transforms.
+    On CUDA an index out of range stops the kernel by itself.
+    """
+    if target.device.type != "cpu" or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return
+    wrong = target[((target < 0) | (target >= classes)) & (target != ignore_index)]
+    if wrong.numel():
+        raise IndexError(f"Target {wrong[0].item()} is out of bounds: expected a class index in [0, {classes})")

@@ -1,0 +1,306 @@
+"""Costs of choosing one class out of C: the negative log-likelihood and cross-entropy.
+
+Inside, examples are rows, (M, C): any further dimensions of the input, (N, C, d₁, …), are folded into M. An example
+i has a weight sᵢ, the weight of its class, or 0 where its target is to be ignored. 'mean' divides by Σ sᵢ: by the
+number of examples, where there are no class weights and nothing is ignored.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bp_torch.functional.checks import require_class_indices, require_floating, require_tensor, resolve_reduction
+from bp_torch.functional.function import Function, keep
+from bp_torch.functional.precision import autocast_to_float32, promoted, rounded_once
+from bp_torch.functional.softmax import log_probabilities, probabilities
+
+
+def _example_weights(target: Tensor, weight: Tensor | None, ignore_index: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """The class of each example as a column to gather by, (M, 1), and its weight s, (M,)."""
+    counted = target != ignore_index
+    index = torch.where(counted, target, 0)
+    scale = counted.to(like.dtype) if weight is None else torch.where(counted, weight[index], 0)
+    return index.unsqueeze(1), scale
+
+
+def _reduced(losses: Tensor, scale: Tensor, reduction: str) -> Tensor:
+    """Each loss, their sum, or their weighted mean: NaN where nothing counts, as the mean of nothing is."""
+    if reduction != "mean":
+        return losses if reduction == "none" else losses.sum()
+    total = scale.sum()
+    return torch.where(total == 0, torch.nan, losses.sum() / _divisor(total))
+
+
+def _shares(grad_output: Tensor, scale: Tensor, reduction: str) -> Tensor:
+    """What each example receives of the upstream gradient, as a column (M, 1): the reverse of `_reduced`."""
+    share = grad_output * scale
+    return (share / _divisor(scale.sum()) if reduction == "mean" else share).unsqueeze(1)
+
+
+def _divisor(total: Tensor) -> Tensor:
+    """Where nothing counts, 1: the gradient is then 0, not 0/0."""
+    return torch.where(total == 0, 1, total)
+
+
+class NLLLoss(Function):
+    """lᵢ = −sᵢ xᵢ_t, where t is example i's class and x its log-probabilities.
+
+    ∂C/∂xᵢ_c = −gᵢ sᵢ where c = t, otherwise 0; 'mean' makes gᵢ = g / Σ s.
+    """
+
+    @staticmethod
+    def forward(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
+        index, scale = _example_weights(target, weight, ignore_index, input)
+        losses = -input.gather(1, index).squeeze(1) * scale
+        return _reduced(torch.where(scale == 0, 0, losses), scale, reduction)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int, str], output: Tensor) -> None:
+        *tensors, ctx.ignore_index, ctx.reduction = inputs
+        keep(ctx, *tensors)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
+        input, target, weight = ctx.saved_tensors
+        index, scale = _example_weights(target, weight, ctx.ignore_index, input)
+        wishes = -_shares(grad_output, scale, ctx.reduction)  # (M, 1)
+        return torch.zeros_like(input).scatter(1, index, wishes), None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        input, target, weight = ctx.saved_tensors
+        index, scale = _example_weights(target, weight, ctx.ignore_index, input)
+        return _reduced(-tangent.gather(1, index).squeeze(1) * scale, scale, ctx.reduction)
+
+
+class CrossEntropy(Function):
+    """lᵢ = −sᵢ log pᵢ_t, with p = softmax(x) and t example i's class.
+
+    ∂C/∂xᵢ = gᵢ sᵢ (pᵢ − onehot(t)). For the mean over N examples that is the well-known (softmax − target) / N.
+
+    The probabilities are computed again in `backward`: kept, they would break the second derivative.
+    """
+
+    @staticmethod
+    def forward(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
+        index, scale = _example_weights(target, weight, ignore_index, input)
+        losses = -log_probabilities(input, 1).gather(1, index).squeeze(1) * scale
+        return _reduced(torch.where(scale == 0, 0, losses), scale, reduction)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int, str], output: Tensor) -> None:
+        *tensors, ctx.ignore_index, ctx.reduction = inputs
+        keep(ctx, *tensors)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
+        input, target, weight = ctx.saved_tensors
+        index, scale = _example_weights(target, weight, ctx.ignore_index, input)
+        slope = _softmax_minus_onehot(input, index)
+        return _shares(grad_output, scale, ctx.reduction) * slope, None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        input, target, weight = ctx.saved_tensors
+        index, scale = _example_weights(target, weight, ctx.ignore_index, input)
+        slope = _softmax_minus_onehot(input, index)
+        return _reduced((slope * tangent).sum(1) * scale, scale, ctx.reduction)
+
+
+def _softmax_minus_onehot(input: Tensor, index: Tensor) -> Tensor:
+    return probabilities(input, 1).scatter_add(1, index, input.new_full((), -1).expand(index.shape))
+
+
+class SoftCrossEntropy(Function):
+    """lᵢ = −Σ_c tᵢ_c log pᵢ_c, with p = softmax(x) and t what is wanted of each class; 0 log 0 counts as 0.
+
+    ∂C/∂xᵢ = gᵢ (pᵢ Σ_c tᵢ_c − tᵢ), which is gᵢ (p − t) where t sums to 1
+    ∂C/∂tᵢ = −gᵢ log pᵢ
+    """
+
+    @staticmethod
+    def forward(input: Tensor, target: Tensor) -> Tensor:
+        return -torch.where(target == 0, 0, target * log_probabilities(input, 1)).sum(1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        keep(ctx, *inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None]:
+        input, target = ctx.saved_tensors
+        share = grad_output.unsqueeze(1)  # (M, 1)
+        grad_input = share * (probabilities(input, 1) * target.sum(1, keepdim=True) - target)
+        return grad_input, -share * log_probabilities(input, 1) if ctx.needs_input_grad[1] else None
+
+    @staticmethod
+    def jvp(ctx: Any, input_tangent: Tensor, target_tangent: Tensor) -> Tensor:
+        input, target = ctx.saved_tensors
+        slope = probabilities(input, 1) * target.sum(1, keepdim=True) - target
+        return (slope * input_tangent - log_probabilities(input, 1) * target_tangent).sum(1)
+
+
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Minus the log-probability of the right class; see `NLLLoss` for the equations.
+
+    Args:
+        input: log-probabilities, (N, C), (C,) or (N, C, d₁, …).
+        target: class indices, int64 or uint8, (N,), () or (N, d₁, …).
+        weight: a factor for each class, (C,).
+        size_average: deprecated, as in torch.
+        ignore_index: a target that counts nothing.
+        reduce: deprecated, as in torch.
+        reduction: 'none', 'sum', or 'mean', divided by the sum of the examples' weights.
+
+    Returns:
+        A scalar, or each loss in target's shape for 'none' (float32 under autocast).
+
+    Raises:
+        TypeError, NotImplementedError: if an argument is not a Tensor, or `input` not floating point.
+        ValueError, RuntimeError: if shapes, dtypes or `reduction` do not fit.
+        IndexError: if a target is no class (seen on a CPU; on CUDA the kernel stops).
+
+    Source:
+        torch.nn.functional.nll_loss.
+    """
+    reduction = resolve_reduction(reduction, size_average, reduce)
+    require_floating("nll_loss", input=input)
+    _require_indices_fitting("nll_loss", input, target, weight)
+    input, weight = _autocast(input, weight)
+    return _of_indices(NLLLoss, input, target, weight, ignore_index, reduction)
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross-entropy of softmax(input) against a class or a distribution; see `CrossEntropy`, `SoftCrossEntropy`.
+
+    Args:
+        input: logits, (N, C), (C,) or (N, C, d₁, …).
+        target: class indices, int64 or uint8, (N,), () or (N, d₁, …); or probabilities in input's shape.
+        weight: a factor for each class, (C,).
+        size_average: deprecated, as in torch.
+        ignore_index: a class index that counts nothing.
+        reduce: deprecated, as in torch.
+        reduction: 'none', 'sum', or 'mean': divided by the sum of the examples' weights for class indices, by the
+            number of examples for probabilities.
+        label_smoothing: how much of the target is spread evenly over all classes, in [0, 1].
+
+    Returns:
+        A scalar, or each loss for 'none' (float32 under autocast).
+
+    Raises:
+        TypeError, NotImplementedError: if an argument is not a Tensor, or `input` not floating point.
+        ValueError, RuntimeError: if shapes, dtypes, `reduction` or `label_smoothing` do not fit.
+        IndexError: if a target is no class (seen on a CPU; on CUDA the kernel stops).
+
+    Source:
+        torch.nn.functional.cross_entropy.
+    """
+    reduction = resolve_reduction(reduction, size_average, reduce)
+    require_floating("cross_entropy", input=input)
+    require_tensor("cross_entropy", target=target)
+    if not 0 <= label_smoothing <= 1:
+        raise RuntimeError(f"cross_entropy(): label_smoothing must be between 0.0 and 1.0, got {label_smoothing}")
+    if input.shape == target.shape:
+        return _of_probabilities(input, target, weight, ignore_index, reduction, label_smoothing)
+    _require_indices_fitting("cross_entropy", input, target, weight)
+    input, weight = _autocast(input, weight)
+    if label_smoothing:
+        return _of_smoothed_indices(input, target, weight, ignore_index, reduction, label_smoothing)
+    return _of_indices(CrossEntropy, input, target, weight, ignore_index, reduction)
+
+
+def _autocast(input: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    return autocast_to_float32(input)[0], None if weight is None else autocast_to_float32(weight)[0]
+
+
+def _as_rows(input: Tensor) -> Tensor:
+    """(N, C, d₁, …) or (C,) as rows (M, C)."""
+    return input.unsqueeze(0) if input.dim() == 1 else input.movedim(1, -1).flatten(0, -2)
+
+
+def _of_indices(
+    function: type[Function], input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str
+) -> Tensor:
+    rows, classes = _as_rows(input), target.reshape(-1).long()
+    require_class_indices(classes, rows.shape[1], ignore_index)
+    losses = rounded_once(function.call, rows, classes, weight, ignore_index, reduction)
+    return losses.reshape(target.shape) if reduction == "none" else losses
+
+
+def _of_smoothed_indices(
+    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
+) -> Tensor:
+    """Of the target, 1 − ε stays with its class and ε is spread over all C; class weights multiply both."""
+    rows, classes = _as_rows(input), target.reshape(-1).long()
+    require_class_indices(classes, rows.shape[1], ignore_index)
+    index, scale = _example_weights(classes, weight, ignore_index, rows)
+    even = torch.ones_like(rows) if weight is None else weight.expand_as(rows)
+    spread = label_smoothing / rows.shape[1] * even * (classes != ignore_index).unsqueeze(1)
+    wanted = spread.scatter_add(1, index, (1 - label_smoothing) * scale.unsqueeze(1))
+    losses = _reduced(rounded_once(SoftCrossEntropy.call, rows, wanted), scale, reduction)
+    return losses.reshape(target.shape) if reduction == "none" else losses
+
+
+def _of_probabilities(
+    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
+) -> Tensor:
+    if not target.is_floating_point():
+        raise RuntimeError(
+            f"cross_entropy(): target with class probabilities must be floating point, not {target.dtype}"
+        )
+    if ignore_index >= 0:
+        raise RuntimeError("cross_entropy(): ignore_index is not supported for a target of probabilities")
+    _require_weight_fitting("cross_entropy", weight, _as_rows(input))
+    input, weight = _autocast(input, weight)
+    rows, wanted = promoted(_as_rows(input), *autocast_to_float32(_as_rows(target)))
+    wanted = wanted * (1 - label_smoothing) + label_smoothing / rows.shape[1] if label_smoothing else wanted
+    losses = rounded_once(SoftCrossEntropy.call, rows, wanted if weight is None else wanted * weight)
+    if reduction == "none":
+        return losses.reshape(input.shape[:1] + input.shape[2:] if input.dim() > 1 else ())
+    return losses.sum() if reduction == "sum" else losses.sum() / rows.shape[0]
+
+
+def _require_indices_fitting(name: str, input: Tensor, target: Tensor, weight: Tensor | None) -> None:
+    require_tensor(name, target=target)
+    if target.dtype not in (torch.int64, torch.uint8):
+        raise RuntimeError(f"{name}(): target must be of class indices, int64 or uint8, not {target.dtype}")
+    if input.dim() == 0:
+        raise RuntimeError(f"{name}(): input must be (C,), (N, C) or (N, C, ...), not a scalar")
+    if input.dim() > 1 and target.shape[:1] != input.shape[:1]:
+        raise ValueError(
+            f"{name}(): Expected input batch_size ({input.shape[0]}) to match target batch_size {tuple(target.shape)}"
+        )
+    if target.shape != input.shape[:1] * (input.dim() > 1) + input.shape[2:]:
+        raise RuntimeError(f"{name}(): size mismatch: input {tuple(input.shape)}, target {tuple(target.shape)}")
+    _require_weight_fitting(name, weight, input.movedim(1, -1) if input.dim() > 1 else input)
+    if weight is not None and weight.requires_grad:
+        raise RuntimeError(f"{name}(): not differentiable with respect to 'weight'; it must not require a gradient")
+
+
+def _require_weight_fitting(name: str, weight: Tensor | None, rows: Tensor) -> None:
+    if weight is None:
+        return
+    if weight.shape != rows.shape[-1:]:
+        raise RuntimeError(
+            f"{name}(): weight {tuple(weight.shape)} must hold one factor for each of {rows.shape[-1]} classes"
+        )
+    if weight.dtype != rows.dtype:
+        raise RuntimeError(f"{name}(): weight is {weight.dtype} but input is {rows.dtype}; give both the same dtype")

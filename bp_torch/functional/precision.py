@@ -1,0 +1,49 @@
+"""Dtypes: half precision inside a function, and what autocast asks of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def rounded_once(call: Callable[..., Tensor], input: Tensor, *others: Any) -> Tensor:
+    """Compute in float32 what comes in half precision, and round the result once.
+
+    PyTorch's kernels do the same inside. Without it, each intermediate of a formula such as GELU's would be
+    rounded to the 8 or 11 bits of a bfloat16 or float16. Wider dtypes pass straight through.
+    """
+    if input.dtype not in _HALF:
+        return call(input, *others)
+    widened = [x.float() if isinstance(x, Tensor) and x.dtype in _HALF else x for x in others]
+    return call(input.float(), *widened).to(input.dtype)
+
+
+def promoted(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in the dtype their arithmetic would give."""
+    dtype = tensors[0].dtype
+    if all(tensor.dtype == dtype for tensor in tensors):
+        return tensors
+    for tensor in tensors[1:]:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return tuple(tensor.to(dtype) for tensor in tensors)
+
+
+def autocast_to_half(*tensors: Tensor | None) -> list[Any]:
+    """Autocast's rule for products (`linear`), where it is enabled: float32 becomes its dtype, float64 stays."""
+    dtype = torch.get_autocast_dtype(tensors[0].device.type)  # type: ignore[union-attr]
+    return [x.to(dtype) if x is not None and x.is_floating_point() and x.dtype != torch.float64 else x for x in tensors]
+
+
+def autocast_to_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Autocast's rule for losses: half precision becomes float32."""
+    if not torch.is_autocast_enabled(tensors[0].device.type):
+        return tensors
+    return tuple(tensor.float() if tensor.dtype in _HALF else tensor for tensor in tensors)
+
+
+def cuda_autocast_to_float32(tensor: Tensor) -> Tensor:
+    """Autocast's rule for softmax, log_softmax and softplus: float32 on CUDA; on a CPU they keep their dtype."""
+    return autocast_to_float32(tensor)[0] if tensor.is_cuda else tensor

@@ -1,0 +1,140 @@
+"""The rule that tells a wrong gradient from rounding.
+
+A gradient computed in a dtype is never exact, so the question is not whether it equals PyTorch's, but whether it is as
+close to the truth as PyTorch's own. The truth is the same gradient in float64:
+
+    |hand − truth| ≤ 2 · max |builtin − truth| + k ε · max |truth|
+
+for every component, with ε the dtype's rounding unit. The first term grants the hand-written gradient the error that
+the built-in one makes on the very same numbers; the second, k = 8 roundings where the built-in happens to be exact.
+In float64 itself the built-in is the truth and has no error to show, so k = 4096 there: agreement to 1e-12.
+A wrong equation misses by a fixed fraction of the gradient and cannot hide in either.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BUILTIN_ERRORS_GRANTED = 2
+ROUNDINGS_GRANTED = 8
+ROUNDINGS_GRANTED_FLOAT64 = 4096
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One hand-written gradient beside autograd's own, in the same dtype, and the truth in float64."""
+
+    name: str
+    difference: float
+    """Largest |hand − builtin|."""
+    relative_difference: float
+    """‖hand − builtin‖ / ‖builtin‖; 0 where both are zero."""
+    cosine: float
+    """Of the angle between hand and builtin; 1 where both are zero."""
+    error: float
+    """Largest |hand − truth|, infinite where one is NaN and the other not."""
+    builtin_error: float
+    """Largest |builtin − truth|."""
+    rounding: float
+    """ε · max |truth|: one rounding of the largest component."""
+    roundings: int
+    """How many of them are granted: k."""
+    index: tuple[int, ...]
+    """Where `error` was found."""
+    value: float
+    """The hand-written component there."""
+    expected: float
+    """The float64 component there."""
+
+    @property
+    def tolerance(self) -> float:
+        """The error this gradient may have."""
+        return BUILTIN_ERRORS_GRANTED * self.builtin_error + self.roundings * self.rounding
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is within the tolerance; NaN never is."""
+        return self.error <= self.tolerance
+
+    @property
+    def error_ratio(self) -> float:
+        """The error in units of the built-in's own, or of one rounding where that is larger: about 1 if right."""
+        unit = max(self.builtin_error, self.rounding)
+        return self.error / unit if unit else (0.0 if self.error == 0 else math.inf)
+
+    def __str__(self) -> str:
+        """One line that says everything: where, both values, and what the tolerance is made of."""
+        verdict = "agrees" if self.passed else "WRONG"
+        return (
+            f"{self.name}{list(self.index)}: {verdict}: hand-written {self.value:.9g}, float64 {self.expected:.9g}, "
+            f"error {self.error:.3g}, tolerance {self.tolerance:.3g} = {BUILTIN_ERRORS_GRANTED} x built-in's error "
+            f"{self.builtin_error:.3g} + {self.roundings} x rounding {self.rounding:.3g}"
+        )
+
+
+def compare(name: str, hand: Tensor, builtin: Tensor, truth: Tensor) -> Comparison:
+    """Compare one gradient by the rule.
+
+    Args:
+        name: what to call it in a message.
+        hand: the hand-written gradient, of any shape and float dtype.
+        builtin: autograd's through PyTorch's own functions, of the same shape and dtype.
+        truth: autograd's in float64, of the same shape.
+
+    Raises:
+        ValueError: if the shapes differ, or hand and builtin differ in dtype.
+    """
+    if not hand.shape == builtin.shape == truth.shape or hand.dtype != builtin.dtype:
+        raise ValueError(
+            f"{name}: cannot compare hand {hand.dtype} {tuple(hand.shape)}, builtin {builtin.dtype} "
+            f"{tuple(builtin.shape)} and truth {tuple(truth.shape)}"
+        )
+    wide, wide_builtin = hand.detach().double(), builtin.detach().double()
+    truth = truth.detach()
+    if not hand.numel():
+        return Comparison(name, 0, 0, 1, 0, 0, 0, 0, (), 0, 0)
+    errors = _distance(wide, truth)
+    worst = int(errors.argmax())
+    return Comparison(
+        name=name,
+        difference=_distance(wide, wide_builtin).max().item(),
+        **_direction(wide, wide_builtin),
+        error=errors.flatten()[worst].item(),
+        builtin_error=_distance(wide_builtin, truth).max().item(),
+        rounding=torch.finfo(hand.dtype).eps * truth.abs().nan_to_num(posinf=0).max().item(),
+        roundings=ROUNDINGS_GRANTED_FLOAT64 if hand.dtype == torch.float64 else ROUNDINGS_GRANTED,
+        index=_unravel(worst, tuple(hand.shape)),
+        value=wide.flatten()[worst].item(),
+        expected=truth.flatten()[worst].item(),
+    )
+
+
+def compare_all(
+    hand: Mapping[str, Tensor], builtin: Mapping[str, Tensor], truth: Mapping[str, Tensor]
+) -> tuple[Comparison, ...]:
+    """Compare every parameter by itself: a large one would drown a small one."""
+    return tuple(compare(name, hand[name], builtin[name], truth[name]) for name in hand)
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    """|a − b|; 0 where both are the same infinity or both NaN, infinite where only one is NaN."""
+    same = (a == b) | (a.isnan() & b.isnan())
+    return torch.where(same, 0, (a - b).abs().nan_to_num(nan=math.inf, posinf=math.inf))
+
+
+def _direction(hand: Tensor, builtin: Tensor) -> dict[str, float]:
+    a, b = torch.linalg.vector_norm(hand).item(), torch.linalg.vector_norm(builtin).item()
+    apart = torch.linalg.vector_norm(hand - builtin).item()
+    cosine = (hand * builtin).sum().item() / (a * b) if a * b else float(a == b)
+    return {"relative_difference": apart / b if b else (0.0 if apart == 0 else math.inf), "cosine": cosine}
+
+
+def _unravel(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    index = []
+    for size in reversed(shape):
+        position, place = divmod(position, size)
+        index.append(place)
+    return tuple(reversed(index))

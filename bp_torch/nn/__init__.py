@@ -1,0 +1,48 @@
+"""Modules built on the hand-written functions; drop-in for torch.nn's of the same name."""
+
+from bp_torch.nn.activations import (
+    ELU,
+    GELU,
+    LeakyReLU,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from bp_torch.nn.affine import Linear
+from bp_torch.nn.losses import (
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    L1Loss,
+    MSELoss,
+    NLLLoss,
+    SmoothL1Loss,
+    SquaredError,
+)
+from bp_torch.nn.mlp import ACTIVATIONS, mlp
+
+__all__ = [
+    "ACTIVATIONS",
+    "ELU",
+    "GELU",
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "L1Loss",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "MSELoss",
+    "NLLLoss",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "SmoothL1Loss",
+    "Softmax",
+    "Softplus",
+    "SquaredError",
+    "Tanh",
+    "mlp",
+]
