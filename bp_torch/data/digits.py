@@ -1,0 +1,214 @@
+"""Digits drawn on the spot, after MNIST's manner: the data set for places without a network.
+
+A digit is a few strokes, and a stroke is a spline through control points. To write one: choose a style of the digit,
+shake its control points, stretch and slant the whole, and trace it with a pen of some width. The styles below, how
+often each occurs, and how far they are shaken come from splines fitted to MNIST's *training* images, so that a network
+trained on these digits reads most of MNIST too. Everything is computed in float64: rounding then has hardly a say in
+the bytes, and the pen's faint edges do not become denormal numbers, which in float32 make it slower.
+"""
+
+import math
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from bp_torch.data.dataset import Dataset, Split
+
+# Each style: the digit, how often it is written so (in percent), and its strokes, split by "|": control points
+# "x y" in percent of the digit's size, x to the right and y down. Two close points make a corner.
+_STYLES: Final = (
+    (0, 60, "60 -1  32 11  8 43  1 80  25 100  65 87  90 52  84 16  60 0  39 10"),  # overlaps at the top
+    (0, 40, "43 -2  19 21  1 59  6 93  39 99  73 76  85 39  71 5  44 0"),  # just closes
+    (1, 88, "26 0  15 42  0 100"),
+    (1, 6, "0 33  14 25  24 4  27 5  11 57  3 102"),  # with a flag
+    (1, 6, "6 26  27 5  27 4  19 51  7 93 | -10 98  10 100  33 93"),  # with a flag and a base
+    (2, 25, "-1 20  12 7  44 0  68 15  66 40  45 70  12 95  12 100  50 96  88 93"),
+    (2, 49, "19 17  34 4  59 1  73 21  68 49  46 82  15 100  0 91  13 74  39 73  67 87  91 94"),  # with a loop
+    (2, 26, "4 10  31 0  60 5  61 29  35 63  3 94  6 100  53 96  103 90"),  # like a Z
+    (3, 46, "5 11  28 0  58 6  55 30  24 48  26 46  58 52  64 81  30 100  -3 89"),
+    (3, 28, "-3 8  24 0  52 2  55 8  43 26  22 41  25 41  57 52  59 80  26 100  -2 91"),  # with a flat top
+    (3, 26, "14 6  41 0  66 14  46 37  18 47  52 51  68 76  40 98  -4 98"),  # in one sweep
+    (4, 61, "23 4  13 28  1 54  4 56  32 56  72 53 | 73 -2  56 49  39 103"),  # open
+    (4, 9, "48 -3  30 28  3 59  4 64  38 62  75 60 | 59 3  54 49  47 103"),  # closed
+    (4, 30, "14 4  0 36  6 49  40 48  57 32 | 64 -2  49 45  33 103"),  # open and round
+    (5, 55, "25 6  15 24  10 44  10 46  39 42  65 55  64 84  28 100  -3 86 | 25 8  56 3  88 0"),  # the bar last
+    (5, 20, "78 0  46 1  21 8  21 7  8 25  8 43  41 54  59 75  37 98  -4 99"),  # in one stroke
+    (5, 25, "101 0  54 6  25 20  23 42  52 61  59 87  22 100  -2 87"),  # like an S
+    (6, 23, "42 -2  23 16  5 49  1 82  22 100  50 89  54 66  34 56  9 68  6 82"),
+    (6, 53, "46 -1  28 18  6 55  1 88  27 100  61 85  62 62  37 66  17 90"),  # with a low loop
+    (6, 24, "31 -3  12 36  0 75  14 99  54 92  71 66  51 55  14 87"),  # with a straight back
+    (7, 24, "-2 3  26 3  65 0  69 5  55 37  37 75  29 102"),
+    (7, 12, "-2 6  23 3  58 1  61 3  51 34  42 74  39 102 | 15 52  43 50  77 45"),  # with a bar
+    (7, 36, "-1 26  8 7  27 2  65 1  70 4  53 42  36 76  26 102"),  # with a serif
+    (7, 28, "-1 11  24 2  63 1  73 19  58 58  35 102"),  # round
+    (8, 35, "53 10  33 0  4 17  10 39  37 55  49 82  21 101  0 85  16 56  44 33  57 14"),
+    (8, 17, "37 48  9 31  17 6  48 1  57 22  26 45  1 72  7 97  40 97  52 73  30 46  17 40"),  # from the middle
+    (8, 48, "62 6  34 0  3 16  14 42  36 64  36 92  7 100  1 82  24 55  56 29  69 6"),  # open at the top
+    (9, 42, "58 15  40 0  5 22  2 48  29 48  55 24  56 23  44 65  36 103"),
+    (9, 32, "55 5  27 1  0 27  12 43  42 35  56 13  46 47  33 86  30 101"),  # with a bent tail
+    (9, 26, "48 17  33 0  3 16  4 39  31 39  47 22  35 53  20 86  8 101"),  # with a slanted tail
+)
+
+_JITTER: Final = 0.05  # deviation of a control point, the digit's size being 1
+_SPREAD: Final = ((0.22, 0.25), (0.12, 0.0))  # deviations of the matrix that stretches, slants and tilts a digit
+_PEN: Final = 0.6  # width of the pen: the deviation of its Gaussian, in pixels
+_PEN_SPREAD: Final = 0.23  # deviation of the width's logarithm
+_FLOW: Final = 8.0  # how much ink flows: a stroke is full in its middle and leaves off sharply
+_GRAIN: Final = 0.1  # how much of the ink the paper's grain may swallow
+_POINTS: Final = 64  # points on the strokes of one digit: about one a pixel
+_CHUNK: Final = 250  # digits drawn at once: more would cost the system more in fresh memory than they save
+
+
+class _Styles(NamedTuple):
+    """All S styles as tensors, padded to the same number of control points, K.
+
+    Attributes:
+        shares: (10, S): how often a digit is written in a style.
+        controls: (S, K, 2): the control points.
+        points: (S, K, P): weights of the control points that make P points on the strokes.
+        steps: (S, K, P): weights of the control points that make the pen's little step at each of these points.
+    """
+
+    shares: Tensor
+    controls: Tensor
+    points: Tensor
+    steps: Tensor
+
+
+def load_digits() -> Dataset:
+    """Draws the data set of digits: 20,000 to train on, 4,000 to test on, each digit equally often; always the same."""
+    train, test = _balanced(20_000, seed=1), _balanced(4_000, seed=2)
+    return Dataset("digits", train, test, origin="Digits drawn by bp_torch in the manner of MNIST")
+
+
+def draw(labels: Tensor, *, seed: int) -> Tensor:
+    """Draws one handwritten digit for each label.
+
+    A pen of width w goes through the points (xᵢ, yᵢ), P of them, and makes a step of length sᵢ at each. The ink it
+    leaves at the pixel (x, y) is
+
+        1 - exp(-D),   D = Σᵢ flow · sᵢ/(w√(2π)) · exp(-(yᵢ - y)²/2w²) · exp(-(xᵢ - x)²/2w²)
+
+    that is, the line integral of a Gaussian along the strokes, which saturates where they cross. Each term is a factor
+    of y times a factor of x, so a whole image is one product of two matrices, D = Yᵀ X, each of them (P, 28).
+
+    Args:
+        labels: int64 (N,), each in 0..9.
+        seed: the same labels and seed give the same bytes.
+
+    Returns:
+        uint8 (N, 28, 28): ink from 0 to 255 on a background of 0, sized and centred as in MNIST.
+
+    Raises:
+        ValueError: if a label is not a digit.
+    """
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) <= 9:
+        raise ValueError(f"labels: expected digits from 0 to 9, got {int(labels.min())} to {int(labels.max())}")
+    styles = _prepare_styles()
+    generator = torch.Generator().manual_seed(seed)
+    return torch.cat([_draw(chunk, styles, generator) for chunk in torch.split(labels, _CHUNK)])
+
+
+def _balanced(count: int, *, seed: int) -> Split:
+    """A shuffled set in which every digit is equally frequent."""
+    shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    labels = shuffled % 10
+    return Split(draw(labels, seed=seed), labels)
+
+
+def _draw(labels: Tensor, styles: _Styles, generator: torch.Generator) -> Tensor:
+    """Draws one chunk: uint8 (N, 28, 28)."""
+    style = torch.multinomial(styles.shares[labels], 1, generator=generator).flatten()  # (N,)
+    controls = _write(styles.controls[style], generator)  # (N, K, 2)
+    pen = _PEN * torch.exp(_PEN_SPREAD * _normal(len(labels), 1, 1, generator=generator))  # (N, 1, 1)
+    points, lengths = _place(styles.points[style].mT @ controls, styles.steps[style].mT @ controls, pen)
+    ink = _trace(points, lengths, pen)  # (N, 28, 28)
+    grain = torch.rand(ink.shape, dtype=ink.dtype, generator=generator)
+    return (255 * ink * (1 - _GRAIN * grain)).round().to(torch.uint8)
+
+
+def _write(controls: Tensor, generator: torch.Generator) -> Tensor:
+    """Shakes, stretches, slants and tilts each digit's control points, (N, K, 2)."""
+    controls = controls + _JITTER * _normal(*controls.shape, generator=generator)
+    change = controls.new_tensor(_SPREAD) * _normal(len(controls), 2, 2, generator=generator)
+    return controls + controls @ change.mT
+
+
+def _place(points: Tensor, steps: Tensor, pen: Tensor) -> tuple[Tensor, Tensor]:
+    """Sizes and centres a digit as MNIST does: 20 pixels for its longer side, the ink's centre of mass in the middle.
+
+    Args:
+        points: (N, P, 2), (x, y) of any size and place.
+        steps: (N, P, 2), the pen's steps there.
+        pen: (N, 1, 1), the pen's width in pixels; its ink can be seen for 2.5 widths to either side.
+
+    Returns:
+        The points (N, P, 2) and the steps' lengths (N, P, 1), in pixels.
+    """
+    extent = (points.amax(dim=1, keepdim=True) - points.amin(dim=1, keepdim=True)).amax(dim=2, keepdim=True)
+    scale = (20 - 5 * pen) / extent
+    lengths = steps.norm(dim=2, keepdim=True) * scale
+    middle = (points * lengths).sum(dim=1, keepdim=True) / lengths.sum(dim=1, keepdim=True)
+    return (points - middle) * scale + 14, lengths
+
+
+def _trace(points: Tensor, lengths: Tensor, pen: Tensor) -> Tensor:
+    """The ink in [0, 1] that a pen leaves at each pixel, (N, 28, 28); see `draw` for the equation."""
+    pixels = torch.arange(28, dtype=points.dtype)
+    x, y = (torch.exp(-0.5 * ((points[..., axis, None] - pixels) / pen).square()) for axis in (0, 1))  # (N, P, 28)
+    flow = _FLOW * lengths / (pen * math.sqrt(2 * math.pi))  # (N, P, 1)
+    return 1 - torch.exp(-(flow * y).mT @ x)
+
+
+def _normal(*shape: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def _prepare_styles() -> _Styles:
+    """Turns the table of styles into tensors."""
+    digits, percent = torch.tensor([style[:2] for style in _STYLES]).T
+    shares = (digits == torch.arange(10)[:, None]) * percent.double()
+    columns = zip(*(_prepare_style(strokes) for _, _, strokes in _STYLES), strict=True)
+    return _Styles(shares, *(pad_sequence(list(column), batch_first=True) for column in columns))
+
+
+def _prepare_style(strokes: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Reads one style's strokes: its control points (K, 2), and the weights (K, P) of its points and steps."""
+    numbers = [[float(number) for number in stroke.split()] for stroke in strokes.split("|")]
+    controls = [torch.tensor(stroke, dtype=torch.float64).view(-1, 2) / 100 for stroke in numbers]
+    chords = [(stroke[1:] - stroke[:-1]).norm(dim=1) for stroke in controls]
+    ends = torch.stack([chord.sum() for chord in chords]).cumsum(dim=0)
+    counts = (_POINTS * ends / ends[-1]).round().diff(prepend=ends.new_zeros(1))  # the longer a stroke, the more
+    units = torch.split(torch.eye(sum(map(len, controls)), dtype=ends.dtype), [len(stroke) for stroke in controls])
+    weights = [_spline(unit, chord, int(count)) for unit, chord, count in zip(units, chords, counts, strict=True)]
+    points = torch.cat([(weight[1:] + weight[:-1]) / 2 for weight in weights])  # (P, K), amid the steps
+    steps = torch.cat([weight[1:] - weight[:-1] for weight in weights])  # (P, K)
+    return torch.cat(controls), points.T, steps.T
+
+
+def _spline(values: Tensor, chords: Tensor, count: int) -> Tensor:
+    """Follows a Catmull-Rom spline through `values` in `count` steps of about equal length.
+
+    Between the values b and c, with a before and d after them, and t from 0 to 1, the spline is
+
+        b + t/2 · (c - a + t · (2a - 5b + 4c - d + t · (3b - 3c + d - a)))
+
+    It is linear in the values. So from unit vectors for values come weights, which then serve for any control points.
+
+    Args:
+        values: (K, M), what the spline goes through.
+        chords: (K - 1,), the distances between them.
+        count: how many steps to make.
+
+    Returns:
+        (count + 1, M), from the first value to the last.
+    """
+    ends = chords.cumsum(dim=0)
+    places = torch.linspace(0, 1, count + 1, dtype=ends.dtype) * ends[-1]
+    piece = torch.searchsorted(ends, places).clamp(max=len(chords) - 1)
+    t = (1 - (ends[piece] - places) / chords[piece])[:, None]
+    values = torch.cat([2 * values[:1] - values[1:2], values, 2 * values[-1:] - values[-2:-1]])  # one more at each end
+    a, b, c, d = (values[piece + offset] for offset in range(4))
+    return b + (c - a + (2 * a - 5 * b + 4 * c - d + (3 * b - 3 * c + d - a) * t) * t) * t / 2
