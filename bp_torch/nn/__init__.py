@@ -13,6 +13,7 @@ from bp_torch.nn.activations import (
     Tanh,
 )
 from bp_torch.nn.affine import Linear
+from bp_torch.nn.builtin import as_builtin
 from bp_torch.nn.losses import (
     BCEWithLogitsLoss,
     CrossEntropyLoss,
@@ -44,5 +45,6 @@ __all__ = [
     "Softplus",
     "SquaredError",
     "Tanh",
+    "as_builtin",
     "mlp",
 ]

@@ -1,0 +1,40 @@
+# Everything a newcomer needs. Extra arguments go in ARGS: make train ARGS="--epochs 5 --data digits"
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test check gradients benchmark dashboard
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv and install into it, once
+
+# The constraints pin the tested versions; without them pip takes torch's newest CUDA build, several GB.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+train: $(READY)  ## learn handwritten digits, every gradient checked (--help lists the flags)
+	$(BIN)/python scripts/train.py $(ARGS)
+
+test: $(READY)  ## the whole suite
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+check: $(READY)  ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+gradients: $(READY)  ## every hand-written gradient beside PyTorch's own, in every dtype
+	$(BIN)/python scripts/check_gradients.py $(ARGS)
+
+benchmark: $(READY)  ## the project's figures, measured side by side
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/benchmark.py $(ARGS)
+
+dashboard: $(READY)  ## open the runs in TensorBoard
+	$(BIN)/tensorboard --logdir runs $(ARGS)

@@ -1,0 +1,60 @@
+"""Command lines out of dataclasses, whose mistakes are answered in one line."""
+
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from typing import TypeVar
+
+import tyro
+
+_Config = TypeVar("_Config")
+_FRAME = str.maketrans(dict.fromkeys("╭╮╰╯│", " "))
+
+
+class UsageError(Exception):
+    """The command line, or what it names, cannot be used; the message is one line."""
+
+
+def parse(config: type[_Config], arguments: Sequence[str]) -> _Config:
+    """Read a dataclass of flags from the command line.
+
+    Raises:
+        UsageError: for an unknown flag, or a value that does not fit, naming it.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(config, args=arguments)
+    except SystemExit as stop:
+        if stop.code == 0:  # --help
+            raise
+        raise UsageError(_in_one_line(said.getvalue())) from None
+
+
+def run(main: Callable[[], int], *errors: type[Exception]) -> None:
+    """Run a script and exit with its status; 2 and one line on stderr for a mistake of its user's.
+
+    Args:
+        main: does the work and returns 0 for success or 1 for a finding.
+        errors: what else than UsageError is the user's to mend and says so in one line.
+    """
+    mistakes: tuple[type[Exception], ...] = (UsageError, *errors)
+    try:
+        status = main()
+    except mistakes as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    sys.exit(status)
+
+
+def _in_one_line(panel: str) -> str:
+    """The message inside tyro's framed panel: what stands between its title and its first rule."""
+    lines = [line.translate(_FRAME).strip() for line in panel.splitlines()[1:]]
+    end = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
+    message = re.sub(r"\s+", " ", " ".join(lines[:end])).strip()
+    return re.sub(r"^Error parsing \w+Config: ", "", message)

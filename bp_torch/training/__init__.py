@@ -1,0 +1,1 @@
+"""Training by stochastic gradient descent, with every gradient checked on the way."""

@@ -1,0 +1,83 @@
+"""What a run leaves on disk beside its curves: its configuration, its figures, and where to go on from."""
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bp_torch.training.config import TrainConfig
+
+CONFIG, SUMMARY, CHECKPOINT = "config.json", "summary.json", "checkpoint.pt"
+_EVENTS = "events.out.tfevents.*"
+
+
+class RunError(RuntimeError):
+    """A run cannot begin, or go on, in its folder; the message is one line."""
+
+
+def require_free(folder: Path) -> None:
+    """Raise RunError if there is a run in this folder already."""
+    if folder.exists():
+        raise RunError(f"run {folder.name!r} exists in {folder.parent}: choose another --run-name, or --overwrite it")
+
+
+def create_run(folder: Path, *, overwrite: bool) -> None:
+    """Make a run's folder, with those above it.
+
+    Args:
+        folder: where the run is kept.
+        overwrite: remove what a run of this name left there.
+
+    Raises:
+        RunError: if it exists and is not to be overwritten, or cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=overwrite)
+        for pattern in (CONFIG, SUMMARY, CHECKPOINT, _EVENTS):
+            for old in folder.glob(pattern):
+                old.unlink()
+    except OSError as error:
+        raise RunError(f"cannot make --runs-dir {folder.parent} / {folder.name}: {error.strerror}") from None
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a file whole or not at all."""
+    _replace(path, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def save_checkpoint(folder: Path, model: torch.nn.Module, epochs_done: int) -> None:
+    """Keep the parameters, and how many epochs made them, in place of the checkpoint before."""
+    buffer = io.BytesIO()
+    torch.save({"parameters": model.state_dict(), "epochs_done": epochs_done}, buffer)
+    _replace(folder / CHECKPOINT, buffer.getvalue())
+
+
+def load_run(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
+    """The configuration and the checkpoint of a run to go on with.
+
+    Nothing in the files can run code.
+
+    Raises:
+        RunError: if there is no such run, or a file in it cannot be read.
+    """
+    try:
+        config = TrainConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+        checkpoint = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
+    except FileNotFoundError as error:
+        raise RunError(f"cannot resume {folder.name!r}: there is no {error.filename}") from None
+    except Exception as error:  # whatever a damaged file makes json or torch raise
+        raise RunError(f"cannot resume {folder.name!r}: a file in it is damaged ({type(error).__name__})") from None
+    return config, checkpoint
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,120 @@
+"""Every knob of a training run; the command line is made from it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+Activation = Literal["sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu"]
+Cost = Literal["squared_error", "cross_entropy"]
+Backend = Literal["functions", "engine", "builtin"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a network of hand-written layers, every gradient checked against autograd on the way."""
+
+    data: Literal["auto", "mnist", "digits"] = "auto"
+    """auto: MNIST where it can be had, otherwise digits drawn on the spot."""
+    data_root: Path = Path("data")
+    """Where torchvision keeps MNIST."""
+    mnist_source: Path | None = None
+    """A folder with MNIST's four .gz files, for places without a network (or BP_TORCH_MNIST_SOURCE)."""
+    hidden: tuple[int, ...] = (16, 16)
+    """Neurons of each hidden layer."""
+    activation: Activation = "sigmoid"
+    """What follows each hidden weighted sum."""
+    cost: Cost = "squared_error"
+    """squared_error ends in a sigmoid, cross_entropy in logits."""
+    batch_size: int = 100
+    """Examples in a mini-batch."""
+    learning_rate: float = 2.0
+    """Of the first step; it falls linearly to 0 at the last."""
+    epochs: int = 60
+    """Walks through the training examples."""
+    seed: int = 0
+    """Of the first weights and of every shuffle; the same seed gives the same run, bit for bit, on one machine."""
+    backend: Backend = "functions"
+    """functions: hand-written, driven by autograd; builtin: PyTorch's own layers; engine: not there yet."""
+    compare_every: int = 100
+    """Steps between comparisons of all gradients with autograd's; 0 = never."""
+    runs_dir: Path = Path("runs")
+    """Where runs are kept."""
+    run_name: str | None = None
+    """The run's folder in it; the time of day if not given."""
+    overwrite: bool = False
+    """Begin a run of this name anew, in place of the one that is there."""
+    resume: str | None = None
+    """Go on with the run of this name from its last checkpoint, as it was configured."""
+    device: str = "cpu"
+    """Where to compute, for instance cuda."""
+    threads: int = 1
+    """Threads of PyTorch on a CPU; one is quickest for small networks."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained.
+
+        Raises:
+            ValueError: in one line that names the flag.
+        """
+        self._require_choices()
+        for name, lowest in {"batch_size": 1, "epochs": 1, "threads": 1, "compare_every": 0, "seed": 0}.items():
+            if getattr(self, name) < lowest:
+                raise ValueError(f"{flag(name)} must be at least {lowest}, got {getattr(self, name)}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"--learning-rate must be a positive number, got {self.learning_rate}")
+        if not all(size >= 1 for size in self.hidden):
+            raise ValueError(f"--hidden must be numbers of neurons, each at least 1, got {_spaced(self.hidden)}")
+        if self.backend == "engine":
+            raise ValueError("--backend engine is not there yet; use functions or builtin")
+        self._require_device()
+        self._require_names()
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is kept, once it has a name."""
+        return self.runs_dir / str(self.run_name)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON and tables."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
+        """The inverse of `as_dict`."""
+        known = {field.name: values[field.name] for field in fields(cls)}
+        paths = {name: Path(values[name]) for name in ("data_root", "runs_dir", "mnist_source") if values[name]}
+        return cls(**{**known, **paths, "hidden": tuple(values["hidden"])})
+
+    def _require_choices(self) -> None:
+        for field in fields(self):
+            choices = get_args(field.type) if getattr(field.type, "__origin__", None) is Literal else ()
+            if choices and getattr(self, field.name) not in choices:
+                raise ValueError(f"{flag(field.name)} must be one of {', '.join(choices)}")
+
+    def _require_device(self) -> None:
+        try:
+            device = torch.device(self.device)
+        except RuntimeError:
+            raise ValueError(f"--device {self.device!r} is no device; use cpu or cuda") from None
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError("--device cuda is not available here; use cpu")
+
+    def _require_names(self) -> None:
+        for name in ("run_name", "resume"):
+            value = getattr(self, name)
+            if value is not None and (not value or Path(value).name != value):
+                raise ValueError(f"{flag(name)} must be a plain folder name, got {value!r}")
+        if self.resume is not None and (self.overwrite or self.run_name is not None):
+            raise ValueError("--resume names the run to go on with; it goes without --run-name and --overwrite")
+
+
+def flag(name: str) -> str:
+    """How a field is called on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def _spaced(values: tuple[int, ...]) -> str:
+    return " ".join(map(str, values))

@@ -1,0 +1,209 @@
+"""Stochastic gradient descent: shuffle, cut into mini-batches, step for each, and look on the way."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bp_torch.data import Batches, Dataset, Split, prepare
+from bp_torch.training.config import TrainConfig
+from bp_torch.training.learner import Learner
+from bp_torch.training.records import (
+    AgreementRecord,
+    DistributionRecord,
+    EpochRecord,
+    HealthRecord,
+    ParameterHealth,
+    PictureRecord,
+    Record,
+    Recorder,
+    StepRecord,
+)
+
+REPORT_EVERY = 100
+"""Steps between records of cost and health."""
+SNAPSHOTS = 20
+"""How often in a run whole tensors and pictures are recorded, evenly spread over its epochs."""
+WORST = 12
+"""How many misclassified digits are shown."""
+CHUNK = 10_000
+"""Examples evaluated at once."""
+
+
+class NonFiniteCost(RuntimeError):
+    """The cost became NaN or infinite; the message names the step."""
+
+
+class Trainer:
+    """Trains a learner on a data set and reports records as it goes."""
+
+    def __init__(self, config: TrainConfig, dataset: Dataset, recorders: Sequence[Recorder] = ()) -> None:
+        """Prepare the data on the device and draw the first weights."""
+        self.config = config
+        self.learner = Learner(config)
+        self.recorders = recorders
+        self.test_images = dataset.test.images
+        self._train = self._prepared(dataset.train)
+        self._test = self._prepared(dataset.test)
+        self.batches = Batches(*self._train, config.batch_size, seed=config.seed)
+        self.optimizer = torch.optim.SGD(self.learner.model.parameters(), lr=config.learning_rate)
+        self.steps = config.epochs * len(self.batches)
+        self.step = 0
+        self.epoch = 0
+        """Epochs done."""
+        self.comparisons = 0
+        self.comparisons_passed = 0
+        self.worst_ratio = 0.0
+        self.comparing_seconds = 0.0
+        self._last_report = (0, time.perf_counter())
+
+    def resume(self, parameters: dict[str, Tensor], epochs_done: int) -> None:
+        """Go on after so many epochs, with the parameters they made."""
+        self.learner.model.load_state_dict(parameters)
+        self.epoch = epochs_done
+        self.step = epochs_done * len(self.batches)
+
+    def run(self, after_epoch: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """Train to the end.
+
+        Args:
+            after_epoch: called after each epoch, for instance to save a checkpoint.
+
+        Returns:
+            The figures of summary.json.
+
+        Raises:
+            NonFiniteCost: if the cost of a step is NaN or infinite; its update is not applied.
+        """
+        first_step, started = self.step, time.perf_counter()
+        self._last_report = (self.step, started)
+        while self.epoch < self.config.epochs:
+            for inputs, targets in self.batches.epoch(self.epoch):
+                self._take_step(inputs, targets)
+            self.epoch += 1
+            evaluated = self._evaluate()
+            after_epoch()
+        return self._summary(evaluated, time.perf_counter() - started, self.step - first_step)
+
+    def _take_step(self, inputs: Tensor, targets: Tensor) -> None:
+        """One mini-batch: forward, backward, look where the schedule says so, and step downhill."""
+        learning_rate = self.config.learning_rate * (1 - self.step / self.steps)
+        outputs = self.learner.model(inputs)
+        cost = self.learner.cost(outputs, targets)
+        self.optimizer.zero_grad()
+        cost.backward()  # type: ignore[no-untyped-call]
+        value = cost.item()
+        if not math.isfinite(value):
+            raise NonFiniteCost(
+                f"the cost became {value} at step {self.step} (epoch {self.epoch + 1}): "
+                f"lower --learning-rate, now {self.config.learning_rate}"
+            )
+        if self.step % REPORT_EVERY == 0:
+            self._report(value, outputs, targets, learning_rate)
+        if self.config.compare_every and self.step % self.config.compare_every == 0:
+            self._compare(inputs, targets)
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        self.optimizer.step()
+        self.step += 1
+
+    def record(self, record: Record) -> None:
+        """Hand a record to every recorder."""
+        for recorder in self.recorders:
+            recorder.record(record)
+
+    def _report(self, cost: float, outputs: Tensor, targets: Tensor, learning_rate: float) -> None:
+        now = time.perf_counter()
+        step, then = self._last_report
+        speed = (self.step - step) * self.config.batch_size / (now - then)
+        self._last_report = (self.step, now)
+        accuracy = _accuracy(outputs, targets)
+        self.record(StepRecord(self.step, self.epoch, cost, accuracy, learning_rate, speed))
+        self.record(self._health(learning_rate))
+
+    def _health(self, learning_rate: float) -> HealthRecord:
+        health, total = {}, 0.0
+        for name, parameter in self.learner.model.named_parameters():
+            assert parameter.grad is not None
+            gradient, size = (torch.linalg.vector_norm(x.detach()).item() for x in (parameter.grad, parameter))
+            health[name] = ParameterHealth(gradient, learning_rate * gradient / size if size else math.inf)
+            total += gradient**2
+        return HealthRecord(self.step, math.sqrt(total), health)
+
+    def _compare(self, inputs: Tensor, targets: Tensor) -> None:
+        started = time.perf_counter()
+        comparisons = self.learner.compare(inputs, targets)
+        self.comparisons += len(comparisons)
+        self.comparisons_passed += sum(comparison.passed for comparison in comparisons)
+        self.worst_ratio = max(self.worst_ratio, *(comparison.error_ratio for comparison in comparisons))
+        self.comparing_seconds += time.perf_counter() - started
+        self.record(AgreementRecord(self.step, comparisons))
+
+    @torch.no_grad()
+    def _evaluate(self) -> EpochRecord:
+        """Cost and accuracy over both sets; now and then, whole tensors and pictures."""
+        train_cost, train_accuracy, _ = self._measure(*self._train)
+        test_cost, test_accuracy, outputs = self._measure(*self._test)
+        evaluated = EpochRecord(self.step, self.epoch, train_cost, train_accuracy, test_cost, test_accuracy)
+        self.record(evaluated)
+        if self.epoch % max(1, self.config.epochs // SNAPSHOTS) == 0 or self.epoch == self.config.epochs:
+            self.record(self._distributions())
+            self.record(self._pictures(outputs))
+        return evaluated
+
+    def _measure(self, inputs: Tensor, targets: Tensor) -> tuple[float, float, Tensor]:
+        outputs = torch.cat([self.learner.model(chunk) for chunk in torch.split(inputs, CHUNK)])
+        return self.learner.cost(outputs, targets).item(), _accuracy(outputs, targets), outputs
+
+    def _distributions(self) -> DistributionRecord:
+        """What the parameters, their last gradients, and the activations of some test examples are like."""
+        activations = {}
+        signal = self._test[0][:1000]
+        for name, layer in self.learner.model.named_children():
+            signal = layer(signal)
+            activations[f"{name}.{type(layer).__name__}"] = signal
+        parameters = {name: p.detach() for name, p in self.learner.model.named_parameters()}
+        return DistributionRecord(self.step, parameters, self.learner.gradients(), activations)
+
+    def _pictures(self, outputs: Tensor) -> PictureRecord:
+        """The misclassified test digits whose right class was given least."""
+        probabilities = self.learner.probabilities(outputs)
+        labels = _classes(self._test[1])
+        given = probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
+        wrong = (outputs.argmax(1) != labels).nonzero().squeeze(1)
+        worst = wrong[given[wrong].argsort()[:WORST]]
+        images = self.test_images[worst.cpu()]
+        first_weights = next(self.learner.model.parameters()).detach()
+        return PictureRecord(self.step, first_weights, images, labels[worst].cpu(), probabilities[worst].cpu())
+
+    def _prepared(self, split: Split) -> tuple[Tensor, Tensor]:
+        labels = split.labels.to(self.config.device)
+        return prepare(split.images, self.config.device), self.learner.targets(labels)
+
+    def _summary(self, evaluated: EpochRecord, seconds: float, steps: int) -> dict[str, Any]:
+        examples = steps / len(self.batches) * len(self._train[0])
+        return {
+            "test_accuracy": evaluated.test_accuracy,
+            "train_accuracy": evaluated.train_accuracy,
+            "test_cost": evaluated.test_cost,
+            "train_cost": evaluated.train_cost,
+            "epochs": self.epoch,
+            "steps": self.step,
+            "seconds": seconds,
+            "examples_per_second": examples / seconds,
+            "backend": self.config.backend,
+            "gradient_checks": self.comparisons,
+            "gradient_checks_passed": self.comparisons_passed,
+            "worst_gradient_ratio": self.worst_ratio,
+        }
+
+
+def _classes(targets: Tensor) -> Tensor:
+    """Class indices (N,), from them or from one-hot rows (N, classes)."""
+    return targets.argmax(1) if targets.dim() == 2 else targets
+
+
+def _accuracy(outputs: Tensor, targets: Tensor) -> float:
+    return (outputs.argmax(1) == _classes(targets)).double().mean().item()

@@ -1,0 +1,146 @@
+"""What a training run reports: plain data, handed to whatever recorder is attached.
+
+The loop knows no recorder, a recorder knows no loop; both know these.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from bp_torch.gradients import Comparison
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """Once, before the first step."""
+
+    config: Mapping[str, Any]
+    """Every flag and its value."""
+    data: str
+    """'mnist' or 'digits'."""
+    data_origin: str
+    """A sentence: where the data come from, and why not from elsewhere."""
+    versions: Mapping[str, str]
+    """Of python, torch and this project."""
+    command: str
+    """What was typed."""
+    model: str
+    """Its repr."""
+    parameters: int
+    """How many weights and biases it has."""
+    first_step: int
+    """0, or where a resumed run goes on."""
+    steps: int
+    """How many there will be in all."""
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step of gradient descent, every so many steps."""
+
+    step: int
+    epoch: int
+    cost: float
+    """Of this mini-batch, before the step."""
+    accuracy: float
+    """Of this mini-batch, before the step, in [0, 1]."""
+    learning_rate: float
+    examples_per_second: float
+    """Over the steps since the last record."""
+
+
+@dataclass(frozen=True)
+class AgreementRecord:
+    """The hand-written gradient of one step's mini-batch against autograd's, parameter by parameter."""
+
+    step: int
+    comparisons: tuple[Comparison, ...]
+
+
+@dataclass(frozen=True)
+class ParameterHealth:
+    """Sizes that tell whether a layer learns."""
+
+    gradient_norm: float
+    update_ratio: float
+    """‖learning rate · gradient‖ / ‖parameter‖: about 1e-3 to 1e-2 when all is well."""
+
+
+@dataclass(frozen=True)
+class HealthRecord:
+    """The health of every parameter at one step, by its name."""
+
+    step: int
+    gradient_norm: float
+    """Of all parameters together."""
+    parameters: Mapping[str, ParameterHealth]
+
+
+@dataclass(frozen=True)
+class DistributionRecord:
+    """Whole tensors at one step, for histograms: parameters and their gradients by name, activations by layer."""
+
+    step: int
+    parameters: Mapping[str, Tensor]
+    gradients: Mapping[str, Tensor]
+    activations: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """Costs and accuracies over the whole sets, after an epoch."""
+
+    step: int
+    epoch: int
+    """Epochs done, from 1."""
+    train_cost: float
+    train_accuracy: float
+    test_cost: float
+    test_accuracy: float
+
+
+@dataclass(frozen=True)
+class PictureRecord:
+    """What can be looked at: the first layer's weights, and the test digits most wrongly classified."""
+
+    step: int
+    first_weights: Tensor
+    """(neurons, inputs), float."""
+    worst_images: Tensor
+    """(K, 28, 28), uint8, the worst first."""
+    worst_labels: Tensor
+    """(K,), int64."""
+    worst_outputs: Tensor
+    """(K, classes), float: activations or probabilities in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """Once, at the end: what summary.json holds."""
+
+    step: int
+    summary: Mapping[str, Any]
+
+
+Record = (
+    RunStarted
+    | StepRecord
+    | AgreementRecord
+    | HealthRecord
+    | DistributionRecord
+    | EpochRecord
+    | PictureRecord
+    | RunFinished
+)
+
+
+class Recorder(Protocol):
+    """Takes records as they come."""
+
+    def record(self, record: Record) -> None:
+        """Take one record; a kind it has no use for is passed over."""
+
+    def close(self) -> None:
+        """There will be no more."""
