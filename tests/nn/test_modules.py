@@ -1,0 +1,122 @@
+"""Modules are drop-in for torch.nn's: constructor, repr, state_dict, value and gradient."""
+
+import inspect
+
+import pytest
+import torch
+
+import bp_torch.nn
+from bp_torch.nn import as_builtin, mlp
+
+OWN = {"SquaredError"}
+MODULES = [name for name in bp_torch.nn.__all__ if name[0].isupper() and name != "ACTIVATIONS" and name not in OWN]
+
+CASES = {
+    "Linear": ({"in_features": 3, "out_features": 2, "bias": False}, None),
+    "LeakyReLU": ({"negative_slope": 0.3}, None),
+    "ELU": ({"alpha": 0.5}, None),
+    "Softplus": ({"beta": 2, "threshold": 5}, None),
+    "GELU": ({"approximate": "tanh"}, None),
+    "Softmax": ({"dim": 1}, None),
+    "LogSoftmax": ({"dim": 0}, None),
+    "MSELoss": ({"reduction": "sum"}, torch.randn(4, 3)),
+    "L1Loss": ({"reduction": "none"}, torch.randn(4, 3)),
+    "SmoothL1Loss": ({"beta": 0.3}, torch.randn(4, 3)),
+    "BCEWithLogitsLoss": ({"weight": torch.rand(3), "pos_weight": torch.rand(3)}, torch.rand(4, 3)),
+    "NLLLoss": ({"weight": torch.rand(3), "ignore_index": 1}, torch.tensor([0, 1, 2, 2])),
+    "CrossEntropyLoss": ({"weight": torch.rand(3), "label_smoothing": 0.1}, torch.tensor([0, 1, 2, 2])),
+}
+
+
+def test_the_list_is_not_empty() -> None:
+    assert len(MODULES) == 17
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_drop_in(name: str) -> None:
+    hand_class, builtin_class = getattr(bp_torch.nn, name), getattr(torch.nn, name)
+    assert inspect.signature(hand_class) == inspect.signature(builtin_class)
+    options, target = CASES.get(name, ({}, None))
+    hand, builtin = hand_class(**options), builtin_class(**options)
+    builtin.load_state_dict(hand.state_dict())
+    hand.load_state_dict(builtin.state_dict())
+    assert repr(hand) == repr(builtin)
+    input = torch.randn(4, 3)
+    results = []
+    for module in (hand, builtin):
+        x = input.clone().requires_grad_()
+        output = module(x) if target is None else module(x, target)
+        output.backward(torch.full_like(output, 1.7))
+        assert x.grad is not None
+        results.append((output.detach(), x.grad, [p.grad for p in module.parameters()]))
+    torch.testing.assert_close(results[0], results[1])
+
+
+@pytest.mark.parametrize("name", ["ReLU", "LeakyReLU", "ELU", "SiLU"])
+def test_inplace_writes_into_the_input(name: str) -> None:
+    hand_class, builtin_class = getattr(bp_torch.nn, name), getattr(torch.nn, name)
+    gradients = []
+    for module in (hand_class(inplace=True), builtin_class(inplace=True)):
+        x = torch.linspace(-2, 2, 6).requires_grad_()
+        y = x * 1
+        assert module(y) is y
+        (y * y).sum().backward()
+        assert x.grad is not None
+        gradients.append(x.grad)
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_softmax_without_dim_warns_as_torch_does() -> None:
+    with pytest.warns(UserWarning, match="dim"):
+        output = bp_torch.nn.Softmax()(torch.randn(2, 3))
+    torch.testing.assert_close(output.sum(1), torch.ones(2))
+
+
+def test_every_forward_is_hand_written() -> None:
+    """A module that fell back to torch.nn's forward would pass every comparison."""
+    for name in MODULES:
+        assert getattr(bp_torch.nn, name).forward is not getattr(torch.nn, name).forward
+    output = mlp((4, 3, 2))(torch.randn(5, 4))
+    names = set()
+    pending = [output.grad_fn]
+    while pending:
+        node = pending.pop()
+        if node is not None:
+            names.add(type(node).__name__)
+            pending += [parent for parent, _ in node.next_functions]
+    assert names == {"LinearBackward", "SigmoidBackward", "AccumulateGrad"}
+
+
+class TestMlp:
+    def test_the_lectures_network_has_13002_parameters(self) -> None:
+        model = mlp((784, 16, 16, 10))
+        assert sum(p.numel() for p in model.parameters()) == 13_002
+        assert [type(layer).__name__ for layer in model] == ["Linear", "Sigmoid"] * 3
+
+    def test_other_activations_end_in_logits(self) -> None:
+        assert [type(layer).__name__ for layer in mlp((4, 3, 2), "relu")] == ["Linear", "ReLU", "Linear", "Identity"]
+        chosen = mlp((4, 3, 2), "relu", output_activation="sigmoid")
+        assert type(chosen[-1]).__name__ == "Sigmoid"
+
+    @pytest.mark.parametrize(
+        ("sizes", "activation", "message"),
+        [((784,), "sigmoid", "two or more"), ((3, 0, 2), "relu", "positive"), ((3, 2), "step", "'step'")],
+    )
+    def test_what_cannot_be_built_is_refused(self, sizes: tuple[int, ...], activation: str, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            mlp(sizes, activation)
+
+
+class TestAsBuiltin:
+    def test_same_parameters_other_layers(self) -> None:
+        model = torch.nn.Sequential(mlp((4, 3, 2)), bp_torch.nn.Softmax(1))
+        twin = as_builtin(model)
+        assert [type(m) for m in twin.modules()] == [getattr(torch.nn, type(m).__name__) for m in model.modules()]
+        assert all(a is b for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+        assert type(model[0][0]) is bp_torch.nn.Linear
+        x = torch.randn(5, 4)
+        torch.testing.assert_close(twin(x), model(x))
+
+    def test_no_hand_written_node_is_left(self) -> None:
+        output = as_builtin(mlp((4, 3, 2)))(torch.randn(5, 4))
+        assert type(output.grad_fn).__name__ == "SigmoidBackward0"
