@@ -105,7 +105,7 @@ class TrainConfig:
     def _require_names(self) -> None:
         for name in ("run_name", "resume"):
             value = getattr(self, name)
-            if value is not None and (not value or Path(value).name != value):
+            if value is not None and (value in ("", "..") or Path(value).name != value):
                 raise ValueError(f"{flag(name)} must be a plain folder name, got {value!r}")
         if self.resume is not None and (self.overwrite or self.run_name is not None):
             raise ValueError("--resume names the run to go on with; it goes without --run-name and --overwrite")

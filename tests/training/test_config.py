@@ -1,0 +1,44 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bp_torch.training.config import TrainConfig
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
+        ({"epochs": 0}, "--epochs"),
+        ({"threads": -1}, "--threads"),
+        ({"compare_every": -1}, "--compare-every"),
+        ({"seed": -1}, "--seed"),
+        ({"learning_rate": 0.0}, "--learning-rate must be a positive number"),
+        ({"learning_rate": float("nan")}, "--learning-rate"),
+        ({"learning_rate": float("inf")}, "--learning-rate"),
+        ({"hidden": (16, 0)}, "--hidden .* got 16 0"),
+        ({"backend": "engine"}, "--backend engine is not there yet"),
+        ({"cost": "hinge"}, "--cost must be one of squared_error, cross_entropy"),
+        ({"data": "cifar"}, "--data must be one of"),
+        ({"device": "abacus"}, "--device"),
+        ({"run_name": "a/b"}, "--run-name must be a plain folder name"),
+        ({"run_name": ".."}, "--run-name"),
+        ({"run_name": ""}, "--run-name"),
+        ({"resume": "a", "run_name": "b"}, "--resume"),
+        ({"resume": "a", "overwrite": True}, "--resume"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_by_its_flag(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        TrainConfig(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_survives_json() -> None:
+    config = TrainConfig(hidden=(8,), mnist_source=Path("somewhere"), run_name="a")
+    assert TrainConfig.from_dict({**config.as_dict(), "data_origin": "known only to the file"}) == config
+
+
+def test_no_hidden_layer_is_a_network_too() -> None:
+    assert TrainConfig(hidden=()).hidden == ()

@@ -1,0 +1,193 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import bp_torch.functional as hand
+from bp_torch.data import Dataset
+from bp_torch.functional.activations import Sigmoid
+from bp_torch.functional.affine import Linear
+from bp_torch.functional.losses import SquaredError
+from bp_torch.training.config import TrainConfig
+from bp_torch.training.loop import NonFiniteCost, Trainer
+from bp_torch.training.records import (
+    AgreementRecord,
+    DistributionRecord,
+    EpochRecord,
+    HealthRecord,
+    PictureRecord,
+    Record,
+    StepRecord,
+)
+
+
+class Kept:
+    """A recorder that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def record(self, record: Record) -> None:
+        self.records.append(record)
+
+    def close(self) -> None:
+        pass
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [record for record in self.records if isinstance(record, kind)]
+
+
+def trained(dataset: Dataset, **options: Any) -> tuple[Trainer, Kept, dict[str, Any]]:
+    kept = Kept()
+    config = TrainConfig(**{"epochs": 3, "compare_every": 10, **options})
+    trainer = Trainer(config, dataset, [kept])
+    return trainer, kept, trainer.run()
+
+
+def weights(trainer: Trainer) -> list[Tensor]:
+    return [p.detach() for p in trainer.learner.model.parameters()]
+
+
+def test_it_learns(small_digits: Dataset) -> None:
+    _, kept, summary = trained(small_digits, epochs=20, batch_size=10)
+    assert summary["train_accuracy"] > 0.9
+    assert summary["test_accuracy"] > 0.8
+    costs = [record.train_cost for record in kept.of(EpochRecord)]
+    assert costs[-1] < 0.3 * costs[0]
+
+
+def test_the_trajectory_is_plain_sgd(small_digits: Dataset) -> None:
+    """Against a loop written here with torch.nn and nothing of ours but the first weights and the shuffles."""
+    trainer, _, _ = trained(small_digits, epochs=2, learning_rate=0.7)
+    fresh = Trainer(TrainConfig(epochs=2, learning_rate=0.7), small_digits)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(784, 16), torch.nn.Sigmoid(),
+        torch.nn.Linear(16, 16), torch.nn.Sigmoid(),
+        torch.nn.Linear(16, 10), torch.nn.Sigmoid(),
+    )  # fmt: skip
+    model.load_state_dict(fresh.learner.model.state_dict())
+    step = 0
+    for epoch in range(2):
+        for inputs, targets in fresh.batches.epoch(epoch):
+            model.zero_grad()
+            ((model(inputs) - targets) ** 2).sum(1).mean().backward()
+            with torch.no_grad():
+                for p in model.parameters():
+                    p -= 0.7 * (1 - step / 20) * p.grad
+            step += 1
+    torch.testing.assert_close(weights(trainer), [p.detach() for p in model.parameters()], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("other", [{"compare_every": 0}, {"compare_every": 1}])
+def test_comparing_leaves_the_trajectory_untouched(small_digits: Dataset, other: dict[str, int]) -> None:
+    for a, b in zip(weights(trained(small_digits)[0]), weights(trained(small_digits, **other)[0]), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_seed_repeats_bit_for_bit_and_another_does_not(small_digits: Dataset) -> None:
+    first, again, other = (weights(trained(small_digits, seed=seed)[0]) for seed in (0, 0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], other[0])
+
+
+def test_backends_agree_to_rounding(small_digits: Dataset) -> None:
+    functions, builtin = (trained(small_digits, backend=backend)[0] for backend in ("functions", "builtin"))
+    torch.testing.assert_close(weights(functions), weights(builtin), rtol=1e-4, atol=1e-6)
+    assert type(functions.learner.model[0]).__module__.startswith("bp_torch")
+    assert type(builtin.learner.model[0]).__module__.startswith("torch")
+
+
+@pytest.mark.parametrize("backend", ["functions", "builtin"])
+@pytest.mark.parametrize(
+    ("cost", "activation"), [("squared_error", "sigmoid"), ("cross_entropy", "relu"), ("cross_entropy", "gelu")]
+)
+def test_every_gradient_agrees(small_digits: Dataset, backend: str, cost: str, activation: str) -> None:
+    _, kept, summary = trained(
+        small_digits, backend=backend, cost=cost, activation=activation, learning_rate=0.2, compare_every=1
+    )
+    assert summary["gradient_checks"] == summary["gradient_checks_passed"] == 30 * 6
+    assert summary["worst_gradient_ratio"] < 10
+    names = [comparison.name for comparison in kept.of(AgreementRecord)[0].comparisons]
+    assert names == ["0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias"]
+
+
+def scaled(backward: Callable[..., Any], factor: float) -> Callable[..., Any]:
+    def wrong(ctx: Any, grad_output: Tensor) -> Any:
+        gradients = backward(ctx, grad_output)
+        if isinstance(gradients, tuple):
+            return tuple(None if g is None else g * factor for g in gradients)
+        return gradients * factor
+
+    return wrong
+
+
+@pytest.mark.parametrize("function", [Linear, Sigmoid, SquaredError])
+@pytest.mark.parametrize("backend", ["functions", "builtin"])
+def test_a_wrong_backward_is_found(
+    small_digits: Dataset, monkeypatch: pytest.MonkeyPatch, function: type, backend: str
+) -> None:
+    monkeypatch.setattr(function, "backward", staticmethod(scaled(function.backward, 1.0001)))
+    _, kept, summary = trained(small_digits, epochs=1, backend=backend)
+    assert summary["gradient_checks_passed"] < summary["gradient_checks"]
+    assert any(not c.passed for record in kept.of(AgreementRecord) for c in record.comparisons)
+
+
+def test_what_is_recorded(small_digits: Dataset) -> None:
+    trainer, kept, summary = trained(small_digits, epochs=20, batch_size=300, compare_every=7)
+    steps = 20 * 4  # a thousand examples make three mini-batches of 300 and a short one
+    assert trainer.steps == trainer.step == summary["steps"] == steps
+    assert [record.step for record in kept.of(AgreementRecord)] == list(range(0, steps, 7))
+    assert [record.step for record in kept.of(EpochRecord)] == list(range(4, steps + 1, 4))
+    assert len(kept.of(DistributionRecord)) == len(kept.of(PictureRecord)) == 20
+    (first,) = kept.of(StepRecord)
+    assert first.learning_rate == trainer.config.learning_rate
+    (health,) = kept.of(HealthRecord)
+    total = sum(part.gradient_norm**2 for part in health.parameters.values())
+    assert health.gradient_norm == pytest.approx(total**0.5)
+    distribution = kept.of(DistributionRecord)[-1]
+    assert list(distribution.activations) == [
+        "0.Linear", "1.Sigmoid", "2.Linear", "3.Sigmoid", "4.Linear", "5.Sigmoid"
+    ]  # fmt: skip
+    assert summary["examples_per_second"] == pytest.approx(20_000 / summary["seconds"])
+
+
+def test_the_worst_digits_are_wrong_and_sorted(small_digits: Dataset) -> None:
+    _, kept, _ = trained(small_digits, epochs=1)
+    record = kept.of(PictureRecord)[-1]
+    given = record.worst_outputs.gather(1, record.worst_labels.unsqueeze(1)).squeeze(1)
+    assert (record.worst_outputs.argmax(1) != record.worst_labels).all()
+    assert torch.equal(given, given.sort().values)
+    assert record.worst_images.shape == (12, 28, 28)
+    assert record.worst_images.dtype == torch.uint8
+
+
+def test_an_infinite_cost_stops_before_the_update(small_digits: Dataset) -> None:
+    config = TrainConfig(cost="cross_entropy", activation="relu", learning_rate=1e30, epochs=3)
+    trainer = Trainer(config, small_digits, [kept := Kept()])
+    with pytest.raises(NonFiniteCost, match=r"at step \d+ \(epoch 1\).*--learning-rate"):
+        trainer.run()
+    assert kept.of(StepRecord)
+    assert trainer.step >= 1
+    assert all(parameter.isfinite().all() for parameter in weights(trainer))
+
+
+def test_a_hand_worked_example() -> None:
+    """Two inputs, one hidden neuron, one output, all by pen and paper.
+
+    x = (1, 2), w = (0.5, -0.25), b = 0: the hidden weighted sum is 0, its activation 1/2. With v = 2 and c = -1 the
+    output's weighted sum is 0 and its activation 1/2. Wanted: 1, so C = 1/4, and backwards
+    ∂C/∂y = 2 (1/2 - 1) = -1; times σ' = 1/4: -1/4 for c; times 1/2: -1/8 for v; times v: -1/2 for the hidden
+    activation; times σ' = 1/4: -1/8 for b; times x: (-1/8, -1/4) for w.
+    """
+    x = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    w, b = torch.tensor([[0.5, -0.25]], requires_grad=True), torch.zeros(1, requires_grad=True)
+    v, c = torch.tensor([[2.0]], requires_grad=True), torch.tensor([-1.0], requires_grad=True)
+    hidden = hand.sigmoid(hand.linear(x, w, b))
+    cost = hand.squared_error(hand.sigmoid(hand.linear(hidden, v, c)), torch.ones(1, 1))
+    assert cost.item() == 0.25
+    gradients = torch.autograd.grad(cost, (c, v, b, w, x))
+    expected = [[-1 / 4], [[-1 / 8]], [-1 / 8], [[-1 / 8, -1 / 4]], [[-1 / 16, 1 / 32]]]
+    for gradient, value in zip(gradients, expected, strict=True):
+        assert torch.equal(gradient, torch.tensor(value))
