@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bp_torch.functional.checks import require_real, require_tensor
 from bp_torch.functional.function import Function, keep
-from bp_torch.functional.precision import autocast_to_half
+from bp_torch.functional.precision import autocast_enabled, autocast_to_half
 
 
 class Linear(Function):
@@ -72,7 +72,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if weight.dim() == 1 and bias is None:
         return linear(input, weight.unsqueeze(0)).squeeze(-1)
     try:
-        if torch.is_autocast_enabled(input.device.type):
+        if autocast_enabled() and torch.is_autocast_enabled(input.device.type):
             input, weight, bias = autocast_to_half(input, weight, bias)
         if input.dim() == 2 and weight.dim() == 2 and (bias is None or bias.dim() == 1) and not weight.is_complex():
             return Linear.call(input, weight, bias)

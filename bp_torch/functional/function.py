@@ -59,4 +59,4 @@ def _caller(function: type[Function]) -> Callable[..., Tensor]:
 def keep(ctx: Any, *tensors: Tensor | None) -> None:
     """Keep inputs or outputs for `backward` and for `jvp`; both read them from `ctx.saved_tensors`."""
     ctx.save_for_backward(*tensors)
-    ctx.save_for_forward(*tensors)
+    ctx.saved_for_forward = tensors  # what save_for_forward does, without its checks in Python

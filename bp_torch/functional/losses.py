@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bp_torch.functional.checks import require_floating, require_tensor, resolve_reduction
 from bp_torch.functional.function import Function, keep
-from bp_torch.functional.precision import autocast_to_float32, promoted, rounded_once
+from bp_torch.functional.precision import autocast_enabled, autocast_to_float32, promoted, rounded_once
 
 
 def reduced(losses: Tensor, reduction: str) -> Tensor:
@@ -213,7 +213,8 @@ def squared_error(input: Tensor, target: Tensor) -> Tensor:
             f"squared_error(): input {tuple(input.shape)} and target {tuple(target.shape)} must have the same "
             "shape (N, C); for class indices, one_hot(target, C) makes the target"
         )
-    input, target = promoted(*autocast_to_float32(input, target))
+    if input.dtype != target.dtype or autocast_enabled():
+        input, target = promoted(*autocast_to_float32(input, target))
     return rounded_once(SquaredError.call, input, target)
 
 

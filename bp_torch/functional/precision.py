@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 _HALF = (torch.float16, torch.bfloat16)
+autocast_enabled: Callable[[], bool] = torch._C._is_any_autocast_enabled
+"""Whether it is on for any device: the quick question before the exact one."""
 
 
 def rounded_once(call: Callable[..., Tensor], input: Tensor, *others: Any) -> Tensor:
@@ -24,8 +26,6 @@ def rounded_once(call: Callable[..., Tensor], input: Tensor, *others: Any) -> Te
 def promoted(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors in the dtype their arithmetic would give."""
     dtype = tensors[0].dtype
-    if all(tensor.dtype == dtype for tensor in tensors):
-        return tensors
     for tensor in tensors[1:]:
         dtype = torch.promote_types(dtype, tensor.dtype)
     return tuple(tensor.to(dtype) for tensor in tensors)
@@ -39,7 +39,7 @@ def autocast_to_half(*tensors: Tensor | None) -> list[Any]:
 
 def autocast_to_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Autocast's rule for losses: half precision becomes float32."""
-    if not torch.is_autocast_enabled(tensors[0].device.type):
+    if not autocast_enabled() or not torch.is_autocast_enabled(tensors[0].device.type):
         return tensors
     return tuple(tensor.float() if tensor.dtype in _HALF else tensor for tensor in tensors)
 

@@ -41,7 +41,7 @@ def create_run(folder: Path, *, overwrite: bool) -> None:
             for old in folder.glob(pattern):
                 old.unlink()
     except OSError as error:
-        raise RunError(f"cannot make --runs-dir {folder.parent} / {folder.name}: {error.strerror}") from None
+        raise RunError(f"cannot make {folder} (--runs-dir, --run-name): {error.strerror}") from None
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -30,7 +30,7 @@ class TrainConfig:
     """squared_error ends in a sigmoid, cross_entropy in logits."""
     batch_size: int = 100
     """Examples in a mini-batch."""
-    learning_rate: float = 2.0
+    learning_rate: float = 3.0
     """Of the first step; it falls linearly to 0 at the last."""
     epochs: int = 60
     """Walks through the training examples."""

@@ -25,8 +25,6 @@ from bp_torch.training.records import (
 
 REPORT_EVERY = 100
 """Steps between records of cost and health."""
-SNAPSHOTS = 20
-"""How often in a run whole tensors and pictures are recorded, evenly spread over its epochs."""
 WORST = 12
 """How many misclassified digits are shown."""
 CHUNK = 10_000
@@ -81,12 +79,16 @@ class Trainer:
         first_step, started = self.step, time.perf_counter()
         self._last_report = (self.step, started)
         while self.epoch < self.config.epochs:
-            for inputs, targets in self.batches.epoch(self.epoch):
-                self._take_step(inputs, targets)
-            self.epoch += 1
-            evaluated = self._evaluate()
+            evaluated = self.run_epoch()
             after_epoch()
         return self._summary(evaluated, time.perf_counter() - started, self.step - first_step)
+
+    def run_epoch(self) -> EpochRecord:
+        """Take a step for each mini-batch of the next epoch, and look at both sets afterwards."""
+        for inputs, targets in self.batches.epoch(self.epoch):
+            self._take_step(inputs, targets)
+        self.epoch += 1
+        return self._evaluate()
 
     def _take_step(self, inputs: Tensor, targets: Tensor) -> None:
         """One mini-batch: forward, backward, look where the schedule says so, and step downhill."""
@@ -148,7 +150,7 @@ class Trainer:
         test_cost, test_accuracy, outputs = self._measure(*self._test)
         evaluated = EpochRecord(self.step, self.epoch, train_cost, train_accuracy, test_cost, test_accuracy)
         self.record(evaluated)
-        if self.epoch % max(1, self.config.epochs // SNAPSHOTS) == 0 or self.epoch == self.config.epochs:
+        if self.epoch.bit_count() == 1 or self.epoch == self.config.epochs:  # after 1, 2, 4, 8, … and the last
             self.record(self._distributions())
             self.record(self._pictures(outputs))
         return evaluated
