@@ -66,7 +66,8 @@ def load_run(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
     """
     try:
         config = TrainConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-        checkpoint = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
+        loaded = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
+        checkpoint = {"parameters": dict(loaded["parameters"]), "epochs_done": int(loaded["epochs_done"])}
     except FileNotFoundError as error:
         raise RunError(f"cannot resume {folder.name!r}: there is no {error.filename}") from None
     except Exception as error:  # whatever a damaged file makes json or torch raise

@@ -50,6 +50,7 @@ class Trainer:
         self.optimizer = torch.optim.SGD(self.learner.model.parameters(), lr=config.learning_rate)
         self.steps = config.epochs * len(self.batches)
         self.step = 0
+        """The step to take next, counted from 0 over the whole run."""
         self.epoch = 0
         """Epochs done."""
         self.comparisons = 0
@@ -148,7 +149,7 @@ class Trainer:
         """Cost and accuracy over both sets; now and then, whole tensors and pictures."""
         train_cost, train_accuracy, _ = self._measure(*self._train)
         test_cost, test_accuracy, outputs = self._measure(*self._test)
-        evaluated = EpochRecord(self.step, self.epoch, train_cost, train_accuracy, test_cost, test_accuracy)
+        evaluated = EpochRecord(self.step - 1, self.epoch, train_cost, train_accuracy, test_cost, test_accuracy)
         self.record(evaluated)
         if self.epoch.bit_count() == 1 or self.epoch == self.config.epochs:  # after 1, 2, 4, 8, … and the last
             self.record(self._distributions())
@@ -167,7 +168,7 @@ class Trainer:
             signal = layer(signal)
             activations[f"{name}.{type(layer).__name__}"] = signal
         parameters = {name: p.detach() for name, p in self.learner.model.named_parameters()}
-        return DistributionRecord(self.step, parameters, self.learner.gradients(), activations)
+        return DistributionRecord(self.step - 1, parameters, self.learner.gradients(), activations)
 
     def _pictures(self, outputs: Tensor) -> PictureRecord:
         """The misclassified test digits whose right class was given least."""
@@ -178,7 +179,7 @@ class Trainer:
         worst = wrong[given[wrong].argsort()[:WORST]]
         images = self.test_images[worst.cpu()]
         first_weights = next(self.learner.model.parameters()).detach()
-        return PictureRecord(self.step, first_weights, images, labels[worst].cpu(), probabilities[worst].cpu())
+        return PictureRecord(self.step - 1, first_weights, images, labels[worst].cpu(), probabilities[worst].cpu())
 
     def _prepared(self, split: Split) -> tuple[Tensor, Tensor]:
         labels = split.labels.to(self.config.device)

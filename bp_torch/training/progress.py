@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bp_torch.training.records import AgreementRecord, EpochRecord, Record, RunFinished, RunStarted, StepRecord
+from bp_torch.training.records import AgreementRecord, EpochRecord, Record, RunStarted, StepRecord
 
 
 class ProgressBar:
@@ -16,39 +16,40 @@ class ProgressBar:
     def __init__(self) -> None:
         """Wait for a run to start."""
         self._bar: tqdm[Any] | None = None
-        self._shown: dict[str, str] = {}
+        self._figures: dict[str, str] = {}
         self._agreed = self._compared = 0
 
     def record(self, record: Record) -> None:
-        """Show what matters of a record; a wrong gradient at once, in a line of its own."""
+        """Show what matters of a record; a wrong gradient at once, in lines of its own."""
         match record:
             case RunStarted():
                 print(f"data: {record.data_origin}", file=sys.stderr)
                 self._bar = tqdm(total=record.steps, initial=record.first_step, unit="step", desc=record.data)
-            case StepRecord() if self._bar is not None:
-                self._shown["cost"] = f"{record.cost:.4f}"
-                self._bar.set_postfix(self._shown, refresh=False)
-                self._bar.update(record.step - self._bar.n)
-            case EpochRecord():
-                self._shown["test accuracy"] = f"{record.test_accuracy:.2%}"
+            case StepRecord():
+                self._show(record.step, {"cost": f"{record.cost:.4f}"})
             case AgreementRecord():
-                self._show_agreement(record)
-            case RunFinished() if self._bar is not None:
-                self._bar.update(record.step - self._bar.n)
-                self.close()
+                self._show(record.step, self._agreement(record))
+            case EpochRecord():
+                self._show(record.step + 1, {"test accuracy": f"{record.test_accuracy:.2%}"})
 
     def close(self) -> None:
         """Leave the bar as it stands."""
         if self._bar is not None:
             self._bar.close()
 
-    def _show_agreement(self, record: AgreementRecord) -> None:
-        self._compared += len(record.comparisons)
-        self._agreed += sum(comparison.passed for comparison in record.comparisons)
-        self._shown["gradients agree"] = f"{self._agreed}/{self._compared}"
+    def _show(self, step: int, figures: dict[str, str]) -> None:
+        if self._bar is not None:
+            self._figures |= figures
+            self._bar.set_postfix(self._figures, refresh=False)
+            self._bar.update(step - self._bar.n)
+
+    def _agreement(self, record: AgreementRecord) -> dict[str, str]:
         for comparison in record.comparisons:
             if not comparison.passed:
                 tqdm.write(f"step {record.step}: {comparison}", file=sys.stderr)
+        self._compared += len(record.comparisons)
+        self._agreed += sum(comparison.passed for comparison in record.comparisons)
+        return {"gradients agree": f"{self._agreed}/{self._compared}"}
 
 
 def describe(summary: Mapping[str, Any], folder: Path, runs_dir: Path) -> str:

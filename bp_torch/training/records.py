@@ -1,6 +1,7 @@
 """What a training run reports: plain data, handed to whatever recorder is attached.
 
-The loop knows no recorder, a recorder knows no loop; both know these.
+The loop knows no recorder, a recorder knows no loop; both know these. Steps are counted from 0; what is measured after
+an epoch bears the number of its last step.
 """
 
 from collections.abc import Mapping

@@ -29,7 +29,7 @@ from bp_torch.training.records import Recorder, RunFinished, RunStarted
 Attach = Callable[[Path, int], Sequence[Recorder]]
 """Makes the recorders of a run from its folder and its first step."""
 
-_MAY_CHANGE = {"resume", "runs_dir", "data_root", "mnist_source", "device", "threads"}
+_MAY_CHANGE = {"runs_dir", "data_root", "mnist_source", "device", "threads"}
 
 
 def train(config: TrainConfig, attach: Attach, command: str) -> tuple[Path, dict[str, Any]]:
@@ -62,7 +62,7 @@ def train(config: TrainConfig, attach: Attach, command: str) -> tuple[Path, dict
         figures = trainer.run(after_epoch=lambda: save_checkpoint(folder, trainer.learner.model, trainer.epoch))
         summary = {"data": dataset.name, **figures, "data_origin": dataset.origin, "torch": torch.__version__}
         write_json(folder / SUMMARY, summary)
-        trainer.record(RunFinished(trainer.step, summary))
+        trainer.record(RunFinished(trainer.step - 1, summary))
     return folder, summary
 
 
@@ -85,7 +85,7 @@ def _as_it_was(config: TrainConfig, stored: TrainConfig) -> TrainConfig:
     """
     for field in fields(config):
         given, kept = getattr(config, field.name), getattr(stored, field.name)
-        if field.name not in {*_MAY_CHANGE, "run_name"} and given not in (field.default, kept):
+        if field.name not in {*_MAY_CHANGE, "resume"} and given not in (field.default, kept):
             raise RunError(f"{flag(field.name)} {given} does not fit the run to resume, which has {kept}: leave it out")
     return replace(stored, **{name: getattr(config, name) for name in _MAY_CHANGE})
 

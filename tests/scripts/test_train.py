@@ -1,0 +1,195 @@
+"""The command line, driven as a user does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from bp_torch.dashboard import tags
+
+ROOT = Path(__file__).parents[2]
+QUICK = ("--data", "digits", "--epochs", "2", "--batch-size", "2000", "--compare-every", "5")
+
+
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "train.py"), *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, run(*QUICK, "--run-name", "first", cwd=folder)
+
+
+def events(folder: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def test_a_run_says_what_it_did(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    _, done = finished
+    assert done.returncode == 0, done.stderr
+    for said in ("gradients agree=24/24", "cost=", "test accuracy=", "data: Digits drawn by bp_torch"):
+        assert said in done.stderr
+    for said in ("24 of 24 comparisons with autograd agree", "tensorboard --logdir runs", "logging"):
+        assert said in done.stdout
+
+
+def test_a_run_leaves_its_files(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder = finished[0] / "runs" / "first"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert set(summary) >= {
+        "data", "test_accuracy", "train_accuracy", "train_cost", "epochs", "steps", "seconds", "examples_per_second",
+        "backend", "gradient_checks", "gradient_checks_passed", "worst_gradient_ratio", "torch",
+    }  # fmt: skip
+    assert (summary["data"], summary["epochs"], summary["steps"], summary["backend"]) == ("digits", 2, 20, "functions")
+    assert summary["gradient_checks"] == summary["gradient_checks_passed"] == 24
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["data"], config["batch_size"], config["hidden"]) == ("digits", 2000, [16, 16])
+    assert "Digits drawn" in config["data_origin"]
+    checkpoint = torch.load(folder / "checkpoint.pt", weights_only=True)
+    assert checkpoint["epochs_done"] == 2
+    assert not [path for path in folder.iterdir() if path.name.endswith(".new")]
+
+
+def test_the_curves_can_be_read_back(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder = finished[0] / "runs" / "first"
+    board, summary = events(folder), json.loads((folder / "summary.json").read_text())
+    groups = {tag.partition("/")[0] for tag in board.Tags()["scalars"]}
+    assert {"learning", "agreement", "health"} <= groups
+    last = board.Scalars(tags.TEST_ACCURACY)[-1]
+    assert (last.step, last.value) == (19, pytest.approx(summary["test_accuracy"]))
+    assert set(board.Tags()["images"]) == {tags.FIRST_WEIGHTS, tags.WORST_DIGITS}
+    assert {tags.weights("0.weight"), tags.RUN_START} <= set(board.Tags()["tensors"])
+
+
+def test_resuming_gives_what_an_unbroken_run_gives(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """Stopped after its first epoch, and gone on with: the same parameters bit for bit, no step twice or missing."""
+    unbroken = finished[0] / "runs" / "first"
+    stop_after_one = (
+        "import sys; from bp_torch.training import run\n"
+        "save = run.save_checkpoint\n"
+        "def stop(*arguments):\n    save(*arguments)\n    raise KeyboardInterrupt\n"
+        "run.save_checkpoint = stop\n"
+        f"sys.path.insert(0, {str(ROOT / 'scripts')!r}); import train; from bp_torch import cli; cli.run(train.main)"
+    )
+    command = [sys.executable, "-c", stop_after_one, *QUICK, "--run-name", "broken"]
+    broken = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert broken.returncode == 130
+    assert broken.stderr.strip().splitlines()[-1] == "interrupted"
+    resumed = run("--resume", "broken", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    gone_on = tmp_path / "runs" / "broken"
+    first, second = (torch.load(run / "checkpoint.pt", weights_only=True) for run in (unbroken, gone_on))
+    assert first["epochs_done"] == second["epochs_done"] == 2
+    for name, parameter in first["parameters"].items():
+        assert torch.equal(parameter, second["parameters"][name])
+    boards = (events(unbroken), events(gone_on))
+    steps = [{tag: [e.step for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]} for board in boards]
+    assert steps[0] == steps[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--bogus", "1"), "--bogus"),
+        (("stray",), "stray"),
+        (("--data", "cifar"), "--data"),
+        (("--learning-rate", "fast"), "--learning-rate"),
+        (("--learning-rate", "-1"), "--learning-rate"),
+        (("--hidden", "16", "0"), "--hidden"),
+        (("--batch-size", "0"), "--batch-size"),
+        (("--backend", "engine"), "--backend engine is not there yet"),
+        (("--device", "abacus"), "--device"),
+        (("--run-name", "a/b"), "--run-name"),
+        (("--resume", "nothing"), "there is no"),
+        (("--data", "digits", "--runs-dir", "occupied"), "occupied"),
+        (("--data", "mnist", "--mnist-source", "nowhere"), "nowhere"),
+        (("--data", "mnist", "--mnist-source", "."), "train-images-idx3-ubyte.gz"),
+    ],
+)
+def test_bad_input_gets_one_line_and_changes_nothing(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
+    (tmp_path / "occupied").write_text("a file, not a folder")
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr.startswith("error: ")
+    assert says in done.stderr
+    assert not done.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_of_that_name_is_refused_or_overwritten(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = finished
+    before = {path: path.read_bytes() for path in (folder / "runs" / "first").iterdir()}
+    refused = run(*QUICK, "--run-name", "first", cwd=folder)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: run 'first' exists")
+    assert before == {path: path.read_bytes() for path in (folder / "runs" / "first").iterdir()}
+    changed = run("--resume", "first", "--epochs", "9", cwd=folder)
+    assert changed.returncode == 2
+    assert "--epochs 9 does not fit" in changed.stderr
+
+
+def test_a_wrong_equation_ends_with_status_1_and_says_where(tmp_path: Path) -> None:
+    plant = (
+        "import sys; from bp_torch.functional.affine import Linear\n"
+        "right = Linear.backward\n"
+        "def wrong(ctx, grad_output):\n"
+        "    grad_input, grad_weight, grad_bias = right(ctx, grad_output)\n"
+        "    return grad_input, grad_weight, 1.001 * grad_bias\n"
+        "Linear.backward = staticmethod(wrong)\n"
+        f"sys.path.insert(0, {str(ROOT / 'scripts')!r}); import train; from bp_torch import cli; cli.run(train.main)"
+    )
+    command = [sys.executable, "-c", plant, *QUICK]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert "step 0: 4.bias[" in done.stderr
+    assert "WRONG: hand-written" in done.stderr
+    assert "12 of 24 comparisons" in done.stdout
+
+
+def test_an_infinite_cost_ends_in_one_line(tmp_path: Path) -> None:
+    done = run(
+        *QUICK,
+        "--activation",
+        "relu",
+        "--cost",
+        "cross_entropy",
+        "--learning-rate",
+        "1e30",
+        "--run-name",
+        "x",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "error: the cost became" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert events(tmp_path / "runs" / "x").Tags()["scalars"]
+
+
+def test_help_names_every_flag(tmp_path: Path) -> None:
+    done = run("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for flag in (
+        "--data", "--data-root", "--mnist-source", "--hidden", "--activation", "--cost", "--batch-size",
+        "--learning-rate", "--epochs", "--seed", "--backend", "--compare-every", "--runs-dir", "--run-name",
+        "--resume", "--device", "--threads",
+    ):  # fmt: skip
+        assert flag in done.stdout

@@ -1,0 +1,91 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from bp_torch.training.checkpoint import (
+    CHECKPOINT,
+    CONFIG,
+    RunError,
+    create_run,
+    load_run,
+    require_free,
+    save_checkpoint,
+    write_json,
+)
+from bp_torch.training.config import TrainConfig
+
+
+def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
+    model = torch.nn.Linear(3, 2)
+    config = TrainConfig(run_name=tmp_path.name)
+    write_json(tmp_path / CONFIG, config.as_dict())
+    save_checkpoint(tmp_path, model, 7)
+    stored, checkpoint = load_run(tmp_path)
+    assert stored == config
+    assert checkpoint["epochs_done"] == 7
+    assert torch.equal(checkpoint["parameters"]["weight"], model.weight)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT, CONFIG]
+
+
+def test_a_failed_write_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(tmp_path, torch.nn.Linear(3, 2), 1)
+    kept = (tmp_path / CHECKPOINT).read_bytes()
+
+    def fail(_: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_checkpoint(tmp_path, torch.nn.Linear(3, 2), 2)
+    assert (tmp_path / CHECKPOINT).read_bytes() == kept
+
+
+@pytest.mark.parametrize("damaged", [CONFIG, CHECKPOINT])
+@pytest.mark.parametrize("content", [b"", b"{}", b"not it at all"])
+def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, damaged: str, content: bytes) -> None:
+    write_json(tmp_path / CONFIG, TrainConfig().as_dict())
+    save_checkpoint(tmp_path, torch.nn.Linear(3, 2), 1)
+    (tmp_path / damaged).write_bytes(content)
+    with pytest.raises(RunError, match="a file in it is damaged") as caught:
+        load_run(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (str(tmp_path / "ran"),)
+
+    write_json(tmp_path / CONFIG, TrainConfig().as_dict())
+    torch.save({"parameters": Evil(), "epochs_done": 1}, tmp_path / CHECKPOINT)
+    with pytest.raises(RunError, match="damaged"):
+        load_run(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_overwriting_removes_what_a_run_left_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    create_run(folder, overwrite=False)
+    for name in (CONFIG, CHECKPOINT, "events.out.tfevents.1", "notes.txt"):
+        (folder / name).write_text("old")
+    with pytest.raises(RunError, match="exists"):
+        require_free(folder)
+    with pytest.raises(RunError, match="File exists"):
+        create_run(folder, overwrite=False)
+    create_run(folder, overwrite=True)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "occupied").write_text("")
+    with pytest.raises(RunError, match="occupied"):
+        create_run(tmp_path / "occupied" / "run", overwrite=False)
+
+
+def test_json_is_written_for_people(tmp_path: Path) -> None:
+    write_json(tmp_path / CONFIG, {"σ": 1})
+    text = (tmp_path / CONFIG).read_text(encoding="utf-8")
+    assert text == '{\n  "σ": 1\n}\n'
+    assert json.loads(text) == {"σ": 1}
