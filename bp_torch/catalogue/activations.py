@@ -25,6 +25,7 @@ def _samples(**options: Any) -> tuple[Sample, ...]:
         _draw(8, scale=1e-4),
         _draw(8, scale=6),
         _draw(4).sign() * 60,  # saturated
+        _draw(4).sign() * 1000,  # where an exponential overflows
     )
     return tuple(Sample((input,), options) for input in inputs)
 

@@ -1,0 +1,72 @@
+"""Half precision, autocast, and tensors without storage."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+
+import bp_torch.functional as F
+from bp_torch.nn import mlp
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("sigmoid", {}), ("tanh", {}), ("elu", {}), ("softplus", {}), ("silu", {}), ("gelu", {}),
+        ("gelu", {"approximate": "tanh"}),
+    ],
+)  # fmt: skip
+def test_half_precision_is_rounded_once(name: str, options: dict[str, str], dtype: torch.dtype) -> None:
+    """Each value and slope is within one rounding of the truth, wherever it is: no intermediate was rounded."""
+    x = torch.linspace(-3, 6, 200).to(dtype)
+    results = []
+    for input in (x.clone(), x.double()):
+        input.requires_grad_()
+        output = getattr(F, name)(input, **options)
+        results.append((output.detach().double(), torch.autograd.grad(output.sum(), input)[0].double()))
+    for half, truth in zip(*results, strict=True):
+        assert ((half - truth).abs() <= 0.51 * torch.finfo(dtype).eps * truth.abs() + 1e-7).all()
+
+
+def test_integers_become_the_default_dtype_or_stay() -> None:
+    counts = torch.tensor([-1, 0, 2])
+    assert F.sigmoid(counts).dtype == F.tanh(counts).dtype == torch.float32
+    assert torch.equal(F.relu(counts), torch.tensor([0, 0, 2]))
+
+
+def test_mixed_dtypes_promote_as_torchs_do() -> None:
+    narrow, wide = torch.randn(3, 2), torch.randn(3, 2, dtype=torch.float64)
+    for name in ("mse_loss", "l1_loss", "smooth_l1_loss", "binary_cross_entropy_with_logits", "cross_entropy"):
+        expected = getattr(torch.nn.functional, name)(narrow, wide)
+        torch.testing.assert_close(getattr(F, name)(narrow, wide), expected)
+    assert F.squared_error(narrow, wide).dtype == torch.float64
+
+
+def trained_once(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> list[Tensor | None]:
+    F.squared_error(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
+    return [parameter.grad for parameter in model.parameters()]
+
+
+def test_tensors_without_storage() -> None:
+    """Shapes alone flow forward and backward: on the meta device, and as FakeTensors."""
+    with torch.device("meta"):
+        gradients = trained_once(mlp((4, 3, 2)), torch.randn(5, 4), torch.randn(5, 2))
+    assert all(g is not None and g.is_meta for g in gradients)
+    with FakeTensorMode():
+        gradients = trained_once(mlp((4, 3, 2)), torch.randn(5, 4), torch.randn(5, 2))
+    assert [g.shape for g in gradients if g is not None] == [(3, 4), (3,), (2, 3), (2,)]
+
+
+def test_autocast_trains_the_network() -> None:
+    torch.manual_seed(0)
+    model, inputs, targets = mlp((4, 3, 2)), torch.randn(5, 4), torch.rand(5, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(inputs)
+        cost = F.squared_error(output, targets)
+    assert (output.dtype, cost.dtype) == (torch.bfloat16, torch.float32)
+    half = torch.autograd.grad(cost, model.parameters())
+    full = torch.autograd.grad(F.squared_error(model(inputs), targets), model.parameters())
+    for a, b in zip(half, full, strict=True):
+        assert a.dtype == torch.float32
+        torch.testing.assert_close(a, b, rtol=0.1, atol=0.02 * b.abs().max().item())
