@@ -63,7 +63,9 @@ class Comparison:
     def error_ratio(self) -> float:
         """The error in units of the built-in's own, or of one rounding where that is larger: about 1 if right."""
         unit = max(self.builtin_error, self.rounding)
-        return self.error / unit if unit else (0.0 if self.error == 0 else math.inf)
+        if self.error == unit:
+            return 1.0 if unit else 0.0
+        return self.error / unit if unit else math.inf
 
     def __str__(self) -> str:
         """One line that says everything: where, both values, and what the tolerance is made of."""

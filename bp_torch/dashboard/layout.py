@@ -1,0 +1,60 @@
+"""The Custom Scalars tab: three categories of charts that open on what matters."""
+
+import re
+from typing import Final
+
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.custom_scalar import metadata
+from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
+from tensorboard.util.tensor_util import make_tensor_proto
+
+from bp_torch.dashboard import tags
+
+
+def exactly(*chosen: str) -> list[str]:
+    """Patterns that match these tags and no others."""
+    return [f"{re.escape(tag)}$" for tag in chosen]
+
+
+def of_all_parameters(tag: str) -> list[str]:
+    """A pattern for a figure of every parameter, given its tag for a parameter without a name."""
+    return [f"{re.escape(tag)}.+$"]
+
+
+# The titles say what to look for. TensorBoard sets three charts in a row, and matches a pattern from a tag's beginning.
+CHARTS: Final = {
+    "Learning": {
+        "Cost": exactly(tags.MINI_BATCH_COST, tags.TRAIN_COST, tags.TEST_COST),
+        "Accuracy": exactly(tags.MINI_BATCH_ACCURACY, tags.TRAIN_ACCURACY, tags.TEST_ACCURACY),
+        "Examples per second": exactly(tags.EXAMPLES_PER_SECOND),
+    },
+    "Gradient agreement": {
+        "Gradients found wrong so far: 0 if right": exactly(tags.FAILED_COMPARISONS),
+        "Worst error / PyTorch's own: about 1": exactly(tags.WORST_ERROR_RATIO),
+        "Cosine to autograd's gradient: 1": of_all_parameters(tags.agreement("cosine", "")),
+        "Error / PyTorch's own: about 1": of_all_parameters(tags.agreement("error_ratio", "")),
+        "Relative difference from autograd": of_all_parameters(tags.agreement("relative_difference", "")),
+        "Largest difference from autograd": of_all_parameters(tags.agreement("difference", "")),
+    },
+    "Layer health": {
+        "Gradient norm": [*exactly(tags.GRADIENT_NORM), *of_all_parameters(tags.health("gradient_norm", ""))],
+        "Update ratio: 1e-3 to 1e-2 is healthy": of_all_parameters(tags.health("update_ratio", "")),
+    },
+}
+
+
+def layout() -> Summary.Value:
+    """The value that tells TensorBoard of these charts."""
+    categories = [
+        Category(title=title, chart=[_chart(name, patterns) for name, patterns in charts.items()])
+        for title, charts in CHARTS.items()
+    ]
+    return Summary.Value(
+        tag=metadata.CONFIG_SUMMARY_TAG,
+        metadata=metadata.create_summary_metadata(),
+        tensor=make_tensor_proto(Layout(category=categories).SerializeToString()),
+    )
+
+
+def _chart(title: str, patterns: list[str]) -> Chart:
+    return Chart(title=title, multiline=MultilineChartContent(tag=patterns))

@@ -1,0 +1,49 @@
+"""The Text tab: what was run, and how it ended, as pages of Markdown."""
+
+import html
+import re
+from collections.abc import Mapping
+from textwrap import indent
+from typing import Any
+
+from bp_torch.training.records import RunFinished, RunStarted
+
+
+def start_page(record: RunStarted) -> str:
+    """Everything one needs to know to run it again, the data first."""
+    return "\n\n".join(
+        [
+            f"## Data: {plain(record.data)}",
+            f"**{plain(record.data_origin)}**",
+            "## Command",
+            _verbatim(record.command),
+            f"## Model: {record.parameters:,} weights and biases",
+            _verbatim(record.model),
+            f"## Configuration: steps {record.first_step:,} to {record.steps:,}",
+            _table("setting", record.config),
+            "## Versions",
+            _table("package", record.versions),
+        ]
+    )
+
+
+def finish_page(record: RunFinished) -> str:
+    """The final figures."""
+    return "\n\n".join([f"## After {record.step:,} steps", _table("figure", record.summary)])
+
+
+def plain(value: Any) -> str:
+    """A value as Markdown that shows it as it is, on one line, also in a table."""
+    shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return re.sub(r"([\\`*_{}\[\]()#|])", r"\\\1", html.escape(" ".join(shown.split()), quote=False))
+
+
+def _table(heading: str, rows: Mapping[str, Any]) -> str:
+    return "\n".join(
+        [f"| {heading} | |", "|---|---|", *(f"| {plain(name)} | {plain(value)} |" for name, value in rows.items())]
+    )
+
+
+def _verbatim(text: str) -> str:
+    """A block of code by indentation: nothing in the text can end it."""
+    return indent(text, "    ")

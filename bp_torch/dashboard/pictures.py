@@ -1,0 +1,166 @@
+"""Pictures of a network: what its first layer looks for, and the digits it gets most wrong.
+
+Each is drawn in one pair of axes, its tiles side by side in one array, because axes are what makes matplotlib slow.
+The colours stay apart for colour-blind eyes.
+"""
+
+from dataclasses import dataclass
+from io import BytesIO
+from math import ceil, isqrt
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+Array = npt.NDArray[np.float64]
+
+MOST_NEURONS: Final = 64
+MOST_DIGITS: Final = 12
+
+_INCHES: Final = 8.0  # with _DPI, 800 pixels: about the width of an opened image card
+_DPI: Final = 100
+_TITLE_INCHES: Final = 0.6
+_TRUE: Final = "#0072b2"
+_READ_AS: Final = "#d55e00"
+_OTHER: Final = "#9a9a9a"
+
+# The cell of a misclassified digit, in pixels of the digit: from above, a caption, the digit, its bars, their labels.
+_COLUMNS: Final = 4
+_CAPTION: Final = 6
+_SIDE: Final = 28
+_BARS: Final = 14
+_LABELS: Final = 9
+_GAP: Final = 9
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG and its size in pixels."""
+
+    png: bytes
+    width: int
+    height: int
+
+
+def first_weights(weights: Tensor) -> Picture | None:
+    """Draws the weights of each neuron of the first layer as a map of the input: red excites it, blue inhibits it.
+
+    Args:
+        weights: (neurons, inputs), float; what is not finite stays blank.
+
+    Returns:
+        The maps of at most 64 neurons on one scale around zero. None if there are none, or if the inputs are not the
+        pixels of a square.
+    """
+    neurons, inputs = weights.shape
+    side = isqrt(inputs)
+    if not weights.numel() or side * side != inputs:
+        return None
+    maps = weights[:MOST_NEURONS].detach().cpu().double().reshape(-1, side, side).numpy()
+    shown = f"all {neurons}" if len(maps) == neurons else f"the first {len(maps)} of {neurons}"
+    return _draw_maps(maps, f"First layer: the weights of {shown} neurons, on one scale")
+
+
+def worst_digits(images: Tensor, labels: Tensor, outputs: Tensor) -> Picture:
+    """Draws misclassified digits, each above its outputs as a row of bars.
+
+    Args:
+        images: (K, 28, 28), uint8, the worst first; at most 12 are drawn.
+        labels: (K,), int64.
+        outputs: (K, classes), float: activations or probabilities in [0, 1].
+
+    Returns:
+        The digits, or a line that says that there are none.
+    """
+    if not len(images):
+        return _render(_page("No test digit is read wrongly", _TITLE_INCHES))
+    tiles = images[:MOST_DIGITS].cpu().double().numpy()
+    canvas, corners = _tile(tiles, _COLUMNS, above=_CAPTION, below=_BARS + _LABELS, right=_GAP)
+    figure, axes = _sheet("Test digits most wrongly read, above their outputs from 0 to 1", canvas, width=1)
+    axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+    outputs = outputs[:MOST_DIGITS].cpu().double().nan_to_num().clamp(0, 1)
+    _draw_outputs(axes, corners, labels[:MOST_DIGITS].tolist(), outputs.numpy())
+    return _render(figure)
+
+
+def _draw_maps(maps: Array, title: str) -> Picture:
+    margin = max(1, maps.shape[-1] // 10)
+    canvas, corners = _tile(maps, ceil(len(maps) ** 0.5), below=margin, right=margin)
+    limit = np.abs(maps[np.isfinite(maps)]).max(initial=0)
+    figure, axes = _sheet(title, canvas, width=0.88)
+    drawn = axes.imshow(canvas, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    for neuron, (x, y) in enumerate(corners):
+        axes.text(x, y, f" {neuron}", fontsize=9, va="top")
+    box = axes.get_position()
+    figure.colorbar(drawn, cax=figure.add_axes((0.9, box.y0 + 0.02, 0.025, box.height - 0.02)))
+    return _render(figure)
+
+
+def _draw_outputs(axes: Axes, corners: list[tuple[int, int]], labels: list[int], outputs: Array) -> None:
+    """For each digit, whose upper left corner is given: what it is, what it was read as, and a bar for each class."""
+    step = _SIDE / outputs.shape[1]
+    answers = outputs.argmax(axis=1).tolist()
+    _draw_bars(axes, np.array(corners), labels, answers, outputs)
+    for (x, y), label, answer in zip(corners, labels, answers, strict=True):
+        axes.text(x, y - 1, f"a {label}", color=_TRUE, fontsize=14)
+        axes.text(x + _SIDE, y - 1, f"read as {answer}", color=_READ_AS, fontsize=14, ha="right")
+        for number, colour in ((label, _TRUE), (answer, _READ_AS)):
+            place = x + step * (number + 0.5), y + _SIDE + _BARS + 1
+            axes.text(*place, str(number), color=colour, fontsize=12, ha="center", va="top")
+
+
+def _draw_bars(axes: Axes, corners: Array, labels: list[int], answers: list[int], outputs: Array) -> None:
+    """All bars of all digits as one collection of lines."""
+    count, classes = outputs.shape
+    step = _SIDE / classes
+    colours = np.full(outputs.shape, _OTHER)
+    colours[range(count), labels] = _TRUE
+    colours[range(count), answers] = _READ_AS
+    x = corners[:, :1] + step * (np.arange(classes) + 0.5)  # (K, classes)
+    base = corners[:, 1:] + _SIDE + _BARS  # (K, 1)
+    top = base - (_BARS - 2) * outputs
+    points = 0.75 * step * 72 * _INCHES / (_COLUMNS * (_SIDE + _GAP))
+    axes.vlines(x.ravel(), base.repeat(classes), top.ravel(), colours.ravel().tolist(), linewidth=points)
+    axes.hlines(base[:, 0], corners[:, 0], corners[:, 0] + _SIDE, _OTHER, linewidth=0.8)
+
+
+def _tile(tiles: Array, columns: int, *, above: int = 0, below: int, right: int) -> tuple[Array, list[tuple[int, int]]]:
+    """Sets (K, height, width) tiles side by side, each with these margins.
+
+    Returns:
+        One array, NaN in the margins, and the upper left corner of each tile as (x, y).
+    """
+    count, height, width = tiles.shape
+    down, across = above + height + below, width + right
+    canvas = np.full((ceil(count / columns) * down, columns * across), np.nan)
+    corners = [(i % columns * across, i // columns * down + above) for i in range(count)]
+    for tile, (x, y) in zip(tiles, corners, strict=True):
+        canvas[y : y + height, x : x + width] = tile
+    return canvas, corners
+
+
+def _page(title: str, inches: float) -> Figure:
+    """An empty page of the common width and this height."""
+    figure = Figure(figsize=(_INCHES, inches), dpi=_DPI)
+    figure.text(0.02, 1 - _TITLE_INCHES / 2 / inches, title, fontsize=15, va="center")
+    return figure
+
+
+def _sheet(title: str, canvas: Array, *, width: float) -> tuple[Figure, Axes]:
+    """A page just high enough for a canvas that takes this part of its width."""
+    rows, columns = canvas.shape
+    inches = _INCHES * (width - 0.02) * rows / columns
+    figure = _page(title, inches + _TITLE_INCHES)
+    axes = figure.add_axes((0.02, 0, width - 0.02, inches / (inches + _TITLE_INCHES)))
+    axes.set_axis_off()
+    return figure, axes
+
+
+def _render(figure: Figure) -> Picture:
+    png = BytesIO()
+    figure.savefig(png, format="png")
+    width, height = figure.canvas.get_width_height()
+    return Picture(png.getvalue(), width, height)

@@ -1,0 +1,56 @@
+"""Every tag, once.
+
+TensorBoard folds tags by what stands before the first slash; there are seven such groups: learning, agreement, health,
+weights, gradients, activations and pictures for what is measured, and run for what is told.
+"""
+
+from typing import Final
+
+MINI_BATCH_COST: Final = "learning/cost/mini_batch"
+TRAIN_COST: Final = "learning/cost/train"
+TEST_COST: Final = "learning/cost/test"
+MINI_BATCH_ACCURACY: Final = "learning/accuracy/mini_batch"
+TRAIN_ACCURACY: Final = "learning/accuracy/train"
+TEST_ACCURACY: Final = "learning/accuracy/test"
+LEARNING_RATE: Final = "learning/learning_rate"
+EXAMPLES_PER_SECOND: Final = "learning/examples_per_second"
+
+WORST_ERROR_RATIO: Final = "agreement/worst_error_ratio"
+FAILED_COMPARISONS: Final = "agreement/failed_comparisons"
+AGREEMENT_FIGURES: Final = ("difference", "relative_difference", "cosine", "error_ratio")
+"""What is shown of each comparison: attributes of `bp_torch.gradients.Comparison`."""
+
+GRADIENT_NORM: Final = "health/gradient_norm"
+HEALTH_FIGURES: Final = ("gradient_norm", "update_ratio")
+"""What is shown of each parameter's health: attributes of `bp_torch.training.records.ParameterHealth`."""
+
+FIRST_WEIGHTS: Final = "pictures/first_weights"
+WORST_DIGITS: Final = "pictures/worst_digits"
+
+RUN_START: Final = "run/start"
+RUN_SUMMARY: Final = "run/summary"
+
+
+def agreement(figure: str, parameter: str) -> str:
+    """One of `AGREEMENT_FIGURES` for one parameter."""
+    return f"agreement/{figure}/{parameter}"
+
+
+def health(figure: str, parameter: str) -> str:
+    """One of `HEALTH_FIGURES` for one parameter."""
+    return f"health/{figure}/{parameter}"
+
+
+def weights(parameter: str) -> str:
+    """The histogram of one parameter's values."""
+    return f"weights/{parameter}"
+
+
+def gradients(parameter: str) -> str:
+    """The histogram of one parameter's gradient."""
+    return f"gradients/{parameter}"
+
+
+def activations(layer: str) -> str:
+    """The histogram of one layer's activations."""
+    return f"activations/{layer}"

@@ -1,0 +1,31 @@
+"""How a number, a text, a tensor or a picture becomes a value that TensorBoard shows under a tag."""
+
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
+from torch import Tensor
+
+from bp_torch.dashboard.pictures import Picture
+
+
+def scalar(tag: str, number: float) -> Summary.Value:
+    """A point of a curve; NaN and infinity are points too."""
+    return Summary.Value(tag=tag, simple_value=number)
+
+
+def text(tag: str, markdown: str) -> Summary.Value:
+    """A page of Markdown."""
+    return text_pb(tag, markdown).value[0]
+
+
+def histogram(tag: str, tensor: Tensor) -> Summary.Value | None:
+    """The distribution of a tensor's finite components, in 30 buckets; None if there are none."""
+    components = tensor.detach().cpu().double()
+    finite = components[components.isfinite()]
+    return histogram_pb(tag, finite.numpy()).value[0] if len(finite) else None
+
+
+def image(tag: str, picture: Picture) -> Summary.Value:
+    """A picture, drawn already."""
+    encoded = Summary.Image(width=picture.width, height=picture.height, colorspace=4, encoded_image_string=picture.png)
+    return Summary.Value(tag=tag, image=encoded)

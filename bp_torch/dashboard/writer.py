@@ -1,0 +1,144 @@
+"""The recorder that turns a run's records into what TensorBoard shows."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from time import perf_counter
+from typing import Self
+
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from bp_torch.dashboard import hparams, pages, pictures, tags
+from bp_torch.dashboard.event_file import EventFile
+from bp_torch.dashboard.layout import layout
+from bp_torch.dashboard.values import histogram, image, scalar, text
+from bp_torch.training.records import (
+    AgreementRecord,
+    DistributionRecord,
+    EpochRecord,
+    HealthRecord,
+    PictureRecord,
+    Record,
+    RunFinished,
+    RunStarted,
+    StepRecord,
+)
+
+
+class TensorBoardRecorder:
+    """Writes each record as one event, whose step is the record's own.
+
+    Attributes:
+        seconds: how long training has waited for this recorder so far.
+    """
+
+    def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:
+        """Begins an event file.
+
+        Args:
+            folder: the run's; its name is the run's name in TensorBoard.
+            purge_step: where a resumed run goes on: TensorBoard forgets what was recorded there and beyond. None: a run
+                from the start, which replaces whatever the folder holds.
+        """
+        self.seconds = 0.0
+        self._run = folder.name
+        self._events = EventFile(folder, first_step=purge_step or 0)
+        self._failed = 0
+
+    def record(self, record: Record) -> None:
+        """Writes one record; unknown kinds are passed over."""
+        began = perf_counter()
+        if values := self._values(record):
+            step = record.first_step if isinstance(record, RunStarted) else record.step
+            self._events.write(values, step)
+        self.seconds += perf_counter() - began
+
+    def close(self) -> None:
+        """Closes the event file."""
+        self._events.close()
+
+    def __enter__(self) -> Self:
+        """The recorder itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Closes the event file, whatever happened."""
+        self.close()
+
+    def _values(self, record: Record) -> list[Summary.Value]:
+        match record:
+            case RunStarted():
+                page = text(tags.RUN_START, pages.start_page(record))
+                return [page, layout(), *hparams.started(record.config, self._run)]
+            case StepRecord():
+                return _step(record)
+            case AgreementRecord():
+                self._failed += sum(not comparison.passed for comparison in record.comparisons)
+                return [*_agreement(record), scalar(tags.FAILED_COMPARISONS, self._failed)]
+            case HealthRecord():
+                return _health(record)
+            case DistributionRecord():
+                return _distributions(record)
+            case EpochRecord():
+                return _epoch(record)
+            case PictureRecord():
+                return _pictures(record)
+            case RunFinished():
+                return [text(tags.RUN_SUMMARY, pages.finish_page(record)), hparams.finished()]
+        return []
+
+
+def _step(record: StepRecord) -> list[Summary.Value]:
+    return [
+        scalar(tags.MINI_BATCH_COST, record.cost),
+        scalar(tags.MINI_BATCH_ACCURACY, record.accuracy),
+        scalar(tags.LEARNING_RATE, record.learning_rate),
+        scalar(tags.EXAMPLES_PER_SECOND, record.examples_per_second),
+    ]
+
+
+def _agreement(record: AgreementRecord) -> list[Summary.Value]:
+    figures = [
+        scalar(tags.agreement(figure, comparison.name), getattr(comparison, figure))
+        for comparison in record.comparisons
+        for figure in tags.AGREEMENT_FIGURES
+    ]
+    return [*figures, scalar(tags.WORST_ERROR_RATIO, _worst(c.error_ratio for c in record.comparisons))]
+
+
+def _worst(ratios: Iterable[float]) -> float:
+    """The largest ratio; NaN, which is infinity over infinity, counts as the largest."""
+    return max(ratios, key=lambda ratio: math.inf if math.isnan(ratio) else ratio, default=0.0)
+
+
+def _health(record: HealthRecord) -> list[Summary.Value]:
+    figures = [
+        scalar(tags.health(figure, name), getattr(parameter, figure))
+        for name, parameter in record.parameters.items()
+        for figure in tags.HEALTH_FIGURES
+    ]
+    return [*figures, scalar(tags.GRADIENT_NORM, record.gradient_norm)]
+
+
+def _distributions(record: DistributionRecord) -> list[Summary.Value]:
+    histograms = [
+        *(histogram(tags.weights(name), tensor) for name, tensor in record.parameters.items()),
+        *(histogram(tags.gradients(name), tensor) for name, tensor in record.gradients.items()),
+        *(histogram(tags.activations(name), tensor) for name, tensor in record.activations.items()),
+    ]
+    return [value for value in histograms if value]
+
+
+def _epoch(record: EpochRecord) -> list[Summary.Value]:
+    return [
+        scalar(tags.TRAIN_COST, record.train_cost),
+        scalar(tags.TRAIN_ACCURACY, record.train_accuracy),
+        scalar(tags.TEST_COST, record.test_cost),
+        scalar(tags.TEST_ACCURACY, record.test_accuracy),
+    ]
+
+
+def _pictures(record: PictureRecord) -> list[Summary.Value]:
+    digits = pictures.worst_digits(record.worst_images, record.worst_labels, record.worst_outputs)
+    weights = pictures.first_weights(record.first_weights)
+    return [image(tags.WORST_DIGITS, digits), *([image(tags.FIRST_WEIGHTS, weights)] if weights else [])]

@@ -1,0 +1,50 @@
+"""The charts of the Custom Scalars tab show what is really written, and nothing else by accident."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+
+from bp_torch.dashboard import tags
+from bp_torch.dashboard.layout import CHARTS, exactly, of_all_parameters
+from bp_torch.training.records import Record
+
+PATTERNS = [pattern for charts in CHARTS.values() for patterns in charts.values() for pattern in patterns]
+
+
+@pytest.fixture
+def written(write: Callable[..., list[Event]], one_of_each: list[Record]) -> set[str]:
+    events = write(*one_of_each)
+    return {value.tag for event in events for value in event.summary.value if value.HasField("simple_value")}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_every_pattern_finds_a_written_scalar(pattern: str, written: set[str]) -> None:
+    assert any(re.match(pattern, tag) for tag in written)
+
+
+def test_every_scalar_but_the_learning_rate_is_in_exactly_one_chart(written: set[str]) -> None:
+    found = {tag: sum(bool(re.match(pattern, tag)) for pattern in PATTERNS) for tag in written}
+    assert found == {tag: int(tag != tags.LEARNING_RATE) for tag in written}
+
+
+def test_a_pattern_takes_special_characters_as_they_are() -> None:
+    (pattern,) = exactly("a.b/c+")
+    assert re.match(pattern, "a.b/c+")
+    assert not re.match(pattern, "axb/c+")
+    assert not re.match(pattern, "a.b/c+d")
+    (pattern,) = of_all_parameters("a.b/")
+    assert re.match(pattern, "a.b/0.weight")
+    assert not re.match(pattern, "a.b/")
+    assert not re.match(pattern, "axb/0.weight")
+
+
+def test_tensorboard_reads_the_three_categories(write: Callable[..., list[Event]], one_of_each: list[Record]) -> None:
+    (event,) = write(one_of_each[0])
+    (value,) = [value for value in event.summary.value if value.tag == metadata.CONFIG_SUMMARY_TAG]
+    assert value.metadata.plugin_data.plugin_name == metadata.PLUGIN_NAME
+    layout = layout_pb2.Layout.FromString(value.tensor.string_val[0])
+    assert [category.title for category in layout.category] == ["Learning", "Gradient agreement", "Layer health"]
+    assert [tag for c in layout.category for chart in c.chart for tag in chart.multiline.tag] == PATTERNS

@@ -1,0 +1,220 @@
+"""What is recorded is found in the event files, under the right tag, at the right step, once."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing import event_accumulator, plugin_event_accumulator
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.plugins.hparams import metadata as hparams_metadata
+from tensorboard.util.tensor_util import make_ndarray
+
+from bp_torch.dashboard import hparams, tags
+from bp_torch.dashboard.writer import TensorBoardRecorder
+from bp_torch.gradients import compare
+from bp_torch.training import records
+from bp_torch.training.records import ParameterHealth, Record, RunStarted
+
+Write = Callable[..., list[Event]]
+
+WHOLE_RUN = {
+    tags.MINI_BATCH_COST: (100, 0.75),
+    tags.MINI_BATCH_ACCURACY: (100, 0.5),
+    tags.LEARNING_RATE: (100, 0.25),
+    tags.EXAMPLES_PER_SECOND: (100, 2000),
+    tags.agreement("difference", "0.weight"): (200, 2**-23),
+    tags.agreement("difference", "0.bias"): (200, 0.5),
+    tags.agreement("relative_difference", "0.weight"): (200, 2**-23),
+    tags.agreement("relative_difference", "0.bias"): (200, 0.5),
+    tags.agreement("cosine", "0.weight"): (200, 1),
+    tags.agreement("cosine", "0.bias"): (200, 1),
+    tags.agreement("error_ratio", "0.weight"): (200, 0),
+    tags.agreement("error_ratio", "0.bias"): (200, 2**22),
+    tags.WORST_ERROR_RATIO: (200, 2**22),
+    tags.FAILED_COMPARISONS: (200, 1),
+    tags.health("gradient_norm", "0.weight"): (300, 3),
+    tags.health("update_ratio", "0.weight"): (300, 0.25),
+    tags.health("gradient_norm", "0.bias"): (300, 4),
+    tags.health("update_ratio", "0.bias"): (300, 0.125),
+    tags.GRADIENT_NORM: (300, 5),
+    tags.TRAIN_COST: (500, 0.25),
+    tags.TRAIN_ACCURACY: (500, 0.875),
+    tags.TEST_COST: (500, 0.5),
+    tags.TEST_ACCURACY: (500, 0.75),
+}
+
+
+def scalars(events: list[Event]) -> dict[str, tuple[int, float]]:
+    return {
+        value.tag: (event.step, value.simple_value)
+        for event in events
+        for value in event.summary.value
+        if value.HasField("simple_value")
+    }
+
+
+def values(events: list[Event]) -> dict[str, Any]:
+    return {value.tag: value for event in events for value in event.summary.value}
+
+
+def points(folder: Path, tag: str, loader: ModuleType) -> list[tuple[int, float]]:
+    """A curve as one of TensorBoard's own loaders reads it."""
+    board = loader.EventAccumulator(str(folder))
+    board.Reload()
+    if loader is event_accumulator:
+        return [(point.step, point.value) for point in board.Scalars(tag)]
+    return [(point.step, make_ndarray(point.tensor_proto).item()) for point in board.Tensors(tag)]
+
+
+def test_every_scalar_of_a_run_has_its_tag_step_and_value(write: Write, one_of_each: list[Record]) -> None:
+    found = scalars(write(*one_of_each))
+    assert found.keys() == WHOLE_RUN.keys()
+    for tag, expected in WHOLE_RUN.items():
+        assert found[tag] == pytest.approx(expected, rel=1e-6), tag
+
+
+def test_each_record_is_one_event(write: Write, one_of_each: list[Record]) -> None:
+    assert [event.step for event in write(*one_of_each)] == [0, 100, 200, 300, 400, 500, 600, 700]
+
+
+def test_a_resumed_run_starts_at_its_first_step(write: Write, run_started: RunStarted) -> None:
+    assert [event.step for event in write(replace(run_started, first_step=600))] == [600]
+
+
+def test_unknown_kinds_are_passed_over(write: Write) -> None:
+    assert write("not a record", None) == []
+
+
+def test_failed_comparisons_add_up(write: Write, one_of_each: list[Record]) -> None:
+    written = write(one_of_each[2], one_of_each[2])
+    assert [scalars([event])[tags.FAILED_COMPARISONS][1] for event in written] == [1, 2]
+
+
+def test_an_undefined_error_ratio_counts_as_the_worst(write: Write) -> None:
+    infinite = torch.tensor([math.inf])
+    overflow = compare("b", -infinite, -infinite, infinite.double())
+    fine = compare("a", torch.ones(1), torch.ones(1), torch.ones(1).double())
+    found = scalars(write(records.AgreementRecord(0, (fine, overflow, fine))))
+    assert math.isnan(found[tags.WORST_ERROR_RATIO][1])
+
+
+def test_numbers_that_are_not_finite_are_kept(write: Write) -> None:
+    found = scalars(
+        write(
+            records.StepRecord(1, 0, math.inf, math.nan, 0.5, -math.inf),
+            records.EpochRecord(2, 1, 1e300, math.nan, math.nan, math.nan),
+            records.HealthRecord(3, math.nan, {"0.weight": ParameterHealth(math.nan, math.inf)}),
+        )
+    )
+    assert found[tags.MINI_BATCH_COST][1] == math.inf
+    assert math.isnan(found[tags.MINI_BATCH_ACCURACY][1])
+    assert found[tags.EXAMPLES_PER_SECOND][1] == -math.inf
+    assert found[tags.TRAIN_COST][1] == math.inf, "beyond float32, in which TensorBoard keeps scalars"
+    assert math.isnan(found[tags.GRADIENT_NORM][1])
+    assert found[tags.health("update_ratio", "0.weight")][1] == math.inf
+
+
+def test_histograms_of_weights_gradients_and_activations(write: Write) -> None:
+    zeros, ones, twos = (torch.full((3,), float(number)) for number in range(3))
+    found = values(write(records.DistributionRecord(9, {"0": zeros}, {"1": ones}, {"2": twos})))
+    edges = {tag: make_ndarray(value.tensor)[-1].tolist() for tag, value in found.items()}
+    assert edges == {tags.weights("0"): [0, 0, 3], tags.gradients("1"): [1, 1, 3], tags.activations("2"): [2, 2, 3]}
+
+
+def test_histograms_hold_what_is_finite(write: Write) -> None:
+    tensors = {
+        "broken": torch.tensor([math.nan, -1.0, 2.0, math.inf, 2.0]),
+        "half": torch.tensor([1.0, 3.0], dtype=torch.bfloat16, requires_grad=True),
+    }
+    lost = {"empty": torch.empty(0), "nothing finite": torch.tensor([math.nan])}
+    found = values(write(records.DistributionRecord(9, tensors, lost, {"1": torch.zeros(4, 5)})))
+    assert found.keys() == {tags.weights("broken"), tags.weights("half"), tags.activations("1")}
+    buckets = make_ndarray(found[tags.weights("broken")].tensor)  # left edge, right edge, count
+    assert buckets[:, 2].sum() == 3
+    assert (buckets[0, 0], buckets[-1, 1], buckets[-1, 2]) == (-1, 2, 2)
+    assert make_ndarray(found[tags.activations("1")].tensor)[:, 2].sum() == 20
+
+
+def test_pictures_are_png_of_the_stated_size(write: Write, picture: records.PictureRecord) -> None:
+    found = values(write(picture))
+    assert found.keys() == {tags.FIRST_WEIGHTS, tags.WORST_DIGITS}
+    for value in found.values():
+        with Image.open(BytesIO(value.image.encoded_image_string)) as png:
+            assert png.format == "PNG"
+            assert png.size == (value.image.width, value.image.height)
+
+
+def test_a_first_layer_that_sees_no_image_has_no_picture(write: Write, picture: records.PictureRecord) -> None:
+    assert values(write(replace(picture, first_weights=torch.randn(4, 7)))).keys() == {tags.WORST_DIGITS}
+
+
+def test_the_first_event_tells_of_the_run(write: Write, run_started: RunStarted) -> None:
+    page = make_ndarray(values(write(run_started))[tags.RUN_START].tensor).item().decode()
+    for part in (
+        "Data: digits",
+        "in place of MNIST",
+        "13,002",
+        "| learning\\_rate | 0.5 |",
+        "3.11.2",
+        "--run-name 'a|b' |",
+    ):
+        assert part in page
+
+
+def test_hparams_hold_the_configuration_and_name_metrics_that_exist(write: Write, one_of_each: list[Record]) -> None:
+    written = write(*one_of_each)
+    content = {tag: value.metadata.plugin_data.content for tag, value in values(written).items()}
+    experiment = hparams_metadata.parse_experiment_plugin_data(content[hparams_metadata.EXPERIMENT_TAG])
+    started = hparams_metadata.parse_session_start_info_plugin_data(content[hparams_metadata.SESSION_START_INFO_TAG])
+    ended = hparams_metadata.parse_session_end_info_plugin_data(content[hparams_metadata.SESSION_END_INFO_TAG])
+    assert [metric.name.tag for metric in experiment.metric_infos] == list(hparams.METRICS)
+    assert set(hparams.METRICS) <= scalars(written).keys()
+    assert {info.name for info in experiment.hparam_infos} == started.hparams.keys()
+    assert started.group_name == "run"
+    assert started.hparams["hidden"].string_value == "(16, 16)"
+    assert started.hparams["learning_rate"].number_value == 0.5
+    assert started.hparams["shuffle"].bool_value is True
+    assert started.hparams["resume"].string_value == "None"
+    assert ended.status == hparams.Status.Value("STATUS_SUCCESS")
+
+
+@pytest.mark.parametrize("loader", [event_accumulator, plugin_event_accumulator])
+@pytest.mark.parametrize(
+    ("purge_step", "expected"), [(100, [(0, 1), (100, 2), (200, 2)]), (None, [(100, 2), (200, 2)])]
+)
+def test_a_resumed_run_replaces_what_was_recorded_from_its_first_step_on(
+    tmp_path: Path, loader: ModuleType, purge_step: int | None, expected: list[tuple[int, float]]
+) -> None:
+    for first_step, steps, cost in ((None, (0, 100, 200, 300), 1.0), (purge_step, (100, 200), 2.0)):
+        with TensorBoardRecorder(tmp_path, purge_step=first_step) as recorder:
+            for step in steps:
+                recorder.record(records.StepRecord(step, 0, cost, 0.5, 0.1, 1.0))
+    assert points(tmp_path, tags.MINI_BATCH_COST, loader) == expected
+
+
+def test_a_run_that_is_killed_loses_nothing(tmp_path: Path) -> None:
+    recorder = TensorBoardRecorder(tmp_path)
+    recorder.record(records.StepRecord(7, 0, 1.0, 0.5, 0.1, 1.0))
+    assert points(tmp_path, tags.MINI_BATCH_COST, event_accumulator) == [(7, 1)]
+    recorder.close()
+
+
+def test_the_time_it_took_is_counted(tmp_path: Path, picture: records.PictureRecord) -> None:
+    with TensorBoardRecorder(tmp_path) as recorder:
+        assert recorder.seconds == 0
+        recorder.record(picture)
+        assert recorder.seconds > 0
+
+
+def test_closing_twice_is_allowed_and_ends_the_recording(tmp_path: Path) -> None:
+    with TensorBoardRecorder(tmp_path) as recorder:
+        recorder.close()
+    with pytest.raises(ValueError, match="closed"):
+        recorder.record(records.StepRecord(0, 0, 1.0, 0.5, 0.1, 1.0))
