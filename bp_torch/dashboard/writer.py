@@ -1,7 +1,5 @@
 """The recorder that turns a run's records into what TensorBoard shows."""
 
-import math
-from collections.abc import Iterable
 from pathlib import Path
 from time import perf_counter
 from typing import Self
@@ -103,12 +101,7 @@ def _agreement(record: AgreementRecord) -> list[Summary.Value]:
         for comparison in record.comparisons
         for figure in tags.AGREEMENT_FIGURES
     ]
-    return [*figures, scalar(tags.WORST_ERROR_RATIO, _worst(c.error_ratio for c in record.comparisons))]
-
-
-def _worst(ratios: Iterable[float]) -> float:
-    """The largest ratio; NaN, which is infinity over infinity, counts as the largest."""
-    return max(ratios, key=lambda ratio: math.inf if math.isnan(ratio) else ratio, default=0.0)
+    return [*figures, scalar(tags.WORST_ERROR_RATIO, max((c.error_ratio for c in record.comparisons), default=0.0))]
 
 
 def _health(record: HealthRecord) -> list[Summary.Value]:

@@ -154,7 +154,7 @@ class Trainer:
         last = self.epoch == self.config.epochs
         if last or _is_power(self.epoch, 2):
             self.record(self._distributions())
-        if last or _is_power(self.epoch, 4):  # to draw them takes a fifth of a second
+        if last or _is_power(self.epoch, 8):  # to draw them takes a fifth of a second
             self.record(self._pictures(outputs))
         return evaluated
 

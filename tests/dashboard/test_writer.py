@@ -97,14 +97,6 @@ def test_failed_comparisons_add_up(write: Write, one_of_each: list[Record]) -> N
     assert [scalars([event])[tags.FAILED_COMPARISONS][1] for event in written] == [1, 2]
 
 
-def test_an_undefined_error_ratio_counts_as_the_worst(write: Write) -> None:
-    infinite = torch.tensor([math.inf])
-    overflow = compare("b", -infinite, -infinite, infinite.double())
-    fine = compare("a", torch.ones(1), torch.ones(1), torch.ones(1).double())
-    found = scalars(write(records.AgreementRecord(0, (fine, overflow, fine))))
-    assert math.isnan(found[tags.WORST_ERROR_RATIO][1])
-
-
 def test_numbers_that_are_not_finite_are_kept(write: Write) -> None:
     found = scalars(
         write(

@@ -141,7 +141,7 @@ def test_what_is_recorded(small_digits: Dataset) -> None:
     assert [record.step for record in kept.of(AgreementRecord)] == list(range(0, steps, 7))
     assert [record.step for record in kept.of(EpochRecord)] == list(range(3, steps, 4))
     assert [record.step // 4 + 1 for record in kept.of(DistributionRecord)] == [1, 2, 4, 8, 16, 20]
-    assert [record.step // 4 + 1 for record in kept.of(PictureRecord)] == [1, 4, 16, 20]
+    assert [record.step // 4 + 1 for record in kept.of(PictureRecord)] == [1, 8, 20]
     (first,) = kept.of(StepRecord)
     assert first.learning_rate == trainer.config.learning_rate
     (health,) = kept.of(HealthRecord)
