@@ -18,7 +18,6 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from bp_torch.dashboard import hparams, tags
 from bp_torch.dashboard.writer import TensorBoardRecorder
-from bp_torch.gradients import compare
 from bp_torch.training import records
 from bp_torch.training.records import ParameterHealth, Record, RunStarted
 
