@@ -57,7 +57,8 @@ class Trainer:
         self.comparisons_passed = 0
         self.worst_ratio = 0.0
         self.comparing_seconds = 0.0
-        self._last_report = (0, time.perf_counter())
+        self._reported = (0, time.perf_counter())
+        """When cost was last recorded, as step and time; looking at the whole sets does not count as training."""
 
     def resume(self, parameters: dict[str, Tensor], epochs_done: int) -> None:
         """Go on after so many epochs, with the parameters they made."""
@@ -78,7 +79,7 @@ class Trainer:
             NonFiniteCost: if the cost of a step is NaN or infinite; its update is not applied.
         """
         first_step, started = self.step, time.perf_counter()
-        self._last_report = (self.step, started)
+        self._reported = (self.step, started)
         while self.epoch < self.config.epochs:
             evaluated = self.run_epoch()
             after_epoch()
@@ -89,7 +90,10 @@ class Trainer:
         for inputs, targets in self.batches.epoch(self.epoch):
             self._take_step(inputs, targets)
         self.epoch += 1
-        return self._evaluate()
+        began = time.perf_counter()
+        evaluated = self._evaluate()
+        self._reported = (self._reported[0], self._reported[1] + time.perf_counter() - began)
+        return evaluated
 
     def _take_step(self, inputs: Tensor, targets: Tensor) -> None:
         """One mini-batch: forward, backward, look where the schedule says so, and step downhill."""
@@ -119,9 +123,9 @@ class Trainer:
 
     def _report(self, cost: float, outputs: Tensor, targets: Tensor, learning_rate: float) -> None:
         now = time.perf_counter()
-        step, then = self._last_report
+        step, then = self._reported
         speed = (self.step - step) * self.config.batch_size / (now - then)
-        self._last_report = (self.step, now)
+        self._reported = (self.step, now)
         accuracy = _accuracy(outputs, targets)
         self.record(StepRecord(self.step, self.epoch, cost, accuracy, learning_rate, speed))
         self.record(self._health(learning_rate))
