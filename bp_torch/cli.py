@@ -1,16 +1,18 @@
 """Command lines out of dataclasses, whose mistakes are answered in one line."""
 
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
+from itertools import dropwhile, takewhile
 from typing import TypeVar
 
 import tyro
 
 _Config = TypeVar("_Config")
-_FRAME = str.maketrans(dict.fromkeys("╭╮╰╯│", " "))
+_FRAME = " ╭╮╰╯│|+-─"
 
 
 class UsageError(Exception):
@@ -43,18 +45,29 @@ def run(main: Callable[[], int], *errors: type[Exception]) -> None:
     mistakes: tuple[type[Exception], ...] = (UsageError, *errors)
     try:
         status = main()
+        sys.stdout.flush()
     except mistakes as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
+    except BrokenPipeError:  # whoever read our output has gone, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except OSError as error:  # a full disk, for instance
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
     sys.exit(status)
 
 
 def _in_one_line(panel: str) -> str:
-    """The message inside tyro's framed panel: what stands between its title and its first rule."""
-    lines = [line.translate(_FRAME).strip() for line in panel.splitlines()[1:]]
-    end = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
-    message = re.sub(r"\s+", " ", " ".join(lines[:end])).strip()
-    return re.sub(r"^Error parsing \w+Config: ", "", message)
+    """The message inside tyro's framed panel: below its title, the lines up to the next rule."""
+    lines = [re.sub(r"^[│|] ?(.*?) *[│|]$", r"\1", line) for line in panel.splitlines()[1:]]
+    lines = list(dropwhile(_is_rule, lines))
+    message = " ".join(takewhile(lambda line: not _is_rule(line), lines))
+    return re.sub(r"^Error parsing \w+Config: ", "", re.sub(r"\s+", " ", message).strip())
+
+
+def _is_rule(line: str) -> bool:
+    return not line.strip(_FRAME)

@@ -55,6 +55,8 @@ def _bad_calls() -> tuple[BadCall, ...]:
         BadCall((logits, torch.tensor([0.0, 1.0])), RuntimeError, "target .* torch.float32"),
         BadCall((_draw(2, 3, 4), torch.zeros(2, 5).long()), RuntimeError, "size mismatch"),
         BadCall((logits, torch.tensor([0, 1])), RuntimeError, r"weight \(4,\)", {"weight": _draw(4)}),
+        BadCall((logits, torch.tensor([0, 1])), TypeError, "'weight'", {"weight": [1.0, 1.0, 1.0]}),
+        BadCall((logits, torch.tensor([0, 1])), RuntimeError, r"weight is torch\.float32", {"weight": torch.ones(3)}),
         BadCall((logits, torch.tensor([0, 1])), ValueError, "reduction", {"reduction": "average"}),
         BadCall((torch.ones(2, 3).long(), torch.tensor([0, 1])), NotImplementedError, "'input'"),
     )

@@ -52,6 +52,7 @@ def _binary_samples() -> tuple[Sample, ...]:
 
 
 _REDUCTION = BadCall((_draw(2, 3), _draw(2, 3)), ValueError, "reduction", {"reduction": "average"})
+_COMPLEX = BadCall((_draw(2), torch.zeros(2, dtype=torch.complex128)), NotImplementedError, "complex")
 _COUNTS = BadCall((torch.ones(2, 3).long(), torch.ones(2, 3).long()), NotImplementedError, "'input'")
 
 ENTRIES = (
@@ -72,7 +73,7 @@ ENTRIES = (
             *_samples(),
             *(Sample((_draw(4, 3), _draw(4, 3)), {"weight": _draw(4, 3).exp(), "reduction": r}) for r in _REDUCTIONS),
         ),
-        bad_calls=(_REDUCTION, _COUNTS),
+        bad_calls=(_REDUCTION, _COUNTS, _COMPLEX),
     ),
     Entry(
         "l1_loss",
@@ -98,6 +99,13 @@ ENTRIES = (
         torch.nn.functional.binary_cross_entropy_with_logits,
         "∂C/∂x = g · (σ(x) − t)",
         samples=_binary_samples(),
-        bad_calls=(_REDUCTION, _COUNTS, BadCall((_draw(2, 3), _draw(3)), ValueError, r"target \(3,\)")),
+        bad_calls=(
+            _REDUCTION,
+            _COUNTS,
+            BadCall((_draw(2, 3), _draw(3)), ValueError, r"target \(3,\)"),
+            BadCall((_draw(2, 3), _draw(2, 3)), RuntimeError, r"weight \(4, 2, 3\)", {"weight": _draw(4, 2, 3)}),
+            BadCall((_draw(2, 3), _draw(2, 3)), TypeError, "'weight'", {"weight": 2.0}),
+            BadCall((_draw(2, 3), _draw(2, 3)), TypeError, "'pos_weight'", {"pos_weight": [1.0]}),
+        ),
     ),
 )

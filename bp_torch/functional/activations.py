@@ -120,7 +120,8 @@ class LeakyReLU(Function):
 class ELU(Function):
     """y = x where x > 0, otherwise α (eˣ − 1).
 
-    ∂C/∂x = g where x > 0, otherwise g · α eˣ; at x = 0 it is α g.
+    ∂C/∂x = g where x > 0, otherwise g · α eˣ; at x = 0 it is α g (and the second derivative α g, the left
+    one, where torch says 0).
 
     The exponential is taken of min(x, 0): of a large x it would overflow, and although `where` discards that
     branch, the second derivative would multiply its infinity by 0.

@@ -56,7 +56,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Args:
         input: activations of the previous layer, (*, in).
         weight: (out, in); or (in,), which drops the output's last dimension.
-        bias: (out,), or any shape that broadcasts to the output.
+        bias: (out,), or for a 2-D weight any shape that broadcasts to the output.
 
     Returns:
         The weighted sums, (*, out). Under autocast in its dtype, float64 excepted.
@@ -86,11 +86,19 @@ def _of_any_dimensions(input: Tensor, weight: Tensor, bias: Tensor | None) -> Te
     """Whatever else torch takes, brought to the matrix equation: rows (M, in), weight (out, in), bias (out,)."""
     require_real("linear", input=input, weight=weight)
     if bias is not None and (bias.dim() != 1 or weight.dim() != 2):
-        return linear(input, weight) + bias
+        return _with_bias(linear(input, weight), bias)
     if weight.dim() == 1:
         return linear(input, weight.unsqueeze(0)).squeeze(-1)
     rows = input.reshape(math.prod(input.shape[:-1]), input.shape[-1])
     return Linear.call(rows, weight, bias).reshape(*input.shape[:-1], weight.shape[0])
+
+
+def _with_bias(sums: Tensor, bias: Tensor) -> Tensor:
+    """A bias of another shape, which may broadcast but not enlarge or widen what it is added to."""
+    output = sums + bias
+    if output.shape != sums.shape or bias.dtype != sums.dtype or sums.dim() < 2:
+        raise RuntimeError("linear(): the bias does not fit")  # and is explained by `_explain`
+    return output
 
 
 def _explain(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:

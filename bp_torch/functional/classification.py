@@ -13,15 +13,17 @@ from torch import Tensor
 from bp_torch.functional.checks import require_class_indices, require_floating, require_tensor, resolve_reduction
 from bp_torch.functional.function import Function, keep
 from bp_torch.functional.precision import autocast_to_float32, promoted, rounded_once
-from bp_torch.functional.softmax import log_probabilities, probabilities
+from bp_torch.functional.softmax import log_probabilities
 
 
-def _example_weights(target: Tensor, weight: Tensor | None, ignore_index: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """The class of each example as a column to gather by, (M, 1), and its weight s, (M,)."""
+def _example_weights(
+    target: Tensor, weight: Tensor | None, ignore_index: int, like: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each example its class, as a column to gather by, (M, 1); its weight s, (M,); whether it counts, (M,)."""
     counted = target != ignore_index
     index = torch.where(counted, target, 0)
     scale = counted.to(like.dtype) if weight is None else torch.where(counted, weight[index], 0)
-    return index.unsqueeze(1), scale
+    return index.unsqueeze(1), scale, counted
 
 
 def _reduced(losses: Tensor, scale: Tensor, reduction: str) -> Tensor:
@@ -51,26 +53,26 @@ class NLLLoss(Function):
 
     @staticmethod
     def forward(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
-        index, scale = _example_weights(target, weight, ignore_index, input)
+        index, scale, counted = _example_weights(target, weight, ignore_index, input)
         losses = -input.gather(1, index).squeeze(1) * scale
-        return _reduced(torch.where(scale == 0, 0, losses), scale, reduction)
+        return _reduced(torch.where(counted, losses, 0), scale, reduction)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int, str], output: Tensor) -> None:
-        *tensors, ctx.ignore_index, ctx.reduction = inputs
-        keep(ctx, *tensors)
+        input, target, weight, ctx.ignore_index, ctx.reduction = inputs
+        keep(ctx, input, target, weight)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
         input, target, weight = ctx.saved_tensors
-        index, scale = _example_weights(target, weight, ctx.ignore_index, input)
+        index, scale, _counted = _example_weights(target, weight, ctx.ignore_index, input)
         wishes = -_shares(grad_output, scale, ctx.reduction)  # (M, 1)
         return torch.zeros_like(input).scatter(1, index, wishes), None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         input, target, weight = ctx.saved_tensors
-        index, scale = _example_weights(target, weight, ctx.ignore_index, input)
+        index, scale, _counted = _example_weights(target, weight, ctx.ignore_index, input)
         return _reduced(-tangent.gather(1, index).squeeze(1) * scale, scale, ctx.reduction)
 
 
@@ -84,32 +86,34 @@ class CrossEntropy(Function):
 
     @staticmethod
     def forward(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
-        index, scale = _example_weights(target, weight, ignore_index, input)
+        index, scale, counted = _example_weights(target, weight, ignore_index, input)
         losses = -log_probabilities(input, 1).gather(1, index).squeeze(1) * scale
-        return _reduced(torch.where(scale == 0, 0, losses), scale, reduction)
+        return _reduced(torch.where(counted, losses, 0), scale, reduction)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int, str], output: Tensor) -> None:
-        *tensors, ctx.ignore_index, ctx.reduction = inputs
-        keep(ctx, *tensors)
+        input, target, weight, ctx.ignore_index, ctx.reduction = inputs
+        keep(ctx, input, target, weight)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
         input, target, weight = ctx.saved_tensors
-        index, scale = _example_weights(target, weight, ctx.ignore_index, input)
+        index, scale, _counted = _example_weights(target, weight, ctx.ignore_index, input)
         slope = _softmax_minus_onehot(input, index)
         return _shares(grad_output, scale, ctx.reduction) * slope, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         input, target, weight = ctx.saved_tensors
-        index, scale = _example_weights(target, weight, ctx.ignore_index, input)
+        index, scale, _counted = _example_weights(target, weight, ctx.ignore_index, input)
         slope = _softmax_minus_onehot(input, index)
         return _reduced((slope * tangent).sum(1) * scale, scale, ctx.reduction)
 
 
 def _softmax_minus_onehot(input: Tensor, index: Tensor) -> Tensor:
-    return probabilities(input, 1).scatter_add(1, index, input.new_full((), -1).expand(index.shape))
+    """e^(log p), and for the right class e^(log p) − 1 by expm1: near p = 1 the difference would be half noise."""
+    log_p = log_probabilities(input, 1)
+    return torch.exp(log_p).scatter(1, index, torch.expm1(log_p.gather(1, index)))
 
 
 class SoftCrossEntropy(Function):
@@ -131,14 +135,17 @@ class SoftCrossEntropy(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None]:
         input, target = ctx.saved_tensors
         share = grad_output.unsqueeze(1)  # (M, 1)
-        grad_input = share * (probabilities(input, 1) * target.sum(1, keepdim=True) - target)
-        return grad_input, -share * log_probabilities(input, 1) if ctx.needs_input_grad[1] else None
+        log_p = log_probabilities(input, 1)
+        grad_input = share * (torch.exp(log_p) * target.sum(1, keepdim=True) - target)
+        return grad_input, -share * log_p if ctx.needs_input_grad[1] else None
 
     @staticmethod
     def jvp(ctx: Any, input_tangent: Tensor, target_tangent: Tensor) -> Tensor:
         input, target = ctx.saved_tensors
-        slope = probabilities(input, 1) * target.sum(1, keepdim=True) - target
-        return (slope * input_tangent - log_probabilities(input, 1) * target_tangent).sum(1)
+        log_p = log_probabilities(input, 1)
+        by_input = (torch.exp(log_p) * target.sum(1, keepdim=True) - target) * input_tangent
+        by_target = torch.where(target_tangent == 0, 0, -log_p * target_tangent)  # 0 log 0 = 0 here too
+        return (by_input + by_target).sum(1)
 
 
 def nll_loss(
@@ -174,8 +181,8 @@ def nll_loss(
     """
     reduction = resolve_reduction(reduction, size_average, reduce)
     require_floating("nll_loss", input=input)
+    input, weight = _autocast("nll_loss", input, weight)
     _require_indices_fitting("nll_loss", input, target, weight)
-    input, weight = _autocast(input, weight)
     return _of_indices(NLLLoss, input, target, weight, ignore_index, reduction)
 
 
@@ -218,17 +225,20 @@ def cross_entropy(
     require_tensor("cross_entropy", target=target)
     if not 0 <= label_smoothing <= 1:
         raise RuntimeError(f"cross_entropy(): label_smoothing must be between 0.0 and 1.0, got {label_smoothing}")
+    input, weight = _autocast("cross_entropy", input, weight)
     if input.shape == target.shape:
         return _of_probabilities(input, target, weight, ignore_index, reduction, label_smoothing)
     _require_indices_fitting("cross_entropy", input, target, weight)
-    input, weight = _autocast(input, weight)
     if label_smoothing:
         return _of_smoothed_indices(input, target, weight, ignore_index, reduction, label_smoothing)
     return _of_indices(CrossEntropy, input, target, weight, ignore_index, reduction)
 
 
-def _autocast(input: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    return autocast_to_float32(input)[0], None if weight is None else autocast_to_float32(weight)[0]
+def _autocast(name: str, input: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    if weight is None:
+        return autocast_to_float32(input)[0], None
+    require_tensor(name, weight=weight)
+    return autocast_to_float32(input)[0], autocast_to_float32(weight)[0]
 
 
 def _as_rows(input: Tensor) -> Tensor:
@@ -251,9 +261,9 @@ def _of_smoothed_indices(
     """Of the target, 1 − ε stays with its class and ε is spread over all C; class weights multiply both."""
     rows, classes = _as_rows(input), target.reshape(-1).long()
     require_class_indices(classes, rows.shape[1], ignore_index)
-    index, scale = _example_weights(classes, weight, ignore_index, rows)
+    index, scale, counted = _example_weights(classes, weight, ignore_index, rows)
     even = torch.ones_like(rows) if weight is None else weight.expand_as(rows)
-    spread = label_smoothing / rows.shape[1] * even * (classes != ignore_index).unsqueeze(1)
+    spread = label_smoothing / rows.shape[1] * even * counted.unsqueeze(1)
     wanted = spread.scatter_add(1, index, (1 - label_smoothing) * scale.unsqueeze(1))
     losses = _reduced(rounded_once(SoftCrossEntropy.call, rows, wanted), scale, reduction)
     return losses.reshape(target.shape) if reduction == "none" else losses
@@ -269,7 +279,6 @@ def _of_probabilities(
     if ignore_index >= 0:
         raise RuntimeError("cross_entropy(): ignore_index is not supported for a target of probabilities")
     _require_weight_fitting("cross_entropy", weight, _as_rows(input))
-    input, weight = _autocast(input, weight)
     rows, wanted = promoted(_as_rows(input), *autocast_to_float32(_as_rows(target)))
     wanted = wanted * (1 - label_smoothing) + label_smoothing / rows.shape[1] if label_smoothing else wanted
     losses = rounded_once(SoftCrossEntropy.call, rows, wanted if weight is None else wanted * weight)
@@ -291,16 +300,14 @@ def _require_indices_fitting(name: str, input: Tensor, target: Tensor, weight: T
     if target.shape != input.shape[:1] * (input.dim() > 1) + input.shape[2:]:
         raise RuntimeError(f"{name}(): size mismatch: input {tuple(input.shape)}, target {tuple(target.shape)}")
     _require_weight_fitting(name, weight, input.movedim(1, -1) if input.dim() > 1 else input)
-    if weight is not None and weight.requires_grad:
+    if weight is not None and weight.dtype != input.dtype:
+        raise RuntimeError(f"{name}(): weight is {weight.dtype} but input is {input.dtype}; give both the same dtype")
+    if weight is not None and weight.requires_grad and torch.is_grad_enabled():
         raise RuntimeError(f"{name}(): not differentiable with respect to 'weight'; it must not require a gradient")
 
 
 def _require_weight_fitting(name: str, weight: Tensor | None, rows: Tensor) -> None:
-    if weight is None:
-        return
-    if weight.shape != rows.shape[-1:]:
+    if weight is not None and weight.shape != rows.shape[-1:]:
         raise RuntimeError(
             f"{name}(): weight {tuple(weight.shape)} must hold one factor for each of {rows.shape[-1]} classes"
         )
-    if weight.dtype != rows.dtype:
-        raise RuntimeError(f"{name}(): weight is {weight.dtype} but input is {rows.dtype}; give both the same dtype")

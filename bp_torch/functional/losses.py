@@ -1,4 +1,4 @@
-"""Costs of outputs against wanted outputs: squares, absolute values, and binary cross-entropy.
+"""Costs of outputs against wanted outputs: squares and absolute values.
 
 A cost is a sum over components, reduced to one number: 'sum' adds up, 'mean' divides by how many there are, 'none'
 keeps each. g stands for ∂C/∂cost, the upstream gradient; for 'mean' it reaches each component as g / n.
@@ -21,7 +21,7 @@ def reduced(losses: Tensor, reduction: str) -> Tensor:
     return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.mean()
 
 
-def _share(grad_output: Tensor, reduction: str, losses: int) -> Tensor:
+def shared(grad_output: Tensor, reduction: str, losses: int) -> Tensor:
     """What each of the losses receives of the upstream gradient: the reverse of `reduced`."""
     return grad_output / losses if reduction == "mean" else grad_output
 
@@ -73,7 +73,7 @@ class MSELoss(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None, None]:
         input, target = ctx.saved_tensors
-        grad_input = 2 * (input - target) * _share(grad_output, ctx.reduction, input.numel())
+        grad_input = 2 * (input - target) * shared(grad_output, ctx.reduction, input.numel())
         return grad_input, -grad_input if ctx.needs_input_grad[1] else None, None
 
     @staticmethod
@@ -100,7 +100,7 @@ class L1Loss(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None, None]:
         input, target = ctx.saved_tensors
-        grad_input = torch.sign(input - target) * _share(grad_output, ctx.reduction, input.numel())
+        grad_input = torch.sign(input - target) * shared(grad_output, ctx.reduction, input.numel())
         return grad_input, -grad_input if ctx.needs_input_grad[1] else None, None
 
     @staticmethod
@@ -129,7 +129,7 @@ class SmoothL1Loss(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         input, target = ctx.saved_tensors
-        grad_input = _smooth_sign(input - target, ctx.beta) * _share(grad_output, ctx.reduction, input.numel())
+        grad_input = _smooth_sign(input - target, ctx.beta) * shared(grad_output, ctx.reduction, input.numel())
         return grad_input, -grad_input if ctx.needs_input_grad[1] else None, None, None
 
     @staticmethod
@@ -140,54 +140,6 @@ class SmoothL1Loss(Function):
 
 def _smooth_sign(difference: Tensor, beta: float) -> Tensor:
     return torch.where(difference.abs() < beta, difference / beta, torch.sign(difference))
-
-
-class BCEWithLogits(Function):
-    """l = p t · s(−x) + (1 − t) · s(x), with s(x) = log(1 + eˣ) and p the weight of the positive class.
-
-    ∂C/∂x = g · ((p t + 1 − t) σ(x) − p t), which is g (σ(x) − t) for p = 1
-    ∂C/∂t = g · ((p − 1) s(−x) − x)
-    ∂C/∂p = g · t s(−x)
-
-    s(x) = x + s(−x) leaves one logarithm to take, and `logaddexp` takes it without overflow.
-    """
-
-    @staticmethod
-    def forward(input: Tensor, target: Tensor, pos_weight: Tensor, reduction: str) -> Tensor:
-        positive, negative = pos_weight * target, 1 - target
-        return reduced((positive + negative) * _softplus_of_minus(input) + negative * input, reduction)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, str], output: Tensor) -> None:
-        *tensors, ctx.reduction = inputs
-        keep(ctx, *tensors)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        input, target, pos_weight = ctx.saved_tensors
-        needs_input, needs_target, needs_pos_weight, _ = ctx.needs_input_grad
-        share = _share(grad_output, ctx.reduction, input.numel())
-        soft = _softplus_of_minus(input)
-        grad_input = share * _bce_slope(input, target, pos_weight) if needs_input else None
-        grad_target = share * ((pos_weight - 1) * soft - input) if needs_target else None
-        grad_pos_weight = share * (target * soft) if needs_pos_weight else None
-        return grad_input, grad_target, grad_pos_weight, None
-
-    @staticmethod
-    def jvp(ctx: Any, input_tangent: Tensor, target_tangent: Tensor, pos_weight_tangent: Tensor, _: None) -> Tensor:
-        input, target, pos_weight = ctx.saved_tensors
-        soft = _softplus_of_minus(input)
-        by_input = _bce_slope(input, target, pos_weight) * input_tangent
-        by_target = ((pos_weight - 1) * soft - input) * target_tangent
-        return reduced(by_input + by_target + target * soft * pos_weight_tangent, ctx.reduction)
-
-
-def _softplus_of_minus(x: Tensor) -> Tensor:
-    return torch.logaddexp(-x, torch.zeros_like(x))  # log(e⁻ˣ + e⁰)
-
-
-def _bce_slope(x: Tensor, t: Tensor, p: Tensor) -> Tensor:
-    return (p * t + 1 - t) * torch.sigmoid(x) - p * t
 
 
 def squared_error(input: Tensor, target: Tensor) -> Tensor:
@@ -292,7 +244,7 @@ def smooth_l1_loss(
     Source:
         torch.nn.functional.smooth_l1_loss; Girshick, Fast R-CNN (2015).
     """
-    if beta < 0:
+    if not beta >= 0:
         raise RuntimeError(f"smooth_l1_loss(): argument 'beta' must not be negative, got {beta}")
     reduction = resolve_reduction(reduction, size_average, reduce)
     if beta == 0:
@@ -309,8 +261,7 @@ def _regression_loss(
     weight: Tensor | None,
     *constants: float,
 ) -> Tensor:
-    require_floating(name, input=input)
-    require_tensor(name, target=target)
+    require_tensor(name, input=input, target=target)
     if target.shape != input.shape:
         warnings.warn(
             f"{name}(): target {tuple(target.shape)} is broadcast with input {tuple(input.shape)}; "
@@ -320,6 +271,7 @@ def _regression_loss(
     if weight is None:
         input, target = autocast_to_float32(input, target)  # the weighted form is no operation of autocast's
     input, target = promoted(input, target)
+    require_floating(name, input=input)
     input, target = torch.broadcast_tensors(input, target)  # type: ignore[no-untyped-call]
     if weight is None:
         return rounded_once(function.call, input, target, reduction, *constants)
@@ -327,47 +279,3 @@ def _regression_loss(
         raise ValueError(f"{name}(): weight {tuple(weight.shape)} must have input's shape {tuple(input.shape)}")
     losses = weight * rounded_once(function.call, input, target, "none", *constants)
     return losses.sum() / weight.sum() if reduction == "mean" else reduced(losses, reduction)
-
-
-def binary_cross_entropy_with_logits(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    pos_weight: Tensor | None = None,
-) -> Tensor:
-    """Cross-entropy of sigmoid(input) against probabilities; see `BCEWithLogits` for the equations.
-
-    Args:
-        input: logits, any shape, floating point.
-        target: probabilities in [0, 1], of the same shape.
-        weight: a factor for each loss, broadcast to input's shape.
-        size_average: deprecated, as in torch.
-        reduce: deprecated, as in torch.
-        reduction: 'none', 'sum', or 'mean' over all components.
-        pos_weight: p, the weight of the positive class, broadcast to input's shape. Unlike torch's, it and
-            `weight` may need gradients.
-
-    Returns:
-        A scalar, or each loss for 'none' (float32 under autocast).
-
-    Raises:
-        TypeError, NotImplementedError: if an argument is no floating-point Tensor.
-        ValueError: if the shapes differ or `reduction` is unknown.
-
-    Source:
-        torch.nn.functional.binary_cross_entropy_with_logits.
-    """
-    name = "binary_cross_entropy_with_logits"
-    reduction = resolve_reduction(reduction, size_average, reduce)
-    require_floating(name, input=input, target=target)
-    if target.shape != input.shape:
-        raise ValueError(f"{name}(): target {tuple(target.shape)} must have input's shape {tuple(input.shape)}")
-    pos_weight = input.new_ones(()) if pos_weight is None else pos_weight
-    input, target, pos_weight = promoted(*autocast_to_float32(input, target, pos_weight))
-    pos_weight = pos_weight.expand_as(input)
-    if weight is None:
-        return rounded_once(BCEWithLogits.call, input, target, pos_weight, reduction)
-    return reduced(weight * rounded_once(BCEWithLogits.call, input, target, pos_weight, "none"), reduction)

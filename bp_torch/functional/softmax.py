@@ -15,20 +15,24 @@ from bp_torch.functional.precision import cuda_autocast_to_float32, rounded_once
 
 def probabilities(input: Tensor, dim: int) -> Tensor:
     """e^(xᵢ − m) / Σⱼ e^(xⱼ − m), with m = max x: the same for any m, and for this one no exponential overflows."""
-    exponentials = torch.exp(_below_maximum(input, dim))
+    if input.numel() == 0:
+        return input.clone()  # an empty dimension has no maximum
+    exponentials = torch.exp(input - input.amax(dim, keepdim=True))
     return exponentials / exponentials.sum(dim, keepdim=True)
 
 
 def log_probabilities(input: Tensor, dim: int) -> Tensor:
-    """xᵢ − m − log Σⱼ e^(xⱼ − m), with m = max x: one of the terms is 1, so the logarithm is never of 0."""
-    shifted = _below_maximum(input, dim)
-    return shifted - torch.exp(shifted).sum(dim, keepdim=True).log()
+    """xᵢ − m − log Σⱼ e^(xⱼ − m), with m = max x, so that the largest term of the sum is exactly 1.
 
-
-def _below_maximum(input: Tensor, dim: int) -> Tensor:
+    log1p of the *other* terms keeps what 1 + others would round away: near certainty, that is all there is.
+    """
     if input.numel() == 0:
-        return input  # an empty dimension has no maximum
-    return input - input.amax(dim, keepdim=True).detach()  # the result does not depend on m, nor does a gradient
+        return input.clone()
+    place = input.argmax(dim, keepdim=True)
+    largest = input.gather(dim, place)
+    shifted = input - largest
+    others = torch.exp(shifted).scatter(dim, place, largest - largest)  # its 1 becomes 0, or NaN if it is infinite
+    return shifted - torch.log1p(others.sum(dim, keepdim=True))
 
 
 class Softmax(Function):

@@ -15,11 +15,24 @@ def as_builtin(model: torch.nn.Module) -> torch.nn.Module:
 
     Returns:
         A new module that shares the parameters and buffers of `model`: what trains one trains the other.
+
+    Raises:
+        TypeError: if a hand-written layer has no counterpart there, as one derived from it has none.
     """
     shared = [*model.parameters(), *model.buffers()]
     twin = copy.deepcopy(model, memo={id(tensor): tensor for tensor in shared})
     for module in twin.modules():
-        hand_written = type(module)
-        if getattr(bp_torch.nn, hand_written.__name__, None) is hand_written:
-            module.__class__ = getattr(torch.nn, hand_written.__name__)
+        if _is_hand_written(module):
+            module.__class__ = _counterpart(type(module))
     return twin
+
+
+def _is_hand_written(module: torch.nn.Module) -> bool:
+    return any(base.__module__.startswith("bp_torch.nn.") for base in type(module).__mro__)
+
+
+def _counterpart(hand_written: type[torch.nn.Module]) -> type[torch.nn.Module]:
+    name = hand_written.__name__
+    if getattr(bp_torch.nn, name, None) is not hand_written or not hasattr(torch.nn, name):
+        raise TypeError(f"as_builtin(): torch.nn has no counterpart of {hand_written.__module__}.{name}")
+    return getattr(torch.nn, name)  # type: ignore[no-any-return]

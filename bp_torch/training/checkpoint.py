@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,14 +46,15 @@ def create_run(folder: Path, *, overwrite: bool) -> None:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a file whole or not at all."""
-    _replace(path, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
+    """Write a file whole or not at all; a number that is not finite, which JSON lacks, becomes null."""
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+    _replace(path, (json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def save_checkpoint(folder: Path, model: torch.nn.Module, epochs_done: int) -> None:
-    """Keep the parameters, and how many epochs made them, in place of the checkpoint before."""
+def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
+    """Keep what training needs to go on, in place of the checkpoint before."""
     buffer = io.BytesIO()
-    torch.save({"parameters": model.state_dict(), "epochs_done": epochs_done}, buffer)
+    torch.save(dict(state), buffer)
     _replace(folder / CHECKPOINT, buffer.getvalue())
 
 
@@ -66,8 +68,7 @@ def load_run(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
     """
     try:
         config = TrainConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-        loaded = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
-        checkpoint = {"parameters": dict(loaded["parameters"]), "epochs_done": int(loaded["epochs_done"])}
+        checkpoint = dict(torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu"))
     except FileNotFoundError as error:
         raise RunError(f"cannot resume {folder.name!r}: there is no {error.filename}") from None
     except Exception as error:  # whatever a damaged file makes json or torch raise

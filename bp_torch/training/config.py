@@ -3,13 +3,22 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
 Activation = Literal["sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu"]
 Cost = Literal["squared_error", "cross_entropy"]
 Backend = Literal["functions", "engine", "builtin"]
+
+MOST_NEURONS = 100_000
+_RANGES = {
+    "batch_size": (1, 10**9),
+    "epochs": (1, 10**9),
+    "threads": (1, 1024),
+    "compare_every": (0, 10**12),
+    "seed": (0, 2**63 - 1),
+}
 
 
 @dataclass(frozen=True)
@@ -59,14 +68,16 @@ class TrainConfig:
         Raises:
             ValueError: in one line that names the flag.
         """
-        self._require_choices()
-        for name, lowest in {"batch_size": 1, "epochs": 1, "threads": 1, "compare_every": 0, "seed": 0}.items():
-            if getattr(self, name) < lowest:
-                raise ValueError(f"{flag(name)} must be at least {lowest}, got {getattr(self, name)}")
+        self._require_types()
+        for name, (lowest, highest) in _RANGES.items():
+            if not lowest <= getattr(self, name) <= highest:
+                raise ValueError(f"{flag(name)} must be from {lowest} to {highest:,}, got {getattr(self, name)}")
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"--learning-rate must be a positive number, got {self.learning_rate}")
-        if not all(size >= 1 for size in self.hidden):
-            raise ValueError(f"--hidden must be numbers of neurons, each at least 1, got {_spaced(self.hidden)}")
+        if not all(1 <= size <= MOST_NEURONS for size in self.hidden):
+            raise ValueError(
+                f"--hidden must be numbers of neurons from 1 to {MOST_NEURONS:,}, got {_spaced(self.hidden)}"
+            )
         if self.backend == "engine":
             raise ValueError("--backend engine is not there yet; use functions or builtin")
         self._require_device()
@@ -88,25 +99,33 @@ class TrainConfig:
         paths = {name: Path(values[name]) for name in ("data_root", "runs_dir", "mnist_source") if values[name]}
         return cls(**{**known, **paths, "hidden": tuple(values["hidden"])})
 
-    def _require_choices(self) -> None:
-        for field in fields(self):
-            choices = get_args(field.type) if getattr(field.type, "__origin__", None) is Literal else ()
-            if choices and getattr(self, field.name) not in choices:
-                raise ValueError(f"{flag(field.name)} must be one of {', '.join(choices)}")
+    def _require_types(self) -> None:
+        for name, expected in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if get_origin(expected) is Literal and value not in get_args(expected):
+                raise ValueError(f"{flag(name)} must be one of {', '.join(get_args(expected))}, got {value!r}")
+            if get_origin(expected) is tuple and not (type(value) is tuple and all(type(v) is int for v in value)):
+                raise ValueError(f"{flag(name)} must be whole numbers, got {value!r}")
+            if expected in (int, float, bool, str) and type(value) not in {
+                expected,
+                int if expected is float else expected,
+            }:
+                raise ValueError(f"{flag(name)} must be of type {expected.__name__}, got {value!r}")
 
     def _require_device(self) -> None:
         try:
-            device = torch.device(self.device)
-        except RuntimeError:
-            raise ValueError(f"--device {self.device!r} is no device; use cpu or cuda") from None
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError("--device cuda is not available here; use cpu")
+            torch.zeros(1, device=self.device).cpu()
+        except (RuntimeError, AssertionError, NotImplementedError):
+            raise ValueError(
+                f"--device {self.device!r} cannot be used here; use cpu, or cuda where there is one"
+            ) from None
 
     def _require_names(self) -> None:
         for name in ("run_name", "resume"):
             value = getattr(self, name)
-            if value is not None and (value in ("", "..") or Path(value).name != value):
-                raise ValueError(f"{flag(name)} must be a plain folder name, got {value!r}")
+            plain = isinstance(value, str) and value not in ("", "..") and Path(value).name == value
+            if value is not None and not (plain and len(value.encode()) <= 200):
+                raise ValueError(f"{flag(name)} must be a plain folder name of at most 200 letters, got {value!r}")
         if self.resume is not None and (self.overwrite or self.run_name is not None):
             raise ValueError("--resume names the run to go on with; it goes without --run-name and --overwrite")
 

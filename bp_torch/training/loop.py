@@ -30,6 +30,15 @@ WORST = 12
 CHUNK = 10_000
 """Examples evaluated at once."""
 
+_PROGRESS: dict[str, Callable[[Any], Any]] = {
+    "epoch": int,
+    "seconds": float,
+    "comparisons": int,
+    "comparisons_passed": int,
+    "worst_ratio": float,
+}
+"""What a checkpoint holds beside the parameters: attributes of `Trainer`."""
+
 
 class NonFiniteCost(RuntimeError):
     """The cost became NaN or infinite; the message names the step."""
@@ -57,14 +66,25 @@ class Trainer:
         self.comparisons_passed = 0
         self.worst_ratio = 0.0
         self.comparing_seconds = 0.0
+        self.seconds = 0.0
+        """Spent on epochs, by all sessions of the run."""
         self._reported = (0, time.perf_counter())
         """When cost was last recorded, as step and time; looking at the whole sets does not count as training."""
 
-    def resume(self, parameters: dict[str, Tensor], epochs_done: int) -> None:
-        """Go on after so many epochs, with the parameters they made."""
-        self.learner.model.load_state_dict(parameters)
-        self.epoch = epochs_done
-        self.step = epochs_done * len(self.batches)
+    def state(self) -> dict[str, Any]:
+        """What `load_state` needs to go on from the end of an epoch."""
+        return {"parameters": self.learner.model.state_dict(), **{name: getattr(self, name) for name in _PROGRESS}}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from the end of an epoch, as if there had been no break.
+
+        Raises:
+            KeyError, TypeError, RuntimeError: if it is no such state, or of another network.
+        """
+        self.learner.model.load_state_dict(state["parameters"])
+        for name, kind in _PROGRESS.items():
+            setattr(self, name, kind(state[name]))
+        self.step = self.epoch * len(self.batches)
 
     def run(self, after_epoch: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Train to the end.
@@ -76,14 +96,16 @@ class Trainer:
             The figures of summary.json.
 
         Raises:
-            NonFiniteCost: if the cost of a step is NaN or infinite; its update is not applied.
+            NonFiniteCost: if the cost of a step is NaN or infinite, in which case its update is not applied; or the
+                cost over a whole set.
         """
-        first_step, started = self.step, time.perf_counter()
-        self._reported = (self.step, started)
+        self._reported = (self.step, time.perf_counter())
         while self.epoch < self.config.epochs:
+            began = time.perf_counter()
             evaluated = self.run_epoch()
+            self.seconds += time.perf_counter() - began
             after_epoch()
-        return self._summary(evaluated, time.perf_counter() - started, self.step - first_step)
+        return self._summary(evaluated)
 
     def run_epoch(self) -> EpochRecord:
         """Take a step for each mini-batch of the next epoch, and look at both sets afterwards."""
@@ -103,11 +125,7 @@ class Trainer:
         self.optimizer.zero_grad()
         cost.backward()  # type: ignore[no-untyped-call]
         value = cost.item()
-        if not math.isfinite(value):
-            raise NonFiniteCost(
-                f"the cost became {value} at step {self.step} (epoch {self.epoch + 1}): "
-                f"lower --learning-rate, now {self.config.learning_rate}"
-            )
+        self._require_finite(value, f"at step {self.step} (epoch {self.epoch + 1})")
         if self.step % REPORT_EVERY == 0:
             self._report(value, outputs, targets, learning_rate)
         if self.config.compare_every and self.step % self.config.compare_every == 0:
@@ -115,6 +133,11 @@ class Trainer:
         self.optimizer.param_groups[0]["lr"] = learning_rate
         self.optimizer.step()
         self.step += 1
+
+    def _require_finite(self, cost: float, where: str) -> None:
+        if not math.isfinite(cost):
+            advice = f"lower --learning-rate, now {self.config.learning_rate}"
+            raise NonFiniteCost(f"the cost became {cost} {where}: {advice}")
 
     def record(self, record: Record) -> None:
         """Hand a record to every recorder."""
@@ -155,6 +178,8 @@ class Trainer:
         test_cost, test_accuracy, outputs = self._measure(*self._test)
         evaluated = EpochRecord(self.step - 1, self.epoch, train_cost, train_accuracy, test_cost, test_accuracy)
         self.record(evaluated)
+        for cost in (train_cost, test_cost):
+            self._require_finite(cost, f"after step {self.step - 1} (epoch {self.epoch})")
         last = self.epoch == self.config.epochs
         if last or _is_power(self.epoch, 2):
             self.record(self._distributions())
@@ -191,8 +216,7 @@ class Trainer:
         labels = split.labels.to(self.config.device)
         return prepare(split.images, self.config.device), self.learner.targets(labels)
 
-    def _summary(self, evaluated: EpochRecord, seconds: float, steps: int) -> dict[str, Any]:
-        examples = steps / len(self.batches) * len(self._train[0])
+    def _summary(self, evaluated: EpochRecord) -> dict[str, Any]:
         return {
             "test_accuracy": evaluated.test_accuracy,
             "train_accuracy": evaluated.train_accuracy,
@@ -200,8 +224,8 @@ class Trainer:
             "train_cost": evaluated.train_cost,
             "epochs": self.epoch,
             "steps": self.step,
-            "seconds": seconds,
-            "examples_per_second": examples / seconds,
+            "seconds": self.seconds,
+            "examples_per_second": self.epoch * len(self._train[0]) / self.seconds,
             "backend": self.config.backend,
             "gradient_checks": self.comparisons,
             "gradient_checks_passed": self.comparisons_passed,

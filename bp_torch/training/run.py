@@ -52,14 +52,14 @@ def train(config: TrainConfig, attach: Attach, command: str) -> tuple[Path, dict
     dataset = load(config.data, config.data_root, source=config.mnist_source)
     trainer = Trainer(config, dataset)
     if checkpoint is not None:
-        trainer.resume(**checkpoint)
+        _go_on(trainer, checkpoint)
     folder = _opened(config, dataset, anew=checkpoint is None)
     with ExitStack() as stack:
         trainer.recorders = attach(folder, trainer.step)
         for recorder in trainer.recorders:
             stack.callback(recorder.close)
         trainer.record(_started(trainer, dataset, command))
-        figures = trainer.run(after_epoch=lambda: save_checkpoint(folder, trainer.learner.model, trainer.epoch))
+        figures = trainer.run(after_epoch=lambda: save_checkpoint(folder, trainer.state()))
         summary = {"data": dataset.name, **figures, "data_origin": dataset.origin, "torch": torch.__version__}
         write_json(folder / SUMMARY, summary)
         trainer.record(RunFinished(trainer.step - 1, summary))
@@ -85,9 +85,25 @@ def _as_it_was(config: TrainConfig, stored: TrainConfig) -> TrainConfig:
     """
     for field in fields(config):
         given, kept = getattr(config, field.name), getattr(stored, field.name)
-        if field.name not in {*_MAY_CHANGE, "resume"} and given not in (field.default, kept):
+        if field.name not in {*_MAY_CHANGE, "resume", "run_name", "overwrite"} and given not in (field.default, kept):
             raise RunError(f"{flag(field.name)} {given} does not fit the run to resume, which has {kept}: leave it out")
-    return replace(stored, **{name: getattr(config, name) for name in _MAY_CHANGE})
+    free = {name: getattr(config, name) for name in _MAY_CHANGE}
+    return replace(stored, **free, run_name=config.resume, overwrite=False)
+
+
+def _go_on(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+    """Take up a checkpoint.
+
+    Raises:
+        RunError: if the run is finished, or the checkpoint is of another network.
+    """
+    name, epochs = trainer.config.run_name, trainer.config.epochs
+    try:
+        trainer.load_state(checkpoint)
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        raise RunError(f"cannot resume {name!r}: its checkpoint does not fit its {CONFIG}") from None
+    if trainer.epoch >= epochs:
+        raise RunError(f"cannot resume {name!r}: all of its {epochs} epochs are done")
 
 
 def _unused_name(runs_dir: Path) -> str:

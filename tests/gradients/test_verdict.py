@@ -73,12 +73,46 @@ def test_an_empty_gradient_passes() -> None:
 
 def test_the_tolerance_is_what_the_rule_says() -> None:
     truth = torch.tensor([4.0, 1.0], dtype=torch.float64)
-    builtin = torch.tensor([4.0, 1.5])
-    result = compare("w", torch.tensor([4.0, 2.0]), builtin, truth)
-    assert result.tolerance == 2 * 0.5 + 8 * torch.finfo(torch.float32).eps * 4.0
-    assert result.error == 1.0
+    builtin, hand = torch.tensor([4.0, 1.0 + 2**-12]), torch.tensor([4.0, 1.0 + 2**-11])
+    result = compare("w", hand, builtin, truth)
+    assert result.tolerance == 2 * 2**-12 + 8 * torch.finfo(torch.float32).eps * 4.0
+    assert result.error == 2**-11
     assert result.passed
     assert result.error_ratio == 2.0
+
+
+def test_float64_must_agree_to_1e_12(truth: torch.Tensor) -> None:
+    assert compare("w", truth * (1 + 5e-13), truth, truth).passed
+    assert not compare("w", truth * (1 + 2e-12), truth, truth).passed
+
+
+class TestTheJudge:
+    """A built-in that is far from the truth lets nothing pass."""
+
+    @pytest.mark.parametrize("wrong", [math.nan, math.inf])
+    def test_one_that_is_not_finite(self, truth: torch.Tensor, wrong: float) -> None:
+        builtin = truth.float()
+        builtin[2, 2] = wrong
+        result = compare("w", torch.full_like(builtin, 123), builtin, truth)
+        assert not result.passed
+        assert "CANNOT BE JUDGED" in str(result)
+
+    def test_a_truth_that_is_not_a_number(self, truth: torch.Tensor) -> None:
+        assert not compare("w", truth.float(), truth.float(), torch.full_like(truth, math.nan)).passed
+
+    def test_one_that_is_stale(self, truth: torch.Tensor) -> None:
+        assert not compare("w", 1.5 * truth.float(), truth.float(), 1.6 * truth).passed
+        assert not compare("w", 1.5 * truth.float(), truth.float(), 1.6 * truth, typical_error=1e-7).passed
+
+    def test_one_that_was_lucky(self, truth: torch.Tensor) -> None:
+        """Right to a rounding of a number that cancelled: only the typical error tells."""
+        hand = truth.float() + 1e-5
+        assert not compare("w", hand, truth.float(), truth).passed
+        assert compare("w", hand, truth.float(), truth, typical_error=1e-5).passed
+        assert not compare("w", 1.001 * hand, truth.float(), truth, typical_error=1e-5).passed
+
+    def test_one_whose_typical_error_is_infinite(self, truth: torch.Tensor) -> None:
+        assert not compare("w", truth.float(), truth.float(), truth, typical_error=math.inf).passed
 
 
 def test_shapes_and_dtypes_must_fit(truth: torch.Tensor) -> None:

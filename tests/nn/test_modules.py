@@ -67,8 +67,9 @@ def test_inplace_writes_into_the_input(name: str) -> None:
 
 
 def test_softmax_without_dim_warns_as_torch_does() -> None:
-    with pytest.warns(UserWarning, match="dim"):
+    with pytest.warns(UserWarning, match="dim") as caught:
         output = bp_torch.nn.Softmax()(torch.randn(2, 3))
+    assert caught[0].filename == torch.nn.modules.module.__file__ or caught[0].filename == __file__
     torch.testing.assert_close(output.sum(1), torch.ones(2))
 
 
@@ -120,3 +121,13 @@ class TestAsBuiltin:
     def test_no_hand_written_node_is_left(self) -> None:
         output = as_builtin(mlp((4, 3, 2)))(torch.randn(5, 4))
         assert type(output.grad_fn).__name__ == "SigmoidBackward0"
+
+    def test_what_has_no_counterpart_is_refused(self) -> None:
+        """A layer left hand-written would be its own judge."""
+
+        class Mine(bp_torch.nn.Linear):
+            pass
+
+        for module in (Mine(2, 2), bp_torch.nn.SquaredError()):
+            with pytest.raises(TypeError, match="no counterpart"):
+                as_builtin(torch.nn.Sequential(module))

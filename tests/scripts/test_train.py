@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,7 +63,7 @@ def test_a_run_leaves_its_files(finished: tuple[Path, subprocess.CompletedProces
     assert (config["data"], config["batch_size"], config["hidden"]) == ("digits", 2000, [16, 16])
     assert "Digits drawn" in config["data_origin"]
     checkpoint = torch.load(folder / "checkpoint.pt", weights_only=True)
-    assert checkpoint["epochs_done"] == 2
+    assert checkpoint["epoch"] == 2
     assert not [path for path in folder.iterdir() if path.name.endswith(".new")]
 
 
@@ -93,11 +94,16 @@ def test_resuming_gives_what_an_unbroken_run_gives(
     broken = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert broken.returncode == 130
     assert broken.stderr.strip().splitlines()[-1] == "interrupted"
-    resumed = run("--resume", "broken", cwd=tmp_path)
+    shutil.copytree(tmp_path / "runs" / "broken", tmp_path / "runs" / "copied")
+    before = (tmp_path / "runs" / "broken" / "checkpoint.pt").read_bytes()
+    resumed = run("--resume", "copied", cwd=tmp_path)
+    assert (tmp_path / "runs" / "broken" / "checkpoint.pt").read_bytes() == before
     assert resumed.returncode == 0, resumed.stderr
-    gone_on = tmp_path / "runs" / "broken"
+    assert "24 of 24 comparisons" in resumed.stdout  # those before the break are not forgotten
+    gone_on = tmp_path / "runs" / "copied"
     first, second = (torch.load(run / "checkpoint.pt", weights_only=True) for run in (unbroken, gone_on))
-    assert first["epochs_done"] == second["epochs_done"] == 2
+    assert first["epoch"] == second["epoch"] == 2
+    assert first["comparisons"] == second["comparisons"] == 24
     for name, parameter in first["parameters"].items():
         assert torch.equal(parameter, second["parameters"][name])
     boards = (events(unbroken), events(gone_on))
@@ -118,6 +124,9 @@ def test_resuming_gives_what_an_unbroken_run_gives(
         (("--backend", "engine"), "--backend engine is not there yet"),
         (("--device", "abacus"), "--device"),
         (("--run-name", "a/b"), "--run-name"),
+        (("--device", "meta"), "--device"),
+        (("--seed", str(2**64)), "--seed"),
+        (("--batch-size", str(10**21)), "--batch-size"),
         (("--resume", "nothing"), "there is no"),
         (("--data", "digits", "--runs-dir", "occupied"), "occupied"),
         (("--data", "mnist", "--mnist-source", "nowhere"), "nowhere"),
@@ -142,9 +151,11 @@ def test_a_run_of_that_name_is_refused_or_overwritten(finished: tuple[Path, subp
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: run 'first' exists")
     assert before == {path: path.read_bytes() for path in (folder / "runs" / "first").iterdir()}
-    changed = run("--resume", "first", "--epochs", "9", cwd=folder)
-    assert changed.returncode == 2
-    assert "--epochs 9 does not fit" in changed.stderr
+    for arguments, says in (((), "all of its 2 epochs are done"), (("--epochs", "9"), "--epochs 9 does not fit")):
+        resumed = run("--resume", "first", *arguments, cwd=folder)
+        assert resumed.returncode == 2
+        assert says in resumed.stderr
+    assert before == {path: path.read_bytes() for path in (folder / "runs" / "first").iterdir()}
 
 
 def test_a_wrong_equation_ends_with_status_1_and_says_where(tmp_path: Path) -> None:
@@ -182,6 +193,20 @@ def test_an_infinite_cost_ends_in_one_line(tmp_path: Path) -> None:
     assert "error: the cost became" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert events(tmp_path / "runs" / "x").Tags()["scalars"]
+
+
+def test_a_plain_terminal_gets_one_line_too(tmp_path: Path) -> None:
+    done = run("--learning-rate", "-1", cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert done.stderr == "error: --learning-rate must be a positive number, got -1.0\n"
+
+
+def test_a_cost_infinite_at_the_end_is_no_success(tmp_path: Path) -> None:
+    done = run(
+        "--data", "digits", "--epochs", "1", "--batch-size", "20000", "--learning-rate", "1e30",
+        "--activation", "relu", "--cost", "cross_entropy", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "error: the cost became" in done.stderr.splitlines()[-1]
 
 
 def test_help_names_every_flag(tmp_path: Path) -> None:

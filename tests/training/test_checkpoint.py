@@ -16,21 +16,22 @@ from bp_torch.training.checkpoint import (
 )
 from bp_torch.training.config import TrainConfig
 
+STATE = {"parameters": {"weight": torch.ones(2, 3)}, "epoch": 7}
+
 
 def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
-    model = torch.nn.Linear(3, 2)
     config = TrainConfig(run_name=tmp_path.name)
     write_json(tmp_path / CONFIG, config.as_dict())
-    save_checkpoint(tmp_path, model, 7)
+    save_checkpoint(tmp_path, STATE)
     stored, checkpoint = load_run(tmp_path)
     assert stored == config
-    assert checkpoint["epochs_done"] == 7
-    assert torch.equal(checkpoint["parameters"]["weight"], model.weight)
+    assert checkpoint["epoch"] == 7
+    assert torch.equal(checkpoint["parameters"]["weight"], torch.ones(2, 3))
     assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT, CONFIG]
 
 
 def test_a_failed_write_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_checkpoint(tmp_path, torch.nn.Linear(3, 2), 1)
+    save_checkpoint(tmp_path, STATE)
     kept = (tmp_path / CHECKPOINT).read_bytes()
 
     def fail(_: int) -> None:
@@ -38,15 +39,15 @@ def test_a_failed_write_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
-        save_checkpoint(tmp_path, torch.nn.Linear(3, 2), 2)
+        save_checkpoint(tmp_path, {**STATE, "epoch": 8})
     assert (tmp_path / CHECKPOINT).read_bytes() == kept
 
 
 @pytest.mark.parametrize("damaged", [CONFIG, CHECKPOINT])
-@pytest.mark.parametrize("content", [b"", b"{}", b"not it at all"])
+@pytest.mark.parametrize("content", [b"", b"[1]", b"not it at all"])
 def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, damaged: str, content: bytes) -> None:
     write_json(tmp_path / CONFIG, TrainConfig().as_dict())
-    save_checkpoint(tmp_path, torch.nn.Linear(3, 2), 1)
+    save_checkpoint(tmp_path, STATE)
     (tmp_path / damaged).write_bytes(content)
     with pytest.raises(RunError, match="a file in it is damaged") as caught:
         load_run(tmp_path)
@@ -59,7 +60,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
             return Path.touch, (str(tmp_path / "ran"),)
 
     write_json(tmp_path / CONFIG, TrainConfig().as_dict())
-    torch.save({"parameters": Evil(), "epochs_done": 1}, tmp_path / CHECKPOINT)
+    torch.save({"parameters": Evil(), "epoch": 1}, tmp_path / CHECKPOINT)
     with pytest.raises(RunError, match="damaged"):
         load_run(tmp_path)
     assert not (tmp_path / "ran").exists()
@@ -89,3 +90,8 @@ def test_json_is_written_for_people(tmp_path: Path) -> None:
     text = (tmp_path / CONFIG).read_text(encoding="utf-8")
     assert text == '{\n  "σ": 1\n}\n'
     assert json.loads(text) == {"σ": 1}
+
+
+def test_json_has_null_for_what_is_not_finite(tmp_path: Path) -> None:
+    write_json(tmp_path / CONFIG, {"worst": float("inf"), "cost": float("nan")})
+    assert json.loads((tmp_path / CONFIG).read_text()) == {"worst": None, "cost": None}

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from bp_torch.data import Dataset
 from bp_torch.functional.activations import Sigmoid
 from bp_torch.functional.affine import Linear
 from bp_torch.functional.losses import SquaredError
-from bp_torch.training.config import TrainConfig
+from bp_torch.training.config import Activation, Cost, TrainConfig
 from bp_torch.training.loop import NonFiniteCost, Trainer
 from bp_torch.training.records import (
     AgreementRecord,
@@ -99,16 +99,19 @@ def test_backends_agree_to_rounding(small_digits: Dataset) -> None:
     assert type(builtin.learner.model[0]).__module__.startswith("torch")
 
 
-@pytest.mark.parametrize("backend", ["functions", "builtin"])
-@pytest.mark.parametrize(
-    ("cost", "activation"), [("squared_error", "sigmoid"), ("cross_entropy", "relu"), ("cross_entropy", "gelu")]
-)
-def test_every_gradient_agrees(small_digits: Dataset, backend: str, cost: str, activation: str) -> None:
+@pytest.mark.parametrize("activation", get_args(Activation))
+@pytest.mark.parametrize("cost", get_args(Cost))
+@pytest.mark.parametrize("batch_size", [1, 7, 100])
+def test_every_gradient_agrees(small_digits: Dataset, activation: str, cost: str, batch_size: int) -> None:
+    """No false alarm, whatever is trained: also where gradients nearly vanish and PyTorch's own are half noise."""
+    backend = "builtin" if batch_size == 7 else "functions"
     _, kept, summary = trained(
-        small_digits, backend=backend, cost=cost, activation=activation, learning_rate=0.2, compare_every=1
-    )
-    assert summary["gradient_checks"] == summary["gradient_checks_passed"] == 30 * 6
-    assert summary["worst_gradient_ratio"] < 10
+        small_digits, activation=activation, cost=cost, batch_size=batch_size, backend=backend, learning_rate=0.2,
+        epochs=max(1, batch_size // 10), compare_every=2 if batch_size > 1 else 10,
+    )  # fmt: skip
+    failed = [str(c) for record in kept.of(AgreementRecord) for c in record.comparisons if not c.passed]
+    assert not failed, "\n".join(failed)
+    assert summary["gradient_checks"] == summary["gradient_checks_passed"] >= 300
     names = [comparison.name for comparison in kept.of(AgreementRecord)[0].comparisons]
     assert names == ["0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias"]
 
@@ -152,6 +155,28 @@ def test_what_is_recorded(small_digits: Dataset) -> None:
         "0.Linear", "1.Sigmoid", "2.Linear", "3.Sigmoid", "4.Linear", "5.Sigmoid"
     ]  # fmt: skip
     assert summary["examples_per_second"] == pytest.approx(20_000 / summary["seconds"])
+
+
+def test_the_speed_is_that_of_training(small_digits: Dataset) -> None:
+    _, kept, summary = trained(small_digits, epochs=30)
+    assert all(record.examples_per_second > 0 for record in kept.of(StepRecord)[1:])
+    assert kept.of(StepRecord)[-1].examples_per_second > summary["examples_per_second"]  # which counts evaluation in
+
+
+def test_the_judge_is_pytorch_at_the_weights_of_the_step(small_digits: Dataset) -> None:
+    """The float64 gradient that all is measured by, against one taken here with torch.nn alone."""
+    trainer, _, _ = trained(small_digits)
+    layers = [torch.nn.Linear(784, 16), torch.nn.Linear(16, 16), torch.nn.Linear(16, 10)]
+    model = torch.nn.Sequential(*(module for layer in layers for module in (layer, torch.nn.Sigmoid()))).double()
+    model.load_state_dict(trainer.learner.hand.state_dict())
+    inputs, targets = next(trainer.batches.epoch(5))
+    cost = ((model(inputs.double()) - targets) ** 2).sum(1).mean()
+    expected = dict(
+        zip(dict(model.named_parameters()), torch.autograd.grad(cost, tuple(model.parameters())), strict=True)
+    )
+    builtin, truth = trainer.learner._judge(dict(trainer.learner.hand.named_parameters()), inputs, targets)
+    torch.testing.assert_close(truth, expected)
+    assert {gradient.dtype for gradient in builtin.values()} == {torch.float32}
 
 
 def test_the_worst_digits_are_wrong_and_sorted(small_digits: Dataset) -> None:

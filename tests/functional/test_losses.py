@@ -1,0 +1,90 @@
+"""What the catalogue's comparisons with torch cannot show of the costs."""
+
+import pytest
+import torch
+
+import bp_torch.functional as F
+
+
+def test_gradients_of_weight_and_pos_weight() -> None:
+    """Torch refuses them: against autograd through the definition, in log-sigmoids."""
+    generator = torch.Generator().manual_seed(0)
+    x, t = (torch.randn(5, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    w, p = ((torch.rand(3, generator=generator, dtype=torch.float64) + 0.5).requires_grad_() for _ in range(2))
+    x.requires_grad_()
+    t = t.sigmoid().requires_grad_()
+    inputs = (x, t, w, p)
+    log_sigmoid = torch.nn.functional.logsigmoid
+    defined = (-w * (p * t * log_sigmoid(x) + (1 - t) * log_sigmoid(-x))).mean()
+    cost = F.binary_cross_entropy_with_logits(x, t, w, pos_weight=p)
+    torch.testing.assert_close(cost, defined)
+    torch.testing.assert_close(torch.autograd.grad(cost, inputs), torch.autograd.grad(defined, inputs))
+    assert torch.autograd.gradgradcheck(
+        lambda *args: F.binary_cross_entropy_with_logits(*args[:3], pos_weight=args[3]), inputs, check_fwd_over_rev=True
+    )
+
+
+def test_certainty_keeps_its_digits() -> None:
+    """Near p = 1 the gradient is tiny, but not noise: in float32 it is right to a rounding."""
+    logits = torch.tensor([[0.0, 14.0, -3.0]])
+    gradients = []
+    for x in (logits, logits.double()):
+        x.requires_grad_()
+        gradients.append(torch.autograd.grad(F.cross_entropy(x, torch.tensor([1])), x)[0])
+    torch.testing.assert_close(gradients[0].double(), gradients[1], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("function", [F.cross_entropy, F.nll_loss])
+def test_a_class_of_weight_0_does_not_hide_a_nan(function: object) -> None:
+    x = torch.tensor([[torch.nan, 0.0, 1.0]])
+    loss = function(x, torch.tensor([0]), weight=torch.tensor([0.0, 1.0, 1.0]), reduction="sum")  # type: ignore[operator]
+    assert loss.isnan()
+
+
+def test_a_class_ruled_out_by_minus_infinity() -> None:
+    """0 log 0 counts as 0, forward, backward and in forward mode."""
+    x, t = torch.tensor([[-torch.inf, 0.0, 1.0]]), torch.tensor([[0.0, 1.0, 0.0]])
+    value, tangent = torch.func.jvp(lambda x: F.cross_entropy(x, t), (x,), (torch.ones_like(x),))
+    gradient = torch.func.grad(lambda x: F.cross_entropy(x, t))(x)
+    rest = torch.nn.functional.cross_entropy(x[:, 1:], torch.tensor([0]))
+    torch.testing.assert_close((value, tangent), (rest, gradient.sum()))
+    assert gradient[0, 0] == 0
+
+
+def test_weighted_cross_entropy_under_autocast() -> None:
+    x, t, w = torch.randn(4, 3), torch.tensor([0, 1, 2, 2]), torch.rand(3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hand = F.cross_entropy(x.bfloat16(), t, weight=w)
+        builtin = torch.nn.functional.cross_entropy(x.bfloat16(), t, weight=w)
+    torch.testing.assert_close(hand, builtin)
+
+
+def test_a_weight_that_could_have_a_gradient_is_refused_only_where_one_is_taken() -> None:
+    x, t, w = torch.randn(4, 3), torch.tensor([0, 1, 2, 2]), torch.rand(3, requires_grad=True)
+    with pytest.raises(RuntimeError, match="'weight'"):
+        F.cross_entropy(x, t, weight=w)
+    with torch.no_grad():
+        torch.testing.assert_close(F.cross_entropy(x, t, weight=w), torch.nn.functional.cross_entropy(x, t, weight=w))
+
+
+def test_integers_take_the_targets_dtype() -> None:
+    counts, target = torch.tensor([[1, 2], [3, 4]]), torch.randn(2, 2)
+    torch.testing.assert_close(F.mse_loss(counts, target), torch.nn.functional.mse_loss(counts, target))
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 4, 3)])
+def test_squared_error_is_the_lectures(shape: tuple[int, ...]) -> None:
+    x, t = torch.randn(shape), torch.randn(shape)
+    torch.testing.assert_close(F.squared_error(x, t), ((x - t) ** 2).sum(-1).mean())
+
+
+def test_squared_error_of_no_example_is_nan() -> None:
+    x = torch.zeros(0, 3, requires_grad=True)
+    cost = F.squared_error(x, torch.zeros(0, 3))
+    assert cost.isnan()
+
+
+@pytest.mark.parametrize("target", [torch.zeros(2), torch.zeros(2, 4), torch.zeros(2, 3, 1)])
+def test_squared_error_wants_one_shape(target: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"input \(2, 3\) and target .* same shape"):
+        F.squared_error(torch.zeros(2, 3), target)
