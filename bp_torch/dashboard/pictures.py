@@ -20,8 +20,8 @@ Array = npt.NDArray[np.float64]
 MOST_NEURONS: Final = 64
 MOST_DIGITS: Final = 12
 
-_INCHES: Final = 8.0  # with _DPI, 800 pixels: about the width of an opened image card
-_DPI: Final = 100
+_INCHES: Final = 8.0  # with _DPI, 640 pixels: about the width of an opened image card
+_DPI: Final = 80
 _TITLE_INCHES: Final = 0.6
 _TRUE: Final = "#0072b2"
 _READ_AS: Final = "#d55e00"
