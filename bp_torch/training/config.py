@@ -19,6 +19,8 @@ _RANGES = {
     "compare_every": (0, 10**12),
     "seed": (0, 2**63 - 1),
 }
+_ACCEPTED = {int: (int,), float: (float, int), bool: (bool,), str: (str,)}
+"""Types a field's value may have; True is no number of epochs."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,7 @@ class TrainConfig:
                 raise ValueError(f"{flag(name)} must be one of {', '.join(get_args(expected))}, got {value!r}")
             if get_origin(expected) is tuple and not (type(value) is tuple and all(type(v) is int for v in value)):
                 raise ValueError(f"{flag(name)} must be whole numbers, got {value!r}")
-            if expected in (int, float, bool, str) and type(value) not in {
-                expected,
-                int if expected is float else expected,
-            }:
+            if expected in _ACCEPTED and type(value) not in _ACCEPTED[expected]:
                 raise ValueError(f"{flag(name)} must be of type {expected.__name__}, got {value!r}")
 
     def _require_device(self) -> None:

@@ -60,10 +60,9 @@ class Learner:
         pass is PyTorch's typical error measured, to tell a wrong gradient from a lucky judge.
         """
         parameters = dict(self.hand.named_parameters())
-        trained_by_hand = self.model is self.hand
-        hand = (
-            self.gradients() if trained_by_hand else _gradients(self.hand, self._hand_cost, parameters, inputs, targets)
-        )
+        hand = self.gradients()
+        if self.model is not self.hand:
+            hand = _gradients(self.hand, self._hand_cost, parameters, inputs, targets)
         builtin, truth = self._judge(parameters, inputs, targets)
         comparisons = compare_all(hand, builtin, truth)
         if all(comparison.passed for comparison in comparisons):
