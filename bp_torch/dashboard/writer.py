@@ -66,6 +66,7 @@ class TensorBoardRecorder:
     def _values(self, record: Record) -> list[Summary.Value]:
         match record:
             case RunStarted():
+                self._failed = record.compared - record.agreed
                 page = text(tags.RUN_START, pages.start_page(record))
                 return [page, layout(), *hparams.started(record.config, self._run)]
             case StepRecord():

@@ -42,7 +42,7 @@ class Sigmoid(Function):
 class Tanh(Function):
     """y = tanh(x) = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ).
 
-    ∂C/∂x = g · (1 − y²)
+    ∂C/∂x = g · (1 − y²), computed as g (1 − y)(1 + y): where y is near ±1 the square would cancel against 1.
     """
 
     @staticmethod
@@ -56,12 +56,12 @@ class Tanh(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
         (output,) = ctx.saved_tensors
-        return grad_output * (1 - output * output)
+        return grad_output * ((1 - output) * (1 + output))
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:
         (output,) = ctx.saved_tensors
-        return tangent * (1 - output * output)
+        return tangent * ((1 - output) * (1 + output))
 
 
 class ReLU(Function):

@@ -85,8 +85,10 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _of_any_dimensions(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Whatever else torch takes, brought to the matrix equation: rows (M, in), weight (out, in), bias (out,)."""
     require_real("linear", input=input, weight=weight)
-    if bias is not None and (bias.dim() != 1 or weight.dim() != 2):
+    if bias is not None and weight.dim() == 2 and bias.dim() != 1:
         return _with_bias(linear(input, weight), bias)
+    if bias is not None and weight.dim() == 1:
+        raise RuntimeError("linear(): a bias wants a 2-D weight")  # and is explained by `_explain`
     if weight.dim() == 1:
         return linear(input, weight.unsqueeze(0)).squeeze(-1)
     rows = input.reshape(math.prod(input.shape[:-1]), input.shape[-1])
@@ -96,9 +98,9 @@ def _of_any_dimensions(input: Tensor, weight: Tensor, bias: Tensor | None) -> Te
 def _with_bias(sums: Tensor, bias: Tensor) -> Tensor:
     """A bias of another shape, which may broadcast but not enlarge or widen what it is added to."""
     output = sums + bias
-    if output.shape != sums.shape or bias.dtype != sums.dtype or sums.dim() < 2:
+    if output.numel() != sums.numel() or bias.dtype != sums.dtype:
         raise RuntimeError("linear(): the bias does not fit")  # and is explained by `_explain`
-    return output
+    return output.reshape(sums.shape)
 
 
 def _explain(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:

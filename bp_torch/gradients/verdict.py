@@ -13,7 +13,8 @@ A wrong equation misses by a fixed fraction of the gradient and cannot hide in e
 The built-in's error on one set of numbers is a single draw: it may be lucky, and then a right gradient looks wrong; or
 it may be so large that the judge itself is in doubt, and then a wrong one would look right. Both are seen: neither
 passes as it stands. Who can compute the gradients again gives the built-in's *typical* error, the largest over numbers
-nudged by a rounding, and the rule then grants twice that instead.
+nudged by a rounding, and the rule then grants twice that instead. A gradient smaller than that typical error, as of a
+saturated neuron, cannot be told from noise, nor from its negative; at another step it can.
 """
 
 import math
@@ -78,7 +79,7 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """Whether the error is within the tolerance of a judge that can be trusted; NaN never is."""
+        """Whether the error is within the tolerance of a judge that can be trusted; NaN is where the truth is NaN."""
         return self.judged and self.error <= self.tolerance
 
     @property

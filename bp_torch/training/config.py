@@ -122,11 +122,17 @@ class TrainConfig:
     def _require_names(self) -> None:
         for name in ("run_name", "resume"):
             value = getattr(self, name)
-            plain = isinstance(value, str) and value not in ("", "..") and Path(value).name == value
-            if value is not None and not (plain and len(value.encode()) <= 200):
+            if value is not None and not _is_plain_name(value):
                 raise ValueError(f"{flag(name)} must be a plain folder name of at most 200 letters, got {value!r}")
         if self.resume is not None and (self.overwrite or self.run_name is not None):
             raise ValueError("--resume names the run to go on with; it goes without --run-name and --overwrite")
+
+
+def _is_plain_name(value: object) -> bool:
+    """Whether it can name a folder everywhere, and be printed."""
+    if not (isinstance(value, str) and value.isprintable()):
+        return False
+    return Path(value).name == value and value != ".." and 0 < len(value.encode()) <= 200
 
 
 def flag(name: str) -> str:

@@ -79,11 +79,14 @@ class Trainer:
         """Go on from the end of an epoch, as if there had been no break.
 
         Raises:
-            KeyError, TypeError, RuntimeError: if it is no such state, or of another network.
+            ArithmeticError, KeyError, RuntimeError, TypeError, ValueError: if it is no such state, or of another
+                network.
         """
         self.learner.model.load_state_dict(state["parameters"])
         for name, kind in _PROGRESS.items():
             setattr(self, name, kind(state[name]))
+        if not (self.epoch >= 0 and 0 <= self.comparisons_passed <= self.comparisons):
+            raise ValueError(f"no such progress: {state}")
         self.step = self.epoch * len(self.batches)
 
     def run(self, after_epoch: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -147,7 +150,7 @@ class Trainer:
     def _report(self, cost: float, outputs: Tensor, targets: Tensor, learning_rate: float) -> None:
         now = time.perf_counter()
         step, then = self._reported
-        speed = (self.step - step) * self.config.batch_size / (now - then)
+        speed = (self.step - step) / len(self.batches) * len(self._train[0]) / (now - then)
         self._reported = (self.step, now)
         accuracy = _accuracy(outputs, targets)
         self.record(StepRecord(self.step, self.epoch, cost, accuracy, learning_rate, speed))
@@ -244,6 +247,6 @@ def _accuracy(outputs: Tensor, targets: Tensor) -> float:
 
 def _is_power(number: int, base: int) -> bool:
     """Whether a positive number is 1, base, base², …: learning is quickest at first, so looks are log-spaced."""
-    while number % base == 0:
+    while number > 1 and number % base == 0:
         number //= base
     return number == 1

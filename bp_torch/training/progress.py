@@ -24,6 +24,7 @@ class ProgressBar:
         match record:
             case RunStarted():
                 print(f"data: {record.data_origin}", file=sys.stderr)
+                self._agreed, self._compared = record.agreed, record.compared
                 self._bar = tqdm(total=record.steps, initial=record.first_step, unit="step", desc=record.data)
             case StepRecord():
                 self._show(record.step, {"cost": f"{record.cost:.4f}"})

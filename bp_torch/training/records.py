@@ -35,6 +35,10 @@ class RunStarted:
     """0, or where a resumed run goes on."""
     steps: int
     """How many there will be in all."""
+    compared: int = 0
+    """Gradients compared before a break, if this run goes on after one."""
+    agreed: int = 0
+    """How many of them agreed."""
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,8 @@ def train(config: TrainConfig, attach: Attach, command: str) -> tuple[Path, dict
         DataError, RunError: before anything is written, if the data or the folder cannot be had.
         NonFiniteCost: if training breaks down; what was recorded stays.
     """
-    torch.set_num_threads(config.threads)
     config, checkpoint = _requested(config)
+    torch.set_num_threads(config.threads)
     dataset = load(config.data, config.data_root, source=config.mnist_source)
     trainer = Trainer(config, dataset)
     if checkpoint is not None:
@@ -87,8 +87,11 @@ def _as_it_was(config: TrainConfig, stored: TrainConfig) -> TrainConfig:
         given, kept = getattr(config, field.name), getattr(stored, field.name)
         if field.name not in {*_MAY_CHANGE, "resume", "run_name", "overwrite"} and given not in (field.default, kept):
             raise RunError(f"{flag(field.name)} {given} does not fit the run to resume, which has {kept}: leave it out")
-    free = {name: getattr(config, name) for name in _MAY_CHANGE}
-    return replace(stored, **free, run_name=config.resume, overwrite=False)
+    asked = {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
+    free = {name: value for name, value in asked.items() if name in _MAY_CHANGE}
+    return replace(
+        stored, **{**free, "runs_dir": config.runs_dir}, run_name=config.resume, resume=None, overwrite=False
+    )
 
 
 def _go_on(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
@@ -100,7 +103,7 @@ def _go_on(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     name, epochs = trainer.config.run_name, trainer.config.epochs
     try:
         trainer.load_state(checkpoint)
-    except (KeyError, TypeError, ValueError, RuntimeError):
+    except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError):
         raise RunError(f"cannot resume {name!r}: its checkpoint does not fit its {CONFIG}") from None
     if trainer.epoch >= epochs:
         raise RunError(f"cannot resume {name!r}: all of its {epochs} epochs are done")
@@ -137,4 +140,6 @@ def _started(trainer: Trainer, dataset: Dataset, command: str) -> RunStarted:
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         first_step=trainer.step,
         steps=trainer.steps,
+        compared=trainer.comparisons,
+        agreed=trainer.comparisons_passed,
     )

@@ -29,6 +29,16 @@ def test_half_precision_is_rounded_once(name: str, options: dict[str, str], dtyp
         assert ((half - truth).abs() <= 0.51 * torch.finfo(dtype).eps * truth.abs() + 1e-7).all()
 
 
+@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+def test_a_saturated_neuron_keeps_its_slope(name: str) -> None:
+    """To a few roundings of the output's distance from its limit, also where that is small."""
+    input = torch.linspace(3, 8, 100).requires_grad_()
+    output = getattr(F, name)(input)
+    (slope,) = torch.autograd.grad(output.sum(), input)
+    y = output.detach().double()
+    torch.testing.assert_close(slope.double(), y * (1 - y) if name == "sigmoid" else 1 - y * y, rtol=4e-7, atol=0)
+
+
 def test_integers_become_the_default_dtype_or_stay() -> None:
     counts = torch.tensor([-1, 0, 2])
     assert F.sigmoid(counts).dtype == F.tanh(counts).dtype == torch.float32

@@ -28,6 +28,8 @@ from bp_torch.training.config import TrainConfig
         ({"device": "meta"}, "--device"),
         ({"run_name": "x" * 300}, "--run-name"),
         ({"run_name": 3}, "--run-name"),
+        ({"run_name": "a\nb"}, "--run-name"),
+        ({"run_name": "\udcff"}, "--run-name"),
         ({"hidden": (16, 0)}, "--hidden .* got 16 0"),
         ({"backend": "engine"}, "--backend engine is not there yet"),
         ({"cost": "hinge"}, "--cost must be one of squared_error, cross_entropy"),

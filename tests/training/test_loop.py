@@ -179,6 +179,13 @@ def test_the_judge_is_pytorch_at_the_weights_of_the_step(small_digits: Dataset) 
     assert {gradient.dtype for gradient in builtin.values()} == {torch.float32}
 
 
+@pytest.mark.parametrize("damage", [{"epoch": -3}, {"epoch": float("inf")}, {"comparisons": -1}, {"parameters": {}}])
+def test_a_state_that_cannot_be_is_refused(small_digits: Dataset, damage: dict[str, Any]) -> None:
+    trainer = Trainer(TrainConfig(), small_digits)
+    with pytest.raises((ArithmeticError, RuntimeError, ValueError)):
+        trainer.load_state({**trainer.state(), **damage})
+
+
 def test_the_worst_digits_are_wrong_and_sorted(small_digits: Dataset) -> None:
     _, kept, _ = trained(small_digits, epochs=1)
     record = kept.of(PictureRecord)[-1]
