@@ -68,9 +68,6 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Source:
         torch.nn.functional.linear; the lecture's statement 2 and its equations for the three avenues.
     """
-    require_tensor("linear", input=input, weight=weight)
-    if weight.dim() == 1 and bias is None:
-        return linear(input, weight.unsqueeze(0)).squeeze(-1)
     try:
         if autocast_enabled() and torch.is_autocast_enabled(input.device.type):
             input, weight, bias = autocast_to_half(input, weight, bias)
