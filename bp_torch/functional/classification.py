@@ -251,8 +251,16 @@ def _of_indices(
 ) -> Tensor:
     rows, classes = _as_rows(input), target.reshape(-1).long()
     require_class_indices(classes, rows.shape[1], ignore_index)
+    rows, weight = _with_some_class(rows, weight)
     losses = rounded_once(function.call, rows, classes, weight, ignore_index, reduction)
     return losses.reshape(target.shape) if reduction == "none" else losses
+
+
+def _with_some_class(rows: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Where there are no classes at all, and so every target is ignored, one that nobody chooses: to gather from."""
+    if rows.shape[1]:
+        return rows, weight
+    return torch.nn.functional.pad(rows, (0, 1)), weight if weight is None else weight.new_zeros(1)
 
 
 def _of_smoothed_indices(
@@ -261,6 +269,7 @@ def _of_smoothed_indices(
     """Of the target, 1 − ε stays with its class and ε is spread over all C; class weights multiply both."""
     rows, classes = _as_rows(input), target.reshape(-1).long()
     require_class_indices(classes, rows.shape[1], ignore_index)
+    rows, weight = _with_some_class(rows, weight)
     index, scale, counted = _example_weights(classes, weight, ignore_index, rows)
     even = torch.ones_like(rows) if weight is None else weight.expand_as(rows)
     spread = label_smoothing / rows.shape[1] * even * counted.unsqueeze(1)
@@ -280,7 +289,8 @@ def _of_probabilities(
         raise RuntimeError("cross_entropy(): ignore_index is not supported for a target of probabilities")
     _require_weight_fitting("cross_entropy", weight, _as_rows(input))
     rows, wanted = promoted(_as_rows(input), *autocast_to_float32(_as_rows(target)))
-    wanted = wanted * (1 - label_smoothing) + label_smoothing / rows.shape[1] if label_smoothing else wanted
+    if label_smoothing:
+        wanted = wanted * (1 - label_smoothing) + label_smoothing / max(rows.shape[1], 1)
     losses = rounded_once(SoftCrossEntropy.call, rows, wanted if weight is None else wanted * weight)
     if reduction == "none":
         return losses.reshape(input.shape[:1] + input.shape[2:] if input.dim() > 1 else ())

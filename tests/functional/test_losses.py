@@ -51,6 +51,17 @@ def test_a_class_ruled_out_by_minus_infinity() -> None:
     assert gradient[0, 0] == 0
 
 
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss"])
+@pytest.mark.parametrize("weight", [None, torch.zeros(0)])
+def test_no_classes_at_all(name: str, reduction: str, weight: torch.Tensor | None) -> None:
+    x, t = torch.zeros(2, 0, requires_grad=True), torch.tensor([-100, -100])
+    for functions in (F, torch.nn.functional):
+        loss = getattr(functions, name)(x, t, weight=weight, reduction=reduction)
+        assert loss.nan_to_num(nan=7).tolist() == {"none": [0, 0], "sum": 0, "mean": 7}[reduction]
+        assert torch.autograd.grad(loss.sum(), x)[0].shape == (2, 0)
+
+
 def test_weighted_cross_entropy_under_autocast() -> None:
     x, t, w = torch.randn(4, 3), torch.tensor([0, 1, 2, 2]), torch.rand(3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
