@@ -4,10 +4,10 @@ Tests, the gradient report, the benchmark and the README's table read it; nothin
 """
 
 from bp_torch.catalogue import activations, affine, classification, losses, softmax
-from bp_torch.catalogue.entry import BadCall, Entry, Kink, Sample
+from bp_torch.catalogue.entry import BadCall, Entry, Interval, Kink, Sample
 
 CATALOGUE: dict[str, Entry] = {
     entry.name: entry for family in (affine, activations, softmax, losses, classification) for entry in family.ENTRIES
 }
 
-__all__ = ["CATALOGUE", "BadCall", "Entry", "Kink", "Sample"]
+__all__ = ["CATALOGUE", "BadCall", "Entry", "Interval", "Kink", "Sample"]

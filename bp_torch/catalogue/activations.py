@@ -16,8 +16,10 @@ def _samples(**options: Any) -> tuple[Sample, ...]:
     """Every shape and range an activation may meet."""
     inputs = (
         _draw(),
+        _draw(1),
         _draw(5),
         _draw(4, 3),
+        _draw(2, 3, 4),
         _draw(2, 3, 2, 2),
         _draw(0, 3),
         _draw(3, 4).t(),
@@ -55,7 +57,7 @@ ENTRIES = (
         torch.nn.functional.relu,
         "∂C/∂x = g where x > 0, else 0",
         bad_calls=(BadCall((torch.tensor([True]),), RuntimeError, "'input'"), _COMPLEX),
-        kinks=(Kink(0.0, 0.0),),
+        kinks=(Kink.at(0, slope=0),),
     ),
     _entry(
         "leaky_relu",
@@ -63,7 +65,7 @@ ENTRIES = (
         "∂C/∂x = g where x > 0, else s g",
         samples=_samples(negative_slope=0.3),
         bad_calls=(_COUNTS, _COMPLEX),
-        kinks=(Kink(0.0, 0.01),),
+        kinks=(Kink.at(0, slope=0.01),),
     ),
     _entry(
         "elu",
@@ -71,7 +73,7 @@ ENTRIES = (
         "∂C/∂x = g where x > 0, else g · α eˣ",
         samples=_samples(alpha=0.5),
         bad_calls=(_COUNTS, _COMPLEX),
-        kinks=(Kink(0.0, 1.0),),
+        kinks=(Kink.at(0, slope=1),),
     ),
     _entry(
         "softplus",

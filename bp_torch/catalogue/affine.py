@@ -17,6 +17,7 @@ ENTRIES = (
             Sample((_draw(5, 4), _draw(3, 4), _draw(3))),
             Sample((_draw(5, 4), _draw(3, 4))),
             Sample((_draw(4), _draw(3, 4), _draw(3))),  # one example, no batch dimension
+            Sample((_draw(2, 5, 4), _draw(3, 4), _draw(3))),
             Sample((_draw(2, 3, 2, 4), _draw(3, 4), _draw(3))),
             Sample((_draw(5, 4), _draw(4))),  # a single neuron
             Sample((_draw(0, 4), _draw(3, 4), _draw(3))),

@@ -19,6 +19,7 @@ def _index_samples(**options: Any) -> list[Sample]:
     calls: list[tuple[tuple[Tensor, Tensor], dict[str, Any]]] = [
         ((_draw(4, 3), _draw.classes(4, below=3)), {}),
         ((_draw(3), torch.tensor(2)), {}),
+        ((_draw(2, 3, 4), _draw.classes(2, 4, below=3)), {}),
         ((_draw(2, 3, 2, 2), _draw.classes(2, 2, 2, below=3)), {}),
         ((_draw(1, 1), torch.tensor([0])), {}),
         ((_draw(0, 3), torch.zeros(0, dtype=torch.int64)), {}),

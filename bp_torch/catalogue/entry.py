@@ -1,5 +1,6 @@
 """What the catalogue says of a function."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,10 +24,31 @@ class Sample:
 
 @dataclass(frozen=True)
 class Kink:
-    """An input where the function has no derivative, and the value its backward takes there."""
+    """A call at which the function has no derivative, and what its backward takes for ∂/∂(first argument) there."""
 
-    at: float
+    args: tuple[Any, ...]
     slope: float
+
+    @staticmethod
+    def at(point: float, *, slope: float, target: float | None = None) -> "Kink":
+        """A kink at one number; of a cost, at a distance from the target."""
+        numbers = [point] if target is None else [point, target]
+        return Kink(tuple(torch.tensor([number], dtype=torch.float64) for number in numbers), slope)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The numbers that an argument is meant to be."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        """In mathematical notation."""
+        return "ℝ" if self == REAL else f"[{self.low:g}, {self.high:g}]"
+
+
+REAL = Interval()
 
 
 @dataclass(frozen=True)
@@ -52,6 +74,12 @@ class Entry:
     samples: tuple[Sample, ...]
     bad_calls: tuple[BadCall, ...]
     kinks: tuple[Kink, ...] = ()
+    domain: tuple[Interval, ...] = ()
+    """Of each argument; all real numbers for those that it does not reach to."""
+
+    def domain_of(self, position: int) -> Interval:
+        """The numbers that an argument is meant to be."""
+        return self.domain[position] if position < len(self.domain) else REAL
 
 
 class Numbers:

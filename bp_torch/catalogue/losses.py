@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bp_torch import functional
-from bp_torch.catalogue.entry import BadCall, Entry, Kink, Numbers, Sample
+from bp_torch.catalogue.entry import REAL, BadCall, Entry, Interval, Kink, Numbers, Sample
 
 _draw = Numbers(4)
 _REDUCTIONS = ("none", "sum", "mean")
@@ -24,6 +24,7 @@ def _pairs() -> tuple[tuple[Tensor, Tensor], ...]:
         (_draw(4, 3), _draw(4, 3)),
         (_draw(5), _draw(5)),
         (_draw(2, 3, 4), _draw(2, 3, 4)),
+        (_draw(2, 3, 2, 2), _draw(2, 3, 2, 2)),
         (_draw(1, 1), _draw(1, 1)),
         (_draw(3, 4).t(), _draw(4, 3)),
         (_draw(1, 3).expand(4, 3), _draw(4, 3)),
@@ -35,13 +36,23 @@ def _pairs() -> tuple[tuple[Tensor, Tensor], ...]:
 def _samples(**options: Any) -> tuple[Sample, ...]:
     return tuple(
         Sample(pair, {"reduction": reduction, **options})
-        for pair in (*_pairs(), (_draw(0, 3), _draw(0, 3)), (_draw(), _draw()))
+        for pair in (*_pairs(), (_draw(0, 3), _draw(0, 3)), (_draw(), _draw()), (_draw(4, 3), _draw(3)))
         for reduction in _REDUCTIONS
     )
 
 
 def _binary_samples() -> tuple[Sample, ...]:
-    inputs = (_draw(4, 3), _draw(5), _draw(), _draw(0, 3), _draw(3, 4).t(), _draw(4, 3, scale=1e-3), _draw(4, scale=40))
+    inputs = (
+        _draw(4, 3),
+        _draw(5),
+        _draw(),
+        _draw(2, 3, 2, 2),
+        _draw(0, 3),
+        _draw(3, 4).t(),
+        _draw(1, 3).expand(4, 3),
+        _draw(4, 3, scale=1e-3),
+        _draw(4, scale=40),
+    )
     pairs = [(input, _draw(*input.shape).sigmoid()) for input in inputs] + [(_draw(4, 3), _draw(4, 3).gt(0).double())]
     plain = [Sample(pair, {"reduction": reduction}) for pair in pairs for reduction in _REDUCTIONS]
     weighted = [
@@ -82,7 +93,7 @@ ENTRIES = (
         "∂C/∂x = g · sign(x − t)",
         samples=_samples(),
         bad_calls=(_REDUCTION,),
-        kinks=(Kink(0.0, 0.0),),
+        kinks=(Kink.at(2, target=2, slope=0),),
     ),
     Entry(
         "smooth_l1_loss",
@@ -91,7 +102,7 @@ ENTRIES = (
         "∂C/∂x = g · d/β where |d| < β, else g · sign(d)",
         samples=(*_samples(), *_samples(beta=0.3), *_samples(beta=0.0)),
         bad_calls=(_REDUCTION, _COUNTS, BadCall((_draw(2), _draw(2)), RuntimeError, "beta", {"beta": -1.0})),
-        kinks=(Kink(0.0, 0.0), Kink(1.0, 1.0), Kink(-1.0, -1.0)),
+        kinks=(Kink.at(1, target=0, slope=1), Kink.at(-1, target=0, slope=-1)),
     ),
     Entry(
         "binary_cross_entropy_with_logits",
@@ -99,6 +110,7 @@ ENTRIES = (
         torch.nn.functional.binary_cross_entropy_with_logits,
         "∂C/∂x = g · (σ(x) − t)",
         samples=_binary_samples(),
+        domain=(REAL, Interval(0, 1)),
         bad_calls=(
             _REDUCTION,
             _COUNTS,

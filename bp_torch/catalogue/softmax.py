@@ -19,6 +19,7 @@ def _entry(name: str, reference: Callable[..., Tensor], backward: str) -> Entry:
         (_draw(4, 3), 0),
         (_draw(4, 3), -1),
         (_draw(2, 3, 4), 1),
+        (_draw(2, 3, 2, 2), 1),
         (_draw(0, 3), 1),
         (_draw(2, 0), 1),
         (_draw(4, 1), 1),
