@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "gradients": {"catalogue"},
     "data": set(),
     "training": {"nn", "data", "gradients", "catalogue"},
-    "dashboard": {"training.records"},
+    "dashboard": {"training.records", "gradients.records", "gradients.tables"},
     "cli": set(),
 }
 LIBRARIES = {

@@ -1,14 +1,41 @@
-"""A catalogue entry, tried on all its samples in one dtype."""
-
-import math
-from collections.abc import Callable
-from typing import Any
+"""The catalogue, function by function: every question about its gradients, and how exact it is in every dtype."""
 
 import torch
-from torch import Tensor
 
-from bp_torch.catalogue import Entry, Sample
+from bp_torch.catalogue import CATALOGUE, Entry
+from bp_torch.gradients.call import as_calls, quiet
+from bp_torch.gradients.check import check_gradients
+from bp_torch.gradients.differences import signed
+from bp_torch.gradients.records import Accuracy, Survey
 from bp_torch.gradients.verdict import Comparison, compare
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def survey(name: str) -> Survey:
+    """Everything about one function of the catalogue."""
+    entry = CATALOGUE[name]
+    report = check_gradients(entry.function, entry.samples, reference=entry.reference)
+    return Survey(
+        function=name,
+        samples=len(entry.samples),
+        asked=len(report.results),
+        failures=report.failures,
+        not_offered=tuple(sorted({result.check for result in report.results if result.status == "not offered"})),
+        accuracies=tuple(accuracy(entry, dtype) for dtype in DTYPES),
+    )
+
+
+def accuracy(entry: Entry, dtype: torch.dtype) -> Accuracy:
+    """How exact a function is in one dtype."""
+    comparisons = sweep(entry, dtype)
+    measured = [c for c in comparisons if c.rounding]
+    return Accuracy(
+        dtype=str(dtype).removeprefix("torch."),
+        hand=max(comparison.error / comparison.rounding for comparison in measured),
+        builtin=max(comparison.builtin_error / comparison.rounding for comparison in measured),
+        failed=tuple(comparison for comparison in comparisons if not comparison.passed),
+    )
 
 
 def sweep(entry: Entry, dtype: torch.dtype) -> tuple[Comparison, ...]:
@@ -16,41 +43,17 @@ def sweep(entry: Entry, dtype: torch.dtype) -> tuple[Comparison, ...]:
 
     The truth answers the same question in float64: the reference on the numbers that `dtype` rounds the sample's to.
     """
+    generator = torch.Generator().manual_seed(0)
     comparisons = []
-    for number, sample in enumerate(entry.samples):
-        narrow = sample.to(dtype)
-        results = (
-            value_and_gradients(entry.function, narrow),
-            value_and_gradients(entry.reference, narrow),
-            value_and_gradients(entry.reference, narrow.to(torch.float64)),
-        )
-        names = ["value", *(f"gradient of argument {position}" for position in differentiable(sample))]
-        for name, *three in zip(names, *results, strict=True):
-            comparisons.append(compare(f"{entry.name} sample {number} {name} ", *three))
+    with quiet():
+        for number, sample in enumerate(as_calls(entry.function, entry.samples)):
+            call = sample.to(dtype)
+            upstream = signed(call.value(), generator)
+            hand, builtin, truth = (
+                {"value": asked.value(), **asked.pull(upstream.to(asked.dtype))}
+                for asked in (call, call.of(entry.reference), call.to(torch.float64).of(entry.reference))
+            )
+            for name, found in hand.items():
+                label = f"{entry.name} sample {number} {name} "
+                comparisons.append(compare(label, found, builtin[name], truth[name]))
     return tuple(comparisons)
-
-
-def differentiable(sample: Sample) -> list[int]:
-    """Positions of the arguments that can need a gradient."""
-    return [i for i, arg in enumerate(sample.args) if isinstance(arg, Tensor) and arg.is_floating_point()]
-
-
-def leaves(sample: Sample) -> tuple[list[Any], list[Tensor]]:
-    """The sample's arguments, and among them those that can need a gradient, as leaves that do; strides are kept."""
-    args = list(sample.args)
-    for position in differentiable(sample):
-        args[position] = args[position].detach().requires_grad_()
-    return args, [args[position] for position in differentiable(sample)]
-
-
-def value_and_gradients(function: Callable[..., Tensor], sample: Sample) -> list[Tensor]:
-    """The value, and the gradient of each argument that can have one, for a signed upstream gradient."""
-    args, inputs = leaves(sample)
-    output = function(*args, **sample.options)
-    return [output.detach(), *torch.autograd.grad(output, inputs, signed(*output.shape).to(output.dtype))]
-
-
-def signed(*shape: int, seed: int = 0) -> Tensor:
-    """Irregular float64 numbers of both signs, for upstream gradients; not torch's random ones, which vmap refuses."""
-    steps = torch.arange(math.prod(shape), dtype=torch.float64)
-    return (1.3 * torch.cos(2.3 * steps + seed + 0.5) + 0.4 * torch.sin(37.1 * steps)).reshape(shape)

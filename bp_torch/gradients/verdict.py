@@ -13,12 +13,14 @@ A wrong equation misses by a fixed fraction of the gradient and cannot hide in e
 The built-in's error on one set of numbers is a single draw: it may be lucky, and then a right gradient looks wrong; or
 it may be so large that the judge itself is in doubt, and then a wrong one would look right. Both are seen: neither
 passes as it stands. Who can compute the gradients again gives the built-in's *typical* error, the largest over numbers
-nudged by a rounding, and the rule then grants twice that instead. A gradient smaller than that typical error, as of a
+nudged a little, and the rule then grants twice that instead. A gradient smaller than that typical error, as of a
 saturated neuron, cannot be told from noise, nor from its negative; at another step it can.
+
+The same nudged numbers tell what is wrong with a gradient that fails. The error of a wrong equation is a smooth
+function of the numbers: it stays what it was. Rounding errors are drawn anew.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +29,8 @@ from torch import Tensor
 BUILTIN_ERRORS_GRANTED = 2
 ROUNDINGS_GRANTED = 8
 ROUNDINGS_GRANTED_FLOAT64 = 4096
+SAME_ERROR = 0.5
+"""A mean cosine above it: the error at nudged numbers is the error here."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Comparison:
     builtin_error: float
     """Largest |builtin − truth|."""
     rounding: float
-    """ε · max |truth|: one rounding of the largest component."""
+    """ε · max |truth|, or ε · scale where a larger scale was given: one rounding of the largest component."""
     roundings: int
     """How many of them are granted: k."""
     credible: float
@@ -53,6 +57,9 @@ class Comparison:
     is known to be typical."""
     typical_error: float | None
     """The built-in's largest error over nudged numbers, where it was measured."""
+    repeats: float | None
+    """Mean cosine between the errors here and at nudged numbers, where it was measured: 1 for a wrong equation, about 0
+    for rounding."""
     index: tuple[int, ...]
     """Where `error` was found."""
     value: float
@@ -83,6 +90,22 @@ class Comparison:
         return self.judged and self.error <= self.tolerance
 
     @property
+    def nature(self) -> str:
+        """What was found, in a word or two."""
+        if self.passed:
+            return "agrees"
+        if not self.judged:
+            return "CANNOT BE JUDGED"
+        if self.repeats is None:
+            return "WRONG"
+        return "LOST TO ROUNDING" if self.lost_to_rounding else "WRONG EQUATION"
+
+    @property
+    def lost_to_rounding(self) -> bool:
+        """Whether the error is known to be drawn anew at nudged numbers, as no wrong equation's is."""
+        return self.repeats is not None and self.repeats <= SAME_ERROR
+
+    @property
     def error_ratio(self) -> float:
         """The error in units of the built-in's own, or of one rounding where that is larger: about 1 if right."""
         unit = max(self.granted_error, self.rounding)
@@ -92,16 +115,29 @@ class Comparison:
 
     def __str__(self) -> str:
         """One line that says everything: where, both values, and what the tolerance is made of."""
-        verdict = "agrees" if self.passed else "WRONG" if self.judged else "CANNOT BE JUDGED"
         return (
-            f"{self.name}{list(self.index)}: {verdict}: hand-written {self.value:.9g}, float64 {self.expected:.9g}, "
-            f"error {self.error:.3g}, tolerance {self.tolerance:.3g} = {BUILTIN_ERRORS_GRANTED} x built-in's error "
-            f"{self.granted_error:.3g} + {self.roundings} x rounding {self.rounding:.3g}"
+            f"{self.name}{list(self.index)}: {self.nature}: hand-written {self.value:.9g}, "
+            f"float64 {self.expected:.9g}, error {self.error:.3g}, tolerance {self.tolerance_in_words}"
+        )
+
+    @property
+    def tolerance_in_words(self) -> str:
+        """The tolerance and what it is made of."""
+        return (
+            f"{self.tolerance:.3g} = {BUILTIN_ERRORS_GRANTED} x judge's error {self.granted_error:.3g} + "
+            f"{self.roundings} x rounding {self.rounding:.3g}"
         )
 
 
 def compare(
-    name: str, hand: Tensor, builtin: Tensor, truth: Tensor, *, typical_error: float | None = None
+    name: str,
+    hand: Tensor,
+    builtin: Tensor,
+    truth: Tensor,
+    *,
+    typical_error: float | None = None,
+    repeats: float | None = None,
+    scale: float = 0.0,
 ) -> Comparison:
     """Compare one gradient by the rule.
 
@@ -111,6 +147,9 @@ def compare(
         builtin: autograd's through PyTorch's own functions, of the same shape and dtype.
         truth: autograd's in float64, of the same shape.
         typical_error: the built-in's largest error over nudged numbers, to be granted instead of the one seen here.
+        repeats: how like the error here is to the errors there.
+        scale: the size this gradient has elsewhere, if it is larger there: where it vanishes here, because a neuron is
+            saturated or large terms cancel, nothing can be exact to a rounding of what is left.
 
     Raises:
         ValueError: if the shapes differ, or hand and builtin differ in dtype.
@@ -123,9 +162,9 @@ def compare(
     wide, wide_builtin = hand.detach().double(), builtin.detach().double()
     truth = truth.detach()
     if not hand.numel():
-        return Comparison(name, 0, 0, 1, 0, 0, 0, 0, 0, typical_error, (), 0, 0)
+        return Comparison(name, 0, 0, 1, 0, 0, 0, 0, 0, typical_error, repeats, (), 0, 0)
     errors = distance(wide, truth)
-    largest, dtype = truth.abs().nan_to_num(posinf=0).max().item(), torch.finfo(hand.dtype)
+    largest, dtype = max(scale, truth.abs().nan_to_num(posinf=0).max().item()), torch.finfo(hand.dtype)
     worst = int(errors.argmax())
     return Comparison(
         name=name,
@@ -137,22 +176,10 @@ def compare(
         roundings=ROUNDINGS_GRANTED_FLOAT64 if hand.dtype == torch.float64 else ROUNDINGS_GRANTED,
         credible=max(math.sqrt(dtype.eps) * largest, dtype.tiny),
         typical_error=typical_error,
+        repeats=repeats,
         index=_unravel(worst, tuple(hand.shape)),
         value=wide.flatten()[worst].item(),
         expected=truth.flatten()[worst].item(),
-    )
-
-
-def compare_all(
-    hand: Mapping[str, Tensor],
-    builtin: Mapping[str, Tensor],
-    truth: Mapping[str, Tensor],
-    typical_errors: Mapping[str, float] | None = None,
-) -> tuple[Comparison, ...]:
-    """Compare every parameter by itself: a large one would drown a small one."""
-    typical = typical_errors or {}
-    return tuple(
-        compare(name, hand[name], builtin[name], truth[name], typical_error=typical.get(name)) for name in hand
     )
 
 

@@ -1,0 +1,220 @@
+"""One call of a function: what it is differentiated by, and what is held fixed."""
+
+import inspect
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bp_torch.catalogue import Sample
+
+
+class CannotCheck(ValueError):
+    """There is nothing to judge: the function, its reference or a sample cannot be used; the message says which."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function at one point.
+
+    Attributes:
+        function: any callable that returns a Tensor, or a tuple of them, which count as one long vector.
+        args: its positional arguments; a module's parameters come last.
+        names: the positions of those it is differentiated by, and what to call them.
+        options: its keyword arguments, held fixed.
+        parameters: how many of the last arguments are a module's parameters, whose sizes are its own affair.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    names: Mapping[int, str]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    parameters: int = 0
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """The Tensors it is differentiated by."""
+        return tuple(self.args[position] for position in self.names)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the first of them."""
+        return self.inputs[0].dtype
+
+    def at(self, inputs: Sequence[Tensor]) -> "Call":
+        """The same call at another point."""
+        new = dict(zip(self.names, inputs, strict=True))
+        return replace(self, args=tuple(new.get(i, arg) for i, arg in enumerate(self.args)))
+
+    def to(self, dtype: torch.dtype) -> "Call":
+        """The same call in another dtype."""
+        wide = Sample(self.args, self.options).to(dtype)
+        return replace(self, args=wide.args, options=wide.options)
+
+    def of(self, function: Callable[..., Any]) -> "Call":
+        """The same call of another function."""
+        return replace(self, function=function)
+
+    def fresh(self) -> "Call":
+        """The same call on copies of all Tensors, strides and all: whatever is done to those spoils nothing."""
+        args = tuple(copied(arg) if isinstance(arg, Tensor) else arg for arg in self.args)
+        options = {name: copied(value) if isinstance(value, Tensor) else value for name, value in self.options.items()}
+        return replace(self, args=args, options=options)
+
+    def output(self) -> Tensor:
+        """What it returns, called on these very Tensors."""
+        return as_tensor(self.function(*self.args, **self.options))
+
+    def value(self) -> Tensor:
+        """What it returns, without a graph."""
+        with torch.no_grad():
+            return self.fresh().output()
+
+    def run(self, needing: Collection[int] | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Call it on fresh leaves, and return the output with them.
+
+        Args:
+            needing: the positions that need a gradient; all of `names` if not given.
+        """
+        fresh = self.fresh()
+        leaves = [fresh.args[i].requires_grad_() for i in (self.names if needing is None else needing)]
+        with torch.enable_grad():
+            return fresh.output(), leaves
+
+    def pull(self, upstream: Tensor, needing: Collection[int] | None = None) -> dict[str, Tensor]:
+        """The gradients by reverse mode, ∂⟨upstream, output⟩/∂input, each under its input's name."""
+        names = [self.names[position] for position in (self.names if needing is None else needing)]
+        return dict(zip(names, pulled_back(*self.run(needing), upstream), strict=True))
+
+
+def pulled_back(output: Tensor, leaves: Sequence[Tensor], upstream: Tensor, **options: bool) -> tuple[Tensor, ...]:
+    """The gradients of ⟨upstream, output⟩; zeros for what the output does not depend on."""
+    if not output.requires_grad:  # cut off from its inputs: no gradient arrives
+        return tuple(torch.zeros_like(leaf) for leaf in leaves)
+    return torch.autograd.grad(
+        output, leaves, upstream.to(output.dtype), allow_unused=True, materialize_grads=True, **options
+    )
+
+
+def as_tensor(output: Any) -> Tensor:
+    """A function's output as one Tensor.
+
+    Raises:
+        CannotCheck: if there is no Tensor of real floating-point numbers in it.
+    """
+    if isinstance(output, Tensor) and output.is_floating_point():
+        return output
+    parts = output if isinstance(output, tuple | list) else [output]
+    floating = [part.reshape(-1) for part in parts if isinstance(part, Tensor) and part.is_floating_point()]
+    if not floating:
+        kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
+        raise CannotCheck(f"returns {kind}, not a Tensor of real floating-point numbers")
+    return torch.cat(floating)
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """A copy with the same strides, also where they are 0 or leave gaps."""
+    tensor = tensor.detach()
+    if not tensor.numel() or tensor.is_contiguous():
+        return tensor.clone()
+    span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.as_strided((span,), (1,)).clone().as_strided(tensor.shape, tensor.stride())
+
+
+def as_calls(function: Callable[..., Any], samples: Sequence[Any]) -> list[Call]:
+    """One call of the function for each sample.
+
+    Raises:
+        CannotCheck: if there is no sample, or one is no tuple of arguments or has no input to differentiate by.
+    """
+    if isinstance(samples, Tensor | Sample) or not isinstance(samples, Sequence):
+        raise CannotCheck(f"samples must be a list of argument tuples, not {type(samples).__name__}")
+    if not samples:
+        raise CannotCheck("there are no samples: nothing to check")
+    return [_as_call(function, sample, number) for number, sample in enumerate(samples)]
+
+
+def _as_call(function: Callable[..., Any], sample: Any, number: int) -> Call:
+    if not isinstance(sample, Sample):
+        if not isinstance(sample, tuple | list):
+            raise CannotCheck(f"sample {number} must be a tuple of arguments, not {type(sample).__name__}")
+        sample = Sample(tuple(sample))
+    parameters = dict(function.named_parameters()) if isinstance(function, torch.nn.Module) else {}
+    names = _names_of_inputs(function, sample.args)
+    for position, (name, parameter) in enumerate(parameters.items(), start=len(sample.args)):
+        if parameter.requires_grad:
+            names[position] = f"self.{name}"
+    if not names:
+        raise CannotCheck(f"sample {number} has no input that needs a gradient: no Tensor of floating-point numbers")
+    args = (*sample.args, *parameters.values())
+    return Call(callable_of(function, len(parameters)), args, names, sample.options, len(parameters)).fresh()
+
+
+def _names_of_inputs(function: Any, args: tuple[Any, ...]) -> dict[int, str]:
+    """The Tensors among the arguments that require a gradient, or all of floating-point numbers if none does."""
+    floating = [i for i, arg in enumerate(args) if isinstance(arg, Tensor) and arg.is_floating_point()]
+    asked = [i for i in floating if args[i].requires_grad]
+    given = _argument_names(function, len(args))
+    return {i: given[i] for i in asked or floating}
+
+
+def callable_of(function: Any, parameters: int) -> Callable[..., Any]:
+    """What to call: a Function's `apply`, a module as a function, otherwise itself.
+
+    Args:
+        function: what was given.
+        parameters: how many of the last arguments are a module's parameters: a module with so many takes them from
+            there, another uses its own.
+
+    Raises:
+        CannotCheck: if it cannot be called.
+    """
+    if isinstance(function, type) and issubclass(function, torch.autograd.Function):
+        return function.apply
+    if isinstance(function, type) and issubclass(function, torch.nn.Module):
+        raise CannotCheck(f"{function.__name__} is a class: give an instance of it")
+    if isinstance(function, torch.nn.Module):
+        names = [name for name, _ in function.named_parameters()]
+        return _functional(function, names if len(names) == parameters else [])
+    if not callable(function):
+        raise CannotCheck(f"{type(function).__name__} is not callable")
+    return function  # type: ignore[no-any-return]
+
+
+def _functional(module: torch.nn.Module, names: list[str]) -> Callable[..., Any]:
+    """A module as a function of its arguments and then the parameters of these names; it is itself left alone."""
+
+    def function(*args: Any, **options: Any) -> Any:
+        given = len(args) - len(names)
+        dtype = next(arg.dtype for arg in args if isinstance(arg, Tensor) and arg.is_floating_point())
+        own = {**dict(module.named_buffers()), **dict(module.named_parameters())}
+        own = {n: t.detach().to(dtype if t.is_floating_point() else t.dtype, copy=True) for n, t in own.items()}
+        return torch.func.functional_call(
+            module, {**own, **dict(zip(names, args[given:], strict=True))}, args[:given], options
+        )
+
+    return function
+
+
+def _argument_names(function: Any, count: int) -> list[str]:
+    """The names its signature gives to its arguments, or their numbers."""
+    target = getattr(function, "forward", function)  # a Function's, or a module's
+    try:
+        parameters = list(inspect.signature(target).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    plain = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names = [name for name in plain if name not in ("ctx", "self")]
+    return [names[i] if i < len(names) else f"argument {i}" for i in range(count)]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """What a call warns of is not what is checked."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,148 @@
+"""Check the gradients of a function: every question, of every sample."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bp_torch.gradients import hints
+from bp_torch.gradients.call import Call, CannotCheck, as_calls, callable_of, quiet
+from bp_torch.gradients.checks import CONDUCT, TRANSFORMS, Check, gradient, gradient_of_copies, precision, side_effects
+from bp_torch.gradients.report import GradientReport, Result
+from bp_torch.gradients.subject import Subject, first_line
+
+
+def check_gradients(
+    function: Callable[..., Any],
+    samples: Sequence[Any],
+    *,
+    reference: Callable[..., Any] | None = None,
+    seed: int = 0,
+) -> GradientReport:
+    """Check the gradients of a function, in every way they can be wrong.
+
+    Args:
+        function: any callable of Tensors that returns a Tensor or a tuple of them: a function, a
+            `torch.autograd.Function`, or an `nn.Module`, whose parameters are then checked too.
+        samples: a list of argument tuples. Where some Tensor of a tuple requires a gradient, those that do are checked
+            and the others held fixed; otherwise every Tensor of floating-point numbers is checked. Nothing in them is
+            changed. Samples below float64 are examined in float64 too, if the function takes it.
+        reference: what is known to be right, with the same signature; it may take a module's parameters as further
+            arguments. Its gradients, in the same dtype and in float64, are the judge. Without one, finite differences
+            of the function's own values are, in float64.
+        seed: of directions, upstream gradients and copies of the samples.
+
+    Returns:
+        What was asked and what came of it; `print` it.
+
+    Raises:
+        CannotCheck: if there is nothing to judge: a function that raises, returns no Tensor, or something not finite;
+            a sample without an input that needs a gradient; a reference that cannot be called in the same way, or
+            returns another shape or dtype.
+    """
+    with quiet():
+        results = tuple(examine(function, samples, reference=reference, seed=seed))
+    judge = "finite differences" if reference is None else name_of(reference)
+    return GradientReport(name_of(function), judge, results, tuple(hints.of_report(results)))
+
+
+def examine(
+    function: Callable[..., Any],
+    samples: Sequence[Any],
+    *,
+    reference: Callable[..., Any] | None = None,
+    seed: int = 0,
+) -> Iterator[Result]:
+    """`check_gradients`, one result after the other: for who wants to stop at the first failure."""
+    calls = as_calls(function, samples)
+    judge = None if reference is None else callable_of(reference, calls[0].parameters)
+    if not any(x.numel() for call in calls for x in call.inputs):
+        raise CannotCheck("every input is empty: there is no gradient to check")
+    generator = torch.Generator().manual_seed(seed)
+    for number, call in enumerate(calls):
+        yield from _of_sample(Subject(number, call, judge, generator))
+
+
+def assert_gradients(
+    function: Callable[..., Any], samples: Sequence[Any], *, reference: Callable[..., Any] | None = None
+) -> None:
+    """For a test: `check_gradients`, and raise GradientError with the report as its message if anything failed."""
+    check_gradients(function, samples, reference=reference).raise_if_failed()
+
+
+def name_of(function: Any) -> str:
+    """What to call a function in a report."""
+    if isinstance(function, functools.partial):
+        return name_of(function.func)
+    return getattr(function, "__name__", None) or type(function).__name__
+
+
+def _of_sample(given: Subject) -> Iterator[Result]:
+    """Every question about one sample, in float64 if that can be."""
+    subject = replace(given, call=_in_float64(given.call))
+    _require_usable(subject)
+    effects = list(_asked("backward", side_effects, subject))
+    yield from effects
+    if any(result.status == "failed" for result in effects):
+        return  # what follows would be judged on numbers that change
+    as_given = list(_asked("gradient", gradient, subject))
+    yield from as_given
+    if all(result.status == "passed" for result in as_given):  # otherwise copies say nothing new
+        yield from _asked("gradient", gradient_of_copies, subject)
+    finite = bool(subject.call.value().isfinite().all())
+    for name, check in {**CONDUCT, **(TRANSFORMS if finite else {})}.items():
+        yield from _asked(name, check, subject)
+    for dtype in dict.fromkeys((given.call.dtype, torch.float32)):
+        if dtype != torch.float64:
+            yield from _asked("precision", precision, replace(given, call=given.call.to(dtype)))
+
+
+def _asked(name: str, check: Check, subject: Subject) -> Iterator[Result]:
+    try:
+        yield from check(subject)
+    except Exception as error:  # whatever a hand-written backward raises when it is asked in a way it did not expect
+        yield subject.raised(name, subject.given, error)
+
+
+def _in_float64(call: Call) -> Call:
+    """The call in float64, or as it is if the function does not compute in it."""
+    wide = call.to(torch.float64)
+    try:
+        return wide if wide.value().dtype == torch.float64 else call
+    except Exception:  # whatever a function raises for a dtype it does not take
+        return call
+
+
+def _require_usable(subject: Subject) -> None:
+    """Raise CannotCheck unless function and reference return numbers of the same shape and dtype."""
+    call, sample = subject.call, f"sample {subject.sample}"
+    value = _value(call, f"{sample}: the function")
+    if subject.reference is None:
+        if call.dtype != torch.float64:
+            raise CannotCheck(f"{sample}: the function does not take float64, and there is no reference to judge by")
+        if not value.isfinite().all():
+            raise CannotCheck(f"{sample}: the function returns {_odd(value)}, which has no finite differences")
+        return
+    expected = _value(call.of(subject.reference), f"{sample}: the reference")
+    kinds = {"shape": (tuple(value.shape), tuple(expected.shape)), "dtype": (value.dtype, expected.dtype)}
+    for what, (ours, theirs) in kinds.items():
+        if ours != theirs:
+            raise CannotCheck(f"{sample}: the function returns {what} {ours}, but the reference {theirs}")
+    if not value.isfinite().all() and expected.isfinite().all():
+        raise CannotCheck(f"{sample}: the function returns {_odd(value)}, where the reference is finite")
+
+
+def _value(call: Call, whose: str) -> Tensor:
+    try:
+        return call.value()
+    except CannotCheck as error:
+        raise CannotCheck(f"{whose} {error}") from None
+    except Exception as error:
+        raise CannotCheck(f"{whose} raised {first_line(error)}") from error
+
+
+def _odd(value: Tensor) -> float:
+    return value[~value.isfinite()].flatten()[0].item()

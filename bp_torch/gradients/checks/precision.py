@@ -1,0 +1,42 @@
+"""Is the gradient as exact as its dtype allows? Below float64, where rounding must be told from a wrong equation."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from bp_torch.gradients.by_reference import by_reference
+from bp_torch.gradients.nudging import Gradients, compare_all, nudged
+from bp_torch.gradients.report import Result
+from bp_torch.gradients.subject import Subject, first_line
+
+
+def precision(subject: Subject) -> Iterator[Result]:
+    """The gradient in the sample's own dtype.
+
+    With a reference, by the rule: as near to the truth as the reference in the same dtype. Without one, the truth is
+    the function's own gradient in float64, which finite differences have judged, and nobody knows how much rounding is
+    in order: an error then counts if it is a wrong equation's, or takes more than half of the digits.
+    """
+    check = f"gradient in {str(subject.call.dtype).removeprefix('torch.')}"
+    try:
+        subject.call.value()
+        subject.call.of(subject.reference or subject.call.function).value()
+    except Exception as error:  # whatever a function, or its reference, raises for a dtype it does not take
+        yield subject.not_offered(check, subject.given, f"raised {first_line(error)}")
+        return
+    if subject.reference is not None:
+        yield from by_reference(subject, check, subject.given, subject.upstream)
+        return
+    upstream = subject.upstream
+
+    def draw(generator: torch.Generator | None) -> tuple[Gradients, Gradients, Gradients]:
+        call = subject.call.at([nudged(x, generator) for x in subject.call.inputs])
+        truth = call.to(torch.float64).pull(upstream.double())
+        return call.pull(upstream), {name: gradient.to(call.dtype) for name, gradient in truth.items()}, truth
+
+    for comparison in compare_all(draw, subject.scales):
+        result = subject.result(check, subject.given, comparison)
+        if comparison.lost_to_rounding and comparison.error <= comparison.credible:
+            result = replace(result, status="passed", ratio=comparison.error / comparison.credible)
+        yield result

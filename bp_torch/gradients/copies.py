@@ -1,0 +1,133 @@
+"""Copies of a call: the same question at other values, sizes and layouts, where other mistakes show."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bp_torch.gradients.call import Call
+
+SCALES = (1e-3, 0.1, -1.0, 4.0, 30.0, 1000.0)
+"""Tiny, small, of the other sign, large, saturated, and where exponentials overflow."""
+SIZES = (1, 2, 3, 8, 33, 130)
+"""Of a dimension: alone, small, and beyond the blocks of 8, 32 and 128 that kernels are written in."""
+LANDMARKS = (0.0, 1.0, -1.0, 0.5, -0.5, 3.0, -3.0, 6.0, -6.0)
+"""Where activation functions bend."""
+MOST_COMPONENTS = 20_000
+"""Larger copies are not made."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A call, the kind of copy it is, and a label that says which."""
+
+    kind: str
+    label: str
+    call: Call
+
+    def under(self, circumstances: str) -> "Copy":
+        """The same copy, asked under special circumstances."""
+        return replace(self, label=f"{self.label}, {circumstances}")
+
+
+def copies(call: Call, generator: torch.Generator) -> Iterator[Copy]:
+    """Every copy of a call; whether it lies in the function's domain is the caller's to find out."""
+    for factor in SCALES:
+        yield Copy("scaled", f"scaled by {factor:g}", call.at([x * factor for x in call.inputs]))
+    for name, values in {"zeros": (0.0,), "landmarks": LANDMARKS}.items():
+        yield Copy("kink", f"with {name}", call.at([_sprinkled(x, values) for x in call.inputs]))
+    yield Copy("kink", "with ties", call.at([_tied(x) for x in call.inputs]))
+    if len(call.inputs) > 1:
+        yield Copy("kink", "with equal inputs", call.at(_equal(call.inputs)))
+    for size in _sizes(call):
+        for new in SIZES:
+            if new != size and (other := resized(call, {size: new}, generator)):
+                yield Copy("size", f"size {size} made {new}", other)
+
+
+def strided(tensor: Tensor) -> Tensor:
+    """The same numbers with gaps between them, which hold NaN."""
+    gaps = torch.full_like(tensor, torch.nan)
+    return torch.stack([gaps, tensor.detach()], dim=-1)[..., 1]
+
+
+def transposed(tensor: Tensor) -> Tensor:
+    """The same numbers, stored with the last dimension first."""
+    order = tuple(reversed(range(tensor.dim())))
+    return tensor.detach().permute(order).contiguous().permute(order)
+
+
+def expanded(tensor: Tensor) -> Tensor:
+    """The first row in place of every row, by a stride of 0."""
+    return tensor.detach()[:1].expand_as(tensor) if tensor.dim() and tensor.numel() else tensor.detach()
+
+
+def _sprinkled(tensor: Tensor, values: tuple[float, ...]) -> Tensor:
+    """Every other number replaced by one of `values`, in turn."""
+    flat = tensor.detach().reshape(-1).clone()
+    places = range(0, len(flat), 2)
+    flat[::2] = flat.new_tensor([values[i % len(values)] for i in range(len(places))])
+    return flat.reshape(tensor.shape)
+
+
+def _tied(tensor: Tensor) -> Tensor:
+    """Each number twice."""
+    flat = tensor.detach().reshape(-1).clone()
+    flat[1::2] = flat[: flat.numel() // 2 * 2 : 2]
+    return flat.reshape(tensor.shape)
+
+
+def _equal(inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    """Every other number of each input taken from the first input of its shape."""
+    first: dict[torch.Size, Tensor] = {}
+    equal = []
+    for tensor in inputs:
+        flat = tensor.detach().reshape(-1).clone()
+        flat[::2] = first.setdefault(tensor.shape, flat)[::2]
+        equal.append(flat.reshape(tensor.shape))
+    return equal
+
+
+def _sizes(call: Call) -> list[int]:
+    """The sizes of dimensions that are the arguments' own."""
+    own = call.args[: len(call.args) - call.parameters]
+    return sorted({size for arg in own if isinstance(arg, Tensor) for size in arg.shape if size})
+
+
+def resized(call: Call, sizes: Mapping[int, int], generator: torch.Generator) -> Call | None:
+    """Every dimension of some sizes given others, in all arguments alike; None if that grows too large.
+
+    Args:
+        call: any call; a module's parameters keep their sizes.
+        sizes: from a dimension's size, which is not 0, to its new one.
+        generator: of what tells repeated numbers apart.
+    """
+    own = len(call.args) - call.parameters
+    values = [*call.args[:own], *call.options.values()]
+    if any(_grown(value, sizes) > MOST_COMPONENTS for value in values):
+        return None
+    args = tuple(_resize(arg, sizes, generator) for arg in call.args[:own]) + call.args[own:]
+    options = {name: _resize(value, sizes, generator) for name, value in call.options.items()}
+    return replace(call, args=args, options=options)
+
+
+def _grown(value: Any, sizes: Mapping[int, int]) -> int:
+    """How many components a value would have."""
+    return math.prod(sizes.get(length, length) for length in value.shape) if isinstance(value, Tensor) else 0
+
+
+def _resize(value: Any, sizes: Mapping[int, int], generator: torch.Generator) -> Any:
+    """Rows repeated or cut; repeated numbers vary a little, so that no two rows are alike."""
+    if not isinstance(value, Tensor) or not sizes.keys() & set(value.shape):
+        return value
+    for dim, length in enumerate(value.shape):
+        if length in sizes:
+            places = torch.arange(sizes[length], device=value.device) % length
+            value = value.detach().index_select(dim, places)
+    if value.is_floating_point():
+        noise = torch.rand(value.shape, generator=generator, dtype=torch.float64)
+        value = value * (0.7 + 0.6 * noise).to(value)
+    return value

@@ -1,0 +1,148 @@
+"""What a mistake looks like: patterns that people make, recognised in a wrong gradient."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from bp_torch.gradients.call import Call
+from bp_torch.gradients.report import Result
+from bp_torch.gradients.verdict import Comparison
+
+ALIKE = 1e-6
+"""Relative difference up to which two gradients count as the same."""
+PRECISIONS = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong gradient beside the right one, and how to ask for more.
+
+    Attributes:
+        comparison: of the two.
+        hand: the wrong gradient.
+        truth: the right one, in float64.
+        call: the function, where it was asked.
+        upstream: the upstream gradient.
+    """
+
+    comparison: Comparison
+    hand: Tensor
+    truth: Tensor
+    call: Call
+    upstream: Tensor
+
+    def again(self, upstream: Tensor) -> Tensor:
+        """The hand-written gradient for another upstream gradient."""
+        return self.call.pull(upstream)[self.comparison.name].double()
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sizes of all dimensions here, and how many components there are."""
+        tensors = [*self.call.inputs, self.upstream]
+        return sorted({size for tensor in tensors for size in (*tensor.shape, tensor.numel()) if size > 1})
+
+
+def of_gradient(mistake: Mistake) -> str:
+    """The first pattern that fits, or nothing."""
+    hand, truth = mistake.hand.detach().double(), mistake.truth.detach()
+    if not hand.isfinite().all():
+        return "not finite where the gradient is: an overflow, or 0/0 in a branch that was not taken"
+    if not hand.any():
+        return "no gradient arrives at this input"
+    patterns = (_of_precision, _of_upstream, _of_factor, _of_order, _of_few)
+    return next((hint for pattern in patterns if (hint := pattern(mistake, hand, truth))), "")
+
+
+def of_error(error: BaseException) -> str:
+    """What an exception from a backward says."""
+    said = str(error)
+    if "returned an invalid gradient" in said and "expected shape" in said:
+        return "a gradient has the wrong shape: is a product transposed, or a sum over the examples missing?"
+    if "modified by an inplace operation" in said:
+        return "a saved Tensor was written into"
+    return ""
+
+
+def of_report(results: Sequence[Result]) -> Iterator[str]:
+    """What the failures among all gradients have in common."""
+    asked = [r for r in results if r.check == "gradient" and r.status != "not offered"]
+    failed = [r for r in asked if r.status == "failed"]
+    kinds = {r.kind for r in failed}
+    if not failed or len(kinds) > 1 or kinds == {"given"}:
+        return
+    labels = ", ".join(dict.fromkeys(r.copy for r in failed))
+    means = {
+        "kink": "wrong only at a kink, or where numbers are equal",
+        "scaled": "wrong only for some sizes of numbers, as when neurons are saturated",
+        "size": "wrong only for some sizes of a dimension, such as the batch",
+    }
+    yield f"hint: {means[kinds.pop()]}: {labels}"
+
+
+def _of_upstream(mistake: Mistake, hand: Tensor, truth: Tensor) -> str:
+    try:
+        doubled, reversed = mistake.again(2 * mistake.upstream), mistake.again(-mistake.upstream)
+    except Exception:  # of a backward that takes no other upstream gradient
+        return ""
+    if _alike(doubled, 2 * hand) and _alike(reversed, -hand):
+        return ""
+    if _alike(doubled, hand) and _alike(reversed, hand):
+        return "ignores grad_output"
+    if _alike(reversed, hand):
+        return "takes the absolute value of grad_output, or otherwise loses its sign"
+    if _alike(doubled, hand):
+        return "loses the size of grad_output: is it normalised, or is only its sign used?"
+    return "not linear in grad_output: is it clamped or changed?"
+
+
+def _of_factor(mistake: Mistake, hand: Tensor, truth: Tensor) -> str:
+    square = (truth * truth).sum().item()
+    factor = (hand * truth).sum().item() / square if square else math.nan
+    if not _alike(hand, factor * truth) or abs(factor - 1) < ALIKE:
+        return ""
+    if abs(factor + 1) < ALIKE:
+        return "the sign is reversed"
+    for size in mistake.sizes:
+        if abs(factor / size - 1) < ALIKE:
+            return f"{size} times too large, and {size} is a size here: summed instead of averaged?"
+        if abs(factor * size - 1) < ALIKE:
+            return f"{size} times too small, and {size} is a size here: averaged instead of summed?"
+    return f"off by the constant factor {factor:.6g}"
+
+
+def _of_order(mistake: Mistake, hand: Tensor, truth: Tensor) -> str:
+    if hand.dim() == 2 and hand.shape[0] == hand.shape[1] and _alike(hand, truth.t()):
+        return "transposed"
+    if _alike(hand.flatten().sort().values, truth.flatten().sort().values):
+        return "the right numbers in wrong places"
+    return ""
+
+
+def _of_precision(mistake: Mistake, hand: Tensor, truth: Tensor) -> str:
+    if not mistake.comparison.lost_to_rounding:
+        return ""
+    relative = mistake.comparison.error / max(truth.abs().max().item(), 1e-300)
+    for name, unit in PRECISIONS.items():
+        if relative < 4 * unit:
+            return f"as exact as {name} would be: computed in reduced precision inside?"
+    return "rounding errors: do large terms cancel?"
+
+
+def _of_few(mistake: Mistake, hand: Tensor, truth: Tensor) -> str:
+    wrong = (hand - truth).abs() > max(mistake.comparison.tolerance, ALIKE * truth.abs().max().item())
+    count = int(wrong.sum())
+    if not 0 < count <= wrong.numel() // 2:
+        return ""
+    what = "has the wrong sign" if _alike(hand[wrong], -truth[wrong]) else "is wrong"
+    what, where = (what if count == 1 else what.replace("has", "have").replace("is", "are")), ""
+    for dim in range(hand.dim()):
+        places = set(wrong.nonzero()[:, dim].tolist())
+        if len(places) == 1 and hand.shape[dim] > 1 and count > 1:
+            where = f", all at index {places.pop()} of dimension {dim}"
+    return f"{count} of {wrong.numel()} components {what}{where}"
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    return bool((a - b).abs().max() <= ALIKE * max(a.abs().max().item(), b.abs().max().item()))

@@ -1,0 +1,158 @@
+"""What a check found, to be read by people and by programs."""
+
+import math
+import statistics
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from bp_torch.gradients.verdict import Comparison
+
+Status = Literal["passed", "failed", "not offered"]
+MOST_TOLD = 6
+"""Failures told at length, one of a kind."""
+_CAUSES = ("backward", "side effects", "value", "gradient", "linearity")
+"""If one of these fails, most others do."""
+
+
+class GradientError(AssertionError):
+    """A gradient is wrong; the message is the report."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One question and its answer.
+
+    Attributes:
+        check: what was asked; a row of the report's table.
+        sample: the number of the sample.
+        kind: 'given', or the kind of copy of the sample it was asked of.
+        copy: the sample as given, or which copy of it; and under which circumstances.
+        input: the input whose gradient it is, if it is about one.
+        status: 'passed', 'failed', or 'not offered', where the function does not support what was asked.
+        ratio: the error in units of what is allowed; above 1 it is wrong. Infinite where there is no measure.
+        message: what was found, where it failed or is not offered.
+        hint: what the mistake looks like, if it looks like one that is known.
+        comparison: both gradients, where two were compared.
+        order: the order of the Taylor remainder, where it was measured.
+    """
+
+    check: str
+    sample: int
+    kind: str
+    copy: str
+    input: str | None
+    status: Status
+    ratio: float = 0.0
+    message: str = ""
+    hint: str = ""
+    comparison: Comparison | None = None
+    order: float | None = None
+
+    def __str__(self) -> str:
+        """The whole finding, in a few lines."""
+        of = f" of {self.input!r}" if self.input else ""
+        lines = [f"{self.check}{of}, sample {self.sample} {self.copy}: {self.status.upper()}"]
+        lines += [f"    {line}" for line in self.message.splitlines()]
+        return "\n".join([*lines, *([f"    hint: {self.hint}"] if self.hint else [])])
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """Everything that was asked of a function, and what came of it.
+
+    Attributes:
+        function: its name.
+        judge: by what it was judged.
+        results: every question and its answer.
+        hints: what the failures have in common, if they have something.
+    """
+
+    function: str
+    judge: str
+    results: tuple[Result, ...]
+    hints: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The inputs whose gradients were judged."""
+        asked = (result.input for result in self.results if result.check.startswith("gradient"))
+        return tuple(dict.fromkeys(name for name in asked if name))
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed."""
+        return not self.failures
+
+    @property
+    def failures(self) -> tuple[Result, ...]:
+        """The results that failed."""
+        return tuple(result for result in self.results if result.status == "failed")
+
+    def raise_if_failed(self) -> None:
+        """Raise GradientError, with the report as its message, if anything failed."""
+        if not self.passed:
+            raise GradientError(str(self))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; numbers that are not finite, which JSON lacks, become strings."""
+        return {
+            "function": self.function,
+            "judge": self.judge,
+            "passed": self.passed,
+            "hints": list(self.hints),
+            "results": [_plain(asdict(result)) for result in self.results],
+        }
+
+    def __str__(self) -> str:
+        """A table of checks, then the failures at length."""
+        verdict = "PASSED" if self.passed else "FAILED"
+        heading = f"{self.function}({', '.join(self.inputs)}), judged by {self.judge}: {verdict}"
+        lines = [heading, "", *self._table()]
+        told = list(self._told())
+        for result in told:
+            lines += ["", str(result)]
+        if len(self.failures) > len(told):
+            lines += ["", f"and {len(self.failures) - len(told)} failures more of the checks above"]
+        return "\n".join([*lines, *self.hints])
+
+    def _table(self) -> Iterator[str]:
+        yield f"{'check':<24}{'asked':>7}{'failed':>8}   largest error"
+        for check in dict.fromkeys(result.check for result in self.results):
+            of = [result for result in self.results if result.check == check]
+            count = Counter(result.status for result in of)
+            if count["not offered"] == len(of):
+                yield f"{check:<24}not offered: {textwrap.shorten(of[0].message, 84, placeholder=' ...')}"
+            else:
+                yield f"{check:<24}{len(of):>7}{count['failed']:>8}   {_measure(of)}"
+
+    def _told(self) -> Iterator[Result]:
+        """Of each check and input the worst failure, those of the sample as given first.
+
+        Where the gradient itself is wrong, what follows from it is not told at length.
+        """
+        order = list(dict.fromkeys(result.check for result in self.results))
+        worst: dict[tuple[str, str | None], Result] = {}
+        for result in sorted(self.failures, key=lambda r: (order.index(r.check), r.kind != "given", -r.ratio)):
+            worst.setdefault((result.check, result.input), result)
+        causes = [result for result in worst.values() if result.check in _CAUSES]
+        yield from (causes or list(worst.values()))[:MOST_TOLD]
+
+
+def _measure(results: list[Result]) -> str:
+    """Of a row of the table, the figure that matters."""
+    orders = [result.order for result in results if result.order is not None]
+    seen = [order for order in orders if math.isfinite(order)]
+    if orders:
+        return f"median order {statistics.median(seen):.2f}" if seen else "nothing remains: straight lines"
+    return f"{max(result.ratio for result in results):.2g} x what is allowed"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
