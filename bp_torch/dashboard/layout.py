@@ -31,6 +31,7 @@ CHARTS: Final = {
     "Gradient agreement": {
         "Gradients found wrong so far: 0 if right": exactly(tags.FAILED_COMPARISONS),
         "Worst error / PyTorch's own: about 1": exactly(tags.WORST_ERROR_RATIO),
+        "Order of the cost's Taylor remainder: 2": exactly(tags.TAYLOR_ORDER),
         "Cosine to autograd's gradient: 1": of_all_parameters(tags.agreement("cosine", "")),
         "Error / PyTorch's own: about 1": of_all_parameters(tags.agreement("error_ratio", "")),
         "Relative difference from autograd": of_all_parameters(tags.agreement("relative_difference", "")),

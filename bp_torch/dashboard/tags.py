@@ -1,7 +1,8 @@
 """Every tag, once.
 
-TensorBoard folds tags by what stands before the first slash; there are seven such groups: learning, agreement, health,
-weights, gradients, activations and pictures for what is measured, and run for what is told.
+TensorBoard folds tags by what stands before the first slash; there are seven such groups of what is measured in a run:
+learning, agreement, health, weights, gradients, activations and pictures; run for what is told of it; and checker for
+what the gradient checker found.
 """
 
 from typing import Final
@@ -17,6 +18,7 @@ EXAMPLES_PER_SECOND: Final = "learning/examples_per_second"
 
 WORST_ERROR_RATIO: Final = "agreement/worst_error_ratio"
 FAILED_COMPARISONS: Final = "agreement/failed_comparisons"
+TAYLOR_ORDER: Final = "agreement/taylor_order"
 AGREEMENT_FIGURES: Final = ("difference", "relative_difference", "cosine", "error_ratio")
 """What is shown of each comparison: attributes of `bp_torch.gradients.Comparison`."""
 
@@ -26,6 +28,9 @@ HEALTH_FIGURES: Final = ("gradient_norm", "update_ratio")
 
 FIRST_WEIGHTS: Final = "pictures/first_weights"
 WORST_DIGITS: Final = "pictures/worst_digits"
+
+CHECKED_FUNCTIONS: Final = "checker/functions"
+CHECKER_SCORES: Final = "checker/planted_bugs"
 
 RUN_START: Final = "run/start"
 RUN_SUMMARY: Final = "run/summary"

@@ -102,7 +102,8 @@ def _agreement(record: AgreementRecord) -> list[Summary.Value]:
         for comparison in record.comparisons
         for figure in tags.AGREEMENT_FIGURES
     ]
-    return [*figures, scalar(tags.WORST_ERROR_RATIO, max((c.error_ratio for c in record.comparisons), default=0.0))]
+    worst = max((comparison.error_ratio for comparison in record.comparisons), default=0.0)
+    return [*figures, scalar(tags.WORST_ERROR_RATIO, worst), scalar(tags.TAYLOR_ORDER, record.taylor_order)]
 
 
 def _health(record: HealthRecord) -> list[Summary.Value]:

@@ -1,21 +1,16 @@
 """What learns: one set of parameters, under the hand-written layers, PyTorch's own, and in float64."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from bp_torch.catalogue import CATALOGUE
-from bp_torch.gradients import Comparison, compare_all, distance
+from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, nudged, taylor_order
 from bp_torch.nn import as_builtin, mlp
 from bp_torch.training.config import TrainConfig
 
 PIXELS, CLASSES = 784, 10
-
-NUDGES = 16
-"""How often PyTorch's error is measured anew before a gradient is called wrong."""
-
-Gradients = Mapping[str, Tensor]
 
 
 class Learner:
@@ -53,41 +48,54 @@ class Learner:
         """The gradient of each parameter from the last backward, by name."""
         return {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
 
-    def compare(self, inputs: Tensor, targets: Tensor) -> tuple[Comparison, ...]:
-        """Compare the hand-written gradient with autograd's, on this mini-batch and the weights as they are.
+    def gradients_by_hand(self, inputs: Tensor, targets: Tensor) -> Gradients:
+        """The hand-written gradients on this mini-batch and the weights as they are.
 
-        The hand-written one is what the last `cost.backward()` left, where that was by hand. Only where one does not
-        pass is PyTorch's typical error measured, to tell a wrong gradient from a lucky judge.
+        They are what the last `cost.backward()` left, where that was by hand.
         """
-        parameters = dict(self.hand.named_parameters())
-        hand = self.gradients()
-        if self.model is not self.hand:
-            hand = _gradients(self.hand, self._hand_cost, parameters, inputs, targets)
-        builtin, truth = self._judge(parameters, inputs, targets)
-        comparisons = compare_all(hand, builtin, truth)
-        if all(comparison.passed for comparison in comparisons):
-            return comparisons
-        again = compare_all(hand, builtin, truth, self._typical_errors(parameters, inputs, targets))
-        return tuple(first if first.passed else second for first, second in zip(comparisons, again, strict=True))
+        return self.gradients() if self.model is self.hand else self._by_hand(self._parameters(), inputs, targets)
+
+    def compare(self, hand: Gradients, inputs: Tensor, targets: Tensor) -> tuple[Comparison, ...]:
+        """Compare the hand-written gradients with autograd's, on the same mini-batch and weights."""
+
+        def draw(generator: torch.Generator | None) -> tuple[Gradients, Gradients, Gradients]:
+            parameters = {name: nudged(p.detach(), generator) for name, p in self._parameters().items()}
+            batch = nudged(inputs, generator)
+            ours = hand if generator is None else self._by_hand(parameters, batch, targets)
+            return ours, *self._judge(parameters, batch, targets)
+
+        return compare_all(draw)
+
+    def taylor_order(self, hand: Gradients, inputs: Tensor, targets: Tensor, *, seed: int) -> float:
+        """The order of the cost's Taylor remainder along one random direction of all parameters: 2 if `hand` is right.
+
+        The cost is that of the hand-written layers, in float64.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        start = {name: parameter.detach().double() for name, parameter in self._parameters().items()}
+        direction = {name: even_direction(parameter, generator) for name, parameter in start.items()}
+        wide_inputs, wide_targets = inputs.double(), _wide(targets)
+
+        @torch.no_grad()
+        def cost(t: float) -> float:
+            moved = {name: parameter + t * direction[name] for name, parameter in start.items()}
+            outputs = torch.func.functional_call(self.hand, moved, (wide_inputs,))
+            return self._hand_cost(outputs, wide_targets).item()
+
+        return taylor_order(cost, sum((hand[name] * direction[name]).sum().item() for name in direction))
+
+    def _parameters(self) -> Gradients:
+        return dict(self.hand.named_parameters())
+
+    def _by_hand(self, parameters: Gradients, inputs: Tensor, targets: Tensor) -> Gradients:
+        return _gradients(self.hand, self._hand_cost, parameters, inputs, targets)
 
     def _judge(self, parameters: Gradients, inputs: Tensor, targets: Tensor) -> tuple[Gradients, Gradients]:
         """Autograd's gradients through PyTorch's own layers: in the parameters' dtype, and in float64."""
         builtin = _gradients(self._builtin, self._builtin_cost, parameters, inputs, targets)
         wide = {name: parameter.detach().double() for name, parameter in parameters.items()}
-        wide_targets = targets.double() if targets.is_floating_point() else targets
-        truth = _gradients(self._builtin, self._builtin_cost, wide, inputs.double(), wide_targets)
+        truth = _gradients(self._builtin, self._builtin_cost, wide, inputs.double(), _wide(targets))
         return builtin, truth
-
-    def _typical_errors(self, parameters: Gradients, inputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """The largest error PyTorch makes when parameters and inputs are nudged by about a rounding."""
-        generator = torch.Generator().manual_seed(0)  # of its own: comparing must not disturb the training's numbers
-        largest = dict.fromkeys(parameters, 0.0)
-        for _ in range(NUDGES):
-            nudged = {name: _nudged(parameter.detach(), generator) for name, parameter in parameters.items()}
-            builtin, truth = self._judge(nudged, _nudged(inputs, generator), targets)
-            for name, error in largest.items():
-                largest[name] = max(error, distance(builtin[name].double(), truth[name]).max().item())
-        return largest
 
 
 def _gradients(
@@ -104,7 +112,5 @@ def _gradients(
     return dict(zip(leaves, gradients, strict=True))
 
 
-def _nudged(tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """Each number up or down by at most a rounding; 0 stays 0."""
-    noise = torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype).to(tensor.device)
-    return tensor * (1 + torch.finfo(tensor.dtype).eps * (2 * noise - 1).sign())
+def _wide(targets: Tensor) -> Tensor:
+    return targets.double() if targets.is_floating_point() else targets

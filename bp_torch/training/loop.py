@@ -167,12 +167,14 @@ class Trainer:
 
     def _compare(self, inputs: Tensor, targets: Tensor) -> None:
         started = time.perf_counter()
-        comparisons = self.learner.compare(inputs, targets)
+        hand = self.learner.gradients_by_hand(inputs, targets)
+        comparisons = self.learner.compare(hand, inputs, targets)
+        order = self.learner.taylor_order(hand, inputs, targets, seed=self.step)
         self.comparisons += len(comparisons)
         self.comparisons_passed += sum(comparison.passed for comparison in comparisons)
         self.worst_ratio = max(self.worst_ratio, *(comparison.error_ratio for comparison in comparisons))
         self.comparing_seconds += time.perf_counter() - started
-        self.record(AgreementRecord(self.step, comparisons))
+        self.record(AgreementRecord(self.step, comparisons, order))
 
     @torch.no_grad()
     def _evaluate(self) -> EpochRecord:

@@ -62,6 +62,9 @@ class AgreementRecord:
 
     step: int
     comparisons: tuple[Comparison, ...]
+    taylor_order: float
+    """Of the whole cost's Taylor remainder along one random direction: 2 if the gradient is right, 1 if not; NaN where
+    the remainder is lost in rounding."""
 
 
 @dataclass(frozen=True)

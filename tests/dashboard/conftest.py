@@ -52,7 +52,7 @@ def one_of_each(run_started: records.RunStarted, picture: records.PictureRecord)
     return [
         run_started,
         records.StepRecord(100, 0, 0.75, 0.5, 0.25, 2000.0),
-        records.AgreementRecord(200, (comparison("0.weight", 1.0), comparison("0.bias", 1.5))),
+        records.AgreementRecord(200, (comparison("0.weight", 1.0), comparison("0.bias", 1.5)), 2.0),
         records.HealthRecord(300, 5.0, health),
         records.DistributionRecord(400, tensors, tensors, {"1": torch.zeros(100, 16)}),
         records.EpochRecord(500, 1, 0.25, 0.875, 0.5, 0.75),

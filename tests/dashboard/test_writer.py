@@ -38,6 +38,7 @@ WHOLE_RUN = {
     tags.agreement("error_ratio", "0.bias"): (200, 2**22),
     tags.WORST_ERROR_RATIO: (200, 2**22),
     tags.FAILED_COMPARISONS: (200, 1),
+    tags.TAYLOR_ORDER: (200, 2),
     tags.health("gradient_norm", "0.weight"): (300, 3),
     tags.health("update_ratio", "0.weight"): (300, 0.25),
     tags.health("gradient_norm", "0.bias"): (300, 4),

@@ -172,7 +172,7 @@ def test_a_wrong_equation_ends_with_status_1_and_says_where(tmp_path: Path) -> N
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 1
     assert "step 0: 4.bias[" in done.stderr
-    assert "WRONG: hand-written" in done.stderr
+    assert "WRONG EQUATION: hand-written" in done.stderr
     assert "12 of 24 comparisons" in done.stdout
 
 

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -157,7 +158,14 @@ def test_what_is_recorded(small_digits: Dataset) -> None:
     assert summary["examples_per_second"] == pytest.approx(20_000 / summary["seconds"])
 
 
-def test_the_speed_is_that_of_training(small_digits: Dataset) -> None:
+def test_the_speed_is_that_of_training(small_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate = Trainer._evaluate
+
+    def slowly(trainer: Trainer) -> EpochRecord:
+        time.sleep(0.1)
+        return evaluate(trainer)
+
+    monkeypatch.setattr(Trainer, "_evaluate", slowly)
     _, kept, summary = trained(small_digits, epochs=30)
     assert all(record.examples_per_second > 0 for record in kept.of(StepRecord)[1:])
     assert kept.of(StepRecord)[-1].examples_per_second > summary["examples_per_second"]  # which counts evaluation in
