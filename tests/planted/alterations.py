@@ -1,0 +1,91 @@
+"""Mistakes that fit any backward: what may be taken for g, and what may become of a gradient."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def ones(g: Tensor) -> Tensor:
+    """As if the output were the cost itself."""
+    return torch.ones_like(g)
+
+
+def ones_if_scalar(g: Tensor) -> Tensor:
+    """As if a scalar output could only be the cost itself."""
+    return g if g.dim() else torch.ones_like(g)
+
+
+def ones_if_zero(g: Tensor) -> Tensor:
+    """As if nobody could mean a g of zeros: `grad_output or 1`, in tensors."""
+    return torch.where((g == 0).all(), 1, g)
+
+
+def normalised(g: Tensor) -> Tensor:
+    """Of length 1."""
+    return torch.div(g, g.norm().clamp_min(1e-12))
+
+
+def clamped(g: Tensor) -> Tensor:
+    """Clipped, as an optimiser clips gradients: but not in here."""
+    return g.clamp(-1, 1)
+
+
+def positive_part(g: Tensor) -> Tensor:
+    """Guided backpropagation, left on."""
+    return g.clamp_min(0)
+
+
+def first_everywhere(g: Tensor) -> Tensor:
+    """As if all of g were the same, which it is under `.sum()`."""
+    return g.reshape(-1)[0].expand_as(g)
+
+
+def mean_everywhere(g: Tensor) -> Tensor:
+    """As if all of g were the same, up to noise."""
+    return g.mean().expand_as(g)
+
+
+def without_large(g: Tensor) -> Tensor:
+    """Large numbers taken for infinite ones, and those for an accident."""
+    return torch.where(g.abs() > 1e4, 0, g)
+
+
+def without_small(g: Tensor) -> Tensor:
+    """Small numbers taken for 0."""
+    return torch.where(g.abs() < 1e-5, 0, g)
+
+
+def row_major(x: Tensor) -> Tensor:
+    """What a kernel reads that is given a pointer and a shape, and never asked for the strides."""
+    return x.as_strided(x.shape, torch.empty(x.shape, device="meta").stride())
+
+
+def one_short(d: Tensor) -> Tensor:
+    """Each row ends one element too early: `range(n - 1)`."""
+    return F.pad(d[..., :-1], (0, 1))
+
+
+def last_doubled(d: Tensor) -> Tensor:
+    """One element wrong: the last is added twice."""
+    return torch.cat([d.flatten()[:-1], 2 * d.flatten()[-1:]]).reshape(d.shape)
+
+
+def first_row_negated(d: Tensor) -> Tensor:
+    """The sign of one row."""
+    return torch.cat([-d[:1], d[1:]])
+
+
+def by_fours(d: Tensor) -> Tensor:
+    """Four elements at a time along a row, and no loop for what is left over."""
+    whole = d.shape[-1] // 4 * 4
+    return F.pad(d[..., :whole], (0, d.shape[-1] - whole))
+
+
+def by_pairs(d: Tensor) -> Tensor:
+    """Two rows at a time, and the odd one left over forgotten."""
+    return torch.cat([d[: len(d) // 2 * 2], torch.zeros_like(d[len(d) // 2 * 2 :])])
+
+
+def rounded_to(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Too few digits, behind a dtype that promises more."""
+    return x.to(dtype).to(x.dtype)

@@ -1,0 +1,248 @@
+"""Bugs of the costs of choosing one class. Right is gᵢ sᵢ (softmax(x) − onehot(t)), with gᵢ = g / Σ s for the mean."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bp_torch.catalogue.entry import Numbers
+from bp_torch.functional.classification import CrossEntropy, NLLLoss, SoftCrossEntropy
+from bp_torch.functional.function import Function, keep
+from planted.alterations import clamped, ones, ones_if_scalar, rounded_to
+from planted.bug import Host
+
+_draw = Numbers(15)
+
+
+def _sample(examples: int, classes: int) -> tuple[Tensor, Tensor]:
+    return _draw(examples, classes), _draw.classes(examples, below=classes)
+
+
+_XT = (_sample(5, 3), _sample(4, 6))
+_WEIGHT = _draw(3).exp()
+_WITH_WEIGHT = (_sample(5, 3), _sample(4, 3))
+_WITH_IGNORED = ((_draw(5, 3), torch.tensor([0, 1, 2, 1, 0])), (_draw(4, 6), torch.tensor([5, 1, 0, 3])))
+
+CE = Host("cross_entropy", CrossEntropy, F.cross_entropy, _XT, (None, -100, "mean"))
+CE_SUM = Host("cross_entropy sum", CrossEntropy, partial(F.cross_entropy, reduction="sum"), _XT, (None, -100, "sum"))
+CE_EACH = Host(
+    "cross_entropy none", CrossEntropy, partial(F.cross_entropy, reduction="none"), _XT, (None, -100, "none")
+)
+CE_IGNORING = Host(
+    "cross_entropy ignore_index",
+    CrossEntropy,
+    partial(F.cross_entropy, ignore_index=1),
+    _WITH_IGNORED,
+    (None, 1, "mean"),
+)
+CE_WEIGHTED = Host(
+    "cross_entropy weight",
+    CrossEntropy,
+    lambda input, target: F.cross_entropy(input, target, _WEIGHT.to(input.dtype)),
+    _WITH_WEIGHT,
+    (_WEIGHT, -100, "mean"),
+)
+
+
+class SmoothedCrossEntropy(Function):
+    """The mean cross-entropy of labels smoothed by 0.1: onehot becomes 0.9 onehot + 0.1 / C. Right."""
+
+    @staticmethod
+    def forward(input: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(input, target, label_smoothing=0.1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        keep(ctx, *inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        x, t = ctx.saved_tensors
+        return grad_output / len(x) * (_p(x) - 0.9 * _onehot(t, x) - 0.1 / x.shape[1]), None
+
+
+CE_SMOOTHED = Host(
+    "cross_entropy label_smoothing", SmoothedCrossEntropy, partial(F.cross_entropy, label_smoothing=0.1), _XT
+)
+CE_SOFT = Host(
+    "cross_entropy probabilities",
+    SoftCrossEntropy,
+    partial(F.cross_entropy, reduction="none"),
+    ((_draw(4, 3), _draw.probabilities(4, 3)), (_draw(2, 5), _draw.probabilities(2, 5))),
+)
+NLL = Host("nll_loss", NLLLoss, F.nll_loss, _XT, (None, -100, "mean"))
+NLL_EACH = Host("nll_loss none", NLLLoss, partial(F.nll_loss, reduction="none"), _XT, (None, -100, "none"))
+NLL_WEIGHTED = Host(
+    "nll_loss weight",
+    NLLLoss,
+    lambda input, target: F.nll_loss(input, target, _WEIGHT.to(input.dtype)),
+    _WITH_WEIGHT,
+    (_WEIGHT, -100, "mean"),
+)
+
+
+def _p(x: Tensor) -> Tensor:
+    return torch.softmax(x, 1)
+
+
+def _onehot(t: Tensor, x: Tensor) -> Tensor:
+    return torch.zeros_like(x).scatter(1, t.unsqueeze(1), 1.0)
+
+
+def _slope(x: Tensor, t: Tensor) -> Tensor:
+    return _p(x) - _onehot(t, x)
+
+
+_cross_entropy = (
+    CE.backward("− onehot dropped", "dropped term", lambda g, x, t, w: g / len(x) * _p(x)),
+    CE.backward("softmax dropped", "dropped term", lambda g, x, t, w: g / len(x) * -_onehot(t, x)),
+    CE.backward("onehot − softmax", "sign", lambda g, x, t, w: g / len(x) * -_slope(x, t)),
+    CE.backward(
+        "target counted from the last class",
+        "wrong formula",
+        lambda g, x, t, w: g / len(x) * _slope(x, x.shape[1] - 1 - t),
+    ),
+    CE.backward("target off by one", "one place", lambda g, x, t, w: g / len(x) * _slope(x, (t + 1) % x.shape[1])),
+    CE.backward("not divided by N", "reduction", lambda g, x, t, w: g * _slope(x, t)),
+    CE.backward("mean over all elements", "reduction", lambda g, x, t, w: g / x.numel() * _slope(x, t)),
+    CE.backward("divided by C for N", "reduction", lambda g, x, t, w: g / x.shape[1] * _slope(x, t)),
+    CE.backward(
+        "class 0 taken for padding", "one place", lambda g, x, t, w: g / len(x) * (t > 0).unsqueeze(1) * _slope(x, t)
+    ),
+    CE.upstream("scalar g taken as 1", ones_if_scalar),
+    CE.upstream("takes |g|", torch.abs),
+    CE.upstream("g clamped to [−1, 1]", clamped),
+    CE.backward("examples after the 64th get 0", "sizes", lambda g, x, t, w: g / len(x) * _first_64(_slope(x, t))),
+    CE.backward("p clamped to at least 0.001", "saturation", lambda g, x, t, w: g / len(x) * _slope_from(1e-3, x, t)),
+    CE.backward("p clamped to at least 10⁻⁷", "saturation", lambda g, x, t, w: g / len(x) * _slope_from(1e-7, x, t)),
+    CE.backward(
+        "learns nothing of what is 99 % sure", "saturation", lambda g, x, t, w: g / len(x) * _unless_sure(x, t)
+    ),
+    CE.backward(
+        "NaN for a large x: ∞/∞", "overflow", lambda g, x, t, w: g / len(x) * (_overflowing(x) - _onehot(t, x))
+    ),
+    CE.backward("float16 inside", "precision", lambda g, x, t, w: g / len(x) * _slope(rounded_to(x, torch.float16), t)),
+    CE.backward(
+        "softmax kept by forward",
+        "second derivative",
+        lambda g, p, t: g / len(p) * (p - _onehot(t, p)),
+        kept=lambda inputs, _: (_p(inputs[0]), inputs[1]),
+    ),
+    CE.methods(
+        "tangent not divided by N",
+        "forward mode",
+        jvp=lambda ctx, tangent, *_: (_slope(*ctx.saved_tensors[:2]) * tangent).sum(),
+    ),
+)
+
+
+def _first_64(d: Tensor) -> Tensor:
+    return torch.cat([d[:64], torch.zeros_like(d[64:])])
+
+
+def _slope_from(least: float, x: Tensor, t: Tensor) -> Tensor:
+    return _p(x).clamp_min(least) - _onehot(t, x)
+
+
+def _overflowing(x: Tensor) -> Tensor:
+    return x.exp() / x.exp().sum(1, keepdim=True)
+
+
+def _unless_sure(x: Tensor, t: Tensor) -> Tensor:
+    return torch.where(_p(x).gather(1, t.unsqueeze(1)) > 0.99, 0, _slope(x, t))
+
+
+_reductions = (
+    CE_SUM.backward("divided by N", "reduction", lambda g, x, t, w: g / len(x) * _slope(x, t)),
+    CE_EACH.backward("divided by N", "reduction", lambda g, x, t, w: (g / len(x)).unsqueeze(1) * _slope(x, t)),
+    CE_EACH.upstream("ignores g", ones),
+)
+
+
+def _of_example(w: Tensor, t: Tensor) -> Tensor:
+    return w[t].unsqueeze(1)  # s, (N, 1)
+
+
+def _counted(t: Tensor) -> Tensor:
+    return (t != 1).unsqueeze(1)  # CE_IGNORING ignores class 1
+
+
+_weights = (
+    CE_WEIGHTED.backward("class weights ignored", "dropped term", lambda g, x, t, w: g / len(x) * _slope(x, t)),
+    CE_WEIGHTED.backward(
+        "divided by N for Σ s", "reduction", lambda g, x, t, w: g / len(x) * _of_example(w, t) * _slope(x, t)
+    ),
+    CE_WEIGHTED.backward(  # multiplies each column by its own weight
+        "weights of the columns for the targets'", "wrong formula", lambda g, x, t, w: g / w[t].sum() * w * _slope(x, t)
+    ),
+    CE_IGNORING.backward(
+        "ignore_index ignored", "dropped term", lambda g, x, t, w: g / _counted(t).sum() * _slope(x, t)
+    ),
+    CE_IGNORING.backward(
+        "divided by N for those that count", "reduction", lambda g, x, t, w: g / len(x) * _counted(t) * _slope(x, t)
+    ),
+    CE_SMOOTHED.backward("label smoothing ignored", "dropped term", lambda g, x, t: g / len(x) * _slope(x, t)),
+    CE_SMOOTHED.backward(
+        "0.1 spread over the C − 1 others",
+        "wrong formula",
+        lambda g, x, t: g / len(x) * (_p(x) - 0.9 * _onehot(t, x) - 0.1 / (x.shape[1] - 1) * (1 - _onehot(t, x))),
+    ),
+)
+
+
+def _g_p(g: Tensor, x: Tensor) -> Tensor:
+    return g.unsqueeze(1) * _p(x)
+
+
+def _by_target(g: Tensor, x: Tensor) -> Tensor:
+    return -g.unsqueeze(1) * torch.log_softmax(x, 1)
+
+
+_probabilities = (
+    CE_SOFT.backward(  # and who gives it probabilities will not notice
+        "Σ t taken as 1", "dropped term", lambda g, x, t: (_g_p(g, x) - g.unsqueeze(1) * t, _by_target(g, x))
+    ),
+    CE_SOFT.backward(
+        "largest target for all of it",
+        "wrong formula",
+        lambda g, x, t: (g.unsqueeze(1) * _slope(x, t.argmax(1)), _by_target(g, x)),
+    ),
+    CE_SOFT.result("target's gradient negated", "sign", target=torch.neg),
+    CE_SOFT.result("target's gradient 0", "dropped term", target=torch.zeros_like),
+)
+
+
+def _minus_onehot(x: Tensor, t: Tensor) -> Tensor:
+    return -_onehot(t, x)
+
+
+_nll = (
+    NLL.result("negated", "sign", input=torch.neg),
+    NLL.backward("not divided by N", "reduction", lambda g, x, t, w: g * _minus_onehot(x, t)),
+    NLL.backward("−g / N for every class", "dropped term", lambda g, x, t, w: (-g / len(x)).expand_as(x)),
+    NLL.backward(
+        "softmax's backward taken along", "wrong formula", lambda g, x, t, w: g / len(x) * (x.exp() - _onehot(t, x))
+    ),
+    NLL.upstream("scalar g taken as 1", ones_if_scalar),
+    NLL_EACH.upstream("takes |g|", torch.abs),
+    NLL_EACH.backward(  # (N,) and (N, C) broadcast where N = C, and elsewhere fail
+        "g along the classes", "transposed", lambda g, x, t, w: g * _minus_onehot(x, t), samples=(_sample(4, 4),)
+    ),
+    NLL_WEIGHTED.backward("class weights ignored", "dropped term", lambda g, x, t, w: g / len(x) * _minus_onehot(x, t)),
+)
+
+BUGS = (*_cross_entropy, *_reductions, *_weights, *_probabilities, *_nll)
+HOSTS = (
+    CE,
+    CE_SUM,
+    CE_EACH,
+    CE_IGNORING,
+    CE_WEIGHTED,
+    CE_SMOOTHED,
+    CE_SOFT,
+    NLL,
+    NLL_EACH,
+    NLL_WEIGHTED,
+)

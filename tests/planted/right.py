@@ -1,0 +1,126 @@
+"""Functions that are right: what a checker says against one of them is a false alarm.
+
+bp_torch's own by its catalogue, the hosts of the bugs, PyTorch's own, and custom Functions of different make.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bp_torch.catalogue import CATALOGUE, Entry
+from bp_torch.catalogue.entry import Numbers
+from planted import activations, affine, classification, custom, losses, smooth_activations, softmax
+from planted.bug import Right, Samples
+
+_draw = Numbers(17)
+
+
+def _of_entry(entry: Entry) -> list[Right]:
+    """One for each set of options, with the first three of its calls; options that hold tensors are left out."""
+    calls: dict[str, list[tuple[Any, ...]]] = {}
+    options = {}
+    for sample in entry.samples:
+        if not any(isinstance(value, Tensor) for value in sample.options.values()):
+            name = ", ".join([entry.name, *(f"{key}={value}" for key, value in sample.options.items())])
+            options[name] = sample.options
+            calls.setdefault(name, []).append(sample.args)
+    return [
+        Right(
+            f"bp_torch {name}",
+            partial(entry.function, **options[name]),
+            partial(entry.reference, **options[name]),
+            tuple(args[:3]),
+        )
+        for name, args in calls.items()
+    ]
+
+
+_catalogue = tuple(right for entry in CATALOGUE.values() for right in _of_entry(entry))
+
+_hosts = tuple(
+    host.right()
+    for family in (affine, activations, smooth_activations, softmax, classification, losses)
+    for host in family.HOSTS
+)
+
+
+def _builtin(name: str, function: Callable[..., Tensor], *args: Any) -> Right:
+    return Right(f"torch {name}", function, function, (args,))
+
+
+_x = _draw(4, 6)
+_builtins = (
+    _builtin("abs", torch.abs, _x),
+    _builtin("addmm", torch.addmm, _draw(3), _draw(4, 2), _draw(2, 3)),
+    _builtin("amax", lambda x: torch.amax(x, 1), _x),
+    _builtin("avg_pool1d", lambda x: F.avg_pool1d(x, 2), _draw(2, 3, 6)),
+    _builtin("batch_norm", lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True), _x, _draw(6), _draw(6)),
+    _builtin("bmm", torch.bmm, _draw(2, 3, 4), _draw(2, 4, 5)),
+    _builtin("celu", F.celu, _x),
+    _builtin("conv1d", F.conv1d, _draw(2, 3, 7), _draw(4, 3, 2), _draw(4)),
+    _builtin("cosine_similarity", F.cosine_similarity, _x, _draw(4, 6)),
+    _builtin("cumsum", lambda x: torch.cumsum(x, 1), _x),
+    _builtin("embedding", lambda index, table: F.embedding(index, table), _draw.classes(5, below=4), _draw(4, 3)),
+    _builtin("gelu", F.gelu, _x),
+    _builtin("group_norm", lambda x, w, b: F.group_norm(x, 2, w, b), _draw(3, 4, 5), _draw(4), _draw(4)),
+    _builtin("hardswish", F.hardswish, _x),
+    _builtin("hardtanh", F.hardtanh, _x),
+    _builtin("huber_loss", F.huber_loss, _x, _draw(4, 6)),
+    _builtin("kl_div", lambda x, t: F.kl_div(x, t, reduction="batchmean"), _x.log_softmax(1), _x.softmax(1)),
+    _builtin("layer_norm", lambda x, w, b: F.layer_norm(x, (6,), w, b), _x, _draw(6), _draw(6)),
+    _builtin("lerp", torch.lerp, _x, _draw(4, 6), _draw(4, 6)),
+    _builtin("logsumexp", lambda x: torch.logsumexp(x, 1), _x),
+    _builtin("max of a dimension", lambda x: torch.max(x, 1).values, _x),
+    _builtin("max_pool1d", lambda x: F.max_pool1d(x, 2), _draw(2, 3, 6)),
+    _builtin("maximum", torch.maximum, _x, _draw(4, 6)),
+    _builtin("mish", F.mish, _x),
+    _builtin("norm", lambda x: torch.linalg.vector_norm(x, dim=1), _x),
+    _builtin("prelu", F.prelu, _x, torch.tensor([0.25], dtype=torch.float64)),
+    _builtin("prod", lambda x: torch.prod(x, 1), _x),
+    _builtin("relu6", F.relu6, _x),
+    _builtin("scaled_dot_product_attention", F.scaled_dot_product_attention, *(_draw(2, 5, 4) for _ in range(3))),
+    _builtin("softmax", F.softmax, _x, 1),
+    _builtin("softshrink", F.softshrink, _x),
+    _builtin("sort", lambda x: torch.sort(x, 1).values, _x),
+    _builtin("trace of a product", lambda a, b: (a @ b).trace(), _draw(3, 5), _draw(5, 3)),
+    _builtin("var", lambda x: torch.var(x, 1), _x),
+    _builtin("where", lambda x, y: torch.where(x > 0, x * y, y), _x, _draw(4, 6)),
+)
+
+
+def _custom(
+    function: type[torch.autograd.Function], reference: Callable[..., Tensor], *samples: tuple[Any, ...]
+) -> Right:
+    return Right(f"custom {function.__name__}", function.apply, reference, samples)
+
+
+_ONE: Samples = ((_draw(4, 3),), (_draw(7),))
+_customs = (
+    _custom(custom.OldStyle, torch.exp, *_ONE),
+    _custom(custom.OnceDifferentiable, torch.tanh, *_ONE),
+    _custom(custom.InNumpy, F.softsign, *_ONE),
+    _custom(custom.Detached, torch.square, *_ONE),
+    _custom(custom.WithoutJvp, torch.sinh, *_ONE),
+    _custom(custom.WithoutVmap, torch.sin, *_ONE),
+    _custom(custom.OwnVmap, torch.sin, *_ONE),
+    _custom(custom.TakeRows, lambda table, index: table[index], (_draw(5, 3), torch.tensor([4, 0, 0, 2]))),
+    _custom(custom.ScaleAndShift, lambda x, a, b: a * x + b, (_draw(4, 3), _draw(3), _draw(4, 1))),
+    _custom(custom.RootMeanSquare, lambda x: x.square().mean(-1).sqrt(), *_ONE),
+    _custom(custom.OwnTemporary, torch.sigmoid, *_ONE),
+    _custom(custom.OnlyWhatIsNeeded, torch.matmul, (_draw(4, 3), _draw(3, 2))),
+    _custom(custom.Recomputed, F.silu, *_ONE),
+    _custom(custom.Cube, lambda x: x**3, *_ONE),
+    _custom(custom.Clipped, F.hardtanh, *_ONE),
+    Right(
+        "custom LargestAndPlace",
+        lambda x: custom.LargestAndPlace.apply(x)[0],  # type: ignore[no-untyped-call]
+        lambda x: x.max(-1).values,
+        ((_draw(4, 3),),),
+    ),
+)
+
+RIGHT = (*_catalogue, *_hosts, *_builtins, *_customs)

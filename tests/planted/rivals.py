@@ -1,0 +1,108 @@
+"""The checkers people use today, each used as a careful person would, on every sample.
+
+Each is a function of (function, reference, samples) that says whether it raises an alarm. An error raised by the
+function under test is one. All work on copies, so that a bug that writes into its input spoils nothing but its own.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from planted.bug import Samples
+
+Differentiable = Callable[..., Tensor]
+Rival = Callable[[Differentiable, Differentiable, Samples], bool]
+
+
+def gradcheck(function: Differentiable, reference: Differentiable, samples: Samples) -> bool:
+    """`torch.autograd.gradcheck` as it comes: float64, every element by finite differences."""
+    return _alarms(lambda args: torch.autograd.gradcheck(function, args), samples, torch.float64)
+
+
+def gradcheck_fast(function: Differentiable, reference: Differentiable, samples: Samples) -> bool:
+    """`torch.autograd.gradcheck(fast_mode=True)`: along one random direction."""
+    return _alarms(lambda args: torch.autograd.gradcheck(function, args, fast_mode=True), samples, torch.float64)
+
+
+def gradgradcheck(function: Differentiable, reference: Differentiable, samples: Samples) -> bool:
+    """`torch.autograd.gradcheck`, and then `gradgradcheck` of second derivatives."""
+
+    def passes(args: tuple[Any, ...]) -> bool:
+        return torch.autograd.gradcheck(function, args) and torch.autograd.gradgradcheck(function, args)
+
+    return _alarms(passes, samples, torch.float64)
+
+
+def allclose_of_ones(function: Differentiable, reference: Differentiable, samples: Samples) -> bool:
+    """`torch.allclose` in float32 after `y.sum().backward()`: an upstream gradient of ones."""
+
+    def agree(args: tuple[Any, ...]) -> bool:
+        found, wanted = (_gradients(f, args, torch.ones(()).expand_as) for f in (function, reference))
+        return all(torch.allclose(a, b) for a, b in zip(found, wanted, strict=True))
+
+    return _alarms(agree, samples, torch.float32)
+
+
+def assert_close_of_random(function: Differentiable, reference: Differentiable, samples: Samples) -> bool:
+    """`torch.testing.assert_close` in float32, for a random upstream gradient."""
+    return _alarms(lambda args: _assert_close(function, reference, args), samples, torch.float32)
+
+
+def assert_close_in_bfloat16(function: Differentiable, reference: Differentiable, samples: Samples) -> bool:
+    """The same in bfloat16 with atol = rtol = 0.05, as kernel libraries do (Liger-Kernel's test_softmax.py)."""
+    return _alarms(lambda args: _assert_close(function, reference, args, tolerance=5e-2), samples, torch.bfloat16)
+
+
+RIVALS: dict[str, Rival] = {
+    "gradcheck": gradcheck,
+    "gradcheck, fast": gradcheck_fast,
+    "gradcheck, gradgradcheck": gradgradcheck,
+    "allclose, ones, float32": allclose_of_ones,
+    "assert_close, random, float32": assert_close_of_random,
+    "assert_close, 0.05, bfloat16": assert_close_in_bfloat16,
+}
+
+
+def _assert_close(
+    function: Differentiable, reference: Differentiable, args: tuple[Any, ...], tolerance: float | None = None
+) -> bool:
+    upstream = torch.randn_like(reference(*args))
+    found, wanted = (_gradients(f, args, lambda _: upstream.clone()) for f in (function, reference))
+    torch.testing.assert_close(found, wanted, atol=tolerance, rtol=tolerance)
+    return True
+
+
+def _alarms(passes: Callable[[tuple[Any, ...]], bool], samples: Samples, dtype: torch.dtype) -> bool:
+    """Whether, for any sample, the check answers no or raises."""
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        try:
+            return not all(passes(_leaves(args, dtype)) for args in samples)
+        except Exception:  # an AssertionError, a GradcheckError, or whatever the function itself raised
+            return True
+
+
+def _leaves(args: tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
+    """Copies in another dtype, that need gradients where they can."""
+    return tuple(
+        arg.detach().to(dtype, copy=True).requires_grad_()
+        if isinstance(arg, Tensor) and arg.is_floating_point()
+        else arg
+        for arg in args
+    )
+
+
+def _gradients(function: Differentiable, args: tuple[Any, ...], upstream: Callable[[Tensor], Tensor]) -> list[Any]:
+    """What each argument's grad is after `y.backward(upstream(y))`; on copies again, for function and reference."""
+    own = tuple(arg.detach().clone().requires_grad_() if _differentiable(arg) else arg for arg in args)
+    output = function(*own)
+    torch.autograd.backward(output, upstream(output))
+    return [arg.grad for arg in own if _differentiable(arg)]
+
+
+def _differentiable(arg: object) -> bool:
+    return isinstance(arg, Tensor) and arg.requires_grad

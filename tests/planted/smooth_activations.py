@@ -1,0 +1,144 @@
+"""Bugs of softplus, SiLU and both forms of GELU. Right is g y′(x), for every component by itself."""
+
+import math
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bp_torch.catalogue.entry import Numbers
+from bp_torch.functional.smooth_activations import GELU, GELUTanh, SiLU, Softplus
+from planted.alterations import rounded_to, without_small
+from planted.bug import Host
+
+_draw = Numbers(13)
+_X = ((_draw(3, 5),), (_draw(6),))
+
+SOFTPLUS = Host("softplus", Softplus, partial(F.softplus, beta=2.0), _X, (2.0, 20.0))
+SILU = Host("silu", SiLU, F.silu, _X)
+GELU_ERF = Host("gelu", GELU, F.gelu, _X)
+GELU_TANH = Host("gelu tanh", GELUTanh, partial(F.gelu, approximate="tanh"), _X)
+
+
+def _softplus_slope(x: Tensor, threshold: float = 20) -> Tensor:
+    return torch.where(2 * x > threshold, 1, torch.sigmoid(2 * x))
+
+
+_softplus = (
+    SOFTPLUS.backward("β once too often", "factor", lambda g, x: 2 * g * _softplus_slope(x)),
+    SOFTPLUS.backward("β forgotten", "dropped term", lambda g, x: g * torch.sigmoid(x)),
+    SOFTPLUS.backward("σ(−βx) for σ(βx)", "sign", lambda g, x: g * torch.sigmoid(-2 * x)),
+    SOFTPLUS.backward("straight beyond βx > 8", "saturation", lambda g, x: g * _softplus_slope(x, threshold=8)),
+    SOFTPLUS.backward("NaN for a large x: ∞/∞", "overflow", lambda g, x: g * torch.exp(2 * x) / (1 + torch.exp(2 * x))),
+    SOFTPLUS.backward(
+        "1 − σ(−βx) for σ(βx): rounded to 0 where small", "overflow", lambda g, x: g * (1 - torch.sigmoid(-2 * x))
+    ),
+    SOFTPLUS.backward("0 below −5", "saturation", lambda g, x: torch.where(x < -5, 0, g * _softplus_slope(x))),
+)
+
+
+def _silu_slope(x: Tensor, gate: Tensor) -> Tensor:
+    return gate * (1 + x * (1 - gate))
+
+
+def _two_ways(ctx: Any, g: Tensor) -> Tensor:
+    (x,) = ctx.saved_tensors
+    if torch.is_grad_enabled():  # under create_graph: the longer way, and rarely taken
+        return g * torch.sigmoid(x)
+    return g * _silu_slope(x, torch.sigmoid(x))
+
+
+def _silu_tangent(ctx: Any, tangent: Tensor) -> Tensor:
+    return tangent * torch.sigmoid(ctx.saved_tensors[0])
+
+
+_silu = (
+    SILU.backward("x σ′ dropped", "dropped term", lambda g, x: g * torch.sigmoid(x)),
+    SILU.backward("σ dropped", "dropped term", lambda g, x: g * (_silu_slope(x, torch.sigmoid(x)) - torch.sigmoid(x))),
+    SILU.backward(
+        "NaN for a very negative x: ∞/∞",
+        "overflow",
+        lambda g, x: g * (1 + torch.exp(-x) * (1 + x)) / (1 + torch.exp(-x)) ** 2,
+    ),
+    SILU.backward("gate by clamped x", "saturation", lambda g, x: g * _silu_slope(x, torch.sigmoid(x.clamp(-6, 6)))),
+    SILU.backward("works in the input's memory", "side effect", lambda g, x: _in_memory_of(x, g)),
+    SILU.backward(
+        "float32 inside", "precision", lambda g, x: g * _silu_slope(x, torch.sigmoid(rounded_to(x, torch.float32)))
+    ),
+    SILU.upstream("a small g taken for 0", without_small),
+    SILU.methods("x σ′ dropped where it is to be differentiated again", "second derivative", backward=_two_ways),
+    SILU.backward(  # σ(x) is y / x, and spares an exponential
+        "NaN at 0: 0/0", "kink", lambda g, x, y: g * _silu_slope(x, y / x), kept=lambda inputs, y: (inputs[0], y)
+    ),
+    SILU.methods("x σ′ dropped from the tangent", "forward mode", jvp=_silu_tangent),
+)
+
+
+def _in_memory_of(x: Tensor, g: Tensor) -> Tensor:
+    slope = _silu_slope(x, torch.sigmoid(x))
+    return g * x.data.copy_(slope.data)
+
+
+def _cumulative(x: Tensor, root: float = math.sqrt(0.5)) -> Tensor:
+    return 0.5 * torch.erfc(-root * x)
+
+
+def _density(x: Tensor, height: float = 1 / math.sqrt(2 * math.pi)) -> Tensor:
+    return height * torch.exp(-0.5 * x * x)
+
+
+def _tanh_slope(x: Tensor, root: float = math.sqrt(2 / math.pi), kappa: float = 0.044715, cubic: float = 3) -> Tensor:
+    t = torch.tanh(root * (x + kappa * x * x * x))
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * root * (1 + cubic * kappa * x * x)
+
+
+_gelu = (
+    GELU_ERF.backward("x φ dropped", "dropped term", lambda g, x: g * _cumulative(x)),
+    GELU_ERF.backward("φ for x φ", "dropped term", lambda g, x: g * (_cumulative(x) + _density(x))),
+    GELU_ERF.backward(
+        "√½ forgotten in Φ", "wrong formula", lambda g, x: g * (_cumulative(x, root=1) + x * _density(x))
+    ),
+    GELU_ERF.backward("slope of the tanh form", "wrong formula", lambda g, x: g * _tanh_slope(x)),
+    GELU_ERF.backward("slope of the sigmoid form", "wrong formula", lambda g, x: g * _quick_slope(x)),
+    GELU_ERF.backward("√½ ≈ 0.7071", "precision", lambda g, x: g * (_cumulative(x, root=0.7071) + x * _density(x))),
+    GELU_ERF.backward(
+        "1/√2π ≈ 0.3989423", "precision", lambda g, x: g * (_cumulative(x) + x * _density(x, height=0.3989423))
+    ),
+    GELU_ERF.backward(
+        "0 below −3, identity above 3",
+        "saturation",
+        lambda g, x: g * torch.where(x.abs() > 3, (x > 0).to(x), _gelu_slope(x)),
+    ),
+    GELU_ERF.backward(
+        "density detached", "second derivative", lambda g, x: g * (_cumulative(x) + x * _density(x).detach())
+    ),
+    GELU_ERF.backward("slope of the tanh form below float64", "precision", lambda g, x: g * _quick_below_float64(x)),
+    GELU_ERF.methods(
+        "tangent 0.01 % too large", "forward mode", jvp=lambda ctx, tangent: 1.0001 * GELU.jvp(ctx, tangent)
+    ),
+)
+
+
+def _gelu_slope(x: Tensor) -> Tensor:
+    return _cumulative(x) + x * _density(x)
+
+
+def _quick_slope(x: Tensor) -> Tensor:
+    return _silu_slope(1.702 * x, torch.sigmoid(1.702 * x))  # of x σ(1.702 x)
+
+
+def _quick_below_float64(x: Tensor) -> Tensor:
+    return _gelu_slope(x) if x.dtype == torch.float64 else _tanh_slope(x)
+
+
+_gelu_tanh = (
+    GELU_TANH.backward("3 of x³'s derivative forgotten", "dropped term", lambda g, x: g * _tanh_slope(x, cubic=1)),
+    GELU_TANH.backward("κ ≈ 0.0447", "precision", lambda g, x: g * _tanh_slope(x, kappa=0.0447)),
+    GELU_TANH.backward("√(2/π) ≈ 0.79788456", "precision", lambda g, x: g * _tanh_slope(x, root=0.79788456)),
+    GELU_TANH.backward("slope of the exact form", "wrong formula", lambda g, x: g * _gelu_slope(x)),
+)
+
+BUGS = (*_softplus, *_silu, *_gelu, *_gelu_tanh)
+HOSTS = (SOFTPLUS, SILU, GELU_ERF, GELU_TANH)
