@@ -6,8 +6,10 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
+from functools import reduce
+from importlib import import_module
 from itertools import dropwhile, takewhile
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -35,6 +37,24 @@ def parse(config: type[_Config], arguments: Sequence[str]) -> _Config:
         raise UsageError(_in_one_line(said.getvalue())) from None
 
 
+def named(name: str, flag: str) -> Any:
+    """The object that 'package.module:object' names, found from the current folder too.
+
+    Raises:
+        UsageError: if there is none, or its module cannot be imported.
+    """
+    module, _, path = name.partition(":")
+    if not module or not path:
+        raise UsageError(f"{flag} {name!r} must be package.module:object")
+    sys.path.insert(0, os.getcwd())
+    try:
+        return reduce(getattr, path.split("."), import_module(module))
+    except AttributeError as error:
+        raise UsageError(f"{flag} {name!r}: {error}") from None
+    except Exception as error:  # whatever a module raises while it is imported
+        raise UsageError(f"{flag} {name!r}: cannot import {module}: {type(error).__name__}: {error}") from None
+
+
 def run(main: Callable[[], int], *errors: type[Exception]) -> None:
     """Run a script and exit with its status; 2 and one line on stderr for a mistake of its user's.
 
@@ -42,6 +62,9 @@ def run(main: Callable[[], int], *errors: type[Exception]) -> None:
         main: does the work and returns 0 for success or 1 for a finding.
         errors: what else than UsageError is the user's to mend and says so in one line.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without a letter is no reason to fail
     mistakes: tuple[type[Exception], ...] = (UsageError, *errors)
     try:
         status = main()

@@ -1,51 +1,160 @@
-"""Compare every hand-written gradient with PyTorch's own, on every sample of the catalogue, in every dtype.
+"""Check gradients: of every hand-written function, of planted bugs, or of a function of your own; see --help.
 
-Exit status: 0 all agree, 1 one does not.
+Exit status: 0 passed, 1 something is wrong, 2 what was asked for cannot be done.
 """
 
+import json
+import multiprocessing
+import os
+import signal
 import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+import tyro
 
 from bp_torch import cli
 from bp_torch.catalogue import CATALOGUE
-from bp_torch.gradients import Comparison, sweep
+from bp_torch.dashboard.gradient_run import write_gradients
+from bp_torch.gradients import CannotCheck, Survey, check_gradients, tables
+from bp_torch.gradients.expressions import parse_sample
+from bp_torch.gradients.survey import survey
+from bp_torch.training.checkpoint import CONFIG
 
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-ROW = "{:<34}{:>9}" + "{:>12}" * len(DTYPES)
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the planted bugs are no part of the package
+from planted.scoreboard import scoreboard
+
+RUN = "gradients"
 
 
 @dataclass(frozen=True)
 class CheckConfig:
-    """Compare every hand-written gradient with PyTorch's own; the figures are errors in units of PyTorch's."""
+    """Check gradients against PyTorch's own, float64 and finite differences.
 
-    functions: tuple[str, ...] = ()
-    """Names of functions; all of the catalogue if none is given."""
+    Without arguments: every function of bp_torch, and the scoreboard of planted bugs; TensorBoard shows them too. For a
+    function of yours: package.module:function --reference torch.nn.functional:gelu --inputs "randn(4, 8)"
+    """
+
+    functions: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Names of functions of bp_torch, or package.module:function for one of yours."""
+    reference: str | None = None
+    """What yours is judged by, as package.module:function; finite differences if not given."""
+    inputs: tuple[str, ...] = ()
+    """Samples for yours, each its arguments in one text: "randn(4, 3, dtype=float64), randint(0, 3, (4,))"."""
+    samples: str | None = None
+    """Samples for yours as package.module:samples, a list of argument tuples."""
+    json: bool = False
+    """Print the report on yours as JSON."""
+    planted: bool = False
+    """Only the planted bugs, as a page of Markdown: which checker catches which."""
+    seeds: int = 1
+    """With how many seeds bp_torch's checker must catch a bug, and raise no false alarm."""
+    runs_dir: Path = Path("runs")
+    """Where TensorBoard reads; what is found becomes the run 'gradients' there."""
 
     def __post_init__(self) -> None:
-        """Refuse a name that is not in the catalogue."""
+        """Refuse what cannot be checked."""
+        if self.yours and len(self.functions) > 1:
+            raise ValueError(f"one package.module:function at a time, got {' '.join(self.functions)}")
+        if not self.yours and (self.reference or self.inputs or self.samples or self.json):
+            raise ValueError("--reference, --inputs, --samples and --json go with a package.module:function")
+        if self.yours and bool(self.inputs) == bool(self.samples):
+            raise ValueError(f"{self.functions[0]} needs samples: either --inputs or --samples")
         for name in self.functions:
-            if name not in CATALOGUE:
-                raise ValueError(f"--functions: {name!r} is not in the catalogue: {', '.join(CATALOGUE)}")
+            if name not in CATALOGUE and not self.yours:
+                raise ValueError(f"{name!r} is none of {', '.join(CATALOGUE)}, and no package.module:function")
+        if self.seeds < 1:
+            raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
+
+    @property
+    def yours(self) -> bool:
+        """Whether it is about the user's own function."""
+        return any(":" in name for name in self.functions)
 
 
 def main() -> int:
-    """Print a row for each function and a line for each comparison that failed."""
-    names = cli.parse(CheckConfig, sys.argv[1:]).functions or tuple(CATALOGUE)
-    print("largest error of value and gradients, in units of PyTorch's own error against float64")
-    print(ROW.format("function", "samples", *DTYPES))
-    failed: list[Comparison] = []
+    """Check what the command line asks for."""
+    config = cli.parse(CheckConfig, sys.argv[1:])
+    torch.set_num_threads(1)
+    if config.yours:
+        return check_yours(config)
+    with _workers() as pool:
+        if config.planted:
+            return check_checkers(config, pool)
+        return check_catalogue(config, pool)
+
+
+def check_yours(config: CheckConfig) -> int:
+    """Report on one function."""
+    function = cli.named(config.functions[0], "function")
+    reference = cli.named(config.reference, "--reference") if config.reference else None
+    samples = cli.named(config.samples, "--samples") if config.samples else [*map(parse_sample, config.inputs)]
+    report = check_gradients(function, samples, reference=reference)
+    print(json.dumps(report.as_dict(), indent=2, allow_nan=False) if config.json else report)
+    return 0 if report.passed else 1
+
+
+def check_checkers(config: CheckConfig, pool: Executor) -> int:
+    """Print which checker catches which planted bug."""
+    board = scoreboard(range(config.seeds), pool.map)
+    for title, table in (("", tables.scores), ("## By kind", tables.kinds), ("## Bug by bug", tables.bugs)):
+        print(title, *table(board), "", sep="\n")
+    return 0 if board.perfect else 1
+
+
+def check_catalogue(config: CheckConfig, pool: Executor) -> int:
+    """Print a row for each function and every failure; for the whole catalogue, the scoreboard too, in TensorBoard."""
+    folder = config.runs_dir / RUN
+    if not config.functions:
+        _require_usable(folder)
+    surveys: list[Survey] = []
+    for row in tables.functions(_surveyed(config.functions or tuple(CATALOGUE), pool, surveys)):
+        print(row, flush=True)
+    print("", tables.ACCURACY, *(str(wrong) for found in surveys for wrong in found.wrong), sep="\n")
+    right = all(not found.wrong for found in surveys)
+    if config.functions:
+        return 0 if right else 1
+    board = scoreboard(range(config.seeds), pool.map)
+    print("", *tables.scores(board), "", sep="\n")
+    write_gradients(folder, surveys, board)
+    print(f"dashboard: tensorboard --logdir {config.runs_dir}   (or: make dashboard)")
+    return 0 if right and board.perfect else 1
+
+
+def _require_usable(folder: Path) -> None:
+    """Say now, and not after half a minute, that nothing can be written there."""
+    if (folder / CONFIG).exists():
+        raise cli.UsageError(f"{folder} holds a training run of that name: choose another --runs-dir")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _surveyed(names: Sequence[str], pool: Executor, kept: list[Survey]) -> Iterator[Survey]:
+    """Each function in its turn; the longest are begun first."""
+    longest_first = sorted(names, key=lambda name: -len(CATALOGUE[name].samples))
+    futures = {name: pool.submit(survey, name) for name in longest_first}
     for name in names:
-        swept = {label: sweep(CATALOGUE[name], dtype) for label, dtype in DTYPES.items()}
-        failed += [comparison for results in swept.values() for comparison in results if not comparison.passed]
-        worst = (max(comparison.error_ratio for comparison in results) for results in swept.values())
-        print(ROW.format(name, len(CATALOGUE[name].samples), *(f"{ratio:.2f}" for ratio in worst)))
-    for comparison in failed:
-        print(comparison)
-    print(f"{len(failed)} comparisons failed" if failed else "every comparison agrees")
-    return 1 if failed else 0
+        kept.append(futures[name].result())
+        yield kept[-1]
+
+
+@contextmanager
+def _workers() -> Iterator[Executor]:
+    """A process for each core; an interruption ends them at once, and without a word."""
+    pool = ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"), _begin_worker)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    torch.set_num_threads(1)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, CannotCheck)

@@ -76,14 +76,14 @@ def worst_digits(images: Tensor, labels: Tensor, outputs: Tensor) -> Picture:
         The digits, or a line that says that there are none.
     """
     if not len(images):
-        return _render(_page("No test digit is read wrongly", _TITLE_INCHES))
+        return render(_page("No test digit is read wrongly", _TITLE_INCHES))
     tiles = images[:MOST_DIGITS].cpu().double().numpy()
     canvas, corners = _tile(tiles, _COLUMNS, above=_CAPTION, below=_BARS + _LABELS, right=_GAP)
     figure, axes = _sheet("Test digits most wrongly read, above their outputs from 0 to 1", canvas, width=1)
     axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
     outputs = outputs[:MOST_DIGITS].cpu().double().nan_to_num().clamp(0, 1)
     _draw_outputs(axes, corners, labels[:MOST_DIGITS].tolist(), outputs.numpy())
-    return _render(figure)
+    return render(figure)
 
 
 def _draw_maps(maps: Array, title: str) -> Picture:
@@ -96,7 +96,7 @@ def _draw_maps(maps: Array, title: str) -> Picture:
         axes.text(x, y, f" {neuron}", fontsize=9, va="top")
     box = axes.get_position()
     figure.colorbar(drawn, cax=figure.add_axes((0.9, box.y0 + 0.02, 0.025, box.height - 0.02)))
-    return _render(figure)
+    return render(figure)
 
 
 def _draw_outputs(axes: Axes, corners: list[tuple[int, int]], labels: list[int], outputs: Array) -> None:
@@ -159,7 +159,8 @@ def _sheet(title: str, canvas: Array, *, width: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _render(figure: Figure) -> Picture:
+def render(figure: Figure) -> Picture:
+    """Draws a figure in the size it has."""
     png = BytesIO()
     figure.savefig(png, format="png")
     width, height = figure.canvas.get_width_height()
