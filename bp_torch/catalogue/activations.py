@@ -73,7 +73,7 @@ ENTRIES = (
         "∂C/∂x = g where x > 0, else g · α eˣ",
         samples=_samples(alpha=0.5),
         bad_calls=(_COUNTS, _COMPLEX),
-        kinks=(Kink.at(0, slope=1),),
+        kinks=(Kink.at(0, slope=0.5, alpha=0.5),),
     ),
     _entry(
         "softplus",

@@ -7,44 +7,46 @@ import torch
 from torch import Tensor
 
 from bp_torch import functional
-from bp_torch.catalogue.entry import BadCall, Entry, Numbers, Sample
+from bp_torch.catalogue.entry import BadCall, Entry, Numbers, Sample, reduced
 
 _draw = Numbers(5)
-_REDUCTIONS = ("none", "sum", "mean")
 
 
-def _index_samples(**options: Any) -> list[Sample]:
+def _index_samples(**options: Any) -> tuple[Sample, ...]:
     """Class indices in every shape torch takes, with and without weights and ignored examples."""
     ignored = torch.tensor([0, -100, 2, 1])
-    calls: list[tuple[tuple[Tensor, Tensor], dict[str, Any]]] = [
-        ((_draw(4, 3), _draw.classes(4, below=3)), {}),
-        ((_draw(3), torch.tensor(2)), {}),
-        ((_draw(2, 3, 4), _draw.classes(2, 4, below=3)), {}),
-        ((_draw(2, 3, 2, 2), _draw.classes(2, 2, 2, below=3)), {}),
-        ((_draw(1, 1), torch.tensor([0])), {}),
-        ((_draw(0, 3), torch.zeros(0, dtype=torch.int64)), {}),
-        ((_draw(3, 4).t(), _draw.classes(4, below=3)), {}),
-        ((_draw(1, 3).expand(4, 3), _draw.classes(4, below=3)), {}),
-        ((_draw(4, 3, scale=30), _draw.classes(4, below=3)), {}),
-        ((_draw(4, 3), _draw.classes(4, below=3).to(torch.uint8)), {}),
-        ((_draw(4, 3), _draw.classes(4, below=3)), {"weight": _draw(3).exp()}),
-        ((_draw(4, 3), ignored), {}),
-        ((_draw(4, 3), ignored), {"weight": _draw(3).exp()}),
-        ((_draw(4, 3), torch.tensor([1, 1, 2, 0])), {"ignore_index": 1}),
-        ((_draw(2, 3), torch.tensor([-100, -100])), {}),  # nothing left to average
+    with_every_reduction = [
+        Sample((_draw(4, 3), _draw.classes(4, below=3)), options),
+        Sample((_draw(4, 3), _draw.classes(4, below=3)), {"weight": _draw(3).exp(), **options}),
+        Sample((_draw(4, 3), ignored), options),
+        Sample((_draw(4, 3), ignored), {"weight": _draw(3).exp(), **options}),
+        Sample((_draw(2, 3), torch.tensor([-100, -100])), options),  # nothing left to average
     ]
-    return [Sample(args, {**call, "reduction": r, **options}) for args, call in calls for r in _REDUCTIONS]
+    others = [
+        Sample((_draw(4, 3), torch.tensor([1, 1, 2, 0])), {"ignore_index": 1, **options}),
+        Sample((_draw(3), torch.tensor(2)), options),
+        Sample((_draw(2, 3, 4), _draw.classes(2, 4, below=3)), options),
+        Sample((_draw(2, 3, 2, 2), _draw.classes(2, 2, 2, below=3)), options),
+        Sample((_draw(1, 1), torch.tensor([0])), options),
+        Sample((_draw(0, 3), torch.zeros(0, dtype=torch.int64)), options),
+        Sample((_draw(3, 4).t(), _draw.classes(4, below=3)), options),
+        Sample((_draw(1, 3).expand(4, 3), _draw.classes(4, below=3)), options),
+        Sample((_draw(4, 3, scale=1e-3), _draw.classes(4, below=3)), options),
+        Sample((_draw(4, 3, scale=30), _draw.classes(4, below=3)), options),
+        Sample((_draw(4, 3), _draw.classes(4, below=3).to(torch.uint8)), options),
+    ]
+    return reduced([*with_every_reduction, *others], fully=len(with_every_reduction))
 
 
-def _probability_samples() -> list[Sample]:
-    calls: list[tuple[tuple[Tensor, Tensor], dict[str, Any]]] = [
-        ((_draw(4, 3), _draw.probabilities(4, 3)), {}),
-        ((_draw(3), _draw.probabilities(3, dim=0)), {}),
-        ((_draw(2, 3, 2), _draw.probabilities(2, 3, 2)), {}),
-        ((_draw(4, 3), _draw(4, 3)), {}),  # torch does not ask that they sum to 1
-        ((_draw(4, 3), _draw.probabilities(4, 3)), {"weight": _draw(3).exp(), "label_smoothing": 0.2}),
-    ]
-    return [Sample(args, {**call, "reduction": r}) for args, call in calls for r in _REDUCTIONS]
+def _probability_samples() -> tuple[Sample, ...]:
+    calls = (
+        Sample((_draw(4, 3), _draw.probabilities(4, 3))),
+        Sample((_draw(4, 3), _draw.probabilities(4, 3)), {"weight": _draw(3).exp(), "label_smoothing": 0.2}),
+        Sample((_draw(3), _draw.probabilities(3, dim=0))),
+        Sample((_draw(2, 3, 2), _draw.probabilities(2, 3, 2))),
+        Sample((_draw(4, 3), _draw(4, 3))),  # torch does not ask that they sum to 1
+    )
+    return reduced(calls, fully=len(calls))
 
 
 def _bad_calls() -> tuple[BadCall, ...]:
@@ -64,9 +66,9 @@ def _bad_calls() -> tuple[BadCall, ...]:
 
 
 def _entry(
-    name: str, reference: Callable[..., Tensor], backward: str, samples: list[Sample], *bad_calls: BadCall
+    name: str, reference: Callable[..., Tensor], backward: str, samples: tuple[Sample, ...], *bad_calls: BadCall
 ) -> Entry:
-    return Entry(name, getattr(functional, name), reference, backward, tuple(samples), (*_bad_calls(), *bad_calls))
+    return Entry(name, getattr(functional, name), reference, backward, samples, (*_bad_calls(), *bad_calls))
 
 
 ENTRIES = (

@@ -1,7 +1,7 @@
 """What the catalogue says of a function."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,12 +28,20 @@ class Kink:
 
     args: tuple[Any, ...]
     slope: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Where it is, and the slope there."""
+        point, *target = (arg.item() for arg in self.args)
+        where = f"x − t = {point - target[0]:g}" if target else f"x = {point:g}"
+        options = "".join(f", {name}={value:g}" for name, value in self.options.items())
+        return f"{self.slope:g} at {where}{options}"
 
     @staticmethod
-    def at(point: float, *, slope: float, target: float | None = None) -> "Kink":
+    def at(point: float, *, slope: float, target: float | None = None, **options: float) -> "Kink":
         """A kink at one number; of a cost, at a distance from the target."""
         numbers = [point] if target is None else [point, target]
-        return Kink(tuple(torch.tensor([number], dtype=torch.float64) for number in numbers), slope)
+        return Kink(tuple(torch.tensor([number], dtype=torch.float64) for number in numbers), slope, options)
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,16 @@ class Numbers:
     def probabilities(self, *shape: int, dim: int = 1) -> Tensor:
         """Positive numbers that sum to 1 along `dim`."""
         return self(*shape).softmax(dim)
+
+
+def reduced(calls: Iterable[Sample], *, fully: int) -> tuple[Sample, ...]:
+    """Calls of a cost with its reductions: so many of the first with each of the three, the others with one in turn."""
+    ways = ("none", "sum", "mean")
+    return tuple(
+        Sample(call.args, {**call.options, "reduction": way})
+        for number, call in enumerate(calls)
+        for way in (ways if number < fully else (ways[number % 3],))
+    )
 
 
 def _converted(value: Any, dtype: torch.dtype) -> Any:

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from bp_torch import functional
-from bp_torch.catalogue.entry import REAL, BadCall, Entry, Interval, Kink, Numbers, Sample
+from bp_torch.catalogue.entry import REAL, BadCall, Entry, Interval, Kink, Numbers, Sample, reduced
 
 _draw = Numbers(4)
-_REDUCTIONS = ("none", "sum", "mean")
 
 
 def squared_error_of_builtins(input: Tensor, target: Tensor) -> Tensor:
@@ -34,11 +33,8 @@ def _pairs() -> tuple[tuple[Tensor, Tensor], ...]:
 
 
 def _samples(**options: Any) -> tuple[Sample, ...]:
-    return tuple(
-        Sample(pair, {"reduction": reduction, **options})
-        for pair in (*_pairs(), (_draw(0, 3), _draw(0, 3)), (_draw(), _draw()), (_draw(4, 3), _draw(3)))
-        for reduction in _REDUCTIONS
-    )
+    pairs = (*_pairs(), (_draw(0, 3), _draw(0, 3)), (_draw(), _draw()), (_draw(4, 3), _draw(3)))
+    return reduced((Sample(pair, options) for pair in pairs), fully=2)
 
 
 def _binary_samples() -> tuple[Sample, ...]:
@@ -46,6 +42,7 @@ def _binary_samples() -> tuple[Sample, ...]:
         _draw(4, 3),
         _draw(5),
         _draw(),
+        _draw(2, 3, 4),
         _draw(2, 3, 2, 2),
         _draw(0, 3),
         _draw(3, 4).t(),
@@ -54,12 +51,8 @@ def _binary_samples() -> tuple[Sample, ...]:
         _draw(4, scale=40),
     )
     pairs = [(input, _draw(*input.shape).sigmoid()) for input in inputs] + [(_draw(4, 3), _draw(4, 3).gt(0).double())]
-    plain = [Sample(pair, {"reduction": reduction}) for pair in pairs for reduction in _REDUCTIONS]
-    weighted = [
-        Sample(pairs[0], {"reduction": reduction, "weight": _draw(3).exp(), "pos_weight": _draw(3).exp()})
-        for reduction in _REDUCTIONS
-    ]
-    return (*plain, *weighted)
+    weighted = Sample(pairs[0], {"weight": _draw(3).exp(), "pos_weight": _draw(3).exp()})
+    return reduced([Sample(pairs[0]), weighted, *(Sample(pair) for pair in pairs[1:])], fully=3)
 
 
 _REDUCTION = BadCall((_draw(2, 3), _draw(2, 3)), ValueError, "reduction", {"reduction": "average"})
@@ -72,7 +65,7 @@ ENTRIES = (
         functional.squared_error,
         squared_error_of_builtins,
         "∂C/∂y = g · 2 (y − t) / N",
-        samples=tuple(Sample(pair) for pair in _pairs()),
+        samples=tuple(Sample(pair) for pair in (*_pairs(), (_draw(0, 3), _draw(0, 3)))),
         bad_calls=(BadCall((_draw(2, 3).long(), _draw(2, 3).long()), NotImplementedError, "'input'"),),
     ),
     Entry(
@@ -82,7 +75,7 @@ ENTRIES = (
         "∂C/∂x = g · 2 (x − t), divided by how many for the mean",
         samples=(
             *_samples(),
-            *(Sample((_draw(4, 3), _draw(4, 3)), {"weight": _draw(4, 3).exp(), "reduction": r}) for r in _REDUCTIONS),
+            *reduced([Sample((_draw(4, 3), _draw(4, 3)), {"weight": _draw(4, 3).exp()})], fully=1),
         ),
         bad_calls=(_REDUCTION, _COUNTS, _COMPLEX),
     ),
@@ -102,7 +95,7 @@ ENTRIES = (
         "∂C/∂x = g · d/β where |d| < β, else g · sign(d)",
         samples=(*_samples(), *_samples(beta=0.3), *_samples(beta=0.0)),
         bad_calls=(_REDUCTION, _COUNTS, BadCall((_draw(2), _draw(2)), RuntimeError, "beta", {"beta": -1.0})),
-        kinks=(Kink.at(1, target=0, slope=1), Kink.at(-1, target=0, slope=-1)),
+        kinks=(Kink.at(2, target=2, slope=0, beta=0.0),),
     ),
     Entry(
         "binary_cross_entropy_with_logits",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bp_torch import functional
-from bp_torch.catalogue import CATALOGUE, BadCall, Entry
+from bp_torch.catalogue import CATALOGUE, BadCall, Entry, Sample
 from bp_torch.gradients import check_gradients
 from bp_torch.gradients.call import Call, as_calls
 from bp_torch.gradients.survey import DTYPES, sweep
@@ -158,7 +158,7 @@ def test_bad_calls_fail_as_pytorchs_do(entry: Entry, call: BadCall) -> None:
 def test_kinks_take_pytorchs_side(entry: Entry) -> None:
     for kink in entry.kinks:
         for function in (entry.function, entry.reference):
-            (call,) = as_calls(function, [kink.args])
+            (call,) = as_calls(function, [Sample(kink.args, kink.options)])
             slope, *_ = call.pull(torch.ones_like(call.value())).values()
             assert slope.item() == kink.slope
 

@@ -12,8 +12,8 @@ from bp_torch.catalogue import CATALOGUE, Entry, Interval
 from bp_torch.gradients.by_reference import value
 from bp_torch.gradients.call import Call, as_calls, quiet
 from bp_torch.gradients.checks.first_order import judged
-from bp_torch.gradients.copies import expanded, resized, strided, transposed
 from bp_torch.gradients.subject import Subject
+from bp_torch.gradients.variants import expanded, resized, strided, transposed
 
 LAYOUTS: Sequence[Callable[[Tensor], Tensor]] = (torch.Tensor.contiguous, strided, transposed, expanded)
 FAR = 50.0
