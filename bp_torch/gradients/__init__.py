@@ -1,7 +1,7 @@
 """Comparing gradients: the checker, and the rule that tells a wrong equation from rounding."""
 
 from bp_torch.gradients.call import CannotCheck
-from bp_torch.gradients.check import assert_gradients, check_gradients, examine
+from bp_torch.gradients.check import assert_gradients, check_gradients, first_failure
 from bp_torch.gradients.differences import even_direction, taylor_order
 from bp_torch.gradients.nudging import Gradients, compare_all, nudged
 from bp_torch.gradients.records import Accuracy, Score, Scoreboard, Survey
@@ -24,7 +24,7 @@ __all__ = [
     "compare",
     "compare_all",
     "even_direction",
-    "examine",
+    "first_failure",
     "nudged",
     "taylor_order",
 ]

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from bp_torch.gradients import hints
-from bp_torch.gradients.copies import Copy
 from bp_torch.gradients.differences import Walk, even_direction, relative_direction, typical, walk_input
 from bp_torch.gradients.report import Result
 from bp_torch.gradients.subject import Subject
+from bp_torch.gradients.variants import Variant
 from bp_torch.gradients.verdict import ROUNDINGS_GRANTED_FLOAT64, compare
 
 WHOLE = 256
@@ -22,17 +22,17 @@ ERRORS_GRANTED = 20
 """A slope may differ from a finite difference by so many times the latter's own error,"""
 PART_GRANTED = 1e-9
 """and by this part of the terms it is the sum of."""
-RIGHT_ORDER = 1.5
+WRONG_ORDER = 1.5
 """The Taylor remainder of a right gradient has order 2, of a wrong one 1."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """The gradient of one input, for an upstream gradient, at a copy."""
+    """The gradient of one input, for an upstream gradient, at a variant."""
 
     subject: Subject
     check: str
-    copy: Copy
+    variant: Variant
     upstream: Tensor
     name: str
     hand: Tensor
@@ -40,163 +40,186 @@ class Question:
     @property
     def input(self) -> Tensor:
         """The input itself."""
-        return self.copy.call.inputs[self.number]
-
-    @property
-    def number(self) -> int:
-        """Which of the inputs it is."""
-        return list(self.copy.call.names.values()).index(self.name)
+        return self.variant.call.by_name[self.name]
 
     def walk(self, direction: Tensor) -> Walk:
         """From the input along a direction."""
-        return walk_input(self.copy.call, self.number, direction, self.upstream)
+        number = list(self.variant.call.by_name).index(self.name)
+        return walk_input(self.variant.call, number, direction, self.upstream)
 
-    def allowed(self, error: float, terms: float, step: float) -> float:
-        """How far a slope may be off.
+    def rounding(self, step: float) -> float:
+        """What rounding may make of a slope along a direction of this size."""
+        return ROUNDINGS_GRANTED_FLOAT64 * torch.finfo(torch.float64).eps * self.subject.scales[self.name] * step
 
-        Args:
-            error: of the finite difference.
-            terms: the size of the terms that the slope is the sum of.
-            step: the size of the direction.
-        """
-        rounding = ROUNDINGS_GRANTED_FLOAT64 * torch.finfo(torch.float64).eps * self.subject.scales[self.name] * step
-        return ERRORS_GRANTED * error + PART_GRANTED * (terms if math.isfinite(terms) else 0.0) + rounding
 
-    def passed(self, ratio: float = 0.0) -> Result:
-        """In favour of the gradient."""
-        return self.subject.passed(self.check, self.copy, input=self.name, ratio=ratio)
+@dataclass(frozen=True)
+class Slope:
+    """A slope beside the finite difference, and how far apart they may be.
 
-    def failed(self, message: str) -> Result:
-        """Against it."""
-        return self.subject.failed(self.check, self.copy, message, input=self.name)
+    Attributes:
+        hand: what the gradient says.
+        walk: what the values say.
+        terms: the size of the terms that `hand` is the sum of.
+        rounding: what rounding may make of it.
+    """
+
+    hand: float
+    walk: Walk
+    terms: float
+    rounding: float
+
+    @property
+    def error(self) -> float:
+        """How far apart they are; infinite if the gradient is not a number."""
+        return abs(self.hand - self.walk.slope) if math.isfinite(self.hand) else math.inf
+
+    @property
+    def allowed(self) -> float:
+        """How far apart they may be."""
+        return ERRORS_GRANTED * self.walk.error + PART_GRANTED * self._terms + self.rounding
+
+    @property
+    def ratio(self) -> float:
+        """The one in units of the other."""
+        return self.error / self.allowed if self.error else 0.0
+
+    @property
+    def _terms(self) -> float:
+        return self.terms if math.isfinite(self.terms) else 0.0
+
+    def in_words(self, unit: float = 1.0) -> str:
+        """Both, the tolerance and what it is made of, in units of the direction's step."""
+        return (
+            f"hand-written {self.hand / unit:.9g}, finite difference {self.walk.slope / unit:.9g}\n"
+            f"error {self.error / unit:.3g}, allowed {self.allowed / unit:.3g} = {ERRORS_GRANTED} x the difference's "
+            f"own error {self.walk.error / unit:.3g} + {PART_GRANTED:g} x terms {self._terms / unit:.3g} + rounding "
+            f"{self.rounding / unit:.3g}"
+        )
 
 
 @dataclass(frozen=True)
 class Component:
-    """One component of a gradient, and a walk along its axis, by steps in proportion to the number there."""
+    """One component of a gradient: the slope along its axis, by steps in proportion to the number there."""
 
     place: int
-    hand: float
     unit: float
-    walk: Walk
+    slope: Slope
     alone: bool
     """Whether no other number is equal: among equals, a kink may be one of their order, and more slopes are right."""
 
     @property
-    def slope(self) -> float:
-        """What the component must be."""
-        return self.walk.slope / self.unit
-
-    @property
     def regular(self) -> bool:
-        """Whether the walk tells it."""
-        return not self.walk.bend and not self.walk.irregular(abs(self.walk.slope))
+        """Whether the values tell the slope."""
+        walk = self.slope.walk
+        return not walk.bend and not walk.irregular(abs(walk.slope))
 
     @property
-    def sides(self) -> tuple[float, float]:
-        """The smaller and the larger of the slopes beside a kink."""
-        half = abs(self.walk.bend / self.unit) / 2
-        return self.slope - half, self.slope + half
+    def outside(self) -> bool:
+        """Of a kink, whether the gradient lies outside the slopes to both sides."""
+        walk = self.slope.walk
+        return not self.slope.error <= abs(walk.bend) / 2 + self.slope.allowed + ERRORS_GRANTED * walk.noise
 
 
-def by_differences(subject: Subject, check: str, copy: Copy, upstream: Tensor) -> Iterator[Result]:
+def by_differences(subject: Subject, check: str, variant: Variant, upstream: Tensor) -> Iterator[Result]:
     """Compare each input's gradient, by itself, with the slope along random signed directions."""
-    directions = (relative_direction, even_direction) if copy.kind == "given" else (relative_direction,)
-    for name, hand in copy.call.pull(upstream).items():
-        question = Question(subject, check, copy, upstream, name, hand.detach())
+    directions = (relative_direction, even_direction) if variant.kind == "given" else (relative_direction,)
+    for name, hand in variant.call.pull(upstream).items():
+        question = Question(subject, check, variant, upstream, name, hand.detach())
         for direct in directions if hand.numel() else ():
             yield from _along(question, direct(question.input, subject.generator))
 
 
 def _along(question: Question, direction: Tensor) -> Iterator[Result]:
     walk, terms = question.walk(direction), question.hand * direction
-    slope, scale = terms.sum().item(), terms.abs().sum().item()
-    if walk.bend or walk.irregular(scale):
+    step = question.rounding(direction.abs().sum().item())
+    slope = Slope(terms.sum().item(), walk, terms.abs().sum().item(), step)
+    if walk.bend or walk.irregular(slope.terms):
         yield from _component_wise(question)
         return
-    off = abs(slope - walk.slope)
-    allowed = question.allowed(walk.error, scale, direction.abs().sum().item())
-    agrees = off <= allowed
-    if agrees:
-        yield question.passed(ratio=off / allowed if off else 0.0)
-    else:
-        yield _at_length(question, f"the slope along a random direction is {walk.slope:.9g}, not {slope:.9g}")
-    yield _taylor(question, walk.order(slope), agrees)
+    passed = question.subject.passed(question.check, question.variant, input=question.name, ratio=slope.ratio)
+    result = passed if slope.error <= slope.allowed else _at_length(question, slope)
+    yield replace(result, order=walk.order(slope.hand))
 
 
-def _taylor(question: Question, order: float, agrees: bool) -> Result:
-    """Whether the Taylor remainder shrinks as of a wrong gradient.
-
-    That of a slope that agrees with the finite differences may look so too, where the curvature happens to vanish.
-    """
-    asked = replace(question, check="Taylor remainder")
-    if agrees or order >= RIGHT_ORDER:
-        return replace(asked.passed(), order=order)
-    message = f"it shrinks with order {order:.2f}, where a right gradient's has order 2: WRONG EQUATION, not rounding"
-    return replace(asked.failed(message), order=order)
-
-
-def _at_length(question: Question, summary: str) -> Result:
-    """A wrong slope, told by the component that is most wrong."""
+def _at_length(question: Question, slope: Slope) -> Result:
+    """A wrong slope, told by the component that is most wrong; by itself if that was not looked at."""
+    order = slope.walk.order(slope.hand)
+    nature = "WRONG EQUATION" if order < WRONG_ORDER else "WRONG"
+    verdict = f"{nature}: the Taylor remainder shrinks with order {order:.2f}; of a right gradient with 2"
     failures = [result for result in _component_wise(question) if result.status == "failed"]
-    if not failures:  # in a component that was not looked at
-        return question.failed(summary)
-    return replace(failures[0], message=f"{summary}\n{failures[0].message}")
+    if failures:
+        return replace(failures[0], message=f"{failures[0].message}\n{verdict}")
+    return _failed(question, f"along a random direction: {slope.in_words()}\n{verdict}")
 
 
 def _component_wise(question: Question) -> Iterator[Result]:
     """Look at the components one by one: where there is a kink, the gradient must lie between the slopes beside it."""
     components = _components(question)
     regular = [component for component in components if component.regular]
-    bent = [component for component in components if component.walk.bend and component.alone]
+    bent = [component for component in components if component.slope.walk.bend]
+    outside = [component for component in bent if component.alone and component.outside]
     if regular:
-        yield _compared(question, regular)
-    for component in bent:
-        yield _between(question, component)
-    if not regular and not bent and question.copy.kind == "given":
-        yield question.failed(
-            "CANNOT BE JUDGED: the values are not smooth enough to tell a slope; are they computed in float64?"
-        )
+        yield _compared(question, regular, whole=len(regular) == question.input.numel())
+    if outside:
+        yield _beside_a_kink(question, outside[0])
+    elif bent:
+        yield question.subject.passed(question.check, question.variant, input=question.name)
+    if not regular and not bent and question.variant.kind == "given":
+        reason = "the values tell no slope: are they computed in float64 and repeatable, and is this within the domain?"
+        yield replace(_failed(question, reason), status="not judged")
 
 
 def _components(question: Question) -> list[Component]:
     numbers, size = question.input.detach().reshape(-1), question.input.numel()
+    hand = question.hand.reshape(-1)
     places = torch.randperm(size, generator=question.subject.generator)[: size if size <= WHOLE else SOME]
     components = []
     for place in places.sort().values.tolist():
         unit = abs(numbers[place].item()) or typical(numbers)
         axis = torch.zeros_like(numbers)
         axis[place] = unit
-        walk = question.walk(axis.reshape(question.input.shape))
-        hand, alone = question.hand.reshape(-1)[place].item(), int((numbers == numbers[place]).sum()) == 1
-        components.append(Component(place, hand, unit, walk, alone))
+        walk, along = question.walk(axis.reshape(question.input.shape)), hand[place].item() * unit
+        slope = Slope(along, walk, max(abs(along), abs(walk.slope)), question.rounding(unit))
+        components.append(Component(place, unit, slope, int((numbers == numbers[place]).sum()) == 1))
     return components
 
 
-def _compared(question: Question, components: list[Component]) -> Result:
-    """Compare some components with their finite differences."""
-    shape = question.input.shape
-    hand, truth = (
-        torch.tensor(x, dtype=torch.float64) for x in zip(*((c.hand, c.slope) for c in components), strict=True)
-    )
-    granted = max(question.allowed(c.walk.error, abs(c.walk.slope), c.unit) / c.unit for c in components)
-    comparison = compare(question.name, hand, truth, truth, typical_error=granted / 2)
-    place = torch.tensor(components[comparison.index[0]].place)
-    comparison = replace(comparison, index=tuple(int(i) for i in torch.unravel_index(place, shape)))
+def _compared(question: Question, components: list[Component], *, whole: bool) -> Result:
+    """The component that is most wrong, by its own measure."""
+    worst = max(components, key=lambda component: component.slope.ratio)
+    if worst.slope.error <= worst.slope.allowed:
+        ratio = worst.slope.ratio
+        return question.subject.passed(question.check, question.variant, input=question.name, ratio=ratio)
+    shape, device = question.input.shape, question.hand.device
+    truth = torch.tensor([c.slope.walk.slope / c.unit for c in components], dtype=torch.float64, device=device)
+    hand = question.hand.reshape(-1)[[c.place for c in components]].double()
+    one = [components.index(worst)]
+    granted = worst.slope.allowed / worst.unit / 2
+    comparison = compare(question.name, hand[one], truth[one], truth[one], typical_error=granted)
+    comparison = replace(comparison, index=tuple(_index(question, worst)))
     hint = ""
-    if not comparison.passed and len(components) == question.input.numel():
-        whole = hand.reshape(shape), truth.reshape(shape)
-        hint = hints.of_gradient(hints.Mistake(comparison, *whole, question.copy.call, question.upstream))
-    return question.subject.result(question.check, question.copy, comparison, hint)
+    if whole:
+        both = hand.reshape(shape), truth.reshape(shape)
+        hint = hints.of_gradient(hints.Mistake(comparison, *both, question.variant.call, question.upstream))
+    failed = _failed(question, f"at {_index(question, worst)}: {worst.slope.in_words(worst.unit)}", hint)
+    return replace(failed, ratio=worst.slope.ratio, comparison=comparison)
 
 
-def _between(question: Question, component: Component) -> Result:
-    low, high = component.sides
-    walk, unit = component.walk, component.unit
-    allowed = question.allowed(walk.error + walk.noise, abs(walk.bend), unit) / unit
-    if low - allowed <= component.hand <= high + allowed:
-        return question.passed()
-    return question.failed(
-        f"at component {component.place}, a kink: hand-written {component.hand:.9g} is not between the slopes "
-        f"{low:.9g} and {high:.9g}"
+def _beside_a_kink(question: Question, component: Component) -> Result:
+    slope, half = component.slope, abs(component.slope.walk.bend) / 2
+    low, high = ((slope.walk.slope + side * half) / component.unit for side in (-1, 1))
+    hand, allowed = slope.hand / component.unit, slope.allowed / component.unit
+    where = f"at {_index(question, component)}, a kink"
+    return _failed(
+        question,
+        f"{where}: hand-written {hand:.9g} is not between the slopes beside it, {low:.9g} and {high:.9g}, by more than "
+        f"the allowed {allowed:.3g}",
     )
+
+
+def _index(question: Question, component: Component) -> list[int]:
+    return [int(i) for i in torch.unravel_index(torch.tensor(component.place), question.input.shape)]
+
+
+def _failed(question: Question, message: str, hint: str = "") -> Result:
+    return question.subject.failed(question.check, question.variant, message, input=question.name, hint=hint)

@@ -6,46 +6,38 @@ import torch
 from torch import Tensor
 
 from bp_torch.gradients import hints
-from bp_torch.gradients.call import Call
-from bp_torch.gradients.copies import Copy
-from bp_torch.gradients.nudging import Gradients, compare_all, nudged
+from bp_torch.gradients.nudging import Three, compare_all, nudged
 from bp_torch.gradients.report import Result
 from bp_torch.gradients.subject import OUTPUT, Subject
+from bp_torch.gradients.variants import Variant
 from bp_torch.gradients.verdict import compare
 
 
-def by_reference(subject: Subject, check: str, copy: Copy, upstream: Tensor) -> Iterator[Result]:
-    """Compare each input's gradient with the reference's: in the same dtype, and in float64."""
+def by_reference(subject: Subject, check: str, variant: Variant, upstream: Tensor) -> Iterator[Result]:
+    """Compare each input's gradient with the reference's: in the same dtype, and in float64 on the same numbers."""
 
-    def draw(generator: torch.Generator | None) -> tuple[Gradients, Gradients, Gradients]:
-        call = copy.call.at([nudged(x, generator) for x in copy.call.inputs])
-        return call.pull(upstream), *reference_gradients(subject, call, upstream)
+    def draw(generator: torch.Generator | None) -> Three:
+        call = variant.call.at([nudged(x, generator) for x in variant.call.inputs])
+        judge, sent = call.of(subject.judge.function), nudged(upstream, generator)
+        builtin = judge.pull(sent)
+        wide = call.dtype == torch.float64
+        return call.pull(sent), builtin, builtin if wide else judge.to(torch.float64).pull(sent.double())
 
-    comparisons = compare_all(draw, subject.scales)
-    hand, _, truth = draw(None) if any(not c.passed for c in comparisons) else ({}, {}, {})
-    for comparison in comparisons:
+    first = hand, _, truth = draw(None)
+    for comparison in compare_all(draw, subject.scales, first=first):
         hint = ""
         if not comparison.passed:
-            mistake = hints.Mistake(comparison, hand[comparison.name], truth[comparison.name], copy.call, upstream)
+            mistake = hints.Mistake(comparison, hand[comparison.name], truth[comparison.name], variant.call, upstream)
             hint = hints.of_gradient(mistake)
-        yield subject.result(check, copy, comparison, hint)
+        yield subject.result(check, variant, comparison, hint)
 
 
-def reference_gradients(subject: Subject, call: Call, upstream: Tensor) -> tuple[Gradients, Gradients]:
-    """The reference's gradients in the call's dtype, and in float64 on the same numbers."""
-    assert subject.reference is not None
-    builtin = call.of(subject.reference).pull(upstream)
-    if call.dtype == torch.float64:
-        return builtin, builtin
-    return builtin, call.to(torch.float64).of(subject.reference).pull(upstream.double())
-
-
-def value(subject: Subject, copy: Copy) -> Result:
+def value(subject: Subject, variant: Variant) -> Result:
     """Compare the value itself with the reference's."""
-    assert subject.reference is not None
-    hand, builtin = copy.call.value(), copy.call.of(subject.reference).value()
+    judge = variant.call.of(subject.judge.function)
+    hand, builtin = variant.call.value(), judge.value()
     if hand.shape != builtin.shape or hand.dtype != builtin.dtype:
         shapes = f"{hand.dtype} {tuple(hand.shape)} where the reference returns {builtin.dtype} {tuple(builtin.shape)}"
-        return subject.failed("value", copy, f"returns {shapes}")
-    truth = copy.call.to(torch.float64).of(subject.reference).value()
-    return subject.result("value", copy, compare(OUTPUT, hand, builtin, truth, scale=subject.scales[OUTPUT]))
+        return subject.failed("value", variant, f"returns {shapes}")
+    truth = judge.to(torch.float64).value()
+    return subject.result("value", variant, compare(OUTPUT, hand, builtin, truth, scale=subject.scales[OUTPUT]))

@@ -1,4 +1,4 @@
-"""One call of a function: what it is differentiated by, and what is held fixed."""
+"""One call of a function: what it is differentiated with respect to, and what is held fixed."""
 
 import inspect
 import warnings
@@ -22,9 +22,9 @@ class Call:
     """A function at one point.
 
     Attributes:
-        function: any callable that returns a Tensor, or a tuple of them, which count as one long vector.
+        function: any callable that returns a Tensor, or several in tuples and lists, which count as one long vector.
         args: its positional arguments; a module's parameters come last.
-        names: the positions of those it is differentiated by, and what to call them.
+        names: the positions of those it is differentiated with respect to, and what to call them.
         options: its keyword arguments, held fixed.
         parameters: how many of the last arguments are a module's parameters, whose sizes are its own affair.
     """
@@ -37,8 +37,13 @@ class Call:
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """The Tensors it is differentiated by."""
+        """The Tensors it is differentiated with respect to."""
         return tuple(self.args[position] for position in self.names)
+
+    @property
+    def by_name(self) -> dict[str, Tensor]:
+        """The same, each under its name."""
+        return dict(zip(self.names.values(), self.inputs, strict=True))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -93,11 +98,11 @@ class Call:
 
 def pulled_back(output: Tensor, leaves: Sequence[Tensor], upstream: Tensor, **options: bool) -> tuple[Tensor, ...]:
     """The gradients of ⟨upstream, output⟩; zeros for what the output does not depend on."""
+    batch = upstream.shape[: upstream.dim() - output.dim()]
     if not output.requires_grad:  # cut off from its inputs: no gradient arrives
-        return tuple(torch.zeros_like(leaf) for leaf in leaves)
-    return torch.autograd.grad(
-        output, leaves, upstream.to(output.dtype), allow_unused=True, materialize_grads=True, **options
-    )
+        return tuple(leaf.new_zeros(batch + leaf.shape) for leaf in leaves)
+    found = torch.autograd.grad(output, leaves, upstream.to(output.dtype), allow_unused=True, **options)
+    return tuple(leaf.new_zeros(batch + leaf.shape) if g is None else g for leaf, g in zip(leaves, found, strict=True))
 
 
 def as_tensor(output: Any) -> Tensor:
@@ -106,30 +111,35 @@ def as_tensor(output: Any) -> Tensor:
     Raises:
         CannotCheck: if there is no Tensor of real floating-point numbers in it.
     """
-    if isinstance(output, Tensor) and output.is_floating_point():
-        return output
-    parts = output if isinstance(output, tuple | list) else [output]
-    floating = [part.reshape(-1) for part in parts if isinstance(part, Tensor) and part.is_floating_point()]
-    if not floating:
-        kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
-        raise CannotCheck(f"returns {kind}, not a Tensor of real floating-point numbers")
-    return torch.cat(floating)
+    parts = parts_of(output)
+    if not parts:
+        kind = f"{output.dtype} ({output.layout})" if isinstance(output, Tensor) else type(output).__name__
+        raise CannotCheck(f"returns {kind}, not a dense Tensor of real floating-point numbers")
+    return parts[0] if isinstance(output, Tensor) else torch.cat([part.reshape(-1) for part in parts])
+
+
+def parts_of(value: Any) -> list[Tensor]:
+    """The dense Tensors of real floating-point numbers in a value, in tuples and lists and dicts to any depth."""
+    if isinstance(value, Tensor):
+        return [value] if value.is_floating_point() and value.layout == torch.strided else []
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
+    return [part for each in inner for part in parts_of(each)]
 
 
 def copied(tensor: Tensor) -> Tensor:
-    """A copy with the same strides, also where they are 0 or leave gaps."""
-    tensor = tensor.detach()
-    if not tensor.numel() or tensor.is_contiguous():
+    """A copy that lies in memory in the same way, also where strides are 0 or leave gaps, or it begins further on."""
+    tensor, begin = tensor.detach(), tensor.storage_offset()
+    if not tensor.numel() or (tensor.is_contiguous() and not begin):
         return tensor.clone()
-    span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return tensor.as_strided((span,), (1,)).clone().as_strided(tensor.shape, tensor.stride())
+    end = begin + 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.as_strided((end,), (1,), 0).clone().as_strided(tensor.shape, tensor.stride(), begin)
 
 
 def as_calls(function: Callable[..., Any], samples: Sequence[Any]) -> list[Call]:
     """One call of the function for each sample.
 
     Raises:
-        CannotCheck: if there is no sample, or one is no tuple of arguments or has no input to differentiate by.
+        CannotCheck: if there is no sample, or one is no tuple of arguments or has no input that needs a gradient.
     """
     if isinstance(samples, Tensor | Sample) or not isinstance(samples, Sequence):
         raise CannotCheck(f"samples must be a list of argument tuples, not {type(samples).__name__}")
@@ -143,6 +153,7 @@ def _as_call(function: Callable[..., Any], sample: Any, number: int) -> Call:
         if not isinstance(sample, tuple | list):
             raise CannotCheck(f"sample {number} must be a tuple of arguments, not {type(sample).__name__}")
         sample = Sample(tuple(sample))
+    _require_plain(sample, f"sample {number}: argument")
     parameters = dict(function.named_parameters()) if isinstance(function, torch.nn.Module) else {}
     names = _names_of_inputs(function, sample.args)
     for position, (name, parameter) in enumerate(parameters.items(), start=len(sample.args)):
@@ -152,6 +163,18 @@ def _as_call(function: Callable[..., Any], sample: Any, number: int) -> Call:
         raise CannotCheck(f"sample {number} has no input that needs a gradient: no Tensor of floating-point numbers")
     args = (*sample.args, *parameters.values())
     return Call(callable_of(function, len(parameters)), args, names, sample.options, len(parameters)).fresh()
+
+
+def _require_plain(sample: Sample, argument: str) -> None:
+    """Raise CannotCheck if a gradient would go unnoticed: of a Tensor inside another argument, or of an option."""
+    for name, value in [*enumerate(sample.args), *sample.options.items()]:
+        if not isinstance(value, Tensor) and parts_of(value):
+            kind = type(value).__name__
+            raise CannotCheck(f"{argument} {name!r} holds Tensors in a {kind}: give each as an argument of its own")
+        if isinstance(value, Tensor) and value.layout != torch.strided:
+            raise CannotCheck(f"{argument} {name!r} is sparse: only dense Tensors can be checked")
+        if isinstance(value, Tensor) and value.requires_grad and name in sample.options:
+            raise CannotCheck(f"{argument} {name!r} requires a gradient, but options are fixed: give it by position")
 
 
 def _names_of_inputs(function: Any, args: tuple[Any, ...]) -> dict[int, str]:

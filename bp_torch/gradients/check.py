@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from bp_torch.gradients import hints
-from bp_torch.gradients.call import Call, CannotCheck, as_calls, callable_of, quiet
-from bp_torch.gradients.checks import CONDUCT, TRANSFORMS, Check, gradient, gradient_of_copies, precision, side_effects
+from bp_torch.gradients.call import Call, CannotCheck, as_calls, callable_of, pulled_back, quiet
+from bp_torch.gradients.checks import FIRST, REST, SMOOTH, Check, precision
+from bp_torch.gradients.differences import stands_still
 from bp_torch.gradients.report import GradientReport, Result
 from bp_torch.gradients.subject import Subject, first_line
 
@@ -40,37 +41,42 @@ def check_gradients(
 
     Raises:
         CannotCheck: if there is nothing to judge: a function that raises, returns no Tensor, or something not finite;
-            a sample without an input that needs a gradient; a reference that cannot be called in the same way, or
-            returns another shape or dtype.
+            values too rough for finite differences; a sample without an input that needs a gradient; a reference that
+            cannot be called in the same way, returns another shape or dtype, or has no gradient.
     """
+    calls = as_calls(function, samples)
     with quiet():
-        results = tuple(examine(function, samples, reference=reference, seed=seed))
+        results = tuple(_results(calls, reference, seed))
+    unjudged = [result for result in results if result.status == "not judged"]
+    if unjudged and not any(result.status == "failed" for result in results):
+        raise CannotCheck(f"sample {unjudged[0].sample}, input {unjudged[0].input!r}: {unjudged[0].message}")
     judge = "finite differences" if reference is None else name_of(reference)
-    return GradientReport(name_of(function), judge, results, tuple(hints.of_report(results)))
+    inputs = tuple(dict.fromkeys(name for call in calls for name in call.by_name))
+    return GradientReport(name_of(function), inputs, judge, results, tuple(hints.of_report(results)))
 
 
-def examine(
+def first_failure(
     function: Callable[..., Any],
     samples: Sequence[Any],
     *,
     reference: Callable[..., Any] | None = None,
     seed: int = 0,
-) -> Iterator[Result]:
-    """`check_gradients`, one result after the other: for who wants to stop at the first failure."""
+) -> Result | None:
+    """The first thing that `check_gradients` finds wrong: for anyone who only wants to know whether something is."""
     calls = as_calls(function, samples)
-    judge = None if reference is None else callable_of(reference, calls[0].parameters)
-    if not any(x.numel() for call in calls for x in call.inputs):
-        raise CannotCheck("every input is empty: there is no gradient to check")
-    generator = torch.Generator().manual_seed(seed)
-    for number, call in enumerate(calls):
-        yield from _of_sample(Subject(number, call, judge, generator))
+    with quiet():
+        return next((result for result in _results(calls, reference, seed) if result.status == "failed"), None)
 
 
 def assert_gradients(
-    function: Callable[..., Any], samples: Sequence[Any], *, reference: Callable[..., Any] | None = None
+    function: Callable[..., Any],
+    samples: Sequence[Any],
+    *,
+    reference: Callable[..., Any] | None = None,
+    seed: int = 0,
 ) -> None:
     """For a test: `check_gradients`, and raise GradientError with the report as its message if anything failed."""
-    check_gradients(function, samples, reference=reference).raise_if_failed()
+    check_gradients(function, samples, reference=reference, seed=seed).raise_if_failed()
 
 
 def name_of(function: Any) -> str:
@@ -80,27 +86,50 @@ def name_of(function: Any) -> str:
     return getattr(function, "__name__", None) or type(function).__name__
 
 
+def _results(calls: Sequence[Call], reference: Callable[..., Any] | None, seed: int) -> Iterator[Result]:
+    judge = None if reference is None else callable_of(reference, calls[0].parameters)
+    if not any(x.numel() for call in calls for x in call.inputs):
+        raise CannotCheck("every input is empty: there is no gradient to check")
+    generator = torch.Generator().manual_seed(seed)
+    for number, call in enumerate(calls):
+        yield from _of_sample(Subject(number, call, judge, generator))
+
+
 def _of_sample(given: Subject) -> Iterator[Result]:
     """Every question about one sample, in float64 if that can be."""
     subject = replace(given, call=_in_float64(given.call))
     _require_usable(subject)
-    effects = list(_asked("backward", side_effects, subject))
-    yield from effects
-    if any(result.status == "failed" for result in effects):
-        return  # what follows would be judged on numbers that change
-    as_given = list(_asked("gradient", gradient, subject))
-    yield from as_given
-    if all(result.status == "passed" for result in as_given):  # otherwise copies say nothing new
-        yield from _asked("gradient", gradient_of_copies, subject)
-    finite = bool(subject.call.value().isfinite().all())
-    for name, check in {**CONDUCT, **(TRANSFORMS if finite else {})}.items():
-        yield from _asked(name, check, subject)
+    failed = False
+    for name, check in FIRST.items():
+        for result in _asked(name, check, subject):
+            failed = failed or result.status != "passed"
+            yield result
+        if failed and name == "side effects":
+            return  # what follows would be judged on numbers that change
+    smooth = SMOOTH if subject.call.value().isfinite().all() else {}
+    for name, check in [*REST.items(), *smooth.items()]:
+        if not (failed and name == "gradient"):  # variants say nothing new of a gradient that is wrong as given
+            yield from _asked(name, check, subject)
     for dtype in dict.fromkeys((given.call.dtype, torch.float32)):
         if dtype != torch.float64:
-            yield from _asked("precision", precision, replace(given, call=given.call.to(dtype)))
+            narrow = replace(given, call=given.call.to(dtype))
+            yield from _asked(f"gradient in {dtype}".replace("torch.", ""), precision, narrow)
 
 
 def _asked(name: str, check: Check, subject: Subject) -> Iterator[Result]:
+    """The answers to one question. Where the reference itself fails, nobody need do better."""
+    theirs: set[tuple[str, str | None]] | None = None
+    for result in _answers(name, check, subject):
+        if result.status == "failed" and subject.reference is not None:
+            if theirs is None:
+                reference = _answers(name, check, replace(subject, call=subject.judge))
+                theirs = {(its.variant, its.input) for its in reference if its.status == "failed"}
+            if (result.variant, result.input) in theirs:
+                result = replace(result, status="not offered", message="the reference fails that too", comparison=None)
+        yield result
+
+
+def _answers(name: str, check: Check, subject: Subject) -> Iterator[Result]:
     try:
         yield from check(subject)
     except Exception as error:  # whatever a hand-written backward raises when it is asked in a way it did not expect
@@ -123,8 +152,11 @@ def _require_usable(subject: Subject) -> None:
     if subject.reference is None:
         if call.dtype != torch.float64:
             raise CannotCheck(f"{sample}: the function does not take float64, and there is no reference to judge by")
-        if not value.isfinite().all():
-            raise CannotCheck(f"{sample}: the function returns {_odd(value)}, which has no finite differences")
+        for what, numbers in {"takes": torch.cat([x.flatten() for x in call.inputs]), "returns": value}.items():
+            if not numbers.isfinite().all():
+                raise CannotCheck(f"{sample}: the function {what} {_odd(numbers)}, which has no finite differences")
+        if stands_still(call):
+            raise CannotCheck(f"{sample}: the function's values are less exact than float64, and there is no reference")
         return
     expected = _value(call.of(subject.reference), f"{sample}: the reference")
     kinds = {"shape": (tuple(value.shape), tuple(expected.shape)), "dtype": (value.dtype, expected.dtype)}
@@ -133,6 +165,19 @@ def _require_usable(subject: Subject) -> None:
             raise CannotCheck(f"{sample}: the function returns {what} {ours}, but the reference {theirs}")
     if not value.isfinite().all() and expected.isfinite().all():
         raise CannotCheck(f"{sample}: the function returns {_odd(value)}, where the reference is finite")
+    _require_gradient(subject.judge, expected, f"{sample}: the reference")
+
+
+def _require_gradient(judge: Call, value: Tensor, whose: str) -> None:
+    try:
+        output, leaves = judge.run()
+        if not output.requires_grad:
+            raise CannotCheck(f"{whose} has no gradient: its output is cut off from its inputs")
+        pulled_back(output, leaves, torch.ones_like(value))
+    except CannotCheck:
+        raise
+    except Exception as error:
+        raise CannotCheck(f"{whose} has no gradient: {first_line(error)}") from error
 
 
 def _value(call: Call, whose: str) -> Tensor:

@@ -89,7 +89,7 @@ class Walk:
         Args:
             scale: the size of the terms that the slope is the sum of.
         """
-        return not self.error <= _REGULAR * max(scale, abs(self.slope)) + self.noise
+        return not (math.isfinite(self.error) and self.error <= _REGULAR * max(scale, abs(self.slope)) + self.noise)
 
     def order(self, slope: float) -> float:
         """The order of the Taylor remainder for a slope: 2 or more if it is right, 1 if it is wrong.
@@ -131,7 +131,10 @@ def walk_input(call: Call, number: int, direction: Tensor, upstream: Tensor) -> 
 
     def terms(t: float) -> Tensor:
         inputs[number] = start + t * direction
-        return call.at(inputs).output() * upstream
+        try:
+            return call.at(inputs).output() * upstream
+        except Exception:  # whatever a function raises outside of its domain, at whose edge this may be
+            return torch.full_like(upstream, torch.nan)
 
     return walk(terms)
 
@@ -144,12 +147,27 @@ def taylor_order(cost: Callable[[float], float], slope: float) -> float:
         slope: p.
 
     Returns:
-        The order between t = 2⁻¹⁰ and 2⁻¹³; NaN if the remainder is lost in rounding there.
+        The order between t = 2⁻¹⁴ and 2⁻¹⁷, within which few rectifiers change sides; NaN if the remainder is lost in
+        rounding there.
     """
     start = cost(0.0)
-    long, short = (abs(cost(t) - start - t * slope) for t in (2.0**-10, 2.0**-13))
+    long, short = (abs(cost(t) - start - t * slope) for t in (2.0**-14, 2.0**-17))
     lost = short <= 64 * _EPS * abs(start) or not long
     return math.nan if lost else math.log2(long / short) / 3
+
+
+@torch.no_grad()
+def stands_still(call: Call) -> bool:
+    """Whether the values of a call in float64 stand still where float64's would move: they are less exact inside.
+
+    Asked are those that a longer step moves well beyond rounding.
+    """
+    try:
+        start, near, far = (call.at([x * (1 + t) for x in call.inputs]).value() for t in (0.0, 2.0**-32, 2.0**-10))
+    except Exception:  # whatever a function raises outside of its domain, at whose edge this is
+        return False
+    moved = (far - start).abs() > 1e-5 * start.abs()
+    return bool(moved.any()) and (near == start)[moved].double().mean().item() > 0.5
 
 
 def relative_direction(input: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,6 +1,5 @@
 """What a mistake looks like: patterns that people make, recognised in a wrong gradient."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -67,18 +66,17 @@ def of_error(error: BaseException) -> str:
 
 def of_report(results: Sequence[Result]) -> Iterator[str]:
     """What the failures among all gradients have in common."""
-    asked = [r for r in results if r.check == "gradient" and r.status != "not offered"]
-    failed = [r for r in asked if r.status == "failed"]
-    kinds = {r.kind for r in failed}
-    if not failed or len(kinds) > 1 or kinds == {"given"}:
+    failed = [result for result in results if result.check == "gradient" and result.status == "failed"]
+    kinds = {result.kind for result in failed}
+    if len(kinds) != 1 or kinds == {"given"}:
         return
-    labels = ", ".join(dict.fromkeys(r.copy for r in failed))
+    labels = ", ".join(dict.fromkeys(result.variant for result in failed))
     means = {
         "kink": "wrong only at a kink, or where numbers are equal",
         "scaled": "wrong only for some sizes of numbers, as when neurons are saturated",
         "size": "wrong only for some sizes of a dimension, such as the batch",
     }
-    yield f"hint: {means[kinds.pop()]}: {labels}"
+    yield f"{means[kinds.pop()]}: {labels}"
 
 
 def _of_upstream(mistake: Mistake, hand: Tensor, truth: Tensor) -> str:
@@ -98,21 +96,25 @@ def _of_upstream(mistake: Mistake, hand: Tensor, truth: Tensor) -> str:
 
 
 def _of_factor(mistake: Mistake, hand: Tensor, truth: Tensor) -> str:
-    square = (truth * truth).sum().item()
-    factor = (hand * truth).sum().item() / square if square else math.nan
+    if truth.count_nonzero() < 2:  # any number is a multiple of another
+        return ""
+    factor = (hand * truth).sum().item() / (truth * truth).sum().item()
     if not _alike(hand, factor * truth) or abs(factor - 1) < ALIKE:
         return ""
     if abs(factor + 1) < ALIKE:
         return "the sign is reversed"
+    plain = f"off by the constant factor {factor:.6g}"
     for size in mistake.sizes:
         if abs(factor / size - 1) < ALIKE:
-            return f"{size} times too large, and {size} is a size here: summed instead of averaged?"
+            return f"{plain}, and {size} is a size here: summed instead of averaged?"
         if abs(factor * size - 1) < ALIKE:
-            return f"{size} times too small, and {size} is a size here: averaged instead of summed?"
-    return f"off by the constant factor {factor:.6g}"
+            return f"{plain}, and {size} is a size here: averaged instead of summed?"
+    return plain
 
 
 def _of_order(mistake: Mistake, hand: Tensor, truth: Tensor) -> str:
+    if _alike(hand, truth):
+        return ""
     if hand.dim() == 2 and hand.shape[0] == hand.shape[1] and _alike(hand, truth.t()):
         return "transposed"
     if _alike(hand.flatten().sort().values, truth.flatten().sort().values):

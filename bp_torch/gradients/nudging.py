@@ -1,6 +1,7 @@
 """Asking again at nudged numbers: how far PyTorch itself is usually off, and whether an error is a wrong equation's."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -13,30 +14,32 @@ NUDGE = 2**-6
 """By what part numbers are nudged: beyond the rounding of half precision, too little to change an equation's error."""
 
 Gradients = Mapping[str, Tensor]
-Draw = Callable[[torch.Generator | None], tuple[Gradients, Gradients, Gradients]]
-"""Computes gradients by name, hand-written, the built-in's, and in float64: of the numbers as they are, or nudged."""
+Three = tuple[Gradients, Gradients, Gradients]
+"""Gradients by name: hand-written, the built-in's in the same dtype, and in float64."""
+Draw = Callable[[torch.Generator | None], Three]
+"""Computes them: of the numbers as they are, or given a generator of numbers nudged by it."""
 
 
-def compare_all(draw: Draw, scales: Mapping[str, float] | None = None) -> tuple[Comparison, ...]:
+def compare_all(
+    draw: Draw, scales: Mapping[str, float] | None = None, *, first: Three | None = None
+) -> list[Comparison]:
     """Compare every gradient by itself: a large one would drown a small one.
 
     Only where one does not pass is asked again at nudged numbers.
 
     Args:
-        draw: computes the gradients; given a generator, at numbers nudged by it.
+        draw: computes the gradients.
         scales: the size each gradient has elsewhere; see `compare`.
+        first: what it computes of the numbers as they are, if that is known already.
     """
-    hand, builtin, truth = draw(None)
+    hand, builtin, truth = first or draw(None)
     sizes = scales or {}
     comparisons = {n: compare(n, hand[n], builtin[n], truth[n], scale=sizes.get(n, 0.0)) for n in hand}
-    failed = [name for name, comparison in comparisons.items() if not comparison.passed]
-    if failed:
-        typical, repeats = _asked_again(draw, {name: _error(hand[name], truth[name]) for name in failed})
-        for n in failed:
-            comparisons[n] = compare(
-                n, hand[n], builtin[n], truth[n], scale=sizes.get(n, 0.0), typical_error=typical[n], repeats=repeats[n]
-            )
-    return tuple(comparisons.values())
+    errors = {name: _error(hand[name], truth[name]) for name, found in comparisons.items() if not found.passed}
+    for name, nearby in _asked_again(draw, errors).items():
+        three = hand[name], builtin[name], truth[name]
+        comparisons[name] = compare(name, *three, scale=sizes.get(name, 0.0), **asdict(nearby))
+    return list(comparisons.values())
 
 
 def nudged(tensor: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -47,16 +50,28 @@ def nudged(tensor: Tensor, generator: torch.Generator | None) -> Tensor:
     return tensor * (1 + NUDGE * signs)
 
 
-def _asked_again(draw: Draw, errors: Gradients) -> tuple[dict[str, float], dict[str, float]]:
-    """Of each gradient, the largest error PyTorch makes, and how like our errors there are to those here."""
+@dataclass
+class _Nearby:
+    """What was found at nudged numbers: the built-in's largest error, and ours beside the error here."""
+
+    typical_error: float = 0.0
+    repeats: float = 0.0
+    remains: float = 0.0
+
+
+def _asked_again(draw: Draw, errors: Gradients) -> dict[str, _Nearby]:
+    found = {name: _Nearby() for name in errors}
     generator = torch.Generator().manual_seed(0)  # of its own: comparing must not disturb the training's numbers
-    largest, likeness = dict.fromkeys(errors, 0.0), dict.fromkeys(errors, 0.0)
-    for _ in range(NUDGES):
+    for _ in range(NUDGES if errors else 0):
         hand, builtin, truth = draw(generator)
-        for name, error in errors.items():
-            largest[name] = max(largest[name], distance(builtin[name].double(), truth[name]).max().item())
-            likeness[name] += _cosine(error, _error(hand[name], truth[name])) / NUDGES
-    return largest, likeness
+        for name, here in errors.items():
+            nearby, there = found[name], _error(hand[name], truth[name])
+            largest = distance(builtin[name].double(), truth[name]).max().item()
+            nearby.typical_error = max(nearby.typical_error, largest)
+            size = here.abs().max().clamp_min(1e-300)  # which keeps the squares from overflowing
+            nearby.repeats += _share(there / size, here / size) / NUDGES
+            nearby.remains += (there.abs().max() / size).item() / NUDGES
+    return found
 
 
 def _error(hand: Tensor, truth: Tensor) -> Tensor:
@@ -64,7 +79,7 @@ def _error(hand: Tensor, truth: Tensor) -> Tensor:
     return (hand.detach().double() - truth.detach()).nan_to_num(nan=1e300, posinf=1e300, neginf=-1e300).flatten()
 
 
-def _cosine(a: Tensor, b: Tensor) -> float:
-    """Of the angle between two vectors, however large they are; 0 where one is zero."""
-    a, b = (x / x.abs().max().clamp_min(1e-300) for x in (a, b))
-    return torch.nn.functional.cosine_similarity(a, b, dim=0).item()
+def _share(there: Tensor, here: Tensor) -> float:
+    """How much of one vector is in another: 1 if it is in it whole, 0 if they have nothing in common."""
+    square = (here * here).sum().item()
+    return (there * here).sum().item() / square if square else 0.0

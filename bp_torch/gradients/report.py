@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from bp_torch.gradients.verdict import Comparison
 
-Status = Literal["passed", "failed", "not offered"]
+Status = Literal["passed", "failed", "not offered", "not judged"]
 MOST_TOLD = 6
 """Failures told at length, one of a kind."""
-_CAUSES = ("backward", "side effects", "value", "gradient", "linearity")
+_CAUSES = ("side effects", "repeatability", "value", "gradient", "linearity")
 """If one of these fails, most others do."""
 
 
@@ -28,21 +28,23 @@ class Result:
     Attributes:
         check: what was asked; a row of the report's table.
         sample: the number of the sample.
-        kind: 'given', or the kind of copy of the sample it was asked of.
-        copy: the sample as given, or which copy of it; and under which circumstances.
+        kind: 'given', or the kind of variant of the sample it was asked of.
+        variant: the sample as given, or which variant of it; and under which circumstances.
         input: the input whose gradient it is, if it is about one.
-        status: 'passed', 'failed', or 'not offered', where the function does not support what was asked.
+        status: 'passed', 'failed', 'not offered', where the function does not support what was asked, or 'not judged',
+            where its values are not smooth enough to tell.
         ratio: the error in units of what is allowed; above 1 it is wrong. Infinite where there is no measure.
         message: what was found, where it failed or is not offered.
         hint: what the mistake looks like, if it looks like one that is known.
         comparison: both gradients, where two were compared.
-        order: the order of the Taylor remainder, where it was measured.
+        order: the order of the Taylor remainder, where it was measured: 2 if the gradient is right; infinite of a
+            straight line.
     """
 
     check: str
     sample: int
     kind: str
-    copy: str
+    variant: str
     input: str | None
     status: Status
     ratio: float = 0.0
@@ -54,7 +56,7 @@ class Result:
     def __str__(self) -> str:
         """The whole finding, in a few lines."""
         of = f" of {self.input!r}" if self.input else ""
-        lines = [f"{self.check}{of}, sample {self.sample} {self.copy}: {self.status.upper()}"]
+        lines = [f"{self.check}{of}, sample {self.sample} {self.variant}: {self.status.upper()}"]
         lines += [f"    {line}" for line in self.message.splitlines()]
         return "\n".join([*lines, *([f"    hint: {self.hint}"] if self.hint else [])])
 
@@ -65,21 +67,17 @@ class GradientReport:
 
     Attributes:
         function: its name.
-        judge: by what it was judged.
+        inputs: the inputs whose gradients were asked for.
+        judge: by what they were judged.
         results: every question and its answer.
         hints: what the failures have in common, if they have something.
     """
 
     function: str
+    inputs: tuple[str, ...]
     judge: str
     results: tuple[Result, ...]
     hints: tuple[str, ...] = ()
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The inputs whose gradients were judged."""
-        asked = (result.input for result in self.results if result.check.startswith("gradient"))
-        return tuple(dict.fromkeys(name for name in asked if name))
 
     @property
     def passed(self) -> bool:
@@ -100,6 +98,7 @@ class GradientReport:
         """Plain values for JSON; numbers that are not finite, which JSON lacks, become strings."""
         return {
             "function": self.function,
+            "inputs": list(self.inputs),
             "judge": self.judge,
             "passed": self.passed,
             "hints": list(self.hints),
@@ -116,17 +115,17 @@ class GradientReport:
             lines += ["", str(result)]
         if len(self.failures) > len(told):
             lines += ["", f"and {len(self.failures) - len(told)} failures more of the checks above"]
-        return "\n".join([*lines, *self.hints])
+        return "\n".join([*lines, *(f"\nhint: {hint}" for hint in self.hints)])
 
     def _table(self) -> Iterator[str]:
-        yield f"{'check':<24}{'asked':>7}{'failed':>8}   largest error"
+        yield f"{'check':<24}{'asked':>7}{'failed':>8}{'not offered':>13}   largest error"
         for check in dict.fromkeys(result.check for result in self.results):
             of = [result for result in self.results if result.check == check]
             count = Counter(result.status for result in of)
-            if count["not offered"] == len(of):
-                yield f"{check:<24}not offered: {textwrap.shorten(of[0].message, 84, placeholder=' ...')}"
-            else:
-                yield f"{check:<24}{len(of):>7}{count['failed']:>8}   {_measure(of)}"
+            asked, offered = len(of) - count["not offered"], count["not offered"]
+            reason = next((result.message for result in of if result.status == "not offered"), "")
+            found = _measure(of) if asked else textwrap.shorten(reason, 64, placeholder=" ...")
+            yield f"{check:<24}{asked:>7}{count['failed']:>8}{offered:>13}   {found}"
 
     def _told(self) -> Iterator[Result]:
         """Of each check and input the worst failure, those of the sample as given first.
@@ -135,19 +134,19 @@ class GradientReport:
         """
         order = list(dict.fromkeys(result.check for result in self.results))
         worst: dict[tuple[str, str | None], Result] = {}
-        for result in sorted(self.failures, key=lambda r: (order.index(r.check), r.kind != "given", -r.ratio)):
+        for result in sorted(
+            self.failures, key=lambda r: (order.index(r.check), r.kind != "given", "," in r.variant, -r.ratio)
+        ):
             worst.setdefault((result.check, result.input), result)
         causes = [result for result in worst.values() if result.check in _CAUSES]
         yield from (causes or list(worst.values()))[:MOST_TOLD]
 
 
 def _measure(results: list[Result]) -> str:
-    """Of a row of the table, the figure that matters."""
-    orders = [result.order for result in results if result.order is not None]
-    seen = [order for order in orders if math.isfinite(order)]
-    if orders:
-        return f"median order {statistics.median(seen):.2f}" if seen else "nothing remains: straight lines"
-    return f"{max(result.ratio for result in results):.2g} x what is allowed"
+    """Of a row of the table, the figures that matter."""
+    largest = f"{max(result.ratio for result in results):.2g} x what is allowed"
+    orders = [result.order for result in results if result.order is not None and math.isfinite(result.order)]
+    return f"{largest}; Taylor order {statistics.median(orders):.2f}" if orders else largest
 
 
 def _plain(value: Any) -> Any:

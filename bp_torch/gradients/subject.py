@@ -2,7 +2,7 @@
 
 import math
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from bp_torch.gradients import hints
 from bp_torch.gradients.call import Call
-from bp_torch.gradients.copies import Copy
 from bp_torch.gradients.differences import signed, typical
 from bp_torch.gradients.report import Result
+from bp_torch.gradients.variants import Variant, variants
 from bp_torch.gradients.verdict import Comparison, compare
 
 OUTPUT = "output"
@@ -38,9 +38,14 @@ class Subject:
     generator: torch.Generator
 
     @property
-    def given(self) -> Copy:
-        """The sample itself, among its copies."""
-        return Copy("given", "as given", self.call)
+    def given(self) -> Variant:
+        """The sample itself, among its variants."""
+        return Variant("given", "as given", self.call)
+
+    @property
+    def judge(self) -> Call:
+        """The call of the reference; of the function itself, if there is none."""
+        return self.call.of(self.reference or self.call.function)
 
     @cached_property
     def upstream(self) -> Tensor:
@@ -56,13 +61,18 @@ class Subject:
     def scales(self) -> Mapping[str, float]:
         """The size of the output and of each gradient: here, at inputs of ordinary size, or at random ones.
 
-        Here they may vanish, because a neuron is saturated or terms cancel, but their rounding errors do not.
+        Here they may vanish, because a neuron is saturated or terms cancel, but their rounding errors do not. Some
+        cancel everywhere, as behind the normalisation of two numbers; in float64, where there are digits to spare, a
+        gradient counts as large as it is if nothing cancels, |g| |y| / |x|.
         """
-        judge = self.call.of(self.reference or self.call.function)
-        largest = _sizes(judge, self.upstream)
-        for elsewhere in ([x / typical(x) for x in judge.inputs], [self.signed(x) for x in judge.inputs]):
+        largest = _sizes(self.judge, self.upstream)
+        if self.call.dtype == torch.float64:
+            passed_on = _largest(self.upstream) * largest[OUTPUT]
+            for name, x in self.call.by_name.items():
+                largest[name] = max(largest[name], passed_on / typical(x))
+        for elsewhere in ([x / typical(x) for x in self.call.inputs], [self.signed(x) for x in self.call.inputs]):
             try:
-                sizes = _sizes(judge.at(elsewhere), self.upstream)
+                sizes = _sizes(self.judge.at(elsewhere), self.upstream)
             except Exception:  # whatever a function raises outside of its domain
                 continue
             largest = {name: max(size, sizes[name]) for name, size in largest.items()}
@@ -72,21 +82,45 @@ class Subject:
         """Random numbers of both signs, none near 0."""
         return signed(like, self.generator)
 
-    def same(self, check: str, under: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[Result]:
-        """Whether gradients are to rounding what they were under other circumstances."""
-        return [
-            self.result(check, self.given.under(under), _compared(name, tensor, expected[name], self.scales[name]))
-            for name, tensor in found.items()
-        ]
+    def variants(self, check: str, *kinds: str) -> Iterator[Variant | Result]:
+        """The variants of some kinds where the judge is defined; where the function is not, a result that says so."""
+        for variant in variants(self.call, self.generator):
+            if variant.kind not in kinds or (self.reference is not None and not self.admits(variant.call)):
+                continue
+            try:
+                variant.call.value()
+            except Exception as error:  # it takes less than its judge, or, without one, than might be expected
+                yield self.not_offered(check, variant, f"raised {first_line(error)}")
+                continue
+            if self.admits(variant.call):
+                yield variant
 
-    def result(self, check: str, copy: Copy, comparison: Comparison, hint: str = "") -> Result:
+    def admits(self, call: Call) -> bool:
+        """Whether the judge is defined at a point: it raises nothing, and is finite; so is a reference's gradient."""
+        judge = call.of(self.judge.function)
+        try:
+            value = judge.value()
+            judged = {} if self.reference is None else judge.pull(torch.ones_like(value))
+        except Exception:  # whatever a function raises outside of its domain
+            return False
+        return all(bool(found.isfinite().all()) for found in (value, *judged.values()))
+
+    def same(
+        self, check: str, variant: Variant, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+    ) -> Iterator[Result]:
+        """Whether gradients are to rounding what they were under other circumstances."""
+        for name, tensor in found.items():
+            wide = expected[name].double()
+            yield self.result(check, variant, compare(name, tensor, expected[name], wide, scale=self.scales[name]))
+
+    def result(self, check: str, variant: Variant, comparison: Comparison, hint: str = "") -> Result:
         """The answer that a comparison gives."""
         ratio = comparison.error / comparison.tolerance if comparison.tolerance else math.inf
         return Result(
             check=check,
             sample=self.sample,
-            kind=copy.kind,
-            copy=copy.label,
+            kind=variant.kind,
+            variant=variant.label,
             input=comparison.name,
             status="passed" if comparison.passed else "failed",
             ratio=ratio if comparison.error else 0.0,
@@ -95,21 +129,22 @@ class Subject:
             comparison=comparison,
         )
 
-    def failed(self, check: str, copy: Copy, message: str, *, input: str | None = None, hint: str = "") -> Result:
+    def failed(self, check: str, variant: Variant, message: str, *, input: str | None = None, hint: str = "") -> Result:
         """An answer that no comparison gave."""
-        return Result(check, self.sample, copy.kind, copy.label, input, "failed", math.inf, message, hint)
+        return Result(check, self.sample, variant.kind, variant.label, input, "failed", math.inf, message, hint)
 
-    def passed(self, check: str, copy: Copy, *, input: str | None = None, ratio: float = 0.0) -> Result:
+    def passed(self, check: str, variant: Variant, *, input: str | None = None, ratio: float = 0.0) -> Result:
         """The same, in favour."""
-        return Result(check, self.sample, copy.kind, copy.label, input, "passed", ratio)
+        return Result(check, self.sample, variant.kind, variant.label, input, "passed", ratio)
 
-    def raised(self, check: str, copy: Copy, error: Exception) -> Result:
+    def raised(self, check: str, variant: Variant, error: Exception) -> Result:
         """An answer that is an exception."""
-        return self.failed(check, copy, f"raised {first_line(error)}, {_place(error)}", hint=hints.of_error(error))
+        message = f"raised {first_line(error)}, {_place(error)}"
+        return self.failed(check, variant, message, hint=hints.of_error(error))
 
-    def not_offered(self, check: str, copy: Copy, reason: str) -> Result:
+    def not_offered(self, check: str, variant: Variant, reason: str) -> Result:
         """No answer: the function does not support the question."""
-        return Result(check, self.sample, copy.kind, copy.label, None, "not offered", message=reason)
+        return Result(check, self.sample, variant.kind, variant.label, None, "not offered", message=reason)
 
 
 def in_words(comparison: Comparison) -> str:
@@ -119,9 +154,9 @@ def in_words(comparison: Comparison) -> str:
         f"{where}hand-written {comparison.value:.9g}, expected {comparison.expected:.9g}",
         f"error {comparison.error:.3g}, allowed {comparison.tolerance_in_words}",
     ]
-    if comparison.repeats is not None:
-        cosine = f"a mean cosine of {comparison.repeats:.2f}"
-        lines.append(f"{comparison.nature}: the error here and those at nudged numbers have {cosine}")
+    if comparison.repeats is not None and comparison.remains is not None:
+        part, size = f"{comparison.repeats:.2f} of it is in theirs", f"of {comparison.remains:.2g} times its size"
+        lines.append(f"{comparison.nature}: at nudged numbers are errors {size}, and {part}")
     return "\n".join(lines)
 
 
@@ -135,10 +170,6 @@ def _place(error: Exception) -> str:
     """Where it was raised, in whosever code that is."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"in {frame.name} ({Path(frame.filename).name}, line {frame.lineno})"
-
-
-def _compared(name: str, found: Tensor, expected: Tensor, scale: float) -> Comparison:
-    return compare(name, found, expected, expected.double(), scale=scale)
 
 
 def _sizes(call: Call, upstream: Tensor) -> dict[str, float]:

@@ -9,6 +9,19 @@ Errors are in roundings, ε · max |truth|: the largest of value and gradients o
 brackets. In float64 PyTorch is the truth."""
 
 
+PLANTED = """\
+A gradient checker is worth what it finds. Here are wrong backwards as people write them, each planted in a function
+that is otherwise right, with ordinary numbers as samples; and right functions, PyTorch's own and hand-written ones of
+every make, on which an alarm is a false one. A checker catches a bug if it raises an alarm. Each is used as it is meant
+to be, on the same samples: `gradcheck` and `gradgradcheck` in float64, the others against PyTorch's own function.
+
+The bugs are in [tests/planted](../tests/planted), a line each. This page is what
+`python scripts/check_gradients.py --planted --seeds 20` prints: bp_torch's checker must catch a bug with every seed and
+raise no false alarm with any. The alarms of `gradgradcheck` on custom functions are on right ones that offer no second
+derivative. What `allclose, ones, float32` catches of softmax it catches by luck: it compares a gradient of zeros with
+rounding errors."""
+
+
 def functions(surveys: Iterable[Survey]) -> Iterator[str]:
     """A row for each function, as it comes: what was asked, what was wrong, and how exact it is in every dtype."""
     head_is_due = True
@@ -49,6 +62,16 @@ def bugs(board: Scoreboard) -> Iterator[str]:
             if board.bugs[name] == kind:
                 marks = ("caught" if name in score.caught else "–" for score in board.scores)
                 yield _row(kind, name.replace("|", r"\|"), *marks)
+
+
+def page(board: Scoreboard) -> Iterator[str]:
+    """All of it: the page that is kept as docs/planted-bugs.md."""
+    yield from ("# Planted bugs", "", PLANTED, "")
+    yield from scores(board)
+    yield from ("", "## Kind by kind", "")
+    yield from kinds(board)
+    yield from ("", "## Bug by bug", "")
+    yield from bugs(board)
 
 
 def _exactness(accuracy: Accuracy) -> str:

@@ -12,12 +12,13 @@ A wrong equation misses by a fixed fraction of the gradient and cannot hide in e
 
 The built-in's error on one set of numbers is a single draw: it may be lucky, and then a right gradient looks wrong; or
 it may be so large that the judge itself is in doubt, and then a wrong one would look right. Both are seen: neither
-passes as it stands. Who can compute the gradients again gives the built-in's *typical* error, the largest over numbers
-nudged a little, and the rule then grants twice that instead. A gradient smaller than that typical error, as of a
-saturated neuron, cannot be told from noise, nor from its negative; at another step it can.
+passes as it stands. Anyone who can compute the gradients again gives the built-in's *typical* error, the largest over
+numbers nudged a little, and the rule then grants twice that instead. A gradient smaller than that typical error, as of
+a saturated neuron, cannot be told from noise, nor from its negative; at another step it can.
 
-The same nudged numbers tell what is wrong with a gradient that fails. The error of a wrong equation is a smooth
-function of the numbers: it stays what it was. Rounding errors are drawn anew.
+The same nudged numbers tell what is wrong with a gradient that fails. Rounding errors are drawn anew: another error,
+of the same size. That of a wrong equation stays what it was; or, if only these very numbers are treated wrongly, as at
+a kink, it is gone.
 """
 
 import math
@@ -29,8 +30,10 @@ from torch import Tensor
 BUILTIN_ERRORS_GRANTED = 2
 ROUNDINGS_GRANTED = 8
 ROUNDINGS_GRANTED_FLOAT64 = 4096
-SAME_ERROR = 0.5
-"""A mean cosine above it: the error at nudged numbers is the error here."""
+SAME_ERROR = 0.4
+"""So much of the error here in those at nudged numbers, and it is the same error;"""
+NO_ERROR = 0.1
+"""so small a part of its size, and it is gone."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,10 @@ class Comparison:
     typical_error: float | None
     """The built-in's largest error over nudged numbers, where it was measured."""
     repeats: float | None
-    """Mean cosine between the errors here and at nudged numbers, where it was measured: 1 for a wrong equation, about 0
-    for rounding."""
+    """How much of the error here is in those at nudged numbers, where that was measured: 1 for a wrong equation, about
+    0 for rounding."""
+    remains: float | None
+    """Their size, in units of the error's here."""
     index: tuple[int, ...]
     """Where `error` was found."""
     value: float
@@ -82,7 +87,7 @@ class Comparison:
         """Whether the built-in is near enough to the truth to be a judge."""
         if self.typical_error is None:
             return self.builtin_error <= self.credible
-        return math.isfinite(self.typical_error) and self.builtin_error <= self.tolerance
+        return math.isfinite(self.typical_error)
 
     @property
     def passed(self) -> bool:
@@ -103,7 +108,9 @@ class Comparison:
     @property
     def lost_to_rounding(self) -> bool:
         """Whether the error is known to be drawn anew at nudged numbers, as no wrong equation's is."""
-        return self.repeats is not None and self.repeats <= SAME_ERROR
+        if self.repeats is None or self.remains is None:
+            return False
+        return self.repeats <= SAME_ERROR and self.remains > NO_ERROR
 
     @property
     def error_ratio(self) -> float:
@@ -137,6 +144,7 @@ def compare(
     *,
     typical_error: float | None = None,
     repeats: float | None = None,
+    remains: float | None = None,
     scale: float = 0.0,
 ) -> Comparison:
     """Compare one gradient by the rule.
@@ -147,7 +155,8 @@ def compare(
         builtin: autograd's through PyTorch's own functions, of the same shape and dtype.
         truth: autograd's in float64, of the same shape.
         typical_error: the built-in's largest error over nudged numbers, to be granted instead of the one seen here.
-        repeats: how like the error here is to the errors there.
+        repeats: how much of the error here is in those there.
+        remains: how large those are, in units of it.
         scale: the size this gradient has elsewhere, if it is larger there: where it vanishes here, because a neuron is
             saturated or large terms cancel, nothing can be exact to a rounding of what is left.
 
@@ -162,7 +171,7 @@ def compare(
     wide, wide_builtin = hand.detach().double(), builtin.detach().double()
     truth = truth.detach()
     if not hand.numel():
-        return Comparison(name, 0, 0, 1, 0, 0, 0, 0, 0, typical_error, repeats, (), 0, 0)
+        return Comparison(name, 0, 0, 1, 0, 0, 0, 0, 0, typical_error, repeats, remains, (), 0, 0)
     errors = distance(wide, truth)
     largest, dtype = max(scale, truth.abs().nan_to_num(posinf=0).max().item()), torch.finfo(hand.dtype)
     worst = int(errors.argmax())
@@ -177,6 +186,7 @@ def compare(
         credible=max(math.sqrt(dtype.eps) * largest, dtype.tiny),
         typical_error=typical_error,
         repeats=repeats,
+        remains=remains,
         index=_unravel(worst, tuple(hand.shape)),
         value=wide.flatten()[worst].item(),
         expected=truth.flatten()[worst].item(),

@@ -64,7 +64,7 @@ class Learner:
             ours = hand if generator is None else self._by_hand(parameters, batch, targets)
             return ours, *self._judge(parameters, batch, targets)
 
-        return compare_all(draw)
+        return tuple(compare_all(draw))
 
     def taylor_order(self, hand: Gradients, inputs: Tensor, targets: Tensor, *, seed: int) -> float:
         """The order of the cost's Taylor remainder along one random direction of all parameters: 2 if `hand` is right.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bp_torch.catalogue import Sample
 from bp_torch.gradients.call import Call, CannotCheck, as_calls, as_tensor, callable_of, copied
-from bp_torch.gradients.copies import expanded, strided
+from bp_torch.gradients.variants import expanded, strided
 
 
 def only(function: Any, *args: Any) -> Call:
@@ -127,7 +127,7 @@ class TestOutputs:
 
     @pytest.mark.parametrize("output", [None, 3.0, "text", torch.arange(3), (), torch.ones(2, dtype=torch.complex64)])
     def test_what_is_no_tensor_of_real_numbers(self, output: object) -> None:
-        with pytest.raises(CannotCheck, match="not a Tensor of real floating-point numbers"):
+        with pytest.raises(CannotCheck, match="not a dense Tensor of real floating-point numbers"):
             as_tensor(output)
 
     def test_no_gradient_is_zeros(self) -> None:

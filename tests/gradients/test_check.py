@@ -1,15 +1,14 @@
 """`check_gradients` and its report, as an engineer with a Function of their own meets them."""
 
 import json
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from planted.custom import Detached, InNumpy, OldStyle, OnceDifferentiable, WithoutVmap
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 import bp_torch.functional as F
 from bp_torch.catalogue import Sample
@@ -17,43 +16,14 @@ from bp_torch.gradients import CannotCheck, GradientError, GradientReport, asser
 from bp_torch.nn import mlp
 
 
-class Square(torch.autograd.Function):
-    """Old style: no setup_context, no jvp, no vmap rule."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x * x
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return 2 * x * grad_output
-
-
-class Halved(Square):
+class Halved(Detached):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         return x * grad_output
 
 
-class Once(Square):
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return 2 * x * grad_output
-
-
-class Numpy(Square):
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return torch.from_numpy(2 * x.detach().numpy() * grad_output.detach().numpy())
-
-
-class Raising(Square):
+class Raising(Detached):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
         raise ZeroDivisionError("no such luck")
@@ -91,17 +61,86 @@ class TestWhatPasses:
 
         assert check_gradients(parts, [Sample((numbers(5),), {"at": 2})]).passed
 
+    def test_a_cell_that_returns_its_state_in_a_tuple_of_its_own(self) -> None:
+        report = check_gradients(torch.nn.LSTM(2, 3), [(numbers(2, 1, 2),)])
+        assert report.passed, str(report)
+        assert [result.variant for result in report.results if result.check == "unused outputs"].count(
+            "as given, output 2 alone"
+        ) == len(report.inputs)
+
     def test_what_a_function_does_not_offer_is_no_failure(self) -> None:
-        report = check_gradients(Square, [(numbers(3),)], reference=torch.square)
+        report = check_gradients(OldStyle, [(numbers(3),)], reference=torch.exp)
         assert report.passed
         assert statuses(report)["forward mode"] == statuses(report)["vmap"] == {"not offered"}
-        assert "not offered: NotImplementedError: You must implement the jvp function" in str(report)
+        assert "NotImplementedError: You must implement the jvp function" in str(report)
 
-    @pytest.mark.parametrize("function", [Once, Numpy])
+    @pytest.mark.parametrize("function", [OnceDifferentiable, InNumpy, Detached])
     def test_neither_is_a_missing_second_derivative(self, function: type[torch.autograd.Function]) -> None:
         report = check_gradients(function, [(numbers(3),)])
         assert report.passed, str(report)
         assert statuses(report)["double backward"] == {"not offered"}
+
+    @pytest.mark.parametrize(
+        ("function", "args"),
+        [
+            (lambda x, mask: x.masked_fill(mask, 0.0), (numbers(4), torch.tensor([True, False, True, False]))),
+            (torch.linalg.inv, (numbers(3, 3) + 4 * torch.eye(3),)),
+            (torch.acosh, (1.1 + numbers(4).abs(),)),
+            (lambda x: x.relu_() if False else x.relu(), (torch.zeros(3, dtype=torch.float64),)),
+        ],
+        ids=["a mask", "a singular variant", "a domain with an end", "zeros"],
+    )
+    def test_awkward_arguments(self, function: Callable[..., Tensor], args: tuple[Tensor, ...]) -> None:
+        for reference in (function, None):
+            report = check_gradients(function, [args], reference=reference)
+            assert report.passed, str(report)
+
+    def test_a_size_that_is_refused_is_told_and_no_failure(self) -> None:
+        def of_fours(x: Tensor) -> Tensor:
+            if len(x) % 4:
+                raise ValueError("only whole blocks")
+            return x.sin()
+
+        for reference in (torch.sin, None):
+            report = check_gradients(of_fours, [(numbers(4, 3),)], reference=reference)
+            assert report.passed, str(report)
+            told = [result for result in report.results if result.status == "not offered" and result.kind == "size"]
+            assert {"raised ValueError: only whole blocks"} == {result.message for result in told}
+
+    def test_the_edge_of_a_domain_is_no_mistake(self) -> None:
+        """Targets of 0 and 1: a step further, PyTorch raises an error."""
+        input, target = torch.tensor([[0.2, 0.9], [0.0, 1.0]], dtype=torch.float64)
+        with pytest.raises(CannotCheck, match=r"input 'target': the values tell no slope: .* within the domain\?"):
+            check_gradients(torch.nn.functional.binary_cross_entropy, [(input, target)])
+        report = check_gradients(torch.nn.functional.binary_cross_entropy, [(input.requires_grad_(), target)])
+        assert report.passed, str(report)
+
+    def test_gradients_that_cancel_are_noise(self) -> None:
+        """As behind the normalisation of two numbers, which leaves their order alone."""
+
+        def normalised(x: Tensor) -> Tensor:
+            x = x - x.mean(-1, keepdim=True)
+            return x / (x.square().mean(-1, keepdim=True) + 1e-12).sqrt()
+
+        for reference in (normalised, None):
+            failures = check_gradients(normalised, [(numbers(4, 2),)], reference=reference).failures
+            assert not {result.check for result in failures} & {"gradient", "linearity", "forward mode", "vmap"}
+
+    def test_rounding_errors_of_a_bias_gradient_are_told_from_a_wrong_equation(self) -> None:
+        """They are those of the upstream gradient alone, whatever the inputs."""
+
+        class Added(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, x: Tensor, bias: Tensor) -> Tensor:
+                return x + bias
+
+            @staticmethod
+            def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor]:
+                large = 10 * grad_output.abs().amax()
+                return grad_output, (grad_output + large).sum(0) - large * len(grad_output)
+
+        report = check_gradients(Added, [(numbers(512, 1), numbers(1))])
+        assert report.passed, str(report)
 
     def test_a_kink_without_a_reference_may_take_either_side(self) -> None:
         at_the_kink = [(torch.tensor([0.0, 1.0, -2.0], dtype=torch.float64),)]
@@ -109,6 +148,19 @@ class TestWhatPasses:
             assert check_gradients(relu_with(slope), at_the_kink).passed
         report = check_gradients(relu_with(1.5), at_the_kink)
         assert "not between the slopes" in str(report)
+
+    def test_where_the_reference_fails_nobody_need_do_better(self) -> None:
+        class Stale(Detached):
+            @staticmethod
+            def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+                (x,) = ctx.saved_tensors
+                return 2 * x.data * grad_output * (1 if x.is_contiguous() else 3)
+
+        report = check_gradients(Stale, [(numbers(4, 3),)], reference=Stale.apply)
+        assert report.passed
+        excused = [result for result in report.results if result.status == "not offered"]
+        assert {("layouts", "the reference fails that too")} <= {(result.check, result.message) for result in excused}
+        assert not check_gradients(Stale, [(numbers(4, 3),)], reference=torch.square).passed
 
     def test_a_reference_that_is_no_derivative_is_believed(self) -> None:
         """As of a layer that reverses gradients on purpose."""
@@ -120,13 +172,6 @@ class TestWhatPasses:
         assert report.passed
         assert statuses(report)["finite differences"] == {"not offered"}
         assert not check_gradients(reversed, [(numbers(3),)]).passed
-
-    def test_one_linear_sample_is_quick(self) -> None:
-        sample = [(numbers(5, 4), numbers(3, 4), numbers(3))]
-        check_gradients(F.linear, sample, reference=torch.nn.functional.linear)
-        began = time.perf_counter()
-        check_gradients(F.linear, sample, reference=torch.nn.functional.linear)
-        assert time.perf_counter() - began < 5  # 0.1 s is usual; the benchmark measures it
 
 
 def relu_with(slope: float) -> Callable[[Tensor], Tensor]:
@@ -146,6 +191,10 @@ def relu_with(slope: float) -> Callable[[Tensor], Tensor]:
     return ReLU.apply
 
 
+def _sum(upstream: Tensor | None, slope: Tensor) -> Tensor | int:
+    return 0 if upstream is None else upstream * slope
+
+
 class TestWhatFails:
     def test_the_report_says_where_by_how_much_and_why(self) -> None:
         report = check_gradients(Halved, [(numbers(4, 3),)], reference=torch.square)
@@ -158,27 +207,110 @@ class TestWhatFails:
             "4096 x rounding",
             "WRONG EQUATION",
             "hint: off by the constant factor 0.5",
-            "median order 1.00",
+            "Taylor order 1.00",
         ):
             assert part in str(report)
 
     def test_without_a_reference_the_report_says_as_much(self) -> None:
         report = check_gradients(Halved, [(numbers(4, 3),)])
-        assert "hint: off by the constant factor 0.5" in str(report)
-        assert "WRONG EQUATION, not rounding" in "".join(result.message for result in report.failures)
+        assert "hint: off by the constant factor 0.5" in "".join(map(str, report.failures))
+        assert "WRONG EQUATION: the Taylor remainder shrinks with order 1.00" in str(report)
+
+    @pytest.mark.parametrize("reference", [lambda x: (x.sin(), (x.cos(),)), None])
+    @pytest.mark.parametrize(("wrong", "check"), [("if unused", "unused outputs"), ("if both", "gradient")])
+    def test_one_output_of_several(self, reference: Any, wrong: str, check: str) -> None:
+        class SineAndCosine(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+                ctx.set_materialize_grads(False)
+                ctx.save_for_backward(x)
+                return x.sin(), x.cos()
+
+            @staticmethod
+            def backward(ctx: Any, by_sine: Tensor | None, by_cosine: Tensor | None) -> Tensor | None:
+                (x,) = ctx.saved_tensors
+                if by_sine is None or by_cosine is None:
+                    return None if wrong == "if unused" else _sum(by_sine, x.cos()) - _sum(by_cosine, x.sin())
+                return by_sine * x.cos() - by_cosine * x.sin() * (1 if wrong == "if unused" else 2)
+
+        def nested(x: Tensor) -> tuple[Tensor, tuple[Tensor]]:
+            sine, cosine = SineAndCosine.apply(x)  # type: ignore[no-untyped-call]
+            return sine, (cosine,)
+
+        report = check_gradients(nested, [(numbers(4),)], reference=reference)
+        assert check in {result.check for result in report.failures}
+        if wrong == "if unused":
+            assert {result.check for result in report.failures} == {check}
+
+    def test_a_wrong_value(self) -> None:
+        report = check_gradients(lambda x: x.sin() + 1e-9, [(numbers(3),)], reference=torch.sin)
+        assert {result.check for result in report.failures} == {"value"}
+
+    def test_what_goes_wrong_now_and_then_is_called_unrepeatable_first(self) -> None:
+        calls = 0
+
+        class EveryThird(Detached):
+            @staticmethod
+            def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+                nonlocal calls
+                calls += 1
+                (x,) = ctx.saved_tensors
+                return 2 * x * grad_output * (1 if calls % 3 else 1.5)
+
+        report = check_gradients(EveryThird, [(numbers(3),)], reference=torch.square)
+        assert "repeatability of 'x', sample 0 as given, asked again: FAILED" in str(report)
+
+    @pytest.mark.parametrize("where", ["jvp", "vmap"])
+    def test_an_error_in_what_is_offered_is_a_failure(self, where: str) -> None:
+        def raising(*arguments: Any) -> Any:
+            raise RuntimeError("my vmap rule requires grad and a jvp function")
+
+        class Sine(WithoutVmap):
+            pass
+
+        setattr(Sine, where, staticmethod(raising))
+        report = check_gradients(Sine, [(numbers(3),)], reference=torch.sin)
+        assert {result.check for result in report.failures} == {"forward mode" if where == "jvp" else "vmap"}
+
+    def test_a_batch_of_upstream_gradients_treated_differently(self) -> None:
+        class Doubling(Detached):
+            @staticmethod
+            def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+                (x,) = ctx.saved_tensors
+                batched = "Batched" in str(torch._C._dispatch_keys(grad_output))
+                return x * grad_output * (4 if batched else 2)
+
+        report = check_gradients(Doubling, [(numbers(3),)], reference=torch.square)
+        assert {result.check for result in report.failures} == {"batched gradients"}
+
+    def test_an_error_of_another_kind_is_not_taken_for_a_notice(self) -> None:
+        class Fragile(Detached):
+            @staticmethod
+            def forward(ctx: Any, x: Tensor) -> Tensor:
+                ctx.x, ctx.first = x, x.flatten()[0].item()
+                return x * x
+
+            @staticmethod
+            def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+                if ctx.x.flatten()[0].item() != ctx.first:
+                    raise RuntimeError("out of memory")
+                return 2 * ctx.x.detach() * grad_output
+
+        report = check_gradients(Fragile, [(numbers(3),)], reference=torch.square)
+        assert "saved tensors" in {result.check for result in report.failures}
 
     def test_an_exception_from_the_backward_is_a_failure_with_its_place(self) -> None:
         report = check_gradients(Raising, [(numbers(3),)], reference=torch.square)
         assert "raised ZeroDivisionError: no such luck, in backward (test_check.py, line" in str(report)
 
     def test_for_pytest(self) -> None:
-        assert_gradients(Square, [(numbers(3),)], reference=torch.square)
+        assert_gradients(OldStyle, [(numbers(3),)], reference=torch.exp)
         with pytest.raises(GradientError, match=r"Halved.*FAILED") as caught:
             assert_gradients(Halved, [(numbers(3),)], reference=torch.square)
         assert isinstance(caught.value, AssertionError)
 
     def test_as_json(self) -> None:
-        for function, passed in ((Square, True), (Halved, False), (Raising, False)):
+        for function, passed in ((Detached, True), (Halved, False), (Raising, False)):
             report = check_gradients(function, [(numbers(3),)], reference=torch.square)
             read = json.loads(json.dumps(report.as_dict(), allow_nan=False))
             assert read["passed"] is passed
@@ -214,22 +346,31 @@ class TestWhatCannotBeChecked:
     @pytest.mark.parametrize(
         ("function", "samples", "reference", "says"),
         [
-            (Square, [], None, "no samples"),
-            (Square, torch.ones(3), None, "list of argument tuples, not Tensor"),
-            (Square, [torch.ones(3)], None, "sample 0 must be a tuple of arguments, not Tensor"),
-            (Square, [(torch.arange(3),)], None, "sample 0 has no input that needs a gradient"),
-            (Square, [(torch.ones(3),), (2.0,)], None, "sample 1 has no input that needs a gradient"),
-            (Square, [(torch.zeros(0),)], None, "every input is empty"),
-            (lambda x: None, [(torch.ones(3),)], None, "sample 0: the function returns NoneType, not a Tensor"),
-            (lambda x: x.long(), [(torch.ones(3),)], None, r"the function returns torch\.int64, not a Tensor"),
+            (OldStyle, [], None, "no samples"),
+            (OldStyle, torch.ones(3), None, "list of argument tuples, not Tensor"),
+            (OldStyle, [torch.ones(3)], None, "sample 0 must be a tuple of arguments, not Tensor"),
+            (OldStyle, [(torch.arange(3),)], None, "sample 0 has no input that needs a gradient"),
+            (OldStyle, [(torch.ones(3),), (2.0,)], None, "sample 1 has no input that needs a gradient"),
+            (OldStyle, [(torch.zeros(0),)], None, "every input is empty"),
+            (lambda x: None, [(torch.ones(3),)], None, "sample 0: the function returns NoneType, not a dense"),
+            (lambda x: x.long(), [(torch.ones(3),)], None, r"returns torch\.int64 \(torch\.strided\), not a dense"),
             (lambda x: x / 0, [(torch.ones(3),)], None, "the function returns inf, which has no finite differences"),
             (lambda x: x * torch.nan, [(torch.ones(3),)], torch.square, "returns nan, where the reference is finite"),
             (lambda x: x.no_such(), [(torch.ones(3),)], None, "the function raised AttributeError"),
-            (Square, [(torch.ones(3), 2)], None, "the function raised TypeError"),
-            (Square, [(torch.ones(3),)], torch.add, "the reference raised TypeError"),
-            (Square, [(torch.ones(3),)], reference_of_another_shape, r"returns shape \(3,\), but the reference \(\)"),
+            (OldStyle, [(torch.ones(3), 2)], None, "the function raised TypeError"),
+            (OldStyle, [(torch.ones(3),)], torch.add, "the reference raised TypeError"),
+            (OldStyle, [(torch.ones(3),)], reference_of_another_shape, r"returns shape \(3,\), but the reference \(\)"),
             (lambda x: x.half(), [(numbers(3),)], torch.square, r"dtype torch\.float16, but the reference torch\."),
+            (lambda x: x + torch.rand_like(x), [(numbers(3),)], None, "the values tell no slope"),
             (lambda x: x.half(), [(torch.ones(3),)], None, "does not take float64, and there is no reference"),
+            (lambda x: x.float().exp().double(), [(numbers(3),)], None, "values are less exact than float64"),
+            (torch.square, [(numbers(3),)], lambda x: x.detach() ** 2, "the reference has no gradient: its"),
+            (torch.square, [(numbers(3),)], Raising.apply, "the reference has no gradient: ZeroDivisionError"),
+            (torch.cat, [([numbers(3)], 0)], None, "sample 0: argument 0 holds Tensors in a list: give each as an"),
+            (torch.sum, [Sample((), {"x": {"y": (numbers(3),)}})], None, "argument 'x' holds Tensors in a dict"),
+            (torch.sum, [Sample((), {"x": numbers(3).requires_grad_()})], None, "'x' requires a gradient, but options"),
+            (torch.sum, [(numbers(3, 3).to_sparse(),)], None, "argument 0 is sparse: only dense"),
+            (torch.Tensor.to_sparse, [(numbers(3),)], None, r"returns torch\.float64 \(torch\.sparse_coo\), not a"),
             (3, [(torch.ones(3),)], None, "int is not callable"),
             (torch.nn.Linear, [(torch.ones(3),)], None, "Linear is a class: give an instance"),
         ],

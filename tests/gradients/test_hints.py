@@ -49,11 +49,17 @@ def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
 @pytest.mark.parametrize(
     ("change", "hint"),
     [
-        (lambda right, ctx, g: 2 * right(g), "off by the constant factor 2"),
+        (lambda right, ctx, g: 2 * right(g), "off by the constant factor 2\n"),
         (lambda right, ctx, g: 1.0001 * right(g), "off by the constant factor 1.0001"),
         (lambda right, ctx, g: -right(g), "the sign is reversed"),
-        (lambda right, ctx, g: right(g) / 4, "4 times too small, and 4 is a size here: averaged instead of summed?"),
-        (lambda right, ctx, g: right(g) * 12, "12 times too large, and 12 is a size here: summed instead of averaged?"),
+        (
+            lambda right, ctx, g: right(g) / 4,
+            "off by the constant factor 0.25, and 4 is a size here: averaged instead of summed?",
+        ),
+        (
+            lambda right, ctx, g: right(g) * 12,
+            "off by the constant factor 12, and 12 is a size here: summed instead of averaged?",
+        ),
         (lambda right, ctx, g: 0 * right(g), "no gradient arrives at this input"),
         (lambda right, ctx, g: right(torch.ones_like(g)), "ignores grad_output"),
         (lambda right, ctx, g: right(g.abs()), "takes the absolute value of grad_output, or otherwise loses its sign"),
@@ -96,7 +102,7 @@ def test_summed_instead_of_averaged() -> None:
         return ((y - t) ** 2).sum(1).mean()
 
     report = check_gradients(altered(SquaredError, summed), [(numbers(5, 3), numbers(5, 3))], reference=reference)
-    assert "hint: 5 times too large, and 5 is a size here: summed instead of averaged?" in str(report)
+    assert "hint: off by the constant factor 5, and 5 is a size here: summed instead of averaged?" in str(report)
 
 
 @pytest.mark.parametrize(

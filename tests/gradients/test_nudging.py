@@ -42,7 +42,8 @@ def test_what_passes_is_not_asked_again() -> None:
 def test_a_wrong_equation_is_called_one(factor: float) -> None:
     comparison, count = compared(factor=factor)
     assert comparison.nature == "WRONG EQUATION"
-    assert comparison.repeats == pytest.approx(1, abs=0.01)
+    assert comparison.repeats == pytest.approx(1, abs=0.05)
+    assert comparison.remains == pytest.approx(1, abs=0.05)
     assert count == 1 + NUDGES
 
 
@@ -51,6 +52,18 @@ def test_noise_is_not_called_a_wrong_equation() -> None:
     assert not comparison.passed
     assert comparison.nature == "LOST TO ROUNDING"
     assert comparison.lost_to_rounding
+
+
+def test_what_is_wrong_at_these_very_numbers_alone_is_not_called_noise() -> None:
+    """As at a kink: nudged, the numbers have left it, and the error is gone."""
+
+    def draw(generator: torch.Generator | None) -> tuple[Gradients, Gradients, Gradients]:
+        x = nudged(torch.tensor([1.0, 2.0], dtype=torch.float64), generator)
+        right = {"x": (x > 1).double()}
+        return {"x": (x >= 1).double()}, right, right
+
+    (comparison,) = compare_all(draw)
+    assert comparison.nature == "WRONG EQUATION"
 
 
 def test_a_gradient_that_is_not_finite_is_a_wrong_equation() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from bp_torch.gradients.by_reference import by_reference
-from bp_torch.gradients.nudging import Gradients, compare_all, nudged
+from bp_torch.gradients.nudging import Three, compare_all, nudged
 from bp_torch.gradients.report import Result
 from bp_torch.gradients.subject import Subject, first_line
 
@@ -21,22 +21,23 @@ def precision(subject: Subject) -> Iterator[Result]:
     check = f"gradient in {str(subject.call.dtype).removeprefix('torch.')}"
     try:
         subject.call.value()
-        subject.call.of(subject.reference or subject.call.function).value()
+        subject.judge.value()
     except Exception as error:  # whatever a function, or its reference, raises for a dtype it does not take
         yield subject.not_offered(check, subject.given, f"raised {first_line(error)}")
         return
     if subject.reference is not None:
         yield from by_reference(subject, check, subject.given, subject.upstream)
         return
-    upstream = subject.upstream
-
-    def draw(generator: torch.Generator | None) -> tuple[Gradients, Gradients, Gradients]:
-        call = subject.call.at([nudged(x, generator) for x in subject.call.inputs])
-        truth = call.to(torch.float64).pull(upstream.double())
-        return call.pull(upstream), {name: gradient.to(call.dtype) for name, gradient in truth.items()}, truth
-
-    for comparison in compare_all(draw, subject.scales):
+    for comparison in compare_all(lambda generator: _beside_float64(subject, generator), subject.scales):
         result = subject.result(check, subject.given, comparison)
         if comparison.lost_to_rounding and comparison.error <= comparison.credible:
             result = replace(result, status="passed", ratio=comparison.error / comparison.credible)
         yield result
+
+
+def _beside_float64(subject: Subject, generator: torch.Generator | None) -> Three:
+    call = subject.call.at([nudged(x, generator) for x in subject.call.inputs])
+    upstream = nudged(subject.upstream, generator)
+    truth = call.to(torch.float64).pull(upstream.double())
+    rounded = {name: gradient.to(call.dtype) for name, gradient in truth.items()}
+    return call.pull(upstream), rounded, truth

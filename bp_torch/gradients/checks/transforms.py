@@ -1,5 +1,6 @@
 """Is it right wherever PyTorch can take it? Double backward, forward mode, batched gradients, vmap."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -9,20 +10,36 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from bp_torch.gradients.call import Call, as_tensor, pulled_back
-from bp_torch.gradients.checks.first_order import in_domain, judged
-from bp_torch.gradients.copies import Copy, copies
+from bp_torch.gradients.checks.first_order import judged
 from bp_torch.gradients.report import Result
 from bp_torch.gradients.subject import OUTPUT, Subject, first_line
+from bp_torch.gradients.variants import Variant
 from bp_torch.gradients.verdict import compare
 
 BATCH = 3
 FAR_OUT = 1000.0
 """There, exponentials overflow."""
-_UNSUPPORTED = (
-    "functorch", "vmap", "Batching rule", "batching rule", "jvp function", "forward AD", "forward mode",
-    "does not require grad", "requires grad", "differentiate twice", "data-dependent", "setup_context",
-)  # fmt: skip
-"""What PyTorch's messages say where a function does not support something."""
+UNSUPPORTED = re.compile(
+    "|".join(
+        [
+            "You must implement the jvp function for custom autograd.Function",
+            "Trying to use forward AD with .* that does not support it",
+            "it must override the setup_context staticmethod",
+            "it does not have vmap support. Please override and implement the vmap staticmethod",
+            "(^|: )vmap: ",  # data-dependent control flow, .item(), an in-place operation that it cannot follow
+            "Batching rule not implemented for",
+            "Batch norm got a batched tensor as input",
+            "doesn't match the broadcast shape",  # an in-place operation of vmap's
+            "element 0 of tensors does not require grad and does not have a grad_fn",
+            "trying to differentiate twice a function that was marked with @once_differentiable",
+            r"Can't call numpy\(\) on Tensor that requires grad",
+            "Cannot access data pointer of Tensor that doesn't have storage",
+            "derivative for .* is not implemented",
+            "don't support automatic differentiation",
+        ]
+    )
+)
+"""What PyTorch says where a function does not support something."""
 
 
 def double_backward(subject: Subject) -> Iterator[Result]:
@@ -32,15 +49,24 @@ def double_backward(subject: Subject) -> Iterator[Result]:
     if reason := _not_differentiable(derived):
         yield subject.not_offered(check, subject.given, reason)
         return
-    yield from judged(derived, check, derived.given, derived.upstream)
+    yield _with_graph(subject, check, derived.call.value())
+    for result in judged(derived, check, derived.given, derived.upstream):
+        if result.status != "not judged":  # a first derivative may jump, as at a kink
+            yield result
     large = derived.call.at([*(FAR_OUT * x for x in subject.call.inputs), subject.upstream])
-    copy = Copy("scaled", f"scaled by {FAR_OUT:g}", large)
-    if in_domain(derived, copy):
-        yield from judged(derived, check, copy, derived.upstream)
+    if derived.admits(large):
+        yield from judged(derived, check, Variant("scaled", f"scaled by {FAR_OUT:g}", large), derived.upstream)
+
+
+def _with_graph(subject: Subject, check: str, found: Tensor) -> Result:
+    """Whether the gradients are what they were, now that they can be differentiated."""
+    plain = torch.cat([gradient.reshape(-1) for gradient in subject.gradients.values()])
+    comparison = compare("gradients", found, plain, plain.double(), scale=max(subject.scales.values()))
+    return subject.result(check, subject.given.under("create_graph"), comparison)
 
 
 def forward_mode(subject: Subject) -> Iterator[Result]:
-    """Forward mode is the transpose of reverse mode: for all inputs together, for each alone, and at copies."""
+    """Forward mode is the transpose of reverse mode: for all inputs together, for each alone, and at variants."""
     check, names = "forward mode", subject.call.names
     try:
         yield _transposed(subject, check, subject.given, list(names))
@@ -49,14 +75,13 @@ def forward_mode(subject: Subject) -> Iterator[Result]:
     except Exception as error:  # also what a hand-written jvp raises
         yield _unsupported(subject, check, error)
         return
-    for copy in copies(subject.call, subject.generator):
-        if copy.kind != "kink" and in_domain(subject, copy):
-            yield _transposed(subject, check, copy, list(names))
+    for variant in subject.variants(check, "scaled", "size"):
+        yield variant if isinstance(variant, Result) else _transposed(subject, check, variant, list(names))
 
 
-def _transposed(subject: Subject, check: str, copy: Copy, positions: list[int]) -> Result:
+def _transposed(subject: Subject, check: str, variant: Variant, positions: list[int]) -> Result:
     """Whether ⟨g, J v⟩ is ⟨Jᵀ g, v⟩."""
-    call = copy.call
+    call = variant.call
     tangents = {position: subject.signed(call.args[position]) for position in positions}
     pushed = _pushed_forward(call, tangents)
     upstream = subject.signed(pushed)
@@ -66,55 +91,58 @@ def _transposed(subject: Subject, check: str, copy: Copy, positions: list[int]) 
     pulled = sum((term.sum() for term in reverse), start=forward.new_zeros(()))
     terms = sum(term.abs().sum().item() for term in [forward, *reverse])
     scale = terms + sum(subject.scales[call.names[i]] * tangent.abs().sum().item() for i, tangent in tangents.items())
-    return subject.result(check, copy, compare("tangent", forward.sum(), pulled, pulled.double(), scale=scale))
+    found, expected = forward.sum(), pulled.to(forward.dtype)
+    return subject.result(check, variant, compare("tangent", found, expected, expected.double(), scale=scale))
 
 
 def batched_gradients(subject: Subject) -> Iterator[Result]:
     """Many upstream gradients at once give what they give one by one."""
+    check = "batched gradients"
     upstreams = torch.stack([subject.signed(subject.upstream) for _ in range(BATCH)])
     output, leaves = subject.call.run()
     try:
         found = pulled_back(output, leaves, upstreams, is_grads_batched=True)
     except Exception as error:  # also what a hand-written backward raises
-        yield _unsupported(subject, "batched gradients", error)
+        yield _unsupported(subject, check, error)
         return
     each = [subject.call.pull(upstream) for upstream in upstreams]
-    named = dict(zip(subject.call.names.values(), found, strict=True))
-    yield from _stacked(subject, "batched gradients", subject.given, named, each)
+    yield from subject.same(check, subject.given, dict(zip(subject.call.by_name, found, strict=True)), _stacked(each))
 
 
 def vmap(subject: Subject) -> Iterator[Result]:
     """Under `torch.func.vmap`, many inputs at once give what they give one by one: values, and per-example gradients.
 
-    All inputs in a batch, along the first dimension and along the last; and one input alone.
+    All inputs in a batch, along the first dimension and along the last; and one input alone. Also the gradient of a
+    whole batch, for which the backward goes through the rule for vmap.
     """
-    everything = tuple(subject.call.names.values())
-    yield from _vmapped(subject, everything, dim=0)
-    yield from _vmapped(subject, everything, dim=-1)
-    if len(everything) > 1:
-        for name in everything:
-            yield from _vmapped(subject, (name,), dim=0)
+    everything = tuple(subject.call.by_name)
+    for batched, dim in [(everything, 0), (everything, -1), *(((name,), 0) for name in everything if everything[1:])]:
+        variant = subject.given.under(f"a batch of {', '.join(batched)} along dimension {dim}")
+        dims = tuple(dim if name in batched else None for name in everything)
+        try:
+            yield from _vmapped(subject, variant, dims)
+        except Exception as error:  # also what a hand-written rule raises
+            yield _unsupported(subject, "vmap", error)
 
 
-def _vmapped(subject: Subject, batched: tuple[str, ...], *, dim: int) -> Iterator[Result]:
-    call, names = subject.call, tuple(subject.call.names.values())
-    copy = subject.given.under(f"a batch of {', '.join(batched)} along dimension {dim}")
-    dims = tuple(dim if name in batched else None for name in names)
+def _vmapped(subject: Subject, variant: Variant, dims: tuple[int | None, ...]) -> Iterator[Result]:
+    call, upstream = subject.call, subject.upstream
     rows = [
         [x if d is None else x * (1 - i / 10) for x, d in zip(call.inputs, dims, strict=True)] for i in range(BATCH)
     ]
     columns = [
-        x if d is None else torch.stack(xs, d)
-        for x, d, xs in zip(call.inputs, dims, zip(*rows, strict=True), strict=True)
+        x if d is None else torch.stack(column, d)
+        for x, d, column in zip(call.inputs, dims, zip(*rows, strict=True), strict=True)
     ]
-    try:
-        value, gradients = torch.func.vmap(lambda *xs: _func_gradients(call.at(xs), subject.upstream), dims)(*columns)
-    except Exception as error:  # also what a hand-written rule raises
-        yield _unsupported(subject, "vmap", error)
-        return
-    found = {**dict(zip(names, gradients, strict=True)), OUTPUT: value}
-    each = [{**call.at(row).pull(subject.upstream), OUTPUT: call.at(row).value()} for row in rows]
-    yield from _stacked(subject, "vmap", copy, found, each)
+    value, gradients = torch.func.vmap(lambda *xs: _func_gradients(call.at(xs), upstream), dims)(*columns)
+    each = _stacked([{**call.at(row).pull(upstream), OUTPUT: call.at(row).value()} for row in rows])
+    found = {**dict(zip(call.by_name, gradients, strict=True)), OUTPUT: value}
+    yield from subject.same("vmap", variant, found, each)
+    if set(dims) == {0}:
+        leaves = [column.requires_grad_() for column in columns]
+        values = torch.func.vmap(lambda *xs: call.at(xs).output())(*leaves)
+        found = dict(zip(call.by_name, pulled_back(values, leaves, upstream.expand_as(values)), strict=True))
+        yield from subject.same("vmap", variant.under("then differentiated"), found, each)
 
 
 def gradient_call(call: Call, upstream: Tensor) -> Call:
@@ -138,7 +166,7 @@ def _derived(subject: Subject) -> Callable[..., Any] | None:
     """The reference's gradients as such a function; None if they have none themselves."""
     if subject.reference is None:
         return None
-    derived = gradient_call(subject.call.of(subject.reference), subject.upstream)
+    derived = gradient_call(subject.judge, subject.upstream)
     try:
         derived.pull(derived.value())
     except Exception:  # PyTorch lacks the second derivative of some of its functions
@@ -154,7 +182,7 @@ def _not_differentiable(derived: Subject) -> str:
             return "the backward's result is cut off from its inputs"
         *_, by_upstream = torch.autograd.grad(gradients, leaves, torch.ones_like(gradients), allow_unused=True)
     except RuntimeError as error:
-        if any(said in str(error) for said in _UNSUPPORTED):
+        if UNSUPPORTED.search(str(error)):
             return first_line(error)
         raise
     if by_upstream is None and gradients.any():
@@ -180,16 +208,12 @@ def _func_gradients(call: Call, upstream: Tensor) -> tuple[Tensor, tuple[Tensor,
     return output, pull(upstream)
 
 
-def _stacked(
-    subject: Subject, check: str, copy: Copy, found: Mapping[str, Tensor], each: list[dict[str, Tensor]]
-) -> Iterator[Result]:
-    expected = {name: torch.stack([one[name] for one in each]) for name in found}
-    for result in subject.same(check, "", found, expected):
-        yield replace(result, copy=copy.label)
+def _stacked(each: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([one[name] for one in each]) for name in each[0]}
 
 
 def _unsupported(subject: Subject, check: str, error: Exception) -> Result:
     """Not offered, if PyTorch says so; otherwise a failure."""
-    if isinstance(error, RuntimeError) and any(said in str(error) for said in _UNSUPPORTED):
+    if isinstance(error, RuntimeError) and UNSUPPORTED.search(str(error)):
         return subject.not_offered(check, subject.given, first_line(error))
     return subject.raised(check, subject.given, error)

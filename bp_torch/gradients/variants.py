@@ -1,4 +1,4 @@
-"""Copies of a call: the same question at other values, sizes and layouts, where other mistakes show."""
+"""Variants of a call: the same question at other values, sizes and layouts, where other mistakes show."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -9,43 +9,46 @@ import torch
 from torch import Tensor
 
 from bp_torch.gradients.call import Call
+from bp_torch.gradients.differences import typical
 
 SCALES = (1e-3, 0.1, -1.0, 4.0, 30.0, 1000.0)
 """Tiny, small, of the other sign, large, saturated, and where exponentials overflow."""
-SIZES = (1, 2, 3, 8, 33, 130)
-"""Of a dimension: alone, small, and beyond the blocks of 8, 32 and 128 that kernels are written in."""
+SIZES = (1, 2, 3, 33, 128, 1030)
+"""Of a dimension: alone, small, and the blocks that kernels are written in: one and a rest, whole ones, very many."""
 LANDMARKS = (0.0, 1.0, -1.0, 0.5, -0.5, 3.0, -3.0, 6.0, -6.0)
 """Where activation functions bend."""
 MOST_COMPONENTS = 20_000
-"""Larger copies are not made."""
+"""Larger variants are not made."""
 
 
 @dataclass(frozen=True)
-class Copy:
-    """A call, the kind of copy it is, and a label that says which."""
+class Variant:
+    """A call, the kind of variant it is, and a label that says which."""
 
     kind: str
     label: str
     call: Call
 
-    def under(self, circumstances: str) -> "Copy":
-        """The same copy, asked under special circumstances."""
+    def under(self, circumstances: str) -> "Variant":
+        """The same variant, asked under special circumstances."""
         return replace(self, label=f"{self.label}, {circumstances}")
 
 
-def copies(call: Call, generator: torch.Generator) -> Iterator[Copy]:
-    """Every copy of a call; whether it lies in the function's domain is the caller's to find out."""
+def variants(call: Call, generator: torch.Generator) -> Iterator[Variant]:
+    """Every variant of a call; whether it lies in the function's domain is the caller's to find out."""
     for factor in SCALES:
-        yield Copy("scaled", f"scaled by {factor:g}", call.at([x * factor for x in call.inputs]))
+        yield Variant("scaled", f"scaled by {factor:g}", call.at([x * factor for x in call.inputs]))
     for name, values in {"zeros": (0.0,), "landmarks": LANDMARKS}.items():
-        yield Copy("kink", f"with {name}", call.at([_sprinkled(x, values) for x in call.inputs]))
-    yield Copy("kink", "with ties", call.at([_tied(x) for x in call.inputs]))
+        yield Variant("kink", f"with {name}", call.at([_sprinkled(x, values) for x in call.inputs]))
+    yield Variant("kink", "with ties", call.at([_tied(x) for x in call.inputs]))
+    yield Variant("kink", "all zeros", call.at([torch.zeros_like(x) for x in call.inputs]))
+    yield Variant("kink", "all alike", call.at([torch.full_like(x, typical(x)) for x in call.inputs]))
     if len(call.inputs) > 1:
-        yield Copy("kink", "with equal inputs", call.at(_equal(call.inputs)))
+        yield Variant("kink", "with equal inputs", call.at(_equal(call.inputs)))
     for size in _sizes(call):
         for new in SIZES:
             if new != size and (other := resized(call, {size: new}, generator)):
-                yield Copy("size", f"size {size} made {new}", other)
+                yield Variant("size", f"size {size} made {new}", other)
 
 
 def strided(tensor: Tensor) -> Tensor:
@@ -58,6 +61,12 @@ def transposed(tensor: Tensor) -> Tensor:
     """The same numbers, stored with the last dimension first."""
     order = tuple(reversed(range(tensor.dim())))
     return tensor.detach().permute(order).contiguous().permute(order)
+
+
+def displaced(tensor: Tensor) -> Tensor:
+    """The same numbers, contiguous, a little behind the beginning of their memory."""
+    flat = tensor.detach().reshape(-1)
+    return torch.cat([flat.new_full((1,), torch.nan), flat])[1:].view(tensor.shape)
 
 
 def expanded(tensor: Tensor) -> Tensor:

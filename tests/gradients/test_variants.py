@@ -1,0 +1,107 @@
+"""Variants of a call: what they change, and what they keep."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from bp_torch.gradients.call import Call, as_calls
+from bp_torch.gradients.variants import (
+    MOST_COMPONENTS,
+    Variant,
+    displaced,
+    expanded,
+    resized,
+    strided,
+    transposed,
+    variants,
+)
+
+
+@pytest.fixture
+def call() -> Call:
+    generator = torch.Generator().manual_seed(0)
+    x, w, b = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((5, 4), (3, 4), (3,)))
+    return as_calls(torch.nn.functional.linear, [(x, w, b)])[0]
+
+
+def all_variants(call: Call) -> list[Variant]:
+    return list(variants(call, torch.Generator().manual_seed(0)))
+
+
+def test_every_kind_is_there(call: Call) -> None:
+    labels = [variant.label for variant in all_variants(call)]
+    assert len(set(labels)) == len(labels)
+    assert {variant.kind for variant in all_variants(call)} == {"scaled", "kink", "size"}
+    for label in ("scaled by -1", "scaled by 1000", "with zeros", "with ties", "with equal inputs", "size 5 made 1"):
+        assert label in labels
+
+
+def test_every_size_changes_in_all_arguments_alike(call: Call) -> None:
+    """So that the call still fits together: 5 examples, 4 inputs, 3 outputs."""
+    shapes = {
+        variant.label: [tuple(x.shape) for x in variant.call.inputs]
+        for variant in all_variants(call)
+        if variant.kind == "size"
+    }
+    assert shapes["size 5 made 33"] == [(33, 4), (3, 4), (3,)]
+    assert shapes["size 4 made 1"] == [(5, 1), (3, 1), (3,)]
+    assert shapes["size 3 made 1030"] == [(5, 4), (1030, 4), (1030,)]
+    for variant in all_variants(call):
+        variant.call.value()
+
+
+def test_no_two_rows_of_a_larger_size_are_alike(call: Call) -> None:
+    grown = resized(call, {5: 50}, torch.Generator().manual_seed(0))
+    assert grown is not None
+    assert len(grown.inputs[0].unique(dim=0)) == 50
+
+
+def test_integers_and_options_change_size_too() -> None:
+    x, t, w = torch.randn(4, 3), torch.tensor([0, 1, 2, 2]), torch.rand(3)
+    call = as_calls(lambda x, t: torch.nn.functional.cross_entropy(x, t, weight=w), [(x, t)])[0]
+    grown = resized(call, {4: 7}, torch.Generator().manual_seed(0))
+    assert grown is not None
+    assert [tuple(arg.shape) for arg in grown.args] == [(7, 3), (7,)]
+    assert set(grown.args[1].tolist()) <= {0, 1, 2}
+
+
+def test_a_module_keeps_the_sizes_of_its_parameters() -> None:
+    call = as_calls(torch.nn.Linear(4, 3), [(torch.randn(5, 4),)])[0]
+    shapes = {tuple(x.shape for x in variant.call.inputs[1:]) for variant in all_variants(call)}
+    assert shapes == {(torch.Size([3, 4]), torch.Size([3]))}
+
+
+def test_what_would_grow_too_large_is_not_made(call: Call) -> None:
+    assert resized(call, {5: MOST_COMPONENTS}, torch.Generator()) is None
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (4, 3), (2, 3, 4), (0, 3)])
+def test_other_layouts_hold_the_same_numbers(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape)
+    for other in (strided(x), transposed(x), displaced(x)):
+        assert torch.equal(other, x)
+    assert displaced(x).is_contiguous()
+    assert displaced(x).storage_offset() == 1
+    if x.numel() > 1:
+        assert not strided(x).is_contiguous()
+    if x.dim() > 1 and x.numel():
+        assert not transposed(x).is_contiguous()
+        assert expanded(x).stride(0) == 0
+        assert torch.equal(expanded(x), x[:1].repeat(len(x), *[1] * (x.dim() - 1)))
+
+
+def test_between_strided_numbers_lies_nan() -> None:
+    x = strided(torch.tensor([1.0, 2.0]))
+    assert x.as_strided((2,), (1,))[1].isnan()
+
+
+def test_kinks_are_visited(call: Call) -> None:
+    by_label: dict[str, tuple[Tensor, ...]] = {variant.label: variant.call.inputs for variant in all_variants(call)}
+    assert (by_label["with zeros"][0] == 0).sum() == 10
+    assert {0.0, 1.0, -1.0} <= set(by_label["with landmarks"][0].flatten().tolist())
+    assert len(by_label["with ties"][0].unique()) == 10
+    assert not by_label["all zeros"][0].any()
+    assert len(by_label["all alike"][0].unique()) == 1
+    same = as_calls(torch.nn.functional.l1_loss, [(torch.randn(4), torch.randn(4))])[0]
+    input, target = next(variant for variant in all_variants(same) if variant.label == "with equal inputs").call.inputs
+    assert (input == target).tolist() == [True, False, True, False]
