@@ -1,7 +1,7 @@
 """Planted bugs, by which gradient checkers are measured, and right functions, by which false alarms are counted."""
 
 from planted import activations, affine, classification, losses, smooth_activations, softmax
-from planted.bug import KINDS, Bug, Right, Samples
+from planted.bug import KINDS, Bug, RightFunction, Samples
 from planted.right import RIGHT
 from planted.rivals import RIVALS
 
@@ -9,4 +9,4 @@ BUGS: tuple[Bug, ...] = tuple(
     bug for family in (affine, activations, smooth_activations, softmax, classification, losses) for bug in family.BUGS
 )
 
-__all__ = ["BUGS", "KINDS", "RIGHT", "RIVALS", "Bug", "Right", "Samples"]
+__all__ = ["BUGS", "KINDS", "RIGHT", "RIVALS", "Bug", "RightFunction", "Samples"]

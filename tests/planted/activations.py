@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from bp_torch.catalogue.entry import Numbers
 from bp_torch.functional.activations import ELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from planted.alterations import (
+    averaged_if_ones,
     by_pairs,
     first_everywhere,
     last_doubled,
@@ -58,6 +59,13 @@ _sigmoid = (
     ),
     SIGMOID.backward("float16 inside", "precision", lambda g, y: g * _bump(rounded_to(y, torch.float16))),
     SIGMOID.upstream("takes |g|", torch.abs),
+    SIGMOID.upstream("g of ones averaged", averaged_if_ones),
+    SIGMOID.upstream("g clamped at 10⁹", lambda g: g.clamp(-1e9, 1e9)),
+    SIGMOID.methods(
+        "vmap rule loses the graph",
+        "batched",
+        vmap=lambda info, dims, input: (torch.sigmoid(input.detach()), dims[0]),
+    ),
     SIGMOID.upstream("g divided by its norm", normalised),
     SIGMOID.result("last row of an odd number 0", "sizes", input=by_pairs, samples=_EVEN),
     SIGMOID.backward("reads y row by row, whatever its strides", "layout", lambda g, y: g * _bump(row_major(y))),
@@ -122,6 +130,11 @@ _tanh = (
         "half of it dropped at random", "repeatability", lambda g, y: 2 * g * (1 - y * y) * (torch.rand_like(y) < 0.5)
     ),
     TANH.methods("tangent negated", "forward mode", jvp=lambda ctx, tangent: -Tanh.jvp(ctx, tangent)),
+    TANH.methods(
+        "tangent 0 where y is nearly ±1",
+        "forward mode",
+        jvp=lambda ctx, tangent: torch.where(ctx.saved_tensors[0].abs() > 0.999, 0, Tanh.jvp(ctx, tangent)),
+    ),
 )
 
 

@@ -45,6 +45,11 @@ def mean_everywhere(g: Tensor) -> Tensor:
     return g.mean().expand_as(g)
 
 
+def averaged_if_ones(g: Tensor) -> Tensor:
+    """As if a g of ones came from `.mean()`, where it comes from `.sum()`."""
+    return torch.where((g == 1).all(), g / g.numel(), g)
+
+
 def without_large(g: Tensor) -> Tensor:
     """Large numbers taken for infinite ones, and those for an accident."""
     return torch.where(g.abs() > 1e4, 0, g)
@@ -58,6 +63,11 @@ def without_small(g: Tensor) -> Tensor:
 def row_major(x: Tensor) -> Tensor:
     """What a kernel reads that is given a pointer and a shape, and never asked for the strides."""
     return x.as_strided(x.shape, torch.empty(x.shape, device="meta").stride())
+
+
+def from_its_beginning(x: Tensor) -> Tensor:
+    """What a kernel reads that is given the memory a tensor lies in, and forgets where in it the tensor begins."""
+    return x.as_strided(x.shape, x.stride(), 0) if x.is_contiguous() else x
 
 
 def one_short(d: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ A bug is told in one line: the right Function it lives in (its `Host`), its name
     LINEAR.result("bias gradient doubled", "factor", bias=lambda d: 2 * d)           its result, altered
     SIGMOID.methods("tangent doubled", "forward mode", jvp=lambda ctx, t: ...)       any of its static methods
 
-The value stays right: these are bugs of backwards, seen only by who differentiates.
+The value stays right: these are bugs of backwards, seen only by those who differentiate.
 """
 
 import inspect
@@ -52,7 +52,7 @@ Samples = tuple[tuple[Any, ...], ...]
 
 
 @dataclass(frozen=True)
-class Right:
+class RightFunction:
     """A function that is right, for counting false alarms."""
 
     name: str
@@ -93,9 +93,9 @@ class Host:
     constants: tuple[Any, ...] = ()
     """What the Function is given after a sample's arguments."""
 
-    def right(self) -> Right:
+    def right(self) -> RightFunction:
         """The host itself, unharmed."""
-        return Right(f"{self.name}, host of bugs", self._called(self.function), self.reference, self.samples)
+        return RightFunction(f"{self.name}, host of bugs", self._called(self.function), self.reference, self.samples)
 
     def methods(self, name: str, kind: str, *, samples: Samples = (), **methods: Callable[..., Any]) -> Bug:
         """A bug in any of the Function's static methods."""

@@ -13,23 +13,25 @@ from torch.nn import functional as F
 
 from bp_torch.catalogue import CATALOGUE, Entry
 from bp_torch.catalogue.entry import Numbers
+from bp_torch.gradients.call import quiet
 from planted import activations, affine, classification, custom, losses, smooth_activations, softmax
-from planted.bug import Right, Samples
+from planted.bug import RightFunction, Samples
 
 _draw = Numbers(17)
 
 
-def _of_entry(entry: Entry) -> list[Right]:
-    """One for each set of options, with the first three of its calls; options that hold tensors are left out."""
+def _of_entry(entry: Entry) -> list[RightFunction]:
+    """One for each set of options, with the first three of its calls of a finite value; without Tensors as options."""
     calls: dict[str, list[tuple[Any, ...]]] = {}
     options = {}
     for sample in entry.samples:
-        if not any(isinstance(value, Tensor) for value in sample.options.values()):
+        plain = not any(isinstance(value, Tensor) for value in sample.options.values())
+        if plain and entry.reference(*sample.args, **sample.options).isfinite().all():
             name = ", ".join([entry.name, *(f"{key}={value}" for key, value in sample.options.items())])
             options[name] = sample.options
             calls.setdefault(name, []).append(sample.args)
     return [
-        Right(
+        RightFunction(
             f"bp_torch {name}",
             partial(entry.function, **options[name]),
             partial(entry.reference, **options[name]),
@@ -39,7 +41,8 @@ def _of_entry(entry: Entry) -> list[Right]:
     ]
 
 
-_catalogue = tuple(right for entry in CATALOGUE.values() for right in _of_entry(entry))
+with quiet():
+    _catalogue = tuple(right for entry in CATALOGUE.values() for right in _of_entry(entry))
 
 _hosts = tuple(
     host.right()
@@ -48,8 +51,8 @@ _hosts = tuple(
 )
 
 
-def _builtin(name: str, function: Callable[..., Tensor], *args: Any) -> Right:
-    return Right(f"torch {name}", function, function, (args,))
+def _builtin(name: str, function: Callable[..., Tensor], *args: Any) -> RightFunction:
+    return RightFunction(f"torch {name}", function, function, (args,))
 
 
 _x = _draw(4, 6)
@@ -94,8 +97,8 @@ _builtins = (
 
 def _custom(
     function: type[torch.autograd.Function], reference: Callable[..., Tensor], *samples: tuple[Any, ...]
-) -> Right:
-    return Right(f"custom {function.__name__}", function.apply, reference, samples)
+) -> RightFunction:
+    return RightFunction(f"custom {function.__name__}", function.apply, reference, samples)
 
 
 _ONE: Samples = ((_draw(4, 3),), (_draw(7),))
@@ -115,7 +118,7 @@ _customs = (
     _custom(custom.Recomputed, F.silu, *_ONE),
     _custom(custom.Cube, lambda x: x**3, *_ONE),
     _custom(custom.Clipped, F.hardtanh, *_ONE),
-    Right(
+    RightFunction(
         "custom LargestAndPlace",
         lambda x: custom.LargestAndPlace.apply(x)[0],  # type: ignore[no-untyped-call]
         lambda x: x.max(-1).values,

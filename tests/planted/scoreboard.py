@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from typing import Any
 
-from bp_torch.gradients import Score, Scoreboard, examine
-from bp_torch.gradients.call import quiet
-from planted import BUGS, RIGHT, RIVALS, Bug, Right
+from bp_torch.gradients import Score, Scoreboard, first_failure
+from planted import BUGS, RIGHT, RIVALS, Bug, RightFunction
 
 OURS = "bp_torch.gradients"
-_CASES: tuple[Bug | Right, ...] = (*BUGS, *RIGHT)
+_CASES: tuple[Bug | RightFunction, ...] = (*BUGS, *RIGHT)
 _Map = Callable[..., Iterable[Any]]
 
 
@@ -29,11 +28,9 @@ def scoreboard(seeds: Sequence[int] = (0,), mapping: _Map = map) -> Scoreboard:
     return Scoreboard({bug.name: bug.kind for bug in BUGS}, len(RIGHT), tuple(scores))
 
 
-def finds(case: Bug | Right, seed: int) -> bool:
-    """Whether bp_torch's checker finds something wrong; it stops at the first failure."""
-    with quiet():
-        results = examine(case.function, case.samples, reference=case.reference, seed=seed)
-        return any(result.status == "failed" for result in results)
+def finds(case: Bug | RightFunction, seed: int) -> bool:
+    """Whether bp_torch's checker finds something wrong."""
+    return first_failure(case.function, case.samples, reference=case.reference, seed=seed) is not None
 
 
 def _ask(checker: str, number: int, seeds: Sequence[int]) -> tuple[list[bool], float]:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from bp_torch.catalogue.entry import Numbers
 from bp_torch.functional.smooth_activations import GELU, GELUTanh, SiLU, Softplus
-from planted.alterations import rounded_to, without_small
+from planted.alterations import from_its_beginning, rounded_to, row_major, without_small
 from planted.bug import Host
 
 _draw = Numbers(13)
@@ -32,9 +32,6 @@ _softplus = (
     SOFTPLUS.backward("σ(−βx) for σ(βx)", "sign", lambda g, x: g * torch.sigmoid(-2 * x)),
     SOFTPLUS.backward("straight beyond βx > 8", "saturation", lambda g, x: g * _softplus_slope(x, threshold=8)),
     SOFTPLUS.backward("NaN for a large x: ∞/∞", "overflow", lambda g, x: g * torch.exp(2 * x) / (1 + torch.exp(2 * x))),
-    SOFTPLUS.backward(
-        "1 − σ(−βx) for σ(βx): rounded to 0 where small", "overflow", lambda g, x: g * (1 - torch.sigmoid(-2 * x))
-    ),
     SOFTPLUS.backward("0 below −5", "saturation", lambda g, x: torch.where(x < -5, 0, g * _softplus_slope(x))),
 )
 
@@ -70,7 +67,7 @@ _silu = (
     SILU.upstream("a small g taken for 0", without_small),
     SILU.methods("x σ′ dropped where it is to be differentiated again", "second derivative", backward=_two_ways),
     SILU.backward(  # σ(x) is y / x, and spares an exponential
-        "NaN at 0: 0/0", "kink", lambda g, x, y: g * _silu_slope(x, y / x), kept=lambda inputs, y: (inputs[0], y)
+        "NaN at 0: 0/0", "overflow", lambda g, x, y: g * _silu_slope(x, y / x), kept=lambda inputs, y: (inputs[0], y)
     ),
     SILU.methods("x σ′ dropped from the tangent", "forward mode", jvp=_silu_tangent),
 )
@@ -113,6 +110,15 @@ _gelu = (
     ),
     GELU_ERF.backward(
         "density detached", "second derivative", lambda g, x: g * (_cumulative(x) + x * _density(x).detach())
+    ),
+    GELU_ERF.backward(
+        "reads a vector from its first number on, whatever the gaps",
+        "layout",
+        lambda g, x: g * _gelu_slope(row_major(x)),
+        samples=((_draw(6),), (_draw(9),)),
+    ),
+    GELU_ERF.backward(
+        "reads x from the beginning of its memory", "layout", lambda g, x: g * _gelu_slope(from_its_beginning(x))
     ),
     GELU_ERF.backward("slope of the tanh form below float64", "precision", lambda g, x: g * _quick_below_float64(x)),
     GELU_ERF.methods(

@@ -74,6 +74,11 @@ _softmax = (
     SOFTMAX.backward(
         "reads y row by row, whatever its strides", "layout", lambda g, y: row_major(y) * (g - _average(g, y))
     ),
+    SOFTMAX.backward(
+        "a single g ≠ 0 forgets its own term",
+        "upstream gradient",
+        lambda g, y: torch.where((g != 0).sum() == 1, -y * _average(g, y), y * (g - _average(g, y))),
+    ),
     SOFTMAX.result("first row negated", "sign", input=first_row_negated),
     SOFTMAX.methods("maximum subtracted in the input's memory", "side effect", forward=_shifting_the_input),
     SOFTMAX.methods("gradient left in the output's memory", "side effect", backward=_spoiling_y),
