@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
-from functools import reduce
 from importlib import import_module
 from itertools import dropwhile, takewhile
 from typing import Any, TypeVar
@@ -48,11 +47,15 @@ def named(name: str, flag: str) -> Any:
         raise UsageError(f"{flag} {name!r} must be package.module:object")
     sys.path.insert(0, os.getcwd())
     try:
-        return reduce(getattr, path.split("."), import_module(module))
-    except AttributeError as error:
-        raise UsageError(f"{flag} {name!r}: {error}") from None
-    except Exception as error:  # whatever a module raises while it is imported
-        raise UsageError(f"{flag} {name!r}: cannot import {module}: {type(error).__name__}: {error}") from None
+        found: Any = import_module(module)
+    except (Exception, SystemExit) as error:  # whatever a module raises while it is imported
+        said = str(error).strip().partition("\n")[0]
+        raise UsageError(f"{flag} {name!r}: cannot import {module}: {type(error).__name__}: {said}") from None
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise UsageError(f"{flag} {name!r}: {getattr(found, '__name__', found)!r} has no {part!r}")
+        found = getattr(found, part)
+    return found
 
 
 def run(main: Callable[[], int], *errors: type[Exception]) -> None:

@@ -19,16 +19,14 @@ import tyro
 
 from bp_torch import cli
 from bp_torch.catalogue import CATALOGUE
-from bp_torch.dashboard.gradient_run import write_gradients
-from bp_torch.gradients import CannotCheck, Survey, check_gradients, tables
+from bp_torch.gradients import CannotCheck, Scoreboard, Survey, check_gradients, tables
 from bp_torch.gradients.expressions import parse_sample
 from bp_torch.gradients.survey import survey
 from bp_torch.training.checkpoint import CONFIG
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the planted bugs are no part of the package
-from planted.scoreboard import scoreboard
-
 RUN = "gradients"
+PLANTED = Path(__file__).parents[1] / "tests"
+"""Where the planted bugs are: they are no part of the package."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +55,19 @@ class CheckConfig:
     """Where TensorBoard reads; what is found becomes the run 'gradients' there."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be checked."""
+        """Refuse what cannot be checked, and flags that would do nothing."""
+        names = " ".join(self.functions)
         if self.yours and len(self.functions) > 1:
-            raise ValueError(f"one package.module:function at a time, got {' '.join(self.functions)}")
-        if not self.yours and (self.reference or self.inputs or self.samples or self.json):
-            raise ValueError("--reference, --inputs, --samples and --json go with a package.module:function")
-        if self.yours and bool(self.inputs) == bool(self.samples):
-            raise ValueError(f"{self.functions[0]} needs samples: either --inputs or --samples")
+            raise ValueError(f"one package.module:function at a time, got {names}")
         for name in self.functions:
             if name not in CATALOGUE and not self.yours:
                 raise ValueError(f"{name!r} is none of {', '.join(CATALOGUE)}, and no package.module:function")
+        if not self.yours and (self.reference or self.inputs or self.samples or self.json):
+            raise ValueError("--reference, --inputs, --samples and --json go with a package.module:function")
+        if self.yours and bool(self.inputs) == bool(self.samples):
+            raise ValueError(f"{names} needs samples: either --inputs or --samples")
+        if self.functions and (self.planted or self.seeds != 1 or self.runs_dir != Path("runs")):
+            raise ValueError(f"--planted, --seeds and --runs-dir go without the name of a function, got {names}")
         if self.seeds < 1:
             raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
 
@@ -100,9 +101,8 @@ def check_yours(config: CheckConfig) -> int:
 
 def check_checkers(config: CheckConfig, pool: Executor) -> int:
     """Print which checker catches which planted bug."""
-    board = scoreboard(range(config.seeds), pool.map)
-    for title, table in (("", tables.scores), ("## By kind", tables.kinds), ("## Bug by bug", tables.bugs)):
-        print(title, *table(board), "", sep="\n")
+    board = _scoreboard(config.seeds, pool)
+    print(*tables.page(board), sep="\n")
     return 0 if board.perfect else 1
 
 
@@ -118,9 +118,9 @@ def check_catalogue(config: CheckConfig, pool: Executor) -> int:
     right = all(not found.wrong for found in surveys)
     if config.functions:
         return 0 if right else 1
-    board = scoreboard(range(config.seeds), pool.map)
+    board = _scoreboard(config.seeds, pool)
     print("", *tables.scores(board), "", sep="\n")
-    write_gradients(folder, surveys, board)
+    _show(folder, surveys, board)
     print(f"dashboard: tensorboard --logdir {config.runs_dir}   (or: make dashboard)")
     return 0 if right and board.perfect else 1
 
@@ -141,19 +141,35 @@ def _surveyed(names: Sequence[str], pool: Executor, kept: list[Survey]) -> Itera
         yield kept[-1]
 
 
+def _scoreboard(seeds: int, pool: Executor) -> Scoreboard:
+    from planted.scoreboard import scoreboard
+
+    return scoreboard(range(seeds), pool.map)
+
+
+def _show(folder: Path, surveys: Sequence[Survey], board: Scoreboard) -> None:
+    from bp_torch.dashboard.gradient_run import write_gradients  # which takes TensorBoard and matplotlib
+
+    write_gradients(folder, surveys, board)
+
+
 @contextmanager
 def _workers() -> Iterator[Executor]:
-    """A process for each core; an interruption ends them at once, and without a word."""
-    pool = ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"), _begin_worker)
+    """A process for each core. An interruption is this process's affair, which then ends the others."""
+    sys.path.append(str(PLANTED))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    pool = ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,))
+    interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the processes inherit
+    pool.submit(int)
+    signal.signal(signal.SIGINT, interrupted)
     try:
         yield pool
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    torch.set_num_threads(1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line of the gradient checker, driven as a user does."""
+"""The command line of the gradient checker, driven as a user does; in this process where that shows as much."""
 
 import json
 import os
@@ -6,11 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from bp_torch import cli
+
 ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "check_gradients.py"
 MINE = """
 import torch
 
@@ -39,18 +43,35 @@ class Layers:
 samples = [(torch.randn(3),), (torch.randn(2, 2),)]
 """
 
+Said = tuple[int, str, str]
+Asked = Callable[..., Said]
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "mine.py").write_text(MINE)
-    (tmp_path / "broken.py").write_text("1 / 0")
+    (tmp_path / "broken.py").write_text("raise ValueError('one line\\nand another')")
+    (tmp_path / "leaving.py").write_text("import sys; sys.exit('gone')")
     return tmp_path
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / "check_gradients.py"), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=240, env=environment)
+@pytest.fixture
+def ask(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Asked:
+    """Ask in this process: exit status, stdout, stderr."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [str(SCRIPT.parent), *sys.path])
+    import check_gradients
+
+    def asked(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+        for name in ("mine", "broken", "leaving"):
+            sys.modules.pop(name, None)
+        with pytest.raises(SystemExit) as stopped:
+            cli.run(check_gradients.main, check_gradients.CannotCheck)
+        said = capsys.readouterr()
+        return int(stopped.value.code or 0), said.out, said.err
+
+    return asked
 
 
 @pytest.mark.parametrize(
@@ -62,26 +83,27 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         ("mine:Layers.dense", "--inputs", "randn(5, 4)", "--reference", "torch.nn.functional:linear"),
     ],
 )
-def test_a_right_function_of_ones_own(folder: Path, arguments: tuple[str, ...]) -> None:
-    done = run(*arguments, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert "PASSED" in done.stdout.splitlines()[0]
-    assert done.stderr == ""
+def test_a_right_function_of_ones_own(ask: Asked, arguments: tuple[str, ...]) -> None:
+    status, out, err = ask(*arguments)
+    assert status == 0, err
+    assert "PASSED" in out.splitlines()[0]
+    assert err == ""
 
 
-def test_a_wrong_one(folder: Path) -> None:
-    done = run("mine:Wrong", "--inputs", "randn(4)", "--reference", "torch:square", cwd=folder)
-    assert done.returncode == 1
+def test_a_wrong_one(ask: Asked) -> None:
+    status, out, _ = ask("mine:Wrong", "--inputs", "randn(4)", "--reference", "torch:square")
+    assert status == 1
     for part in ("Wrong(x), judged by square: FAILED", "hand-written", "expected", "WRONG EQUATION"):
-        assert part in done.stdout
+        assert part in out
 
 
-def test_as_json(folder: Path) -> None:
-    done = run("mine:Wrong", "--inputs", "randn(4)", "--json", cwd=folder)
-    assert done.returncode == 1
-    report = json.loads(done.stdout)
+def test_as_json(ask: Asked) -> None:
+    status, out, _ = ask("mine:Wrong", "--inputs", "randn(4)", "--json")
+    assert status == 1
+    report = json.loads(out)
     assert report["passed"] is False
-    assert {result["check"] for result in report["results"]} >= {"gradient", "Taylor remainder"}
+    assert report["inputs"] == ["x"]
+    assert {result["check"] for result in report["results"]} >= {"gradient", "linearity"}
 
 
 @pytest.mark.parametrize(
@@ -91,10 +113,13 @@ def test_as_json(folder: Path) -> None:
         (("linear", "mine:Square"), "one package.module:function at a time"),
         (("mine:Square",), "needs samples"),
         (("mine:Square", "--inputs", "randn(3)", "--samples", "mine:samples"), "either --inputs or --samples"),
+        (("mine:Square", "--inputs", "randn(3)", "--planted"), "--planted, --seeds and --runs-dir go without"),
+        (("linear", "--seeds", "3"), "--planted, --seeds and --runs-dir go without"),
         (("linear", "--reference", "torch:square"), "go with a package.module:function"),
-        (("mine:Nothing", "--inputs", "randn(3)"), "module 'mine' has no attribute 'Nothing'"),
+        (("mine:Nothing", "--inputs", "randn(3)"), "'mine' has no 'Nothing'"),
         (("nowhere:Square", "--inputs", "randn(3)"), "cannot import nowhere: ModuleNotFoundError"),
-        (("broken:Square", "--inputs", "randn(3)"), "cannot import broken: ZeroDivisionError"),
+        (("broken:Square", "--inputs", "randn(3)"), "cannot import broken: ValueError: one line"),
+        (("leaving:Square", "--inputs", "randn(3)"), "cannot import leaving: SystemExit: gone"),
         (("mine:", "--inputs", "randn(3)"), "must be package.module:object"),
         (("mine:Square", "--inputs", "randn(3"), "no expression"),
         (("mine:Square", "--inputs", "open('x')"), "is not known"),
@@ -110,36 +135,38 @@ def test_as_json(folder: Path) -> None:
         (("--bogus",), "--bogus"),
     ],
 )
-def test_bad_input_gets_one_line(folder: Path, arguments: tuple[str, ...], says: str) -> None:
+def test_bad_input_gets_one_line(ask: Asked, folder: Path, arguments: tuple[str, ...], says: str) -> None:
     before = sorted(folder.iterdir())
-    done = run(*arguments, cwd=folder)
-    assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert says in done.stderr
-    assert not done.stdout
+    status, out, err = ask(*arguments)
+    assert status == 2
+    assert len(err.strip().splitlines()) == 1, err
+    assert err.startswith("error: ")
+    assert says in err
+    assert not out
     assert [path for path in sorted(folder.iterdir()) if path.name != "__pycache__"] == before
 
 
-def test_a_training_run_of_that_name_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "runs" / "gradients").mkdir(parents=True)
-    (tmp_path / "runs" / "gradients" / "config.json").write_text("{}")
-    done = run(cwd=tmp_path)
-    assert done.returncode == 2
-    assert "holds a training run" in done.stderr
-    assert [path.name for path in (tmp_path / "runs" / "gradients").iterdir()] == ["config.json"]
+def test_a_training_run_of_that_name_is_left_alone(ask: Asked, folder: Path) -> None:
+    (folder / "runs" / "gradients").mkdir(parents=True)
+    (folder / "runs" / "gradients" / "config.json").write_text("{}")
+    status, _, err = ask()
+    assert status == 2
+    assert "holds a training run" in err
+    assert [path.name for path in (folder / "runs" / "gradients").iterdir()] == ["config.json"]
 
 
-def test_interrupted_it_stops_without_a_word(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "check_gradients.py"), "cross_entropy", "linear"]
-    asked = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=240)
+
+
+def test_in_a_process_of_its_own(folder: Path) -> None:
+    right, wrong, neither = (
+        run(f"mine:{name}", "--inputs", "randn(4)", cwd=folder) for name in ("Square", "Wrong", "raising")
     )
-    time.sleep(8)  # until its workers are at work, on a slow machine too
-    os.killpg(asked.pid, signal.SIGINT)
-    _, said = asked.communicate(timeout=60)
-    assert asked.returncode in (0, 130)
-    assert said.strip() in ("", "interrupted")
+    assert (right.returncode, wrong.returncode, neither.returncode) == (0, 1, 2)
+    assert right.stderr == wrong.stderr == ""
+    assert neither.stderr == "error: sample 0: the function raised ValueError: not today\n"
 
 
 def test_functions_of_the_catalogue_by_name(tmp_path: Path) -> None:
@@ -147,3 +174,22 @@ def test_functions_of_the_catalogue_by_name(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert [line.split("|")[1].strip() for line in done.stdout.splitlines()[:4]] == ["function", "---", "relu", "tanh"]
     assert not list(tmp_path.iterdir())  # TensorBoard is shown the whole catalogue or nothing
+
+
+def test_interrupted_it_stops_without_a_word(tmp_path: Path) -> None:
+    asked = subprocess.Popen(
+        [sys.executable, str(SCRIPT)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert asked.stdout is not None
+    assert "function" in asked.stdout.readline()  # its workers are at work
+    os.killpg(asked.pid, signal.SIGINT)
+    began = time.monotonic()
+    _, said = asked.communicate(timeout=60)
+    assert asked.returncode == 130
+    assert said.strip() == "interrupted"
+    assert time.monotonic() - began < 10
