@@ -13,13 +13,19 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from bp_torch import cli
+from bp_torch.catalogue import CATALOGUE, Entry
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.data import DataError, Dataset, load
+from bp_torch.gradients import check_gradients
+from bp_torch.gradients.call import Call, as_calls
+from bp_torch.gradients.variants import resized
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.learner import Learner
 from bp_torch.training.loop import Trainer
@@ -49,6 +55,9 @@ def main() -> int:
     report("machine", processor=_processor(), python=platform.python_version(), torch=torch.__version__, threads=1)
     report("import bp_torch", **import_bp_torch())
     report("forward + backward, functions / builtin", **forward_and_backward(config.rounds))
+    for name, figures in each_function(config.rounds).items():
+        report(f"{name}, forward + backward, hand-written / builtin", **figures)
+    report("check_gradients, one sample of linear", **one_check())
     dataset = load("auto", config.data_root)
     if dataset.name == "mnist":
         report("one epoch of MNIST, DataLoader loop / ours", **one_epoch(dataset, config.data_root))
@@ -95,6 +104,49 @@ def forward_and_backward(rounds: int) -> dict[str, float]:
     functions, builtin = (repeated(Learner(TrainConfig(backend=name))) for name in ("functions", "builtin"))
     functions(), builtin()
     return ratio(functions, builtin, rounds)
+
+
+def each_function(rounds: int) -> dict[str, dict[str, float]]:
+    """Every function of the catalogue on its first sample, each of its sizes made 100, against PyTorch's own."""
+    figures = {}
+    for entry in CATALOGUE.values():
+        hand, builtin = (_differentiated(call) for call in _large_calls(entry))
+        figures[entry.name] = ratio(hand, builtin, rounds)
+    return figures
+
+
+def _large_calls(entry: Entry) -> tuple[Call, Call]:
+    first = next(sample for sample in entry.samples if isinstance(sample.args[0], Tensor) and sample.args[0].dim() == 2)
+    (call,) = as_calls(entry.function, [first])
+    sizes = {size: 100 for arg in call.args if isinstance(arg, Tensor) for size in arg.shape}
+    large = resized(call.to(torch.float32), sizes, torch.Generator().manual_seed(0))
+    assert large is not None
+    return large, large.of(entry.reference)
+
+
+def _differentiated(call: Call) -> Callable[[], None]:
+    leaves = [x.requires_grad_() for x in call.inputs]
+    upstream = torch.ones_like(call.output())
+
+    def work() -> None:
+        for _ in range(20):
+            torch.autograd.grad(call.output(), leaves, upstream)
+
+    work()
+    return work
+
+
+def one_check(rounds: int = 20) -> dict[str, float]:
+    """Seconds that a passing check of one linear sample takes, by a reference and by finite differences."""
+    sample = CATALOGUE["linear"].samples[:1]
+    entry = CATALOGUE["linear"]
+
+    def median(reference: Callable[..., Tensor] | None) -> float:
+        work = partial(check_gradients, entry.function, sample, reference=reference)
+        work()
+        return round(statistics.median(seconds(work) for _ in range(rounds)), 3)
+
+    return {"by_reference": median(entry.reference), "by_differences": median(None), "rounds": rounds}
 
 
 def one_epoch(dataset: Dataset, root: Path, rounds: int = 5) -> dict[str, float]:
