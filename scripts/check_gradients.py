@@ -133,12 +133,10 @@ def _require_usable(folder: Path) -> None:
 
 
 def _surveyed(names: Sequence[str], pool: Executor, kept: list[Survey]) -> Iterator[Survey]:
-    """Each function in its turn; the longest are begun first."""
-    longest_first = sorted(names, key=lambda name: -len(CATALOGUE[name].samples))
-    futures = {name: pool.submit(survey, name) for name in longest_first}
-    for name in names:
-        kept.append(futures[name].result())
-        yield kept[-1]
+    """Each function in its turn."""
+    for found in pool.map(survey, names):
+        kept.append(found)
+        yield found
 
 
 def _scoreboard(seeds: int, pool: Executor) -> Scoreboard:
@@ -157,10 +155,11 @@ def _show(folder: Path, surveys: Sequence[Survey], board: Scoreboard) -> None:
 def _workers() -> Iterator[Executor]:
     """A process for each core. An interruption is this process's affair, which then ends the others."""
     sys.path.append(str(PLANTED))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     pool = ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,))
     interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the processes inherit
-    pool.submit(int)
+    for _ in range(cores):
+        pool.submit(int)  # each starts one
     signal.signal(signal.SIGINT, interrupted)
     try:
         yield pool

@@ -5,33 +5,72 @@ import subprocess
 import sys
 from pathlib import Path
 
+from planted import BUGS
+
 from bp_torch.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_example_runs_offline_and_learns(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+LEARNING, CHECKING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def run(example: str, folder: Path) -> str:
     assert len([line for line in example.splitlines() if line.strip()]) <= 25
     done = subprocess.run(
-        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", example], cwd=folder, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    difference, accuracy = (float(line.split()[-1]) for line in done.stdout.splitlines())
+    assert not list(folder.iterdir())
+    return done.stdout
+
+
+def kept_true(what: str) -> list[str]:
+    """The lines of a part of the README that says it is kept true."""
+    (part,) = re.findall(rf"<!-- the {what}: kept true by a test -->\n(.*?)\n<!--", README, re.DOTALL)
+    return part.splitlines()
+
+
+def test_the_first_example_runs_offline_and_learns(tmp_path: Path) -> None:
+    difference, accuracy = (float(line.split()[-1]) for line in run(LEARNING, tmp_path).splitlines())
     assert difference < 1e-6
     assert accuracy > 0.9
-    assert not list(tmp_path.iterdir())
+
+
+def test_the_report_on_a_wrong_backward_is_what_is_shown(tmp_path: Path) -> None:
+    """But for the last digits of rounding errors."""
+    (shown,) = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
+    found = run(CHECKING, tmp_path)
+    assert [re.sub(r"\d\S*", "#", line) for line in found.splitlines()] == [
+        re.sub(r"\d\S*", "#", line) for line in shown.splitlines()
+    ]
+    assert "hint: off by the constant factor 0.2, and 5 is a size here: averaged instead of summed?" in shown
 
 
 def test_the_table_of_functions_is_the_catalogue() -> None:
-    (table,) = re.findall(r"kept true by a test -->\n(.*?)\n<!--", README, re.DOTALL)
-    rows = [f"| `{entry.name}` | {entry.backward} |".replace("|d|", r"\|d\|") for entry in CATALOGUE.values()]
-    assert table.splitlines() == ["| function | backward |", "|---|---|", *rows]
+    rows = [
+        f"| `{entry.name}` | {entry.backward} | {', '.join(map(str, entry.kinks))} |".replace("|d|", r"\|d\|")
+        for entry in CATALOGUE.values()
+    ]
+    assert kept_true("catalogue") == ["| function | backward | slope at a kink |", "|---|---|---|", *rows]
+
+
+def test_the_scoreboard_is_that_of_the_page_of_planted_bugs() -> None:
+    """Which the checker's own tests keep true as far as it is about this checker."""
+    page = (ROOT / "docs" / "planted-bugs.md").read_text(encoding="utf-8")
+    scores = kept_true("scoreboard")
+    assert "\n".join(scores) in page
+    ours, total = scores[2].split("|"), re.search(r"caught of (\d+)", scores[0])
+    assert total is not None
+    assert (int(ours[2]), int(ours[3])) == (int(total[1]), 0)
+    assert f"on {len(BUGS)} planted bugs" in README
+    listed = [tuple(line.split(" | ")[:2]) for line in page.partition("## Bug by bug")[2].splitlines()[4:]]
+    assert sorted(listed) == sorted((f"| {bug.kind}", bug.name.replace("|", r"\|")) for bug in BUGS)
 
 
 def test_links_lead_somewhere() -> None:
-    targets = re.findall(r"\]\((?!http)([^)]+)\)", README)
+    targets = re.findall(r"\]\((?!http|#)([^)]+)\)", README)
     assert len(targets) > 5
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
