@@ -23,8 +23,8 @@ def write_gradients(folder: Path, surveys: Sequence[Survey], board: Scoreboard) 
     values = [
         text(tags.CHECKED_FUNCTIONS, functions),
         text(tags.CHECKER_SCORES, planted),
-        image(tags.CHECKED_FUNCTIONS, gradient_pictures.accuracies(surveys)),
-        image(tags.CHECKER_SCORES, gradient_pictures.caught(board)),
+        image(tags.CHECKED_FUNCTIONS_PICTURE, gradient_pictures.accuracies(surveys)),
+        image(tags.CHECKER_SCORES_PICTURE, gradient_pictures.caught(board)),
     ]
     events = EventFile(folder)
     events.write(values, step=0)

@@ -2,7 +2,8 @@
 
 TensorBoard folds tags by what stands before the first slash; there are seven such groups of what is measured in a run:
 learning, agreement, health, weights, gradients, activations and pictures; run for what is told of it; and checker for
-what the gradient checker found.
+what the gradient checker found. Under one tag stand values of one kind: a text and a picture that share one are both
+lost to the faster of TensorBoard's two loaders.
 """
 
 from typing import Final
@@ -30,7 +31,9 @@ FIRST_WEIGHTS: Final = "pictures/first_weights"
 WORST_DIGITS: Final = "pictures/worst_digits"
 
 CHECKED_FUNCTIONS: Final = "checker/functions"
+CHECKED_FUNCTIONS_PICTURE: Final = "pictures/functions"
 CHECKER_SCORES: Final = "checker/planted_bugs"
+CHECKER_SCORES_PICTURE: Final = "pictures/planted_bugs"
 
 RUN_START: Final = "run/start"
 RUN_SUMMARY: Final = "run/summary"
