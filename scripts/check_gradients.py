@@ -68,6 +68,10 @@ class CheckConfig:
             raise ValueError(f"{names} needs samples: either --inputs or --samples")
         if self.functions and (self.planted or self.seeds != 1 or self.runs_dir != Path("runs")):
             raise ValueError(f"--planted, --seeds and --runs-dir go without the name of a function, got {names}")
+        if self.planted and self.runs_dir != Path("runs"):
+            raise ValueError("--planted writes no run: give it no --runs-dir")
+        if len(set(self.functions)) < len(self.functions):
+            raise ValueError(f"a function is named twice: {names}")
         if self.seeds < 1:
             raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
 

@@ -99,13 +99,21 @@ class Slope:
 
 @dataclass(frozen=True)
 class Component:
-    """One component of a gradient: the slope along its axis, by steps in proportion to the number there."""
+    """One component of a gradient: the slope along its axis, by steps in proportion to the number there.
+
+    Among equal numbers, which of them comes first may be anybody's choice: they count as one, and move together.
+
+    Attributes:
+        place: where it stands, or the first of several.
+        axis: 1 where it stands, and 0 elsewhere.
+        unit: the size of a step.
+        slope: along the axis, in such steps.
+    """
 
     place: int
+    axis: Tensor
     unit: float
     slope: Slope
-    alone: bool
-    """Whether no other number is equal: among equals, a kink may be one of their order, and more slopes are right."""
 
     @property
     def regular(self) -> bool:
@@ -154,14 +162,14 @@ def _at_length(question: Question, slope: Slope) -> Result:
 
 def _component_wise(question: Question) -> Iterator[Result]:
     """Look at the components one by one: where there is a kink, the gradient must lie between the slopes beside it."""
-    components = _components(question)
+    components = list(_components(question))
     regular = [component for component in components if component.regular]
     bent = [component for component in components if component.slope.walk.bend]
-    outside = [component for component in bent if component.alone and component.outside]
+    outside = [component for component in bent if component.axis.sum() == 1 and component.outside]
     if regular:
         yield _compared(question, regular, whole=len(regular) == question.input.numel())
-    if outside:
-        yield _beside_a_kink(question, outside[0])
+    if wrong := [one for component in outside if (one := _of_one_output(question, component)).outside]:
+        yield _beside_a_kink(question, wrong[0])
     elif bent:
         yield question.subject.passed(question.check, question.variant, input=question.name)
     if not regular and not bent and question.variant.kind == "given":
@@ -169,19 +177,31 @@ def _component_wise(question: Question) -> Iterator[Result]:
         yield replace(_failed(question, reason), status="not judged")
 
 
-def _components(question: Question) -> list[Component]:
-    numbers, size = question.input.detach().reshape(-1), question.input.numel()
-    hand = question.hand.reshape(-1)
-    places = torch.randperm(size, generator=question.subject.generator)[: size if size <= WHOLE else SOME]
-    components = []
-    for place in places.sort().values.tolist():
-        unit = abs(numbers[place].item()) or typical(numbers)
-        axis = torch.zeros_like(numbers)
-        axis[place] = unit
-        walk, along = question.walk(axis.reshape(question.input.shape)), hand[place].item() * unit
-        slope = Slope(along, walk, max(abs(along), abs(walk.slope)), question.rounding(unit))
-        components.append(Component(place, unit, slope, int((numbers == numbers[place]).sum()) == 1))
-    return components
+def _components(question: Question) -> Iterator[Component]:
+    numbers = question.input.detach()
+    values, groups = torch.unique(numbers, return_inverse=True)
+    first = [int((groups == group).flatten().nonzero()[0]) for group in range(len(values))]
+    chosen = torch.randperm(len(values), generator=question.subject.generator)
+    for group in sorted(chosen[: None if len(values) <= WHOLE else SOME].tolist(), key=first.__getitem__):
+        unit = abs(values[group].item()) or typical(numbers)
+        yield _component(question, first[group], (groups == group).to(numbers), unit)
+
+
+def _component(question: Question, place: int, axis: Tensor, unit: float) -> Component:
+    walk, terms = question.walk(unit * axis), unit * question.hand[axis == 1]
+    size, step = max(terms.abs().sum().item(), abs(walk.slope)), question.rounding(unit * axis.sum().item())
+    return Component(place, axis, unit, Slope(terms.sum().item(), walk, size, step))
+
+
+def _of_one_output(question: Question, component: Component) -> Component:
+    """The same for the output that bends most alone: what several kinks add up to may lie anywhere."""
+    call, step = question.variant.call, 2.0**-16 * component.unit * component.axis
+    points = ({**call.by_name, question.name: question.input + sign * step} for sign in (0, 1, -1))
+    here, *beside = (call.at(list(point.values())).value() for point in points)
+    one_hot = torch.zeros_like(question.upstream, memory_format=torch.contiguous_format)
+    one_hot.view(-1)[int(((sum(beside) - 2 * here) * question.upstream).abs().argmax())] = 1
+    alone = replace(question, upstream=one_hot, hand=call.pull(one_hot)[question.name].detach())
+    return _component(alone, component.place, component.axis, component.unit)
 
 
 def _compared(question: Question, components: list[Component], *, whole: bool) -> Result:
@@ -192,7 +212,7 @@ def _compared(question: Question, components: list[Component], *, whole: bool) -
         return question.subject.passed(question.check, question.variant, input=question.name, ratio=ratio)
     shape, device = question.input.shape, question.hand.device
     truth = torch.tensor([c.slope.walk.slope / c.unit for c in components], dtype=torch.float64, device=device)
-    hand = question.hand.reshape(-1)[[c.place for c in components]].double()
+    hand = torch.tensor([c.slope.hand / c.unit for c in components], dtype=torch.float64, device=device)
     one = [components.index(worst)]
     granted = worst.slope.allowed / worst.unit / 2
     comparison = compare(question.name, hand[one], truth[one], truth[one], typical_error=granted)

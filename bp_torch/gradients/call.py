@@ -26,14 +26,14 @@ class Call:
         args: its positional arguments; a module's parameters come last.
         names: the positions of those it is differentiated with respect to, and what to call them.
         options: its keyword arguments, held fixed.
-        parameters: how many of the last arguments are a module's parameters, whose sizes are its own affair.
+        parameters: the names of a module's parameters, which are the last arguments; their sizes are its own affair.
     """
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
     names: Mapping[int, str]
     options: Mapping[str, Any] = field(default_factory=dict)
-    parameters: int = 0
+    parameters: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -155,6 +155,7 @@ def _as_call(function: Callable[..., Any], sample: Any, number: int) -> Call:
         sample = Sample(tuple(sample))
     _require_plain(sample, f"sample {number}: argument")
     parameters = dict(function.named_parameters()) if isinstance(function, torch.nn.Module) else {}
+    called = callable_of(function, tuple(parameters), "the function")
     names = _names_of_inputs(function, sample.args)
     for position, (name, parameter) in enumerate(parameters.items(), start=len(sample.args)):
         if parameter.requires_grad:
@@ -162,7 +163,7 @@ def _as_call(function: Callable[..., Any], sample: Any, number: int) -> Call:
     if not names:
         raise CannotCheck(f"sample {number} has no input that needs a gradient: no Tensor of floating-point numbers")
     args = (*sample.args, *parameters.values())
-    return Call(callable_of(function, len(parameters)), args, names, sample.options, len(parameters)).fresh()
+    return Call(called, args, names, sample.options, tuple(parameters)).fresh()
 
 
 def _require_plain(sample: Sample, argument: str) -> None:
@@ -185,30 +186,33 @@ def _names_of_inputs(function: Any, args: tuple[Any, ...]) -> dict[int, str]:
     return {i: given[i] for i in asked or floating}
 
 
-def callable_of(function: Any, parameters: int) -> Callable[..., Any]:
+def callable_of(function: Any, parameters: tuple[str, ...], whose: str) -> Callable[..., Any]:
     """What to call: a Function's `apply`, a module as a function, otherwise itself.
 
     Args:
         function: what was given.
-        parameters: how many of the last arguments are a module's parameters: a module with so many takes them from
-            there, another uses its own.
+        parameters: the names of a module's parameters that are the last arguments; if there are none, a module uses
+            its own.
+        whose: what to call it in a message.
 
     Raises:
-        CannotCheck: if it cannot be called.
+        CannotCheck: if it cannot be called, or is a module with other parameters.
     """
     if isinstance(function, type) and issubclass(function, torch.autograd.Function):
         return function.apply
     if isinstance(function, type) and issubclass(function, torch.nn.Module):
-        raise CannotCheck(f"{function.__name__} is a class: give an instance of it")
+        raise CannotCheck(f"{whose} {function.__name__} is a class: give an instance of it")
     if isinstance(function, torch.nn.Module):
-        names = [name for name, _ in function.named_parameters()]
-        return _functional(function, names if len(names) == parameters else [])
+        own = {name for name, _ in function.named_parameters()}
+        if parameters and own != set(parameters):
+            raise CannotCheck(f"{whose}'s parameters are {sorted(own)}, not {sorted(parameters)}")
+        return _functional(function, parameters)
     if not callable(function):
-        raise CannotCheck(f"{type(function).__name__} is not callable")
+        raise CannotCheck(f"{whose} cannot be called: it is {type(function).__name__}")
     return function  # type: ignore[no-any-return]
 
 
-def _functional(module: torch.nn.Module, names: list[str]) -> Callable[..., Any]:
+def _functional(module: torch.nn.Module, names: Sequence[str]) -> Callable[..., Any]:
     """A module as a function of its arguments and then the parameters of these names; it is itself left alone."""
 
     def function(*args: Any, **options: Any) -> Any:

@@ -47,9 +47,8 @@ def check_gradients(
     calls = as_calls(function, samples)
     with quiet():
         results = tuple(_results(calls, reference, seed))
-    unjudged = [result for result in results if result.status == "not judged"]
-    if unjudged and not any(result.status == "failed" for result in results):
-        raise CannotCheck(f"sample {unjudged[0].sample}, input {unjudged[0].input!r}: {unjudged[0].message}")
+    if not any(result.status == "failed" for result in results):
+        _require_judged(results)
     judge = "finite differences" if reference is None else name_of(reference)
     inputs = tuple(dict.fromkeys(name for call in calls for name in call.by_name))
     return GradientReport(name_of(function), inputs, judge, results, tuple(hints.of_report(results)))
@@ -63,9 +62,14 @@ def first_failure(
     seed: int = 0,
 ) -> Result | None:
     """The first thing that `check_gradients` finds wrong: for anyone who only wants to know whether something is."""
-    calls = as_calls(function, samples)
+    calls, asked = as_calls(function, samples), []
     with quiet():
-        return next((result for result in _results(calls, reference, seed) if result.status == "failed"), None)
+        for result in _results(calls, reference, seed):
+            if result.status == "failed":
+                return result
+            asked.append(result)
+    _require_judged(asked)
+    return None
 
 
 def assert_gradients(
@@ -87,22 +91,32 @@ def name_of(function: Any) -> str:
 
 
 def _results(calls: Sequence[Call], reference: Callable[..., Any] | None, seed: int) -> Iterator[Result]:
-    judge = None if reference is None else callable_of(reference, calls[0].parameters)
     if not any(x.numel() for call in calls for x in call.inputs):
         raise CannotCheck("every input is empty: there is no gradient to check")
+    judge = None if reference is None else callable_of(reference, calls[0].parameters, "the reference")
     generator = torch.Generator().manual_seed(seed)
-    for number, call in enumerate(calls):
-        yield from _of_sample(Subject(number, call, judge, generator))
+    subjects = [Subject(number, _in_float64(call), judge, generator) for number, call in enumerate(calls)]
+    for subject in subjects:
+        _require_usable(subject)
+    if not any(subject.call.value().numel() for subject in subjects):
+        raise CannotCheck("every output is empty: there is no gradient to check")
+    for subject, call in zip(subjects, calls, strict=True):
+        yield from _of_sample(subject, call)
 
 
-def _of_sample(given: Subject) -> Iterator[Result]:
-    """Every question about one sample, in float64 if that can be."""
-    subject = replace(given, call=_in_float64(given.call))
-    _require_usable(subject)
+def _require_judged(results: Sequence[Result]) -> None:
+    """Raise CannotCheck if there is a result that neither passed nor failed."""
+    for result in results:
+        if result.status == "not judged":
+            raise CannotCheck(f"sample {result.sample}, input {result.input!r}: {result.message}")
+
+
+def _of_sample(subject: Subject, given: Call) -> Iterator[Result]:
+    """Every question about one sample, in float64 if that can be, and about its own dtype."""
     failed = False
     for name, check in FIRST.items():
         for result in _asked(name, check, subject):
-            failed = failed or result.status != "passed"
+            failed = failed or result.status == "failed"
             yield result
         if failed and name == "side effects":
             return  # what follows would be judged on numbers that change
@@ -110,23 +124,28 @@ def _of_sample(given: Subject) -> Iterator[Result]:
     for name, check in [*REST.items(), *smooth.items()]:
         if not (failed and name == "gradient"):  # variants say nothing new of a gradient that is wrong as given
             yield from _asked(name, check, subject)
-    for dtype in dict.fromkeys((given.call.dtype, torch.float32)):
+    for dtype in dict.fromkeys((given.dtype, torch.float32)):
         if dtype != torch.float64:
-            narrow = replace(given, call=given.call.to(dtype))
+            narrow = replace(subject, call=given.to(dtype))
             yield from _asked(f"gradient in {dtype}".replace("torch.", ""), precision, narrow)
 
 
 def _asked(name: str, check: Check, subject: Subject) -> Iterator[Result]:
-    """The answers to one question. Where the reference itself fails, nobody need do better."""
-    theirs: set[tuple[str, str | None]] | None = None
+    """The answers to one question. Where the reference itself fails in the same way, nobody need do better."""
+    theirs: set[tuple[str, ...]] | None = None
     for result in _answers(name, check, subject):
         if result.status == "failed" and subject.reference is not None:
             if theirs is None:
                 reference = _answers(name, check, replace(subject, call=subject.judge))
-                theirs = {(its.variant, its.input) for its in reference if its.status == "failed"}
-            if (result.variant, result.input) in theirs:
+                theirs = {_way(its) for its in reference if its.status == "failed"}
+            if _way(result) in theirs:
                 result = replace(result, status="not offered", message="the reference fails that too", comparison=None)
         yield result
+
+
+def _way(result: Result) -> tuple[str, ...]:
+    """In which way something failed: where, and what was said."""
+    return result.variant, str(result.input), result.message if result.comparison is None else ""
 
 
 def _answers(name: str, check: Check, subject: Subject) -> Iterator[Result]:
@@ -141,31 +160,38 @@ def _in_float64(call: Call) -> Call:
     wide = call.to(torch.float64)
     try:
         return wide if wide.value().dtype == torch.float64 else call
-    except Exception:  # whatever a function raises for a dtype it does not take
+    except (Exception, SystemExit):  # whatever a function raises for a dtype it does not take
         return call
 
 
 def _require_usable(subject: Subject) -> None:
-    """Raise CannotCheck unless function and reference return numbers of the same shape and dtype."""
-    call, sample = subject.call, f"sample {subject.sample}"
-    value = _value(call, f"{sample}: the function")
+    """Raise CannotCheck unless function and reference return numbers that can be judged."""
+    sample = f"sample {subject.sample}"
+    value = _value(subject.call, f"{sample}: the function")
     if subject.reference is None:
-        if call.dtype != torch.float64:
-            raise CannotCheck(f"{sample}: the function does not take float64, and there is no reference to judge by")
-        for what, numbers in {"takes": torch.cat([x.flatten() for x in call.inputs]), "returns": value}.items():
-            if not numbers.isfinite().all():
-                raise CannotCheck(f"{sample}: the function {what} {_odd(numbers)}, which has no finite differences")
-        if stands_still(call):
-            raise CannotCheck(f"{sample}: the function's values are less exact than float64, and there is no reference")
+        _require_differences(subject.call, value, f"{sample}: the function")
         return
-    expected = _value(call.of(subject.reference), f"{sample}: the reference")
+    expected, again = (_value(subject.judge, f"{sample}: the reference") for _ in range(2))
     kinds = {"shape": (tuple(value.shape), tuple(expected.shape)), "dtype": (value.dtype, expected.dtype)}
     for what, (ours, theirs) in kinds.items():
         if ours != theirs:
             raise CannotCheck(f"{sample}: the function returns {what} {ours}, but the reference {theirs}")
+    if not torch.allclose(expected, again, equal_nan=True):
+        raise CannotCheck(f"{sample}: the reference returns other values at every call")
     if not value.isfinite().all() and expected.isfinite().all():
         raise CannotCheck(f"{sample}: the function returns {_odd(value)}, where the reference is finite")
     _require_gradient(subject.judge, expected, f"{sample}: the reference")
+
+
+def _require_differences(call: Call, value: Tensor, whose: str) -> None:
+    """Raise CannotCheck if finite differences can tell nothing."""
+    if call.dtype != torch.float64:
+        raise CannotCheck(f"{whose} does not return float64 for float64, and there is no reference to judge by")
+    for what, numbers in {"takes": torch.cat([x.flatten() for x in call.inputs]), "returns": value}.items():
+        if not numbers.isfinite().all():
+            raise CannotCheck(f"{whose} {what} {_odd(numbers)}, which has no finite differences")
+    if stands_still(call):
+        raise CannotCheck(f"{whose}'s values are less exact than float64, and there is no reference")
 
 
 def _require_gradient(judge: Call, value: Tensor, whose: str) -> None:
@@ -185,7 +211,7 @@ def _value(call: Call, whose: str) -> Tensor:
         return call.value()
     except CannotCheck as error:
         raise CannotCheck(f"{whose} {error}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CannotCheck(f"{whose} raised {first_line(error)}") from error
 
 

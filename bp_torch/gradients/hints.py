@@ -67,7 +67,7 @@ def of_error(error: BaseException) -> str:
 def of_report(results: Sequence[Result]) -> Iterator[str]:
     """What the failures among all gradients have in common."""
     failed = [result for result in results if result.check == "gradient" and result.status == "failed"]
-    kinds = {result.kind for result in failed}
+    kinds = {"kink" if result.kind == "constant" else result.kind for result in failed}
     if len(kinds) != 1 or kinds == {"given"}:
         return
     labels = ", ".join(dict.fromkeys(result.variant for result in failed))

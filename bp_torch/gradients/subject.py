@@ -62,14 +62,11 @@ class Subject:
         """The size of the output and of each gradient: here, at inputs of ordinary size, or at random ones.
 
         Here they may vanish, because a neuron is saturated or terms cancel, but their rounding errors do not. Some
-        cancel everywhere, as behind the normalisation of two numbers; in float64, where there are digits to spare, a
-        gradient counts as large as it is if nothing cancels, |g| |y| / |x|.
+        cancel everywhere: in float64, where there are digits to spare, none counts as smaller than where nothing does.
         """
         largest = _sizes(self.judge, self.upstream)
         if self.call.dtype == torch.float64:
-            passed_on = _largest(self.upstream) * largest[OUTPUT]
-            for name, x in self.call.by_name.items():
-                largest[name] = max(largest[name], passed_on / typical(x))
+            largest = {name: max(size, self.uncancelled[name]) for name, size in largest.items()}
         for elsewhere in ([x / typical(x) for x in self.call.inputs], [self.signed(x) for x in self.call.inputs]):
             try:
                 sizes = _sizes(self.judge.at(elsewhere), self.upstream)
@@ -77,6 +74,16 @@ class Subject:
                 continue
             largest = {name: max(size, sizes[name]) for name, size in largest.items()}
         return largest
+
+    @cached_property
+    def uncancelled(self) -> Mapping[str, float]:
+        """The size of the output, and of each gradient where no terms cancel: |g| |y| / |x|.
+
+        They do, whatever the numbers, behind the normalisation of two, or where a normalisation takes a bias away.
+        """
+        output = largest_of(self.call.value())
+        passed_on = output * largest_of(self.upstream)
+        return {OUTPUT: output, **{name: passed_on / typical(x) for name, x in self.call.by_name.items()}}
 
     def signed(self, like: Tensor) -> Tensor:
         """Random numbers of both signs, none near 0."""
@@ -173,8 +180,9 @@ def _place(error: Exception) -> str:
 
 
 def _sizes(call: Call, upstream: Tensor) -> dict[str, float]:
-    return {name: _largest(tensor) for name, tensor in {**call.pull(upstream), OUTPUT: call.value()}.items()}
+    return {name: largest_of(tensor) for name, tensor in {**call.pull(upstream), OUTPUT: call.value()}.items()}
 
 
-def _largest(tensor: Tensor) -> float:
+def largest_of(tensor: Tensor) -> float:
+    """The size of the largest finite component."""
     return tensor.abs().nan_to_num(nan=0, posinf=0).max().item() if tensor.numel() else 0.0

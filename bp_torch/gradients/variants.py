@@ -11,10 +11,12 @@ from torch import Tensor
 from bp_torch.gradients.call import Call
 from bp_torch.gradients.differences import typical
 
-SCALES = (1e-3, 0.1, -1.0, 4.0, 30.0, 1000.0)
-"""Tiny, small, of the other sign, large, saturated, and where exponentials overflow."""
-SIZES = (1, 2, 3, 33, 128, 1030)
+SCALES = (1e-6, 1e-3, 0.1, -1.0, 4.0, 30.0, 1000.0)
+"""Tiny twice, small, of the other sign, large, saturated, and where exponentials overflow."""
+SIZES = (1, 2, 3, 8, 33, 256, 1030)
 """Of a dimension: alone, small, and the blocks that kernels are written in: one and a rest, whole ones, very many."""
+TILED = 33
+"""Of all dimensions at once: more than one tile of a product of matrices."""
 LANDMARKS = (0.0, 1.0, -1.0, 0.5, -0.5, 3.0, -3.0, 6.0, -6.0)
 """Where activation functions bend."""
 MOST_COMPONENTS = 20_000
@@ -41,14 +43,17 @@ def variants(call: Call, generator: torch.Generator) -> Iterator[Variant]:
     for name, values in {"zeros": (0.0,), "landmarks": LANDMARKS}.items():
         yield Variant("kink", f"with {name}", call.at([_sprinkled(x, values) for x in call.inputs]))
     yield Variant("kink", "with ties", call.at([_tied(x) for x in call.inputs]))
-    yield Variant("kink", "all zeros", call.at([torch.zeros_like(x) for x in call.inputs]))
-    yield Variant("kink", "all alike", call.at([torch.full_like(x, typical(x)) for x in call.inputs]))
+    yield Variant("constant", "all zeros", call.at([torch.zeros_like(x) for x in call.inputs]))
+    yield Variant("constant", "all alike", call.at([torch.full_like(x, typical(x)) for x in call.inputs]))
     if len(call.inputs) > 1:
         yield Variant("kink", "with equal inputs", call.at(_equal(call.inputs)))
     for size in _sizes(call):
         for new in SIZES:
             if new != size and (other := resized(call, {size: new}, generator)):
                 yield Variant("size", f"size {size} made {new}", other)
+    tiled = {size: TILED + i for i, size in enumerate(_sizes(call))}
+    if len(tiled) > 1 and (other := resized(call, tiled, generator)):
+        yield Variant("size", f"every size made {TILED} or more", other)
 
 
 def strided(tensor: Tensor) -> Tensor:
@@ -72,6 +77,12 @@ def displaced(tensor: Tensor) -> Tensor:
 def expanded(tensor: Tensor) -> Tensor:
     """The first row in place of every row, by a stride of 0."""
     return tensor.detach()[:1].expand_as(tensor) if tensor.dim() and tensor.numel() else tensor.detach()
+
+
+def channels_last(tensor: Tensor) -> Tensor:
+    """The same images, stored with the channels last."""
+    tensor = tensor.detach()
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
 
 def _sprinkled(tensor: Tensor, values: tuple[float, ...]) -> Tensor:
@@ -102,7 +113,7 @@ def _equal(inputs: tuple[Tensor, ...]) -> list[Tensor]:
 
 def _sizes(call: Call) -> list[int]:
     """The sizes of dimensions that are the arguments' own."""
-    own = call.args[: len(call.args) - call.parameters]
+    own = call.args[: len(call.args) - len(call.parameters)]
     return sorted({size for arg in own if isinstance(arg, Tensor) for size in arg.shape if size})
 
 
@@ -114,7 +125,7 @@ def resized(call: Call, sizes: Mapping[int, int], generator: torch.Generator) ->
         sizes: from a dimension's size, which is not 0, to its new one.
         generator: of what tells repeated numbers apart.
     """
-    own = len(call.args) - call.parameters
+    own = len(call.args) - len(call.parameters)
     values = [*call.args[:own], *call.options.values()]
     if any(_grown(value, sizes) > MOST_COMPONENTS for value in values):
         return None

@@ -32,7 +32,7 @@ class TestWhatIsChecked:
     def test_the_parameters_of_a_module(self) -> None:
         call = only(torch.nn.Linear(4, 3), torch.ones(2, 4))
         assert list(call.names.values()) == ["input", "self.weight", "self.bias"]
-        assert call.parameters == 2
+        assert call.parameters == ("weight", "bias")
 
     def test_a_function_class_is_applied(self) -> None:
         class Double(torch.autograd.Function):
@@ -65,12 +65,12 @@ class TestModules:
 
     def test_a_plain_reference_takes_the_parameters_as_arguments(self) -> None:
         call = only(torch.nn.Linear(4, 3), torch.randn(5, 4))
-        reference = callable_of(torch.nn.functional.linear, call.parameters)
+        reference = callable_of(torch.nn.functional.linear, call.parameters, "it")
         torch.testing.assert_close(call.of(reference).value(), call.value())
 
     def test_a_reference_module_of_the_same_parameters_shares_them(self) -> None:
         call = only(torch.nn.Linear(4, 3), torch.randn(5, 4))
-        reference = callable_of(torch.nn.Linear(4, 3), call.parameters)
+        reference = callable_of(torch.nn.Linear(4, 3), call.parameters, "it")
         torch.testing.assert_close(call.of(reference).value(), call.value())
 
     def test_a_reference_module_beside_a_plain_function_keeps_its_own(self) -> None:
@@ -79,7 +79,7 @@ class TestModules:
             lambda x: torch.nn.functional.linear(x, module.weight.double(), module.bias.double()), torch.ones(2, 4)
         )
         wide = call.to(torch.float64)
-        torch.testing.assert_close(wide.of(callable_of(module, 0)).value(), wide.value())
+        torch.testing.assert_close(wide.of(callable_of(module, (), "it")).value(), wide.value())
 
 
 class TestCopiesOfTensors:

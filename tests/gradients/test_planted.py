@@ -15,7 +15,10 @@ INVISIBLE = {
     "l1_loss: 1 where x = t",
 }
 """Only a reference tells them: beside a kink, any value between the slopes will do."""
-REALLY_WRONG = {"torch mish": "its second derivative is NaN beyond 709, where the true one is 0"}
+REALLY_WRONG = {
+    "torch batch_norm": "its gradient for the input reads a strided weight without its strides",
+    "torch mish": "its second derivative is NaN beyond 709, where the true one is 0",
+}
 
 
 def test_the_library_is_what_it_says() -> None:
@@ -43,7 +46,9 @@ def test_no_right_function_is_called_wrong(right: RightFunction) -> None:
     assert report.passed, str(report)
 
 
-@pytest.mark.parametrize("right", RIGHT[::3], ids=lambda right: right.name)
+@pytest.mark.parametrize(
+    "right", [r for i, r in enumerate(RIGHT) if i % 4 == 0 or not r.name.startswith("bp_torch")], ids=lambda r: r.name
+)
 def test_finite_differences_alone_raise_no_false_alarm(right: RightFunction) -> None:
     report = check_gradients(right.function, right.samples)
     assert report.passed == (right.name not in REALLY_WRONG), str(report)
@@ -58,6 +63,8 @@ def test_finite_differences_alone_raise_no_false_alarm(right: RightFunction) -> 
         "gradient, one-hot": "softmax: a single g ≠ 0 forgets its own term",
         "gradient, of ones": "sigmoid: g of ones averaged",
         "gradient, size": "linear: input gradient two examples at a time",
+        "gradient, every size": "linear: weight gradient by tiles",
+        "gradient, scaled by 1e-06": "squared_error: an error below 10⁻⁵ taken for none",
         "gradient, scaled": "sigmoid: 0 where |x| > 4",
         "gradient, with zeros": "relu: ≥ for > at 0",
         "gradient in float32": "gelu: slope of the tanh form below float64",
@@ -66,6 +73,7 @@ def test_finite_differences_alone_raise_no_false_alarm(right: RightFunction) -> 
         "subsets of inputs": "linear: no bias gradient where the weight is frozen",
         "layouts, strided": "gelu: reads a vector from its first number on, whatever the gaps",
         "layouts, transposed": "linear: reads the weight row by row, whatever its strides",
+        "layouts, channels_last": "gelu: reads images in the order of memory",
         "layouts, displaced": "gelu: reads x from the beginning of its memory",
         "layouts, expanded upstream": "linear: bias gradient of an expanded g is one row's",
         "saved tensors": "linear: weight kept as an attribute, and updated before backward",
@@ -92,6 +100,7 @@ def test_every_check_can_fail(check: str, name: str) -> None:
         "sigmoid: g clamped at 10⁹",
         "sigmoid: vmap rule loses the graph",
         "gelu: reads x from the beginning of its memory",
+        "linear: weight gradient by tiles",
         "tanh: tangent 0 where y is nearly ±1",
     ],
 )

@@ -8,6 +8,7 @@ from bp_torch.gradients.call import Call, as_calls
 from bp_torch.gradients.variants import (
     MOST_COMPONENTS,
     Variant,
+    channels_last,
     displaced,
     expanded,
     resized,
@@ -31,7 +32,7 @@ def all_variants(call: Call) -> list[Variant]:
 def test_every_kind_is_there(call: Call) -> None:
     labels = [variant.label for variant in all_variants(call)]
     assert len(set(labels)) == len(labels)
-    assert {variant.kind for variant in all_variants(call)} == {"scaled", "kink", "size"}
+    assert {variant.kind for variant in all_variants(call)} == {"scaled", "kink", "constant", "size"}
     for label in ("scaled by -1", "scaled by 1000", "with zeros", "with ties", "with equal inputs", "size 5 made 1"):
         assert label in labels
 
@@ -46,6 +47,7 @@ def test_every_size_changes_in_all_arguments_alike(call: Call) -> None:
     assert shapes["size 5 made 33"] == [(33, 4), (3, 4), (3,)]
     assert shapes["size 4 made 1"] == [(5, 1), (3, 1), (3,)]
     assert shapes["size 3 made 1030"] == [(5, 4), (1030, 4), (1030,)]
+    assert shapes["every size made 33 or more"] == [(35, 34), (33, 34), (33,)]
     for variant in all_variants(call):
         variant.call.value()
 
@@ -88,6 +90,13 @@ def test_other_layouts_hold_the_same_numbers(shape: tuple[int, ...]) -> None:
         assert not transposed(x).is_contiguous()
         assert expanded(x).stride(0) == 0
         assert torch.equal(expanded(x), x[:1].repeat(len(x), *[1] * (x.dim() - 1)))
+
+
+def test_images_may_have_their_channels_last() -> None:
+    x = torch.randn(2, 3, 4, 5)
+    assert torch.equal(channels_last(x), x)
+    assert channels_last(x).is_contiguous(memory_format=torch.channels_last)
+    assert channels_last(x[0]).is_contiguous()
 
 
 def test_between_strided_numbers_lies_nan() -> None:

@@ -23,7 +23,7 @@ from planted.alterations import (
     rounded_to,
     row_major,
 )
-from planted.bug import Host, first_input
+from planted.bug import Host, first_input, memory
 
 _draw = Numbers(12)
 _X = ((_draw(4, 3),), (_draw(7),))
@@ -81,12 +81,10 @@ _sigmoid = (
     SIGMOID.methods("tangent doubled", "forward mode", jvp=lambda ctx, tangent: 2 * Sigmoid.jvp(ctx, tangent)),
 )
 
-_memory: dict[Any, Tensor] = {}
-
 
 def _buffer(name: str, like: Tensor) -> Tensor:
     """One for each shape and dtype, zeros at first, and used again at every call."""
-    return _memory.setdefault((name, like.shape, like.dtype), torch.zeros(like.shape, dtype=like.dtype))
+    return memory.setdefault((name, like.shape, like.dtype), torch.zeros(like.shape, dtype=like.dtype))
 
 
 def _into_one_memory(g: Tensor, y: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from bp_torch.functional.function import keep
 from planted.alterations import (
     by_fours,
     by_pairs,
+    by_tiles,
     clamped,
     first_row_negated,
     last_doubled,
@@ -115,6 +116,7 @@ _sizes = (
         lambda g, x, w: (g @ w, _turned_to_fit(x.t() @ g, w), g.sum(0)),
     ),
     LINEAR.result("input gradient in blocks of four features", "sizes", input=by_fours, samples=_FOURS),
+    LINEAR.result("weight gradient by tiles", "sizes", weight=by_tiles),
     LINEAR.result("input gradient two examples at a time", "sizes", input=by_pairs, samples=_EVEN),
 )
 

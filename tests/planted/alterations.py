@@ -70,6 +70,17 @@ def from_its_beginning(x: Tensor) -> Tensor:
     return x.as_strided(x.shape, x.stride(), 0) if x.is_contiguous() else x
 
 
+def in_order_of_memory(x: Tensor) -> Tensor:
+    """What a kernel for images reads that takes channels to come first, whatever the format."""
+    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return x.permute(0, 2, 3, 1).reshape(x.shape) if last else x
+
+
+def by_tiles(d: Tensor) -> Tensor:
+    """By tiles of 32 × 32, the first of which is forgotten where there are several each way."""
+    return d if min(d.shape) <= 32 else torch.cat([F.pad(d[:32, 32:], (32, 0)), d[32:]])
+
+
 def one_short(d: Tensor) -> Tensor:
     """Each row ends one element too early: `range(n - 1)`."""
     return F.pad(d[..., :-1], (0, 1))

@@ -47,6 +47,9 @@ KINDS = (
     "repeatability",  # another answer at another call
 )
 
+memory: dict[Any, Tensor] = {}
+"""What bugs carry from call to call; emptied before each question to a checker, so that none meets another's calls."""
+
 Samples = tuple[tuple[Any, ...], ...]
 """Calls, as tuples of arguments: tensors in float64 that need no gradient yet, class indices in int64."""
 

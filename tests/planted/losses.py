@@ -50,6 +50,10 @@ def _both_ways(d: Tensor) -> tuple[Tensor, Tensor]:
     return d, -d
 
 
+def _without_tiny_errors(g: Tensor, y: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    return _both_ways(2 * g / len(y) * torch.where((y - t).abs() < 1e-5, 0, y - t))
+
+
 _squared_error = (
     SQUARED.backward("2 forgotten", "factor", lambda g, y, t: _both_ways(g * (y - t) / len(y))),
     SQUARED.backward("not divided by N", "reduction", lambda g, y, t: _both_ways(2 * g * (y - t))),
@@ -71,6 +75,7 @@ _squared_error = (
     SQUARED.result("target's gradient not negated", "sign", target=torch.neg),
     SQUARED.backward("gradients exchanged", "sign", lambda g, y, t: _both_ways(2 * g * (t - y) / len(y))),
     SQUARED.result("1 % too small", "factor", input=lambda d: 0.99 * d),
+    SQUARED.backward("an error below 10⁻⁵ taken for none", "saturation", _without_tiny_errors),
     SQUARED.upstream("scalar g taken as 1", ones_if_scalar),
     SQUARED.upstream("sign of g", torch.sign),
     SQUARED.backward(

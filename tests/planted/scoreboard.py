@@ -7,6 +7,7 @@ from typing import Any
 
 from bp_torch.gradients import Score, Scoreboard, first_failure
 from planted import BUGS, RIGHT, RIVALS, Bug, RightFunction
+from planted.bug import memory
 
 OURS = "bp_torch.gradients"
 _CASES: tuple[Bug | RightFunction, ...] = (*BUGS, *RIGHT)
@@ -35,6 +36,7 @@ def finds(case: Bug | RightFunction, seed: int) -> bool:
 
 def _ask(checker: str, number: int, seeds: Sequence[int]) -> tuple[list[bool], float]:
     """Whether a checker raises an alarm, seed by seed, and how long it took with the first."""
+    memory.clear()
     case, began = _CASES[number], time.perf_counter()
     if checker != OURS:
         return [RIVALS[checker](case.function, case.reference, case.samples)], time.perf_counter() - began

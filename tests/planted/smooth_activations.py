@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from bp_torch.catalogue.entry import Numbers
 from bp_torch.functional.smooth_activations import GELU, GELUTanh, SiLU, Softplus
-from planted.alterations import from_its_beginning, rounded_to, row_major, without_small
+from planted.alterations import from_its_beginning, in_order_of_memory, rounded_to, row_major, without_small
 from planted.bug import Host
 
 _draw = Numbers(13)
@@ -119,6 +119,12 @@ _gelu = (
     ),
     GELU_ERF.backward(
         "reads x from the beginning of its memory", "layout", lambda g, x: g * _gelu_slope(from_its_beginning(x))
+    ),
+    GELU_ERF.backward(
+        "reads images in the order of memory",
+        "layout",
+        lambda g, x: g * _gelu_slope(in_order_of_memory(x)),
+        samples=((_draw(2, 3, 4, 4),),),
     ),
     GELU_ERF.backward("slope of the tanh form below float64", "precision", lambda g, x: g * _quick_below_float64(x)),
     GELU_ERF.methods(

@@ -36,6 +36,6 @@ SMOOTH: dict[str, Check] = {
     "batched gradients": batched_gradients,
     "vmap": vmap,
 }
-"""Asked where the value is finite, as that of nothing, for instance, is not."""
+"""Asked where the value is finite; the mean of no numbers, for instance, is not."""
 
 __all__ = ["FIRST", "REST", "SMOOTH", "Check", "precision"]

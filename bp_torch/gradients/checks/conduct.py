@@ -10,7 +10,7 @@ from torch import Tensor
 from bp_torch.gradients.call import Call, copied, parts_of, pulled_back
 from bp_torch.gradients.report import Result
 from bp_torch.gradients.subject import OUTPUT, Subject, first_line
-from bp_torch.gradients.variants import displaced, expanded, strided, transposed
+from bp_torch.gradients.variants import channels_last, displaced, expanded, strided, transposed
 
 REPETITIONS = 8
 MOST_SUBSETS = 64
@@ -39,6 +39,7 @@ def repeatability(subject: Subject) -> Iterator[Result]:
     """The same question has the same answer: asked anew, of the same graph, and with another call under way."""
     call, upstream, expected = subject.call, subject.upstream, subject.gradients
     again = subject.given.under("asked again")
+    yield from subject.same("repeatability", again, {OUTPUT: call.value()}, {OUTPUT: call.value()})
     for _ in range(REPETITIONS):
         yield from subject.same("repeatability", again, call.pull(upstream), expected)
     output, leaves = call.run()
@@ -93,15 +94,20 @@ def unused_outputs(subject: Subject) -> Iterator[Result]:
 
 
 def layouts(subject: Subject) -> Iterator[Result]:
-    """The gradient does not depend on how inputs and upstream gradient lie in memory: all inputs, and each alone."""
+    """The gradient does not depend on how inputs and upstream gradient lie in memory: all inputs, and each alone.
+
+    A module's parameters lie as it made them.
+    """
     call, upstream = subject.call, subject.upstream
-    names = tuple(call.by_name)
-    for chosen in (names, *((name,) for name in names if len(names) > 1)):
-        for how in (strided, transposed, displaced, expanded):
+    names = tuple(name for position, name in call.names.items() if position < len(call.args) - len(call.parameters))
+    for chosen in dict.fromkeys((names, *((name,) for name in names))):
+        for how in (strided, transposed, channels_last, displaced, expanded):
             laid = call.at([how(x) if name in chosen else x for name, x in call.by_name.items()])
-            yield from _laid_out(subject, f"{how.__name__} {', '.join(chosen)}", laid, upstream)
-    for how in (strided, transposed, displaced):
-        yield from _laid_out(subject, f"{how.__name__} upstream gradient", call, how(upstream))
+            if any(map(_lies_otherwise, laid.inputs, call.inputs)):
+                yield from _laid_out(subject, f"{how.__name__} {', '.join(chosen)}", laid, upstream)
+    for how in (strided, transposed, channels_last, displaced):
+        if _lies_otherwise(how(upstream), upstream):
+            yield from _laid_out(subject, f"{how.__name__} upstream gradient", call, how(upstream))
     one = upstream.new_ones(()).expand(upstream.shape)  # what y.sum().backward() sends
     yield from _laid_out(subject, "expanded upstream gradient", call, one)
 
@@ -158,6 +164,10 @@ def _unchanged(
 
 def _equal(a: Tensor, b: Tensor) -> bool:
     return bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+def _lies_otherwise(a: Tensor, b: Tensor) -> bool:
+    return (a.stride(), a.storage_offset()) != (b.stride(), b.storage_offset())
 
 
 def _compact(tensor: Tensor) -> Tensor:

@@ -33,8 +33,9 @@ def gradient(subject: Subject) -> Iterator[Result]:
 
 
 def gradient_of_variants(subject: Subject) -> Iterator[Result]:
-    """The gradient at other values and sizes."""
-    for variant in subject.variants("gradient", "scaled", "kink", "size"):
+    """The gradient at other values and sizes; where all numbers are equal, only a reference knows what is right."""
+    kinds = ("scaled", "kink", "size") if subject.reference is None else ("scaled", "kink", "size", "constant")
+    for variant in subject.variants("gradient", *kinds):
         if isinstance(variant, Result):
             yield variant
             continue

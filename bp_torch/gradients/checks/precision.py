@@ -1,5 +1,6 @@
 """Is the gradient as exact as its dtype allows? Below float64, where rounding must be told from a wrong equation."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import torch
 from bp_torch.gradients.by_reference import by_reference
 from bp_torch.gradients.nudging import Three, compare_all, nudged
 from bp_torch.gradients.report import Result
-from bp_torch.gradients.subject import Subject, first_line
+from bp_torch.gradients.subject import Subject, first_line, largest_of
 
 
 def precision(subject: Subject) -> Iterator[Result]:
@@ -28,10 +29,14 @@ def precision(subject: Subject) -> Iterator[Result]:
     if subject.reference is not None:
         yield from by_reference(subject, check, subject.given, subject.upstream)
         return
-    for comparison in compare_all(lambda generator: _beside_float64(subject, generator), subject.scales):
+    first = _beside_float64(subject, None)
+    sizes = {name: max(size, subject.uncancelled[name]) for name, size in subject.scales.items()}
+    comparisons = compare_all(lambda nudge: _beside_float64(subject, nudge), sizes, first=first)
+    for comparison in comparisons:
         result = subject.result(check, subject.given, comparison)
-        if comparison.lost_to_rounding and comparison.error <= comparison.credible:
-            result = replace(result, status="passed", ratio=comparison.error / comparison.credible)
+        half = math.sqrt(torch.finfo(subject.call.dtype).eps) * largest_of(first[2][comparison.name])
+        if comparison.lost_to_rounding and comparison.error <= half:
+            result = replace(result, status="passed", ratio=comparison.error / half)
         yield result
 
 

@@ -73,7 +73,7 @@ def forward_mode(subject: Subject) -> Iterator[Result]:
         for position in names if len(names) > 1 else ():
             yield _transposed(subject, check, subject.given.under(f"along {names[position]}"), [position])
     except Exception as error:  # also what a hand-written jvp raises
-        yield _unsupported(subject, check, error)
+        yield _unsupported(subject, check, subject.given, error)
         return
     for variant in subject.variants(check, "scaled", "size"):
         yield variant if isinstance(variant, Result) else _transposed(subject, check, variant, list(names))
@@ -103,7 +103,7 @@ def batched_gradients(subject: Subject) -> Iterator[Result]:
     try:
         found = pulled_back(output, leaves, upstreams, is_grads_batched=True)
     except Exception as error:  # also what a hand-written backward raises
-        yield _unsupported(subject, check, error)
+        yield _unsupported(subject, check, subject.given, error)
         return
     each = [subject.call.pull(upstream) for upstream in upstreams]
     yield from subject.same(check, subject.given, dict(zip(subject.call.by_name, found, strict=True)), _stacked(each))
@@ -122,7 +122,7 @@ def vmap(subject: Subject) -> Iterator[Result]:
         try:
             yield from _vmapped(subject, variant, dims)
         except Exception as error:  # also what a hand-written rule raises
-            yield _unsupported(subject, "vmap", error)
+            yield _unsupported(subject, "vmap", variant, error)
 
 
 def _vmapped(subject: Subject, variant: Variant, dims: tuple[int | None, ...]) -> Iterator[Result]:
@@ -212,8 +212,8 @@ def _stacked(each: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([one[name] for one in each]) for name in each[0]}
 
 
-def _unsupported(subject: Subject, check: str, error: Exception) -> Result:
+def _unsupported(subject: Subject, check: str, variant: Variant, error: Exception) -> Result:
     """Not offered, if PyTorch says so; otherwise a failure."""
     if isinstance(error, RuntimeError) and UNSUPPORTED.search(str(error)):
-        return subject.not_offered(check, subject.given, first_line(error))
-    return subject.raised(check, subject.given, error)
+        return subject.not_offered(check, variant, first_line(error))
+    return subject.raised(check, variant, error)
