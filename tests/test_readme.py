@@ -27,8 +27,8 @@ def run(example: str, folder: Path) -> str:
 
 
 def kept_true(what: str) -> list[str]:
-    """The lines of a part of the README that says it is kept true."""
-    (part,) = re.findall(rf"<!-- the {what}: kept true by a test -->\n(.*?)\n<!--", README, re.DOTALL)
+    """The lines of a part of the README that a test is said to keep true."""
+    (part,) = re.findall(rf"<!-- the {what}: kept [^\n]*by a test -->\n(.*?)\n<!--", README, re.DOTALL)
     return part.splitlines()
 
 

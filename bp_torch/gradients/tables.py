@@ -19,7 +19,8 @@ The bugs are in [tests/planted](../tests/planted), a line each. This page is wha
 `python scripts/check_gradients.py --planted --seeds 20` prints: bp_torch's checker must catch a bug with every seed and
 raise no false alarm with any. `gradcheck, in full` is all that torch.autograd has to check: batched gradients, forward
 mode and `gradgradcheck` too, whose alarms are on right functions that offer no second derivative. What
-`allclose, ones, float32` catches of softmax it catches by luck: it compares zeros with rounding errors."""
+`allclose, ones, float32` catches of softmax it catches by luck: it compares zeros with rounding errors. The seconds are
+those of one core, to be compared with each other."""
 
 
 def functions(surveys: Iterable[Survey]) -> Iterator[str]:

@@ -115,6 +115,8 @@ def test_as_json(ask: Asked) -> None:
         (("mine:Square", "--inputs", "randn(3)", "--samples", "mine:samples"), "either --inputs or --samples"),
         (("mine:Square", "--inputs", "randn(3)", "--planted"), "--planted, --seeds and --runs-dir go without"),
         (("linear", "--seeds", "3"), "--planted, --seeds and --runs-dir go without"),
+        (("--planted", "--runs-dir", "mine"), "--planted writes no run"),
+        (("relu", "relu"), "a function is named twice"),
         (("linear", "--reference", "torch:square"), "go with a package.module:function"),
         (("mine:Nothing", "--inputs", "randn(3)"), "'mine' has no 'Nothing'"),
         (("nowhere:Square", "--inputs", "randn(3)"), "cannot import nowhere: ModuleNotFoundError"),
