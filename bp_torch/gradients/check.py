@@ -6,14 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from bp_torch.gradients import hints
-from bp_torch.gradients.call import Call, CannotCheck, as_calls, callable_of, pulled_back, quiet
+from bp_torch.gradients.call import Call, CannotCheck, as_calls, callable_of, quiet
 from bp_torch.gradients.checks import FIRST, REST, SMOOTH, Check, precision
-from bp_torch.gradients.differences import stands_still
 from bp_torch.gradients.report import GradientReport, Result
-from bp_torch.gradients.subject import Subject, first_line
+from bp_torch.gradients.subject import Subject
+from bp_torch.gradients.usable import in_float64, require_usable
 
 
 def check_gradients(
@@ -26,14 +25,15 @@ def check_gradients(
     """Check the gradients of a function, in every way they can be wrong.
 
     Args:
-        function: any callable of Tensors that returns a Tensor or a tuple of them: a function, a
+        function: any callable of Tensors that returns a Tensor or several, in tuples or lists: a function, a
             `torch.autograd.Function`, or an `nn.Module`, whose parameters are then checked too.
         samples: a list of argument tuples. Where some Tensor of a tuple requires a gradient, those that do are checked
             and the others held fixed; otherwise every Tensor of floating-point numbers is checked. Nothing in them is
             changed. Samples below float64 are examined in float64 too, if the function takes it.
         reference: what is known to be right, with the same signature; it may take a module's parameters as further
-            arguments. Its gradients, in the same dtype and in float64, are the judge. Without one, finite differences
-            of the function's own values are, in float64.
+            arguments. Its gradients, in the same dtype and in float64, are the judge, and what it fails itself, in the
+            same way, is not asked. Without one, finite differences of the function's own values are the judge, in
+            float64.
         seed: of directions, upstream gradients and copies of the samples.
 
     Returns:
@@ -42,7 +42,8 @@ def check_gradients(
     Raises:
         CannotCheck: if there is nothing to judge: a function that raises, returns no Tensor, or something not finite;
             values too rough for finite differences; a sample without an input that needs a gradient; a reference that
-            cannot be called in the same way, returns another shape or dtype, or has no gradient.
+            cannot be called in the same way, returns another shape or dtype, or other values at every call, or has no
+            gradient; nothing but empty inputs or outputs.
     """
     calls = as_calls(function, samples)
     with quiet():
@@ -95,9 +96,9 @@ def _results(calls: Sequence[Call], reference: Callable[..., Any] | None, seed: 
         raise CannotCheck("every input is empty: there is no gradient to check")
     judge = None if reference is None else callable_of(reference, calls[0].parameters, "the reference")
     generator = torch.Generator().manual_seed(seed)
-    subjects = [Subject(number, _in_float64(call), judge, generator) for number, call in enumerate(calls)]
+    subjects = [Subject(number, in_float64(call), judge, generator) for number, call in enumerate(calls)]
     for subject in subjects:
-        _require_usable(subject)
+        require_usable(subject)
     if not any(subject.call.value().numel() for subject in subjects):
         raise CannotCheck("every output is empty: there is no gradient to check")
     for subject, call in zip(subjects, calls, strict=True):
@@ -153,67 +154,3 @@ def _answers(name: str, check: Check, subject: Subject) -> Iterator[Result]:
         yield from check(subject)
     except Exception as error:  # whatever a hand-written backward raises when it is asked in a way it did not expect
         yield subject.raised(name, subject.given, error)
-
-
-def _in_float64(call: Call) -> Call:
-    """The call in float64, or as it is if the function does not compute in it."""
-    wide = call.to(torch.float64)
-    try:
-        return wide if wide.value().dtype == torch.float64 else call
-    except (Exception, SystemExit):  # whatever a function raises for a dtype it does not take
-        return call
-
-
-def _require_usable(subject: Subject) -> None:
-    """Raise CannotCheck unless function and reference return numbers that can be judged."""
-    sample = f"sample {subject.sample}"
-    value = _value(subject.call, f"{sample}: the function")
-    if subject.reference is None:
-        _require_differences(subject.call, value, f"{sample}: the function")
-        return
-    expected, again = (_value(subject.judge, f"{sample}: the reference") for _ in range(2))
-    kinds = {"shape": (tuple(value.shape), tuple(expected.shape)), "dtype": (value.dtype, expected.dtype)}
-    for what, (ours, theirs) in kinds.items():
-        if ours != theirs:
-            raise CannotCheck(f"{sample}: the function returns {what} {ours}, but the reference {theirs}")
-    if not torch.allclose(expected, again, equal_nan=True):
-        raise CannotCheck(f"{sample}: the reference returns other values at every call")
-    if not value.isfinite().all() and expected.isfinite().all():
-        raise CannotCheck(f"{sample}: the function returns {_odd(value)}, where the reference is finite")
-    _require_gradient(subject.judge, expected, f"{sample}: the reference")
-
-
-def _require_differences(call: Call, value: Tensor, whose: str) -> None:
-    """Raise CannotCheck if finite differences can tell nothing."""
-    if call.dtype != torch.float64:
-        raise CannotCheck(f"{whose} does not return float64 for float64, and there is no reference to judge by")
-    for what, numbers in {"takes": torch.cat([x.flatten() for x in call.inputs]), "returns": value}.items():
-        if not numbers.isfinite().all():
-            raise CannotCheck(f"{whose} {what} {_odd(numbers)}, which has no finite differences")
-    if stands_still(call):
-        raise CannotCheck(f"{whose}'s values are less exact than float64, and there is no reference")
-
-
-def _require_gradient(judge: Call, value: Tensor, whose: str) -> None:
-    try:
-        output, leaves = judge.run()
-        if not output.requires_grad:
-            raise CannotCheck(f"{whose} has no gradient: its output is cut off from its inputs")
-        pulled_back(output, leaves, torch.ones_like(value))
-    except CannotCheck:
-        raise
-    except Exception as error:
-        raise CannotCheck(f"{whose} has no gradient: {first_line(error)}") from error
-
-
-def _value(call: Call, whose: str) -> Tensor:
-    try:
-        return call.value()
-    except CannotCheck as error:
-        raise CannotCheck(f"{whose} {error}") from None
-    except (Exception, SystemExit) as error:
-        raise CannotCheck(f"{whose} raised {first_line(error)}") from error
-
-
-def _odd(value: Tensor) -> float:
-    return value[~value.isfinite()].flatten()[0].item()
