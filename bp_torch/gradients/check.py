@@ -145,8 +145,8 @@ def _asked(name: str, check: Check, subject: Subject) -> Iterator[Result]:
 
 
 def _way(result: Result) -> tuple[str, ...]:
-    """In which way something failed: where, and what was said."""
-    return result.variant, str(result.input), result.message if result.comparison is None else ""
+    """In which way something failed: where, and with which exception."""
+    return result.variant, str(result.input), result.message if result.message.startswith("raised") else ""
 
 
 def _answers(name: str, check: Check, subject: Subject) -> Iterator[Result]:

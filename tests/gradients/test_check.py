@@ -196,6 +196,12 @@ class TestWhatPasses:
         assert {("layouts", "the reference fails that too")} <= {(result.check, result.message) for result in excused}
         assert not check_gradients(Stale, [(numbers(4, 3),)], reference=torch.square).passed
 
+    def test_a_gradient_along_symmetric_matrices_is_believed(self) -> None:
+        """PyTorch's for the Cholesky factor is right for those alone, and finite differences leave them."""
+        symmetric = torch.tensor([[4.0, 1.0, 0.5], [1.0, 3.0, 0.2], [0.5, 0.2, 2.0]], dtype=torch.float64)
+        report = check_gradients(torch.linalg.cholesky, [(symmetric,)], reference=torch.linalg.cholesky)
+        assert report.passed, str(report)
+
     def test_a_reference_that_is_no_derivative_is_believed(self) -> None:
         """As of a layer that reverses gradients on purpose."""
 
