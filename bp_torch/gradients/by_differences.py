@@ -162,7 +162,7 @@ def _at_length(question: Question, slope: Slope) -> Result:
 
 def _component_wise(question: Question) -> Iterator[Result]:
     """Look at the components one by one: where there is a kink, the gradient must lie between the slopes beside it."""
-    components = list(_components(question))
+    components = sorted(_components(question), key=lambda component: component.place)
     regular = [component for component in components if component.regular]
     bent = [component for component in components if component.slope.walk.bend]
     outside = [component for component in bent if component.axis.sum() == 1 and component.outside]
@@ -180,17 +180,16 @@ def _component_wise(question: Question) -> Iterator[Result]:
 def _components(question: Question) -> Iterator[Component]:
     numbers = question.input.detach()
     values, groups = torch.unique(numbers, return_inverse=True)
-    first = [int((groups == group).flatten().nonzero()[0]) for group in range(len(values))]
     chosen = torch.randperm(len(values), generator=question.subject.generator)
-    for group in sorted(chosen[: None if len(values) <= WHOLE else SOME].tolist(), key=first.__getitem__):
+    for group in chosen[: WHOLE if len(values) <= WHOLE else SOME].tolist():
         unit = abs(values[group].item()) or typical(numbers)
-        yield _component(question, first[group], (groups == group).to(numbers), unit)
+        yield _component(question, (groups == group).to(numbers), unit)
 
 
-def _component(question: Question, place: int, axis: Tensor, unit: float) -> Component:
+def _component(question: Question, axis: Tensor, unit: float) -> Component:
     walk, terms = question.walk(unit * axis), unit * question.hand[axis == 1]
     size, step = max(terms.abs().sum().item(), abs(walk.slope)), question.rounding(unit * axis.sum().item())
-    return Component(place, axis, unit, Slope(terms.sum().item(), walk, size, step))
+    return Component(int(axis.argmax()), axis, unit, Slope(terms.sum().item(), walk, size, step))
 
 
 def _of_one_output(question: Question, component: Component) -> Component:
@@ -201,7 +200,7 @@ def _of_one_output(question: Question, component: Component) -> Component:
     one_hot = torch.zeros_like(question.upstream, memory_format=torch.contiguous_format)
     one_hot.view(-1)[int(((sum(beside) - 2 * here) * question.upstream).abs().argmax())] = 1
     alone = replace(question, upstream=one_hot, hand=call.pull(one_hot)[question.name].detach())
-    return _component(alone, component.place, component.axis, component.unit)
+    return _component(alone, component.axis, component.unit)
 
 
 def _compared(question: Question, components: list[Component], *, whole: bool) -> Result:
