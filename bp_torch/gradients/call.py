@@ -22,7 +22,7 @@ class Call:
     """A function at one point.
 
     Attributes:
-        function: any callable that returns a Tensor, or several in tuples and lists, which count as one long vector.
+        function: any callable that returns a Tensor, or several in tuples, lists and dicts: one long vector.
         args: its positional arguments; a module's parameters come last.
         names: the positions of those it is differentiated with respect to, and what to call them.
         options: its keyword arguments, held fixed.

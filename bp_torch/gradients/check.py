@@ -25,7 +25,7 @@ def check_gradients(
     """Check the gradients of a function, in every way they can be wrong.
 
     Args:
-        function: any callable of Tensors that returns a Tensor or several, in tuples or lists: a function, a
+        function: any callable of Tensors that returns a Tensor, or several in tuples, lists or dicts: a function, a
             `torch.autograd.Function`, or an `nn.Module`, whose parameters are then checked too.
         samples: a list of argument tuples. Where some Tensor of a tuple requires a gradient, those that do are checked
             and the others held fixed; otherwise every Tensor of floating-point numbers is checked. Nothing in them is
