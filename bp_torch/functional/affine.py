@@ -1,6 +1,7 @@
 """The weighted sum: each neuron adds up the previous layer's activations by its weights, and its bias."""
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ class Linear(Function):
     @staticmethod
     def forward(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if bias is None:
-            return input @ weight.t()  # (N, in) (in, out) -> (N, out)
+            return torch.mm(input, weight.t())  # (N, in) (in, out) -> (N, out)
         return torch.addmm(bias, input, weight.t())
 
     @staticmethod
@@ -38,16 +39,32 @@ class Linear(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         needs_input, needs_weight, needs_bias = ctx.needs_input_grad
-        grad_input = grad_output @ weight if needs_input else None  # (N, out) (out, in) -> (N, in)
-        grad_weight = grad_output.t() @ input if needs_weight else None  # (out, N) (N, in) -> (out, in)
+        grad_input = torch.mm(grad_output, weight) if needs_input else None  # (N, out) (out, in) -> (N, in)
+        grad_weight = torch.mm(grad_output.t(), input) if needs_weight else None  # (out, N) (N, in) -> (out, in)
         grad_bias = grad_output.sum(0) if needs_bias else None  # (out,)
         return grad_input, grad_weight, grad_bias
+
+    @staticmethod
+    def accumulate(ctx: Any, grad_output: Tensor, into: tuple[Tensor | None, ...], alpha: float) -> None:
+        """W ← W + α δᵀ x and b ← b + α Σₙ δₙ, each in one operation: the gradient never stands in memory."""
+        weight, bias = into
+        wishes = grad_output.t()  # (out, N)
+        if weight is not None:
+            weight.addmm_(wishes, ctx.saved_tensors[0], alpha=alpha)
+        if bias is not None:
+            bias.addmv_(wishes, _ones(grad_output.shape[0], grad_output.dtype, grad_output.device), alpha=alpha)
 
     @staticmethod
     def jvp(ctx: Any, input_tangent: Tensor, weight_tangent: Tensor, bias_tangent: Tensor | None) -> Tensor:
         input, weight = ctx.saved_tensors
         tangent: Tensor = input_tangent @ weight.t() + input @ weight_tangent.t()
         return tangent if bias_tangent is None else tangent + bias_tangent
+
+
+@lru_cache(maxsize=16)
+def _ones(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The vector of ones, by which a product adds up."""
+    return torch.ones(count, dtype=dtype, device=device)
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

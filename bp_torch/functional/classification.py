@@ -36,8 +36,11 @@ def _reduced(losses: Tensor, scale: Tensor, reduction: str) -> Tensor:
 
 def _shares(grad_output: Tensor, scale: Tensor, reduction: str) -> Tensor:
     """What each example receives of the upstream gradient, as a column (M, 1): the reverse of `_reduced`."""
-    share = grad_output * scale
-    return (share / _divisor(scale.sum()) if reduction == "mean" else share).unsqueeze(1)
+    return (_divided(grad_output, scale, reduction) * scale).unsqueeze(1)
+
+
+def _divided(grad_output: Tensor, scale: Tensor, reduction: str) -> Tensor:
+    return grad_output / _divisor(scale.sum()) if reduction == "mean" else grad_output
 
 
 def _divisor(total: Tensor) -> Tensor:
@@ -121,31 +124,35 @@ class SoftCrossEntropy(Function):
 
     ∂C/∂xᵢ = gᵢ (pᵢ Σ_c tᵢ_c − tᵢ), which is gᵢ (p − t) where t sums to 1
     ∂C/∂tᵢ = −gᵢ log pᵢ
+
+    'mean' divides by Σ s and makes gᵢ = g / Σ s; the targets hold whatever else examples and classes weigh.
     """
 
     @staticmethod
-    def forward(input: Tensor, target: Tensor) -> Tensor:
-        return -torch.where(target == 0, 0, target * log_probabilities(input, 1)).sum(1)
+    def forward(input: Tensor, target: Tensor, scale: Tensor, reduction: str) -> Tensor:
+        losses = -torch.where(target == 0, 0, target * log_probabilities(input, 1)).sum(1)
+        return _reduced(losses, scale, reduction)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        keep(ctx, *inputs)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, str], output: Tensor) -> None:
+        input, target, scale, ctx.reduction = inputs
+        keep(ctx, input, target, scale)
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None]:
-        input, target = ctx.saved_tensors
-        share = grad_output.unsqueeze(1)  # (M, 1)
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        input, target, scale = ctx.saved_tensors
+        share = _divided(grad_output, scale, ctx.reduction).reshape(-1, 1)  # (M, 1), or (1, 1): alike for all
         log_p = log_probabilities(input, 1)
         grad_input = share * (torch.exp(log_p) * target.sum(1, keepdim=True) - target)
-        return grad_input, -share * log_p if ctx.needs_input_grad[1] else None
+        return grad_input, -share * log_p if ctx.needs_input_grad[1] else None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, input_tangent: Tensor, target_tangent: Tensor) -> Tensor:
-        input, target = ctx.saved_tensors
+    def jvp(ctx: Any, input_tangent: Tensor, target_tangent: Tensor, *_: None) -> Tensor:
+        input, target, scale = ctx.saved_tensors
         log_p = log_probabilities(input, 1)
         by_input = (torch.exp(log_p) * target.sum(1, keepdim=True) - target) * input_tangent
         by_target = torch.where(target_tangent == 0, 0, -log_p * target_tangent)  # 0 log 0 = 0 here too
-        return (by_input + by_target).sum(1)
+        return _reduced((by_input + by_target).sum(1), scale, ctx.reduction)
 
 
 def nll_loss(
@@ -243,6 +250,8 @@ def _autocast(name: str, input: Tensor, weight: Tensor | None) -> tuple[Tensor, 
 
 def _as_rows(input: Tensor) -> Tensor:
     """(N, C, d₁, …) or (C,) as rows (M, C)."""
+    if input.dim() == 2:
+        return input
     return input.unsqueeze(0) if input.dim() == 1 else input.movedim(1, -1).flatten(0, -2)
 
 
@@ -274,7 +283,7 @@ def _of_smoothed_indices(
     even = torch.ones_like(rows) if weight is None else weight.expand_as(rows)
     spread = label_smoothing / rows.shape[1] * even * counted.unsqueeze(1)
     wanted = spread.scatter_add(1, index, (1 - label_smoothing) * scale.unsqueeze(1))
-    losses = _reduced(rounded_once(SoftCrossEntropy.call, rows, wanted), scale, reduction)
+    losses = rounded_once(SoftCrossEntropy.call, rows, wanted, scale, reduction)
     return losses.reshape(target.shape) if reduction == "none" else losses
 
 
@@ -291,10 +300,11 @@ def _of_probabilities(
     rows, wanted = promoted(_as_rows(input), *autocast_to_float32(_as_rows(target)))
     if label_smoothing:
         wanted = wanted * (1 - label_smoothing) + label_smoothing / max(rows.shape[1], 1)
-    losses = rounded_once(SoftCrossEntropy.call, rows, wanted if weight is None else wanted * weight)
-    if reduction == "none":
-        return losses.reshape(input.shape[:1] + input.shape[2:] if input.dim() > 1 else ())
-    return losses.sum() if reduction == "sum" else losses.sum() / rows.shape[0]
+    wanted, each = wanted if weight is None else wanted * weight, rows.new_ones(rows.shape[0])
+    losses = rounded_once(SoftCrossEntropy.call, rows, wanted, each, reduction)
+    return (
+        losses.reshape(input.shape[:1] + input.shape[2:] if input.dim() > 1 else ()) if reduction == "none" else losses
+    )
 
 
 def _require_indices_fitting(name: str, input: Tensor, target: Tensor, weight: Tensor | None) -> None:

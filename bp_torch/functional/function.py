@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from bp_torch.functional.tape import running
+
 _transform_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
 _is_compiling = torch.compiler.is_compiling
 
@@ -22,22 +24,39 @@ class Function(torch.autograd.Function):
     * `jvp(ctx, *tangents)`: the directional derivative, for forward mode.
 
     Call it by `Subclass.call(*inputs)`. Beside autograd that serves forward mode, double backward,
-    `torch.func`, `vmap` and `torch.compile(fullgraph=True)`.
+    `torch.func`, `vmap` and `torch.compile(fullgraph=True)`; and `bp_torch.engine`, which walks back without autograd.
+
+    Attributes:
+        parts: of a Function that is a composition, the Functions it is composed of, the first to be applied first and
+            the only one with inputs besides the activations.
     """
 
     generate_vmap_rule = True
     call: ClassVar[Callable[..., Tensor]]
+    parts: ClassVar[tuple["type[Function]", ...]] = ()
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Give the subclass its `call`."""
         super().__init_subclass__(**options)
         cls.call = staticmethod(_caller(cls))
 
+    @classmethod
+    def accumulate(cls, ctx: Any, grad_output: Tensor, into: tuple[Tensor | None, ...], alpha: float) -> None:
+        """Add α ∂C/∂input, in place, to each of `into`: one for each input after the first, None where there is none.
+
+        A subclass may say how to do that without the gradient ever standing in memory by itself.
+        """
+        ctx.needs_input_grad = (False, *(tensor is not None for tensor in into))
+        for tensor, gradient in zip(into, cls.backward(ctx, grad_output)[1:], strict=True):
+            if tensor is not None:
+                tensor.add_(gradient, alpha=alpha)
+
 
 def _caller(function: type[Function]) -> Callable[..., Tensor]:
     """The quickest right way to run `function`, chosen at each call.
 
     * `torch.compile` refuses a class with a `jvp`, so the compiler meets a twin without one;
+    * where a tape runs, it takes down the call;
     * under a `torch.func` transform, `Function.apply` knows what to do;
     * otherwise the C++ `apply` beneath it, which spares the 8 to 16 µs that `Function.apply`
       spends on binding default arguments (there are none).
@@ -49,6 +68,8 @@ def _caller(function: type[Function]) -> Callable[..., Tensor]:
     def call(*inputs: Any) -> Tensor:
         if _is_compiling():
             return twin.apply(*inputs)
+        if running.tape is not None:
+            return running.tape.apply(function, *inputs)
         if _transform_active():
             return function.apply(*inputs)  # type: ignore[no-untyped-call]
         return apply_directly(*inputs)
@@ -60,3 +81,14 @@ def keep(ctx: Any, *tensors: Tensor | None) -> None:
     """Keep inputs or outputs for `backward` and for `jvp`; both read them from `ctx.saved_tensors`."""
     ctx.save_for_backward(*tensors)
     ctx.saved_for_forward = tensors  # what save_for_forward does, without its checks in Python
+
+
+_ONE = torch.ones((), device="cpu")
+
+
+def one_minus(tensor: Tensor) -> Tensor:
+    """1 − x, by a constant Tensor: what Python's number costs on its way is more than the subtraction itself.
+
+    Tensors of other kinds, such as the fake ones of a compiler, refuse to meet a real one.
+    """
+    return _ONE - tensor if type(tensor) is Tensor else 1 - tensor

@@ -36,7 +36,7 @@ class SquaredError(Function):
     @staticmethod
     def forward(input: Tensor, target: Tensor) -> Tensor:
         error = input - target
-        return (error * error).sum() / math.prod(input.shape[:-1])
+        return (error * error).sum() * _share(input)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -45,13 +45,19 @@ class SquaredError(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None]:
         input, target = ctx.saved_tensors
-        grad_input = (input - target) * (2 * grad_output / math.prod(input.shape[:-1]))
+        grad_input = ((input - target) * grad_output).mul_(2 * _share(input))
         return grad_input, -grad_input if ctx.needs_input_grad[1] else None
 
     @staticmethod
     def jvp(ctx: Any, input_tangent: Tensor, target_tangent: Tensor) -> Tensor:
         input, target = ctx.saved_tensors
-        return (2 * (input - target) * (input_tangent - target_tangent)).sum() / math.prod(input.shape[:-1])
+        return (2 * (input - target) * (input_tangent - target_tangent)).sum() * _share(input)
+
+
+def _share(input: Tensor) -> float:
+    """1/N, each example's part in the mean; ∞ for none, so that their cost is 0 · ∞: NaN, as the mean of nothing is."""
+    examples = math.prod(input.shape[:-1])
+    return 1 / examples if examples else math.inf
 
 
 class MSELoss(Function):
@@ -272,7 +278,8 @@ def _regression_loss(
         input, target = autocast_to_float32(input, target)  # the weighted form is no operation of autocast's
     input, target = promoted(input, target)
     require_floating(name, input=input)
-    input, target = torch.broadcast_tensors(input, target)  # type: ignore[no-untyped-call]
+    if target.shape != input.shape:
+        input, target = torch.broadcast_tensors(input, target)  # type: ignore[no-untyped-call]
     if weight is None:
         return rounded_once(function.call, input, target, reduction, *constants)
     if weight.shape != input.shape:

@@ -71,6 +71,7 @@ CE_SOFT = Host(
     SoftCrossEntropy,
     partial(F.cross_entropy, reduction="none"),
     ((_draw(4, 3), _draw.probabilities(4, 3)), (_draw(2, 5), _draw.probabilities(2, 5))),
+    (None, "none"),
 )
 NLL = Host("nll_loss", NLLLoss, F.nll_loss, _XT, (None, -100, "mean"))
 NLL_EACH = Host("nll_loss none", NLLLoss, partial(F.nll_loss, reduction="none"), _XT, (None, -100, "none"))
@@ -202,12 +203,12 @@ def _by_target(g: Tensor, x: Tensor) -> Tensor:
 
 _probabilities = (
     CE_SOFT.backward(  # and who gives it probabilities will not notice
-        "Σ t taken as 1", "dropped term", lambda g, x, t: (_g_p(g, x) - g.unsqueeze(1) * t, _by_target(g, x))
+        "Σ t taken as 1", "dropped term", lambda g, x, t, s: (_g_p(g, x) - g.unsqueeze(1) * t, _by_target(g, x))
     ),
     CE_SOFT.backward(
         "largest target for all of it",
         "wrong formula",
-        lambda g, x, t: (g.unsqueeze(1) * _slope(x, t.argmax(1)), _by_target(g, x)),
+        lambda g, x, t, s: (g.unsqueeze(1) * _slope(x, t.argmax(1)), _by_target(g, x)),
     ),
     CE_SOFT.result("target's gradient negated", "sign", target=torch.neg),
     CE_SOFT.result("target's gradient 0", "dropped term", target=torch.zeros_like),
