@@ -8,7 +8,7 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("catalogue", "dashboard", "data", "functional", "gradients", "nn", "training")
+_SUBPACKAGES = ("catalogue", "dashboard", "data", "engine", "functional", "gradients", "inspection", "nn", "training")
 
 
 def __getattr__(name: str) -> ModuleType:

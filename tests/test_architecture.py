@@ -12,17 +12,21 @@ PACKAGE = Path(__file__).parents[1] / "bp_torch"
 MAY_IMPORT = {
     "functional": set(),
     "nn": {"functional"},
+    "engine": {"functional"},
     "catalogue": {"functional"},
+    "inspection": {"engine", "functional.tape"},
     "gradients": {"catalogue"},
     "data": set(),
-    "training": {"nn", "data", "gradients", "catalogue"},
+    "training": {"nn", "engine", "inspection", "data", "gradients", "catalogue"},
     "dashboard": {"training.records", "gradients.records", "gradients.tables"},
     "cli": set(),
 }
 LIBRARIES = {
     "functional": {"torch"},
     "nn": {"torch"},
+    "engine": {"torch"},
     "catalogue": {"torch"},
+    "inspection": {"torch"},
     "gradients": {"torch"},
     "data": {"torch", "torchvision"},
     "training": {"torch", "tqdm"},

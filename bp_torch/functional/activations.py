@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional.checks import require_floating, require_real, require_tensor
-from bp_torch.functional.function import Function, keep, one_minus
+from bp_torch.functional.function import Function, keep, number
 from bp_torch.functional.precision import rounded_once
 
 
@@ -31,12 +31,12 @@ class Sigmoid(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
         (output,) = ctx.saved_tensors
-        return (grad_output * output).mul_(one_minus(output))
+        return (grad_output * output).mul_(number(1, output) - output)
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:
         (output,) = ctx.saved_tensors
-        return (tangent * output).mul_(one_minus(output))
+        return (tangent * output).mul_(number(1, output) - output)
 
 
 class Tanh(Function):
@@ -56,12 +56,12 @@ class Tanh(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
         (output,) = ctx.saved_tensors
-        return grad_output * (one_minus(output) * (1 + output))
+        return grad_output * ((number(1, output) - output) * (1 + output))
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:
         (output,) = ctx.saved_tensors
-        return tangent * (one_minus(output) * (1 + output))
+        return tangent * ((number(1, output) - output) * (1 + output))
 
 
 class ReLU(Function):

@@ -55,6 +55,23 @@ class Linear(Function):
             bias.addmv_(wishes, _ones(grad_output.shape[0], grad_output.dtype, grad_output.device), alpha=alpha)
 
     @staticmethod
+    def per_example(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor]:
+        """What each example n adds to the gradients: δₙ xₙᵀ, (N, out, in), and δₙ, (N, out)."""
+        return grad_output.unsqueeze(2) * ctx.saved_tensors[0].unsqueeze(1), grad_output
+
+    @staticmethod
+    def per_example_norms(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor]:
+        """How long each of these is, (N,): ‖δₙ xₙᵀ‖ = ‖δₙ‖ ‖xₙ‖, without building the product; and ‖δₙ‖."""
+        wishes = torch.linalg.vector_norm(grad_output, dim=1)
+        return wishes * torch.linalg.vector_norm(ctx.saved_tensors[0], dim=1), wishes
+
+    @staticmethod
+    def sums_of_squares(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor]:
+        """The squares of their components, summed over the examples: (δ²)ᵀ x², (out, in), and Σₙ δₙ², (out,)."""
+        squares = grad_output.square()
+        return torch.mm(squares.t(), ctx.saved_tensors[0].square()), squares.sum(0)
+
+    @staticmethod
     def jvp(ctx: Any, input_tangent: Tensor, weight_tangent: Tensor, bias_tangent: Tensor | None) -> Tensor:
         input, weight = ctx.saved_tensors
         tangent: Tensor = input_tangent @ weight.t() + input @ weight_tangent.t()

@@ -1,6 +1,7 @@
 """The base class that makes a hand-written Function a full citizen of PyTorch."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -27,29 +28,22 @@ class Function(torch.autograd.Function):
     `torch.func`, `vmap` and `torch.compile(fullgraph=True)`; and `bp_torch.engine`, which walks back without autograd.
 
     Attributes:
-        parts: of a Function that is a composition, the Functions it is composed of, the first to be applied first and
-            the only one with inputs besides the activations.
+        parts: of a composition, the Functions it is composed of, the first to be applied first; that one takes all the
+            inputs, the others take activations alone.
+        accumulate: where a subclass has it, `accumulate(ctx, grad_output, into, alpha)` adds α ∂C/∂input in place to
+            each Tensor in `into`, one for each input after the first or None, without the gradient ever standing in
+            memory by itself.
     """
 
     generate_vmap_rule = True
     call: ClassVar[Callable[..., Tensor]]
     parts: ClassVar[tuple["type[Function]", ...]] = ()
+    accumulate: ClassVar[Callable[..., None] | None] = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Give the subclass its `call`."""
         super().__init_subclass__(**options)
         cls.call = staticmethod(_caller(cls))
-
-    @classmethod
-    def accumulate(cls, ctx: Any, grad_output: Tensor, into: tuple[Tensor | None, ...], alpha: float) -> None:
-        """Add α ∂C/∂input, in place, to each of `into`: one for each input after the first, None where there is none.
-
-        A subclass may say how to do that without the gradient ever standing in memory by itself.
-        """
-        ctx.needs_input_grad = (False, *(tensor is not None for tensor in into))
-        for tensor, gradient in zip(into, cls.backward(ctx, grad_output)[1:], strict=True):
-            if tensor is not None:
-                tensor.add_(gradient, alpha=alpha)
 
 
 def _caller(function: type[Function]) -> Callable[..., Tensor]:
@@ -83,12 +77,15 @@ def keep(ctx: Any, *tensors: Tensor | None) -> None:
     ctx.saved_for_forward = tensors  # what save_for_forward does, without its checks in Python
 
 
-_ONE = torch.ones((), device="cpu")
+def number(value: float, like: Tensor) -> Any:
+    """A number for a Tensor to meet: a constant Tensor of its dtype, for on the way of Python's numbers lies more work.
 
-
-def one_minus(tensor: Tensor) -> Tensor:
-    """1 − x, by a constant Tensor: what Python's number costs on its way is more than the subtraction itself.
-
-    Tensors of other kinds, such as the fake ones of a compiler, refuse to meet a real one.
+    Tensors of other kinds, such as a compiler's fake ones, refuse to meet a real one; they are given the number.
     """
-    return _ONE - tensor if type(tensor) is Tensor else 1 - tensor
+    return _constant(value, like.dtype) if type(like) is Tensor and not _is_compiling() else value
+
+
+@lru_cache(maxsize=256)
+def _constant(value: float, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(value, dtype=dtype, device="cpu")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional.checks import require_floating, require_tensor, resolve_reduction
-from bp_torch.functional.function import Function, keep
+from bp_torch.functional.function import Function, keep, number
 from bp_torch.functional.precision import autocast_enabled, autocast_to_float32, promoted, rounded_once
 
 
@@ -36,7 +36,7 @@ class SquaredError(Function):
     @staticmethod
     def forward(input: Tensor, target: Tensor) -> Tensor:
         error = input - target
-        return (error * error).sum() * _share(input)
+        return (error * error).sum() * number(_share(input), input)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -45,7 +45,7 @@ class SquaredError(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None]:
         input, target = ctx.saved_tensors
-        grad_input = ((input - target) * grad_output).mul_(2 * _share(input))
+        grad_input = ((input - target) * grad_output).mul_(number(2 * _share(input), input))
         return grad_input, -grad_input if ctx.needs_input_grad[1] else None
 
     @staticmethod
@@ -165,7 +165,8 @@ def squared_error(input: Tensor, target: Tensor) -> Tensor:
     Source:
         The lecture's statement 3.
     """
-    require_floating("squared_error", input=input, target=target)
+    if not (type(input) is type(target) is Tensor and input.is_floating_point() and target.is_floating_point()):
+        require_floating("squared_error", input=input, target=target)
     if input.shape != target.shape or input.dim() == 0:
         raise ValueError(
             f"squared_error(): input {tuple(input.shape)} and target {tuple(target.shape)} must have the same "

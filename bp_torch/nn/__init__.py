@@ -12,7 +12,7 @@ from bp_torch.nn.activations import (
     Softplus,
     Tanh,
 )
-from bp_torch.nn.affine import Linear
+from bp_torch.nn.affine import Dense, Linear
 from bp_torch.nn.builtin import as_builtin
 from bp_torch.nn.losses import (
     BCEWithLogitsLoss,
@@ -31,6 +31,7 @@ __all__ = [
     "GELU",
     "BCEWithLogitsLoss",
     "CrossEntropyLoss",
+    "Dense",
     "L1Loss",
     "LeakyReLU",
     "Linear",

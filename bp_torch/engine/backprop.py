@@ -1,0 +1,222 @@
+"""Backpropagation as the lecture tells it: forward once, back once, and a step downhill."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bp_torch.engine.chain import Chain, Wish, require_chain
+from bp_torch.functional.tape import Context, Tape
+
+
+class Backprop:
+    """Drives a chain of hand-written layers without autograd, by the very same `backward`s that autograd calls.
+
+    The layers are read when the first mini-batch comes, and again when one of another kind does or layers or parameters
+    were exchanged; a layer's constants, such as a slope, are not watched. Hooks are not called. Half precision, which
+    the functions widen inside, is not driven.
+
+    Attributes:
+        model: the chain; its parameters are changed in place.
+        cost: what it is to make small.
+        momentum: μ, as torch.optim.SGD's.
+        weight_decay: λ, as torch.optim.SGD's.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        cost: Callable[[Tensor, Tensor], Tensor],
+        *,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        """Take a model and its cost.
+
+        Args:
+            model: a torch.nn.Sequential of `bp_torch.nn` layers, or such chains nested.
+            cost: a cost of `bp_torch.functional` or `bp_torch.nn`, called with outputs and targets.
+            momentum: μ, from 0.
+            weight_decay: λ, from 0.
+
+        Raises:
+            ValueError: if `momentum` or `weight_decay` is negative or not finite.
+        """
+        for name, value in {"momentum": momentum, "weight_decay": weight_decay}.items():
+            _require_rate(name, value)
+        self.model = model
+        self.cost = cost
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self._velocity: dict[str, Tensor] = {}
+        self._parameters: dict[str, Tensor] = {}
+        self._chain: Chain | None = None
+
+    def walk(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, list[Wish]]:
+        """Forward through the chain, and back to the lowest layer that learns.
+
+        Args:
+            inputs: (N, in), as the model takes them.
+            targets: as the cost takes them.
+
+        Returns:
+            The cost, and what is asked of each link that learns, the last link first.
+
+        Raises:
+            TypeError: naming the layer or cost that is not made of hand-written functions alone.
+            ValueError, RuntimeError, IndexError: from the layers and the cost, if what they are given does not fit.
+        """
+        chain = self._chain_for(inputs)
+        activation, passed = inputs, []
+        for link in chain.links:  # forward: each layer's activations from those before
+            given, context = (activation, *link.arguments), Context(link.passes_on)
+            activation = link.function.forward(*given)
+            link.function.setup_context(context, given, activation)
+            passed.append((link, context, activation))
+        cost, grad = self._nudges(activation, targets, chain.one)  # what the cost asks of the outputs
+        wishes = []
+        for link, context, output in reversed(passed):  # backward: what that asks of each layer before
+            if link.learns:
+                wishes.append(Wish(link, context, output, grad))
+            if link is chain.lowest:
+                break
+            grad = _of_activations(link.function.backward(context, grad))
+        return cost, wishes
+
+    def gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The gradient of every parameter that needs one.
+
+        Args:
+            inputs: (N, in), as the model takes them.
+            targets: as the cost takes them.
+
+        Returns:
+            The cost, a scalar, and ∂C/∂parameter by the parameter's name.
+
+        Raises:
+            As `walk`. What is not finite is returned as it is.
+        """
+        with torch.no_grad():
+            cost, wishes = self.walk(inputs, targets)
+            gradients: dict[str, Tensor] = {}
+            for wish in wishes:
+                for name, gradient in zip(wish.link.names, wish.gradients(), strict=True):
+                    if name is not None and gradient is not None:  # a parameter met twice is asked twice
+                        gradients[name] = gradients[name] + gradient if name in gradients else gradient
+        return cost, {name: gradients[name] for name, _ in self.model.named_parameters() if name in gradients}
+
+    def sgd_step(self, inputs: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
+        """One step downhill, in place: w ← w − η (∂C/∂w + λ w), or with momentum v ← μ v + ∂C/∂w + λ w; w ← w − η v.
+
+        Args:
+            inputs: (N, in), as the model takes them.
+            targets: as the cost takes them.
+            learning_rate: η, from 0.
+
+        Returns:
+            The cost before the step, a scalar; made in inference mode, so clone it to reckon with it in place.
+
+        Raises:
+            ValueError: if the learning rate is negative or not finite.
+            FloatingPointError: naming the layer, if the cost, a weighted sum or a gradient is not finite.
+            Otherwise as `walk`; nothing has been changed then.
+        """
+        _require_rate("learning_rate", learning_rate)
+        with torch.inference_mode():
+            cost, wishes = self.walk(inputs, targets)
+            additions = [_addition(wish) for wish in wishes]
+            _require_finite(cost, wishes)
+            self._descend(wishes, additions, learning_rate)
+        return cost
+
+    def _descend(self, wishes: Sequence[Wish], additions: Sequence[Callable[..., None]], learning_rate: float) -> None:
+        """Nothing fails from here on."""
+        if self.momentum:
+            for name, parameter in self._parameters.items():
+                self._velocity[name].mul_(self.momentum).add_(parameter, alpha=self.weight_decay)
+            for wish, add in zip(wishes, additions, strict=True):
+                add(tuple(self._velocity.get(name or "") for name in wish.link.names), 1.0)
+            for name, parameter in self._parameters.items():
+                parameter.add_(self._velocity[name], alpha=-learning_rate)
+            return
+        if self.weight_decay:
+            for parameter in self._parameters.values():
+                parameter.mul_(1 - learning_rate * self.weight_decay)
+        for wish, add in zip(wishes, additions, strict=True):
+            add(wish.link.parameters, -learning_rate)
+
+    def _nudges(self, outputs: Tensor, targets: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """The cost, and ∂C/∂outputs."""
+        with Tape() as tape:
+            cost = self.cost(outputs, targets)
+        require_chain("the cost", tape, outputs, cost)
+        if cost.dim():
+            raise ValueError(
+                f"Backprop: the cost must be one number, not {tuple(cost.shape)}; reduce it to a mean or sum"
+            )
+        for call in reversed(tape):
+            grad = _of_activations(call.function.backward(call.context, grad))
+        return cost, grad
+
+    def _chain_for(self, inputs: Tensor) -> Chain:
+        """The chain, read anew where the inputs are of another kind than before, or the model was changed."""
+        if not isinstance(inputs, Tensor):
+            raise TypeError(f"Backprop: inputs must be a Tensor, not {type(inputs).__name__}")
+        if self._chain is None or not self._chain.fits(inputs):
+            with torch.inference_mode(False), torch.no_grad():
+                self._chain = Chain(self.model, inputs)
+                self._parameters = self._chain.parameters
+                if self.momentum:
+                    self._velocity = {name: self._velocity_of(name, p) for name, p in self._parameters.items()}
+        return self._chain
+
+    def _velocity_of(self, name: str, parameter: Tensor) -> Tensor:
+        """The one it had, if it had one of its shape."""
+        kept = self._velocity.get(name)
+        return torch.zeros_like(parameter) if kept is None or kept.shape != parameter.shape else kept.to(parameter)
+
+
+def _of_activations(gradients: Any) -> Tensor:
+    """The first input's, of what a backward returns."""
+    return gradients[0] if type(gradients) is tuple else gradients  # type: ignore[no-any-return]
+
+
+def _addition(wish: Wish) -> Callable[..., None]:
+    """How a link's gradients are added to what learns: by its Function's own statement, or as they stand."""
+    if accumulate := wish.link.function.accumulate:
+        return partial(accumulate, wish.context, wish.grad_output)
+    return partial(_add, wish.gradients())
+
+
+def _add(gradients: Sequence[Tensor | None], into: Sequence[Tensor | None], alpha: float) -> None:
+    for tensor, gradient in zip(into, gradients, strict=True):
+        if tensor is not None and gradient is not None:
+            tensor.add_(gradient, alpha=alpha)
+
+
+def _require_rate(name: str, value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"Backprop: {name} must be a number from 0, got {value}")
+
+
+def _require_finite(cost: Tensor, wishes: Sequence[Wish]) -> None:
+    """Raise FloatingPointError if a step would write what is not finite; a sum is a quick look, and misses nothing."""
+    total = cost.item()
+    for wish in wishes:
+        total += (wish.output * wish.grad_output).sum().item()  # one look at both: 0 · ∞ is NaN
+    if not math.isfinite(total):
+        _find_what_is_not_finite(cost, wishes)
+
+
+def _find_what_is_not_finite(cost: Tensor, wishes: Sequence[Wish]) -> None:
+    """Raise for the first, in the order in which they were computed; the numbers may only be too large to multiply."""
+    seen = [(f"what layer {wish.link.layer} gives", wish.output) for wish in reversed(wishes)]
+    seen += [("the cost", cost)]
+    seen += [(f"the gradient that reaches layer {wish.link.layer}", wish.grad_output) for wish in wishes]
+    for what, tensor in seen:
+        if not tensor.isfinite().all():
+            number = tensor[~tensor.isfinite()].flatten()[0].item()
+            raise FloatingPointError(f"Backprop: {what} is not finite: {number}; nothing was changed")

@@ -1,0 +1,103 @@
+"""How much of a mini-batch's gradient is signal: how what its examples ask for spreads around the mean."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bp_torch.engine import Wish
+from bp_torch.functional.tape import Context
+from bp_torch.inspection.per_example import Cost, in_order, require_first, walked
+
+
+@dataclass(frozen=True)
+class GradientNoise:
+    """One parameter's per-example gradients g₁ … g_N, summed up.
+
+    Attributes:
+        norms: ‖gₙ‖ of each example, (N,).
+        mean: the gradient ḡ, in the parameter's shape.
+        variance: Σₙ (gₙ − ḡ)² / (N − 1) of each component, in the parameter's shape; NaN of a single example.
+    """
+
+    norms: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    @property
+    def signal_to_noise(self) -> float:
+        """‖ḡ‖ / √tr Σ: how far the mean stands out from the spread of single examples."""
+        spread = self.variance.sum().sqrt()
+        return float(torch.linalg.vector_norm(self.mean) / spread)
+
+    @property
+    def noise_scale(self) -> float:
+        """B = tr Σ / |G|²: see `simple_noise_scale`."""
+        return simple_noise_scale([self])
+
+
+def simple_noise_scale(parameters: Iterable[GradientNoise]) -> float:
+    """B = tr Σ / |G|², about the size of mini-batch beyond which larger ones teach little more.
+
+    tr Σ is the variance summed over all components. G is the gradient over all examples there are, of which a
+    mini-batch knows ḡ: |G|² is estimated by ‖ḡ‖² − tr Σ / N, which is right on average. Where that is not positive,
+    the mini-batch is too small to tell, and the scale is infinite.
+
+    Source:
+        McCandlish, Kaplan, Amodei, OpenAI Dota Team, An Empirical Model of Large-Batch Training (2018), appendix A.
+    """
+    trace = signal = 0.0
+    for noise in parameters:
+        own = noise.variance.sum().item()
+        trace += own
+        signal += noise.mean.square().sum().item() - own / len(noise.norms)
+    return trace / signal if signal > 0 else (math.nan if math.isnan(trace) else math.inf)
+
+
+@torch.no_grad()
+def gradient_noise(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Tensor) -> dict[str, GradientNoise]:
+    """Norms, mean and variance of the per-example gradients of every parameter, without building them.
+
+    For a layer's weights Σₙ gₙ² = N² (δ²)ᵀ x², one more product of the gradient's size. A variance is the small
+    difference of such sums, so they are taken in float64.
+
+    Args:
+        model: as for `per_example_gradients`, like the rest.
+        cost: its cost.
+        inputs: (N, in).
+        targets: as the cost takes them.
+
+    Returns:
+        By each parameter's name, what its per-example gradients are like; in float64.
+
+    Raises:
+        TypeError: if several layers share a parameter; otherwise as `per_example_gradients`.
+
+    Source:
+        Dangel, Kunstner, Hennig, BackPACK: Packing more into backprop (2020), for the sums of squares.
+    """
+    found: dict[str, GradientNoise] = {}
+    for wish in walked(model, cost, inputs, targets):
+        require_first(wish, found)
+        found |= _noise_of(_in_float64(wish), len(inputs))
+    return in_order(model, found)
+
+
+def _noise_of(wish: Wish, examples: int) -> dict[str, GradientNoise]:
+    function, context, wishes = wish.link.function, wish.context, wish.grad_output
+    norms = function.per_example_norms(context, wishes)
+    squares = function.sums_of_squares(context, wishes)
+    noises = {}
+    for name, norm, mean, square in zip(wish.link.names, norms, wish.gradients(), squares, strict=True):
+        if name is not None and mean is not None:
+            deviations = (examples**2 * square - examples * mean * mean).clamp_min(0)  # Σₙ (gₙ − ḡ)²
+            noises[name] = GradientNoise(examples * norm, mean, deviations / (examples - 1 or math.nan))
+    return noises
+
+
+def _in_float64(wish: Wish) -> Wish:
+    context = Context(wish.context.needs_input_grad)
+    context.save_for_backward(*(tensor.double() for tensor in wish.context.saved_tensors if tensor is not None))
+    return wish._replace(context=context, grad_output=wish.grad_output.double())

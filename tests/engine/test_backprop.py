@@ -1,0 +1,305 @@
+"""The plain loop against autograd: through PyTorch's own layers, and through torch.optim.SGD."""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import bp_torch.functional as F
+from bp_torch import nn
+from bp_torch.catalogue import CATALOGUE
+from bp_torch.engine import Backprop
+from bp_torch.functional.activations import Sigmoid
+from bp_torch.functional.affine import Linear
+from bp_torch.functional.function import Function, keep
+
+DTYPES = [torch.float32, torch.float64]
+LAYERS: dict[str, Callable[[], torch.nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": partial(nn.LeakyReLU, 0.3),
+    "elu": partial(nn.ELU, 0.5),
+    "softplus": partial(nn.Softplus, 2, 5),
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "softmax": partial(nn.Softmax, 1),
+    "log_softmax": partial(nn.LogSoftmax, 1),
+    "linear": partial(nn.Linear, 6, 6, bias=False),
+    "dense": partial(nn.Dense, 6, 6, activation="tanh"),
+}
+COSTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "squared_error": F.squared_error,
+    "mse_loss": nn.MSELoss(),
+    "l1_loss": nn.L1Loss(reduction="sum"),
+    "smooth_l1_loss": nn.SmoothL1Loss(beta=0.3),
+    "binary_cross_entropy_with_logits": nn.BCEWithLogitsLoss(pos_weight=torch.tensor(2.0, dtype=torch.float64)),
+    "cross_entropy": nn.CrossEntropyLoss(),
+    "nll_loss": F.nll_loss,
+}
+OF_CLASSES = {"cross_entropy", "nll_loss"}
+
+
+def chain(middle: torch.nn.Module, dtype: torch.dtype = torch.float64) -> torch.nn.Sequential:
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(nn.Linear(5, 6), middle, torch.nn.Sequential(torch.nn.Identity(), nn.Linear(6, 3)))
+    return layers.to(dtype)
+
+
+def batch(examples: int, dtype: torch.dtype = torch.float64, *, classes: bool = False) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(examples, 5, generator=generator, dtype=dtype)
+    chosen = torch.randint(3, (examples,), generator=generator)
+    return inputs, chosen if classes else torch.rand(examples, 3, generator=generator, dtype=dtype)
+
+
+def by_autograd(
+    model: torch.nn.Module, cost: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, targets: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    value = cost(model(inputs), targets)
+    return value.detach(), dict(zip(learning, torch.autograd.grad(value, tuple(learning.values())), strict=True))
+
+
+def assert_same(actual: Any, expected: Any) -> None:
+    torch.testing.assert_close(actual, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("examples", [0, 1, 7])
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_are_autograds(name: str, examples: int, dtype: torch.dtype) -> None:
+    """Of every function that can stand in a chain, through PyTorch's own layers."""
+    model = chain(LAYERS[name](), dtype)
+    inputs, targets = batch(examples, dtype)
+    expected = by_autograd(nn.as_builtin(model), CATALOGUE["squared_error"].reference, inputs, targets)
+    found = Backprop(model, F.squared_error).gradients(inputs, targets)
+    assert_same(found, expected)
+    assert list(found[1]) == list(expected[1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("examples", [1, 7])
+@pytest.mark.parametrize("name", COSTS)
+def test_of_every_cost(name: str, examples: int, dtype: torch.dtype) -> None:
+    model, cost = chain(nn.Tanh(), dtype), COSTS[name]
+    inputs, targets = batch(examples, dtype, classes=name in OF_CLASSES)
+    reference = nn.as_builtin(cost) if isinstance(cost, torch.nn.Module) else CATALOGUE[name].reference
+    expected = by_autograd(nn.as_builtin(model), reference, inputs, targets)
+    assert_same(Backprop(model, cost).gradients(inputs, targets), expected)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_of_smoothed_and_weighted_classes(reduction: str) -> None:
+    model = chain(nn.Tanh())
+    weights = torch.tensor([0.5, 1, 3], dtype=torch.float64)
+    inputs, classes = batch(7, classes=True)
+    _, probabilities = batch(7)
+    for options, targets in [
+        ({"label_smoothing": 0.1}, classes),
+        ({"weight": weights, "ignore_index": 1}, classes),
+        ({"weight": weights}, probabilities),
+    ]:
+        cost = nn.CrossEntropyLoss(reduction=reduction, **options)  # type: ignore[arg-type]
+        expected = by_autograd(nn.as_builtin(model), nn.as_builtin(cost), inputs, targets)
+        assert_same(Backprop(model, cost).gradients(inputs, targets), expected)
+
+
+def test_every_function_of_the_catalogue_is_driven() -> None:
+    assert LAYERS.keys() | COSTS.keys() == CATALOGUE.keys()
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=2, max_size=6),
+    activation=st.sampled_from(sorted(nn.ACTIVATIONS)),
+    examples=st.integers(0, 9),
+    seed=st.integers(0, 2**31),
+)
+def test_of_any_network(sizes: list[int], activation: str, examples: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    model = nn.mlp(sizes, activation).double()
+    inputs = torch.randn(examples, sizes[0], dtype=torch.float64)
+    targets = torch.rand(examples, sizes[-1], dtype=torch.float64)
+    expected = by_autograd(nn.as_builtin(model), CATALOGUE["squared_error"].reference, inputs, targets)
+    assert_same(Backprop(model, F.squared_error).gradients(inputs, targets), expected)
+
+
+class Scale(Function):
+    """y = x w, a Function of somebody else's: it states no other way to add a gradient than to compute it."""
+
+    @staticmethod
+    def forward(input: Tensor, weight: Tensor) -> Tensor:
+        return input * weight
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        keep(ctx, *inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None]:
+        input, weight = ctx.saved_tensors
+        return grad_output * weight, (grad_output * input).sum(0) if ctx.needs_input_grad[1] else None
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([0.5, -1, 2, 1, 1, 3.0], dtype=torch.float64))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return Sigmoid.call(Scale.call(input, self.weight))
+
+
+def shared() -> torch.nn.Sequential:
+    layer = nn.Linear(6, 6)
+    return torch.nn.Sequential(layer, nn.Tanh(), layer)
+
+
+def half_frozen() -> torch.nn.Sequential:
+    layers = torch.nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
+    layers[0].requires_grad_(False)
+    layers[2].bias.requires_grad_(False)
+    return layers
+
+
+MIDDLES: dict[str, Callable[[], torch.nn.Module]] = {
+    "of one's own": Scaled,
+    "a layer met twice": shared,
+    "half frozen": half_frozen,
+    "dense": LAYERS["dense"],
+}
+
+
+@pytest.mark.parametrize("name", MIDDLES)
+@pytest.mark.parametrize(
+    "options", [{}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"momentum": 0.9, "weight_decay": 0.1}]
+)
+@pytest.mark.parametrize("frozen_first", [False, True])
+def test_steps_are_those_of_torch_sgd(name: str, options: dict[str, float], frozen_first: bool) -> None:
+    models = []
+    for _ in range(2):
+        model = chain(MIDDLES[name]())
+        model[0].requires_grad_(not frozen_first)
+        models.append(model)
+    optimizer = torch.optim.SGD((p for p in models[1].parameters() if p.requires_grad), lr=0.5, **options)  # type: ignore[arg-type]
+    driver = Backprop(models[0], F.squared_error, **options)
+    for examples in (7, 7, 1, 3):
+        inputs, targets = batch(examples)
+        optimizer.zero_grad()
+        cost = F.squared_error(models[1](inputs), targets)
+        cost.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        assert_same(driver.sgd_step(inputs, targets, 0.5), cost.detach())
+        assert_same(dict(models[0].named_parameters()), dict(models[1].named_parameters()))
+
+
+@pytest.mark.parametrize("name", MIDDLES)
+def test_gradients_of_unusual_chains_are_autograds(name: str) -> None:
+    model = chain(MIDDLES[name]())
+    assert_same(Backprop(model, F.squared_error).gradients(*batch(7)), by_autograd(model, F.squared_error, *batch(7)))
+
+
+def test_it_is_the_very_backward_that_autograd_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong equation is wrong under both drivers alike."""
+    backward = Sigmoid.backward
+    monkeypatch.setattr(Sigmoid, "backward", staticmethod(lambda ctx, g: 1.5 * backward(ctx, g)))
+    model = chain(nn.Sigmoid())
+    _, by_hand = Backprop(model, F.squared_error).gradients(*batch(7))
+    assert_same(by_hand, by_autograd(model, F.squared_error, *batch(7))[1])
+    right = by_autograd(nn.as_builtin(model), F.squared_error, *batch(7))[1]
+    assert not torch.allclose(by_hand["0.weight"], right["0.weight"])
+
+
+def test_nothing_is_computed_that_nobody_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inputs' gradient is not, nor any below the lowest layer that learns; and there is no graph."""
+    asked: list[tuple[bool, ...]] = []
+    backward = Linear.backward
+
+    def spy(ctx: Any, grad_output: Tensor) -> Any:
+        asked.append(ctx.needs_input_grad)
+        return backward(ctx, grad_output)
+
+    monkeypatch.setattr(Linear, "backward", staticmethod(spy))
+    model = chain(nn.Tanh())
+    driver = Backprop(model, F.squared_error)
+    cost = driver.sgd_step(*batch(7), 0.1)
+    assert asked == [(True, False, False)]
+    gradients = driver.gradients(*batch(7))[1]
+    assert sorted(asked[1:]) == [(False, True, True)] * 2 + [(True, False, False)]
+    assert not cost.requires_grad
+    assert not any(gradient.requires_grad for gradient in gradients.values())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+def test_what_autograd_holds_notices_a_step() -> None:
+    model = chain(nn.Tanh())
+    inputs, targets = batch(7)
+    cost = F.squared_error(model(inputs), targets)
+    Backprop(model, F.squared_error).sgd_step(inputs, targets, 0.1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        cost.backward()  # type: ignore[no-untyped-call]
+
+
+def test_a_model_that_was_converted_is_read_anew() -> None:
+    model = chain(nn.Tanh(), torch.float32)
+    driver = Backprop(model, F.squared_error, momentum=0.9)
+    driver.sgd_step(*batch(7, torch.float32), 0.1)
+    model.double()
+    driver.sgd_step(*batch(7), 0.1)
+    assert_same(driver.gradients(*batch(7)), by_autograd(model, F.squared_error, *batch(7)))
+
+
+def renewed(model: torch.nn.Sequential) -> None:
+    model.load_state_dict({name: 2 * p for name, p in model.state_dict().items()}, assign=True)
+
+
+def with_another_layer(model: torch.nn.Sequential) -> None:
+    model[1] = nn.GELU()
+
+
+def thawed(model: torch.nn.Sequential) -> None:
+    model[0].requires_grad_(True)
+
+
+def there_and_back(model: torch.nn.Sequential) -> None:
+    model.float().double()
+
+
+@pytest.mark.parametrize("change", [renewed, with_another_layer, thawed, there_and_back])
+def test_a_changed_model_is_read_anew(change: Callable[[torch.nn.Sequential], None]) -> None:
+    """Nothing trains parameters that the model no longer has."""
+    model = chain(nn.Tanh())
+    model[0].requires_grad_(change is not thawed)
+    driver = Backprop(model, F.squared_error, momentum=0.9)
+    driver.sgd_step(*batch(7), 0.1)
+    change(model)
+    assert_same(driver.gradients(*batch(7)), by_autograd(model, F.squared_error, *batch(7)))
+    before = [p.detach().clone() for p in model.parameters()]
+    driver.sgd_step(*batch(7), 0.1)
+    assert all(not torch.equal(p, was) for p, was in zip(model.parameters(), before, strict=True))
+
+
+def test_threads_do_not_meet() -> None:
+    """Each has its own tape."""
+    found: list[dict[str, Tensor]] = []
+
+    def drive(middle: str) -> None:
+        model = chain(LAYERS[middle]())
+        driver = Backprop(model, F.squared_error)
+        for _ in range(50):
+            _, gradients = driver.gradients(*batch(7))
+        assert_same(gradients, by_autograd(model, F.squared_error, *batch(7))[1])
+        found.append(gradients)
+
+    threads = [threading.Thread(target=drive, args=(name,)) for name in ("tanh", "gelu", "relu")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 3
