@@ -66,6 +66,9 @@ ENTRIES = (
             BadCall((_draw(5, 4), _draw(4), _draw(1)), RuntimeError, r"bias .*\(1,\)"),
             BadCall((_draw(5, 4), _draw(3, 4).float()), RuntimeError, "weight is torch.float32"),
             BadCall((_draw(5, 4), _draw(3, 4), _draw(3).float()), RuntimeError, "bias torch.float32"),
+            BadCall(
+                (_draw(5, 4).to("meta"), _draw(3, 4), _draw(3)), RuntimeError, "input is on meta but weight is on cpu"
+            ),
         ),
     ),
     Entry(

@@ -1,4 +1,4 @@
-"""The Custom Scalars tab: three categories of charts that open on what matters."""
+"""The Custom Scalars tab: four categories of charts that open on what matters."""
 
 import re
 from typing import Final
@@ -36,6 +36,13 @@ CHARTS: Final = {
         "Error / PyTorch's own: about 1": of_all_parameters(tags.agreement("error_ratio", "")),
         "Relative difference from autograd": of_all_parameters(tags.agreement("relative_difference", "")),
         "Largest difference from autograd": of_all_parameters(tags.agreement("difference", "")),
+    },
+    "Noise of the mini-batch": {
+        "Noise scale: larger mini-batches teach little more": exactly(tags.NOISE_SCALE),
+        "Noise scale of each parameter": of_all_parameters(tags.noise("noise_scale", "")),
+        "Signal to noise: norm of the mean / spread": of_all_parameters(tags.noise("signal_to_noise", "")),
+        "Mean norm of one example's gradient": of_all_parameters(tags.noise("mean_norm", "")),
+        "Variance of one example's gradient": of_all_parameters(tags.noise("total_variance", "")),
     },
     "Layer health": {
         "Gradient norm": [*exactly(tags.GRADIENT_NORM), *of_all_parameters(tags.health("gradient_norm", ""))],

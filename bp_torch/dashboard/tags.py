@@ -1,9 +1,9 @@
 """Every tag, once.
 
-TensorBoard folds tags by what stands before the first slash; there are seven such groups of what is measured in a run:
-learning, agreement, health, weights, gradients, activations and pictures; run for what is told of it; and checker for
-what the gradient checker found. Under one tag stand values of one kind: a text and a picture that share one are both
-lost to the faster of TensorBoard's two loaders.
+TensorBoard folds tags by what stands before the first slash. Eight such groups hold what is measured in a run:
+learning, agreement, noise, health, weights, gradients, activations and pictures; run holds what is told of it; and
+checker what the gradient checker found. Under one tag stand values of one kind: a text and a picture that share one are
+both lost to the faster of TensorBoard's two loaders.
 """
 
 from typing import Final
@@ -22,6 +22,10 @@ FAILED_COMPARISONS: Final = "agreement/failed_comparisons"
 TAYLOR_ORDER: Final = "agreement/taylor_order"
 AGREEMENT_FIGURES: Final = ("difference", "relative_difference", "cosine", "error_ratio")
 """What is shown of each comparison: attributes of `bp_torch.gradients.Comparison`."""
+
+NOISE_SCALE: Final = "noise/scale"
+NOISE_FIGURES: Final = ("mean_norm", "total_variance", "signal_to_noise", "noise_scale")
+"""What is shown of each parameter's noise: attributes of `bp_torch.inspection.GradientNoise`."""
 
 GRADIENT_NORM: Final = "health/gradient_norm"
 HEALTH_FIGURES: Final = ("gradient_norm", "update_ratio")
@@ -42,6 +46,11 @@ RUN_SUMMARY: Final = "run/summary"
 def agreement(figure: str, parameter: str) -> str:
     """One of `AGREEMENT_FIGURES` for one parameter."""
     return f"agreement/{figure}/{parameter}"
+
+
+def noise(figure: str, parameter: str) -> str:
+    """One of `NOISE_FIGURES` for one parameter."""
+    return f"noise/{figure}/{parameter}"
 
 
 def health(figure: str, parameter: str) -> str:

@@ -15,6 +15,7 @@ from bp_torch.training.records import (
     DistributionRecord,
     EpochRecord,
     HealthRecord,
+    NoiseRecord,
     PictureRecord,
     Record,
     RunFinished,
@@ -74,6 +75,8 @@ class TensorBoardRecorder:
             case AgreementRecord():
                 self._failed += sum(not comparison.passed for comparison in record.comparisons)
                 return [*_agreement(record), scalar(tags.FAILED_COMPARISONS, self._failed)]
+            case NoiseRecord():
+                return _noise(record)
             case HealthRecord():
                 return _health(record)
             case DistributionRecord():
@@ -104,6 +107,15 @@ def _agreement(record: AgreementRecord) -> list[Summary.Value]:
     ]
     worst = max((comparison.error_ratio for comparison in record.comparisons), default=0.0)
     return [*figures, scalar(tags.WORST_ERROR_RATIO, worst), scalar(tags.TAYLOR_ORDER, record.taylor_order)]
+
+
+def _noise(record: NoiseRecord) -> list[Summary.Value]:
+    figures = [
+        scalar(tags.noise(figure, name), getattr(noise, figure))
+        for name, noise in record.parameters.items()
+        for figure in tags.NOISE_FIGURES
+    ]
+    return [*figures, scalar(tags.NOISE_SCALE, record.scale)]
 
 
 def _health(record: HealthRecord) -> list[Summary.Value]:

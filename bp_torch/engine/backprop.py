@@ -127,8 +127,8 @@ class Backprop:
         _require_rate("learning_rate", learning_rate)
         with torch.inference_mode():
             cost, wishes = self.walk(inputs, targets)
+            _require_applicable(cost, wishes)
             additions = [_addition(wish) for wish in wishes]
-            _require_finite(cost, wishes)
             self._descend(wishes, additions, learning_rate)
         return cost
 
@@ -202,10 +202,15 @@ def _require_rate(name: str, value: float) -> None:
         raise ValueError(f"Backprop: {name} must be a number from 0, got {value}")
 
 
-def _require_finite(cost: Tensor, wishes: Sequence[Wish]) -> None:
-    """Raise FloatingPointError if a step would write what is not finite; a sum is a quick look, and misses nothing."""
+def _require_applicable(cost: Tensor, wishes: Sequence[Wish]) -> None:
+    """Raise if a step would write what is not finite, or fail half-way; a sum is a quick look, and misses nothing."""
     total = cost.item()
     for wish in wishes:
+        if wish.grad_output.shape != wish.output.shape:
+            raise RuntimeError(
+                f"Backprop: layer {wish.link.layer} gave {tuple(wish.output.shape)} but is asked for "
+                f"{tuple(wish.grad_output.shape)}: the backward of the function after it is wrong"
+            )
         total += (wish.output * wish.grad_output).sum().item()  # one look at both: 0 · ∞ is NaN
     if not math.isfinite(total):
         _find_what_is_not_finite(cost, wishes)
@@ -219,4 +224,4 @@ def _find_what_is_not_finite(cost: Tensor, wishes: Sequence[Wish]) -> None:
     for what, tensor in seen:
         if not tensor.isfinite().all():
             number = tensor[~tensor.isfinite()].flatten()[0].item()
-            raise FloatingPointError(f"Backprop: {what} is not finite: {number}; nothing was changed")
+            raise FloatingPointError(f"{what} is not finite: {number}")

@@ -147,6 +147,8 @@ def _explain(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         raise RuntimeError(
             f"linear(): input is {input.dtype} but weight is {weight.dtype}; give both the same dtype"
         ) from None
+    if input.device != weight.device:
+        raise RuntimeError(f"linear(): input is on {input.device} but weight is on {weight.device}") from None
     if bias is not None:
         require_tensor("linear", bias=bias)
         raise RuntimeError(

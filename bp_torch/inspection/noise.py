@@ -27,10 +27,19 @@ class GradientNoise:
     variance: Tensor
 
     @property
+    def mean_norm(self) -> float:
+        """The mean of ‖gₙ‖."""
+        return self.norms.mean().item()
+
+    @property
+    def total_variance(self) -> float:
+        """The trace of the covariance Σ: the variance, summed over all components."""
+        return self.variance.sum().item()
+
+    @property
     def signal_to_noise(self) -> float:
         """‖ḡ‖ / √tr Σ: how far the mean stands out from the spread of single examples."""
-        spread = self.variance.sum().sqrt()
-        return float(torch.linalg.vector_norm(self.mean) / spread)
+        return float(torch.linalg.vector_norm(self.mean) / self.variance.sum().sqrt())
 
     @property
     def noise_scale(self) -> float:
@@ -50,9 +59,8 @@ def simple_noise_scale(parameters: Iterable[GradientNoise]) -> float:
     """
     trace = signal = 0.0
     for noise in parameters:
-        own = noise.variance.sum().item()
-        trace += own
-        signal += noise.mean.square().sum().item() - own / len(noise.norms)
+        trace += noise.total_variance
+        signal += noise.mean.square().sum().item() - noise.total_variance / len(noise.norms)
     return trace / signal if signal > 0 else (math.nan if math.isnan(trace) else math.inf)
 
 

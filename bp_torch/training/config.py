@@ -48,7 +48,7 @@ class TrainConfig:
     seed: int = 0
     """Of the first weights and of every shuffle; the same seed gives the same run, bit for bit, on one machine."""
     backend: Backend = "functions"
-    """functions: hand-written, driven by autograd; builtin: PyTorch's own layers; engine: not there yet."""
+    """functions: hand-written, driven by autograd; engine: the same without autograd; builtin: PyTorch's own layers."""
     compare_every: int = 100
     """Steps between comparisons of all gradients with autograd's; 0 = never."""
     runs_dir: Path = Path("runs")
@@ -80,8 +80,6 @@ class TrainConfig:
             raise ValueError(
                 f"--hidden must be numbers of neurons from 1 to {MOST_NEURONS:,}, got {_spaced(self.hidden)}"
             )
-        if self.backend == "engine":
-            raise ValueError("--backend engine is not there yet; use functions or builtin")
         self._require_device()
         self._require_names()
 

@@ -1,12 +1,15 @@
 """What learns: one set of parameters, under the hand-written layers, PyTorch's own, and in float64."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from bp_torch.catalogue import CATALOGUE
+from bp_torch.engine import Backprop
 from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, nudged, taylor_order
+from bp_torch.inspection import GradientNoise, gradient_noise
 from bp_torch.nn import as_builtin, mlp
 from bp_torch.training.config import TrainConfig
 
@@ -20,6 +23,7 @@ class Learner:
         hand: the chain of hand-written layers.
         model: what trains: `hand`, or for the backend 'builtin' the same parameters under torch.nn's layers.
         cost: the cost that trains.
+        driver: what computes its gradients and takes its steps.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -31,10 +35,12 @@ class Learner:
         self._builtin = as_builtin(self.hand)
         entry = CATALOGUE[config.cost]
         self._hand_cost, self._builtin_cost = entry.function, entry.reference
-        trains_by_hand = config.backend == "functions"
+        trains_by_hand = config.backend != "builtin"
         self.model = self.hand if trains_by_hand else self._builtin
         self.cost = self._hand_cost if trains_by_hand else self._builtin_cost
         self._one_hot = config.cost == "squared_error"
+        engine = Backprop(self.hand, self._hand_cost) if config.backend == "engine" else None
+        self.driver: Backprop | Autograd = engine or Autograd(self.model, self.cost)
 
     def targets(self, labels: Tensor) -> Tensor:
         """What is wanted of the outputs: 1 of the right one and 0 of the others, or for cross-entropy the class."""
@@ -44,16 +50,13 @@ class Learner:
         """Outputs as numbers in [0, 1], (N, classes)."""
         return outputs if self._one_hot else outputs.softmax(1)
 
-    def gradients(self) -> Gradients:
-        """The gradient of each parameter from the last backward, by name."""
-        return {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
+    def gradients_by_hand(self, inputs: Tensor, targets: Tensor, trained: Gradients) -> Gradients:
+        """The hand-written gradients on this mini-batch and the weights as they are: those that train, if by hand."""
+        return trained if self.model is self.hand else self._by_hand(self._parameters(), inputs, targets)
 
-    def gradients_by_hand(self, inputs: Tensor, targets: Tensor) -> Gradients:
-        """The hand-written gradients on this mini-batch and the weights as they are.
-
-        They are what the last `cost.backward()` left, where that was by hand.
-        """
-        return self.gradients() if self.model is self.hand else self._by_hand(self._parameters(), inputs, targets)
+    def noise(self, inputs: Tensor, targets: Tensor) -> dict[str, GradientNoise]:
+        """How the gradients of this mini-batch's examples spread around their mean, by parameter."""
+        return gradient_noise(self.hand, self._hand_cost, inputs, targets)
 
     def compare(self, hand: Gradients, inputs: Tensor, targets: Tensor) -> tuple[Comparison, ...]:
         """Compare the hand-written gradients with autograd's, on the same mini-batch and weights."""
@@ -96,6 +99,34 @@ class Learner:
         wide = {name: parameter.detach().double() for name, parameter in parameters.items()}
         truth = _gradients(self._builtin, self._builtin_cost, wide, inputs.double(), _wide(targets))
         return builtin, truth
+
+
+class Autograd:
+    """The driver that everybody knows, in `Backprop`'s terms: autograd's engine, and torch.optim.SGD."""
+
+    def __init__(self, model: torch.nn.Module, cost: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Take a model and its cost."""
+        self._model = model
+        self._cost = cost
+        self._optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+
+    def gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Gradients]:
+        """The cost, and the gradient of each parameter by its name."""
+        with torch.enable_grad():
+            cost = self._cost(self._model(inputs), targets)
+        names, parameters = zip(*self._model.named_parameters(), strict=True)
+        return cost.detach(), dict(zip(names, torch.autograd.grad(cost, parameters), strict=True))
+
+    def sgd_step(self, inputs: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
+        """One step downhill; FloatingPointError, and none, if the cost is not finite."""
+        cost = self._cost(self._model(inputs), targets)
+        self._optimizer.zero_grad()
+        cost.backward()  # type: ignore[no-untyped-call]
+        if not math.isfinite(cost.item()):
+            raise FloatingPointError(f"the cost is not finite: {cost.item()}")
+        self._optimizer.param_groups[0]["lr"] = learning_rate
+        self._optimizer.step()
+        return cost.detach()
 
 
 def _gradients(

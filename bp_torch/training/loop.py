@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from bp_torch.data import Batches, Dataset, Split, prepare
+from bp_torch.gradients import Gradients
+from bp_torch.inspection import simple_noise_scale
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.learner import Learner
 from bp_torch.training.records import (
@@ -16,6 +18,7 @@ from bp_torch.training.records import (
     DistributionRecord,
     EpochRecord,
     HealthRecord,
+    NoiseRecord,
     ParameterHealth,
     PictureRecord,
     Record,
@@ -56,7 +59,6 @@ class Trainer:
         self._train = self._prepared(dataset.train)
         self._test = self._prepared(dataset.test)
         self.batches = Batches(*self._train, config.batch_size, seed=config.seed)
-        self.optimizer = torch.optim.SGD(self.learner.model.parameters(), lr=config.learning_rate)
         self.steps = config.epochs * len(self.batches)
         self.step = 0
         """The step to take next, counted from 0 over the whole run."""
@@ -114,6 +116,7 @@ class Trainer:
         """Take a step for each mini-batch of the next epoch, and look at both sets afterwards."""
         for inputs, targets in self.batches.epoch(self.epoch):
             self._take_step(inputs, targets)
+        self._last = inputs, targets
         self.epoch += 1
         began = time.perf_counter()
         evaluated = self._evaluate()
@@ -121,60 +124,69 @@ class Trainer:
         return evaluated
 
     def _take_step(self, inputs: Tensor, targets: Tensor) -> None:
-        """One mini-batch: forward, backward, look where the schedule says so, and step downhill."""
+        """One mini-batch: look where the schedule says so, and step downhill."""
         learning_rate = self.config.learning_rate * (1 - self.step / self.steps)
-        outputs = self.learner.model(inputs)
-        cost = self.learner.cost(outputs, targets)
-        self.optimizer.zero_grad()
-        cost.backward()  # type: ignore[no-untyped-call]
-        value = cost.item()
-        self._require_finite(value, f"at step {self.step} (epoch {self.epoch + 1})")
-        if self.step % REPORT_EVERY == 0:
-            self._report(value, outputs, targets, learning_rate)
-        if self.config.compare_every and self.step % self.config.compare_every == 0:
-            self._compare(inputs, targets)
-        self.optimizer.param_groups[0]["lr"] = learning_rate
-        self.optimizer.step()
+        try:
+            if self.step % REPORT_EVERY == 0 or self._compares():
+                self._look(inputs, targets, learning_rate)
+            self.learner.driver.sgd_step(inputs, targets, learning_rate)
+        except FloatingPointError as error:
+            raise self._diverged(f"{error}, at step {self.step} (epoch {self.epoch + 1})") from None
         self.step += 1
 
-    def _require_finite(self, cost: float, where: str) -> None:
-        if not math.isfinite(cost):
-            advice = f"lower --learning-rate, now {self.config.learning_rate}"
-            raise NonFiniteCost(f"the cost became {cost} {where}: {advice}")
+    def _compares(self) -> bool:
+        every = self.config.compare_every
+        return every > 0 and self.step % every == 0
+
+    def _look(self, inputs: Tensor, targets: Tensor, learning_rate: float) -> None:
+        """Record what the step about to be taken is like."""
+        cost, gradients = self.learner.driver.gradients(inputs, targets)
+        if not cost.isfinite():
+            raise FloatingPointError(f"the cost is not finite: {cost.item()}")
+        if self.step % REPORT_EVERY == 0:
+            self._report(cost.item(), gradients, inputs, targets, learning_rate)
+        if self._compares():
+            self._compare(gradients, inputs, targets)
+
+    def _diverged(self, what: str) -> NonFiniteCost:
+        return NonFiniteCost(f"{what}: lower --learning-rate, now {self.config.learning_rate}")
 
     def record(self, record: Record) -> None:
         """Hand a record to every recorder."""
         for recorder in self.recorders:
             recorder.record(record)
 
-    def _report(self, cost: float, outputs: Tensor, targets: Tensor, learning_rate: float) -> None:
+    def _report(self, cost: float, gradients: Gradients, inputs: Tensor, targets: Tensor, learning_rate: float) -> None:
         now = time.perf_counter()
         step, then = self._reported
         speed = (self.step - step) / len(self.batches) * len(self._train[0]) / (now - then)
         self._reported = (self.step, now)
-        accuracy = _accuracy(outputs, targets)
+        with torch.no_grad():
+            accuracy = _accuracy(self.learner.model(inputs), targets)
         self.record(StepRecord(self.step, self.epoch, cost, accuracy, learning_rate, speed))
-        self.record(self._health(learning_rate))
+        self.record(self._health(gradients, learning_rate))
 
-    def _health(self, learning_rate: float) -> HealthRecord:
+    def _health(self, gradients: Gradients, learning_rate: float) -> HealthRecord:
         health, total = {}, 0.0
         for name, parameter in self.learner.model.named_parameters():
-            assert parameter.grad is not None
-            gradient, size = (torch.linalg.vector_norm(x.detach()).item() for x in (parameter.grad, parameter))
+            gradient, size = (torch.linalg.vector_norm(x.detach()).item() for x in (gradients[name], parameter))
             health[name] = ParameterHealth(gradient, learning_rate * gradient / size if size else math.inf)
             total += gradient**2
         return HealthRecord(self.step, math.sqrt(total), health)
 
-    def _compare(self, inputs: Tensor, targets: Tensor) -> None:
+    def _compare(self, gradients: Gradients, inputs: Tensor, targets: Tensor) -> None:
+        """Ask whether they are right, and how much of them is noise."""
         started = time.perf_counter()
-        hand = self.learner.gradients_by_hand(inputs, targets)
+        hand = self.learner.gradients_by_hand(inputs, targets, gradients)
         comparisons = self.learner.compare(hand, inputs, targets)
         order = self.learner.taylor_order(hand, inputs, targets, seed=self.step)
+        noise = self.learner.noise(inputs, targets)
         self.comparisons += len(comparisons)
         self.comparisons_passed += sum(comparison.passed for comparison in comparisons)
         self.worst_ratio = max(self.worst_ratio, *(comparison.error_ratio for comparison in comparisons))
         self.comparing_seconds += time.perf_counter() - started
         self.record(AgreementRecord(self.step, comparisons, order))
+        self.record(NoiseRecord(self.step, simple_noise_scale(noise.values()), noise))
 
     @torch.no_grad()
     def _evaluate(self) -> EpochRecord:
@@ -184,7 +196,8 @@ class Trainer:
         evaluated = EpochRecord(self.step - 1, self.epoch, train_cost, train_accuracy, test_cost, test_accuracy)
         self.record(evaluated)
         for cost in (train_cost, test_cost):
-            self._require_finite(cost, f"after step {self.step - 1} (epoch {self.epoch})")
+            if not math.isfinite(cost):
+                raise self._diverged(f"the cost became {cost} after step {self.step - 1} (epoch {self.epoch})")
         last = self.epoch == self.config.epochs
         if last or _is_power(self.epoch, 2):
             self.record(self._distributions())
@@ -197,14 +210,15 @@ class Trainer:
         return self.learner.cost(outputs, targets).item(), _accuracy(outputs, targets), outputs
 
     def _distributions(self) -> DistributionRecord:
-        """What the parameters, their last gradients, and the activations of some test examples are like."""
+        """Whole tensors: parameters, their gradients on the last mini-batch, and the activations of test examples."""
         activations = {}
         signal = self._test[0][:1000]
         for name, layer in self.learner.model.named_children():
             signal = layer(signal)
             activations[f"{name}.{type(layer).__name__}"] = signal
         parameters = {name: p.detach() for name, p in self.learner.model.named_parameters()}
-        return DistributionRecord(self.step - 1, parameters, self.learner.gradients(), activations)
+        _, gradients = self.learner.driver.gradients(*self._last)
+        return DistributionRecord(self.step - 1, parameters, gradients, activations)
 
     def _pictures(self, outputs: Tensor) -> PictureRecord:
         """The misclassified test digits whose right class was given least."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from bp_torch.gradients import Comparison
+from bp_torch.inspection import GradientNoise
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,17 @@ class AgreementRecord:
 
 
 @dataclass(frozen=True)
+class NoiseRecord:
+    """How what the examples of one step's mini-batch ask for spreads around its mean, the gradient."""
+
+    step: int
+    scale: float
+    """The simple noise scale of all parameters together: mini-batches much larger than it teach little more."""
+    parameters: Mapping[str, GradientNoise]
+    """The same of each parameter, by its name."""
+
+
+@dataclass(frozen=True)
 class ParameterHealth:
     """Sizes that tell whether a layer learns."""
 
@@ -88,7 +100,7 @@ class HealthRecord:
 
 @dataclass(frozen=True)
 class DistributionRecord:
-    """Whole tensors at one step, for histograms: parameters and their gradients by name, activations by layer."""
+    """Whole tensors after one step, for histograms: parameters, their gradients on its mini-batch, and activations."""
 
     step: int
     parameters: Mapping[str, Tensor]
@@ -136,6 +148,7 @@ Record = (
     RunStarted
     | StepRecord
     | AgreementRecord
+    | NoiseRecord
     | HealthRecord
     | DistributionRecord
     | EpochRecord

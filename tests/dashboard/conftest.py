@@ -11,6 +11,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.gradients import Comparison, compare
+from bp_torch.inspection import GradientNoise
 from bp_torch.training import records
 from bp_torch.training.records import ParameterHealth, Record
 
@@ -48,11 +49,13 @@ def picture() -> records.PictureRecord:
 @pytest.fixture
 def one_of_each(run_started: records.RunStarted, picture: records.PictureRecord) -> list[Record]:
     tensors = {"0.weight": torch.linspace(-1, 1, 40).view(4, 10)}
+    noise = GradientNoise(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 0.0]), torch.tensor([1.0, 3.0]))
     health = {"0.weight": ParameterHealth(3.0, 0.25), "0.bias": ParameterHealth(4.0, 0.125)}
     return [
         run_started,
         records.StepRecord(100, 0, 0.75, 0.5, 0.25, 2000.0),
         records.AgreementRecord(200, (comparison("0.weight", 1.0), comparison("0.bias", 1.5)), 2.0),
+        records.NoiseRecord(200, 640.0, {"0.weight": noise}),
         records.HealthRecord(300, 5.0, health),
         records.DistributionRecord(400, tensors, tensors, {"1": torch.zeros(100, 16)}),
         records.EpochRecord(500, 1, 0.25, 0.875, 0.5, 0.75),

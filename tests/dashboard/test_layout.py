@@ -41,10 +41,11 @@ def test_a_pattern_takes_special_characters_as_they_are() -> None:
     assert not re.match(pattern, "axb/0.weight")
 
 
-def test_tensorboard_reads_the_three_categories(write: Callable[..., list[Event]], one_of_each: list[Record]) -> None:
+def test_tensorboard_reads_the_four_categories(write: Callable[..., list[Event]], one_of_each: list[Record]) -> None:
     (event,) = write(one_of_each[0])
     (value,) = [value for value in event.summary.value if value.tag == metadata.CONFIG_SUMMARY_TAG]
     assert value.metadata.plugin_data.plugin_name == metadata.PLUGIN_NAME
     layout = layout_pb2.Layout.FromString(value.tensor.string_val[0])
-    assert [category.title for category in layout.category] == ["Learning", "Gradient agreement", "Layer health"]
+    titles = [category.title for category in layout.category]
+    assert titles == ["Learning", "Gradient agreement", "Noise of the mini-batch", "Layer health"]
     assert [tag for c in layout.category for chart in c.chart for tag in chart.multiline.tag] == PATTERNS

@@ -10,12 +10,13 @@ def test_tags_are_distinct_and_grouped() -> None:
     constants = [value for name, value in vars(tags).items() if name.isupper() and isinstance(value, str)]
     made = [
         *(tags.agreement(figure, "p") for figure in tags.AGREEMENT_FIGURES),
+        *(tags.noise(figure, "p") for figure in tags.NOISE_FIGURES),
         *(tags.health(figure, "p") for figure in tags.HEALTH_FIGURES),
         *(make("p") for make in (tags.weights, tags.gradients, tags.activations)),
     ]
     assert len({*constants, *made}) == len(constants) + len(made)
     groups = {tag.split("/")[0] for tag in [*constants, *made]}
-    measured = {"learning", "agreement", "health", "weights", "gradients", "activations", "pictures"}
+    measured = {"learning", "agreement", "noise", "health", "weights", "gradients", "activations", "pictures"}
     assert groups == {*measured, "run", "checker"}
 
 

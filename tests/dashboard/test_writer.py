@@ -39,6 +39,11 @@ WHOLE_RUN = {
     tags.WORST_ERROR_RATIO: (200, 2**22),
     tags.FAILED_COMPARISONS: (200, 1),
     tags.TAYLOR_ORDER: (200, 2),
+    tags.NOISE_SCALE: (200, 640),
+    tags.noise("mean_norm", "0.weight"): (200, 1.5),
+    tags.noise("total_variance", "0.weight"): (200, 4),
+    tags.noise("signal_to_noise", "0.weight"): (200, 1.5),
+    tags.noise("noise_scale", "0.weight"): (200, 4 / 7),
     tags.health("gradient_norm", "0.weight"): (300, 3),
     tags.health("update_ratio", "0.weight"): (300, 0.25),
     tags.health("gradient_norm", "0.bias"): (300, 4),
@@ -81,7 +86,7 @@ def test_every_scalar_of_a_run_has_its_tag_step_and_value(write: Write, one_of_e
 
 
 def test_each_record_is_one_event(write: Write, one_of_each: list[Record]) -> None:
-    assert [event.step for event in write(*one_of_each)] == [0, 100, 200, 300, 400, 500, 600, 700]
+    assert [event.step for event in write(*one_of_each)] == [0, 100, 200, 200, 300, 400, 500, 600, 700]
 
 
 def test_a_resumed_run_starts_at_its_first_step(write: Write, run_started: RunStarted) -> None:

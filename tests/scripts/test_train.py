@@ -121,7 +121,6 @@ def test_resuming_gives_what_an_unbroken_run_gives(
         (("--learning-rate", "-1"), "--learning-rate"),
         (("--hidden", "16", "0"), "--hidden"),
         (("--batch-size", "0"), "--batch-size"),
-        (("--backend", "engine"), "--backend engine is not there yet"),
         (("--device", "abacus"), "--device"),
         (("--run-name", "a/b"), "--run-name"),
         (("--device", "meta"), "--device"),
@@ -164,7 +163,7 @@ def test_a_wrong_equation_ends_with_status_1_and_says_where(tmp_path: Path) -> N
         "right = Linear.backward\n"
         "def wrong(ctx, grad_output):\n"
         "    grad_input, grad_weight, grad_bias = right(ctx, grad_output)\n"
-        "    return grad_input, grad_weight, 1.001 * grad_bias\n"
+        "    return grad_input, grad_weight, None if grad_bias is None else 1.001 * grad_bias\n"
         "Linear.backward = staticmethod(wrong)\n"
         f"sys.path.insert(0, {str(ROOT / 'scripts')!r}); import train; from bp_torch import cli; cli.run(train.main)"
     )
@@ -190,7 +189,7 @@ def test_an_infinite_cost_ends_in_one_line(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.returncode == 1
-    assert "error: the cost became" in done.stderr.splitlines()[-1]
+    assert "error: the cost is not finite: nan, at step" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert events(tmp_path / "runs" / "x").Tags()["scalars"]
 

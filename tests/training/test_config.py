@@ -31,7 +31,6 @@ from bp_torch.training.config import TrainConfig
         ({"run_name": "a\nb"}, "--run-name"),
         ({"run_name": "\udcff"}, "--run-name"),
         ({"hidden": (16, 0)}, "--hidden .* got 16 0"),
-        ({"backend": "engine"}, "--backend engine is not there yet"),
         ({"cost": "hinge"}, "--cost must be one of squared_error, cross_entropy"),
         ({"data": "cifar"}, "--data must be one of"),
         ({"device": "abacus"}, "--device"),

@@ -8,16 +8,18 @@ from torch import Tensor
 
 import bp_torch.functional as hand
 from bp_torch.data import Dataset
+from bp_torch.engine import Backprop
 from bp_torch.functional.activations import Sigmoid
 from bp_torch.functional.affine import Linear
 from bp_torch.functional.losses import SquaredError
-from bp_torch.training.config import Activation, Cost, TrainConfig
+from bp_torch.training.config import Activation, Backend, Cost, TrainConfig
 from bp_torch.training.loop import NonFiniteCost, Trainer
 from bp_torch.training.records import (
     AgreementRecord,
     DistributionRecord,
     EpochRecord,
     HealthRecord,
+    NoiseRecord,
     PictureRecord,
     Record,
     StepRecord,
@@ -81,10 +83,11 @@ def test_the_trajectory_is_plain_sgd(small_digits: Dataset) -> None:
     torch.testing.assert_close(weights(trainer), [p.detach() for p in model.parameters()], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("other", [{"compare_every": 0}, {"compare_every": 1}])
-def test_comparing_leaves_the_trajectory_untouched(small_digits: Dataset, other: dict[str, int]) -> None:
-    for a, b in zip(weights(trained(small_digits)[0]), weights(trained(small_digits, **other)[0]), strict=True):
-        assert torch.equal(a, b)
+@pytest.mark.parametrize("compare_every", [0, 1])
+@pytest.mark.parametrize("backend", get_args(Backend))
+def test_comparing_leaves_the_trajectory_untouched(small_digits: Dataset, compare_every: int, backend: str) -> None:
+    usual, other = (trained(small_digits, backend=backend, **o)[0] for o in ({}, {"compare_every": compare_every}))
+    assert all(torch.equal(a, b) for a, b in zip(weights(usual), weights(other), strict=True))
 
 
 def test_a_seed_repeats_bit_for_bit_and_another_does_not(small_digits: Dataset) -> None:
@@ -94,10 +97,26 @@ def test_a_seed_repeats_bit_for_bit_and_another_does_not(small_digits: Dataset) 
 
 
 def test_backends_agree_to_rounding(small_digits: Dataset) -> None:
-    functions, builtin = (trained(small_digits, backend=backend)[0] for backend in ("functions", "builtin"))
+    functions, engine, builtin = (trained(small_digits, backend=backend)[0] for backend in get_args(Backend))
     torch.testing.assert_close(weights(functions), weights(builtin), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(weights(engine), weights(builtin), rtol=1e-4, atol=1e-6)
     assert type(functions.learner.model[0]).__module__.startswith("bp_torch")
     assert type(builtin.learner.model[0]).__module__.startswith("torch")
+    assert type(engine.learner.driver) is Backprop
+
+
+@pytest.mark.parametrize("cost", get_args(Cost))
+def test_the_first_two_hundred_costs_are_alike_under_every_backend(small_digits: Dataset, cost: str) -> None:
+    """Step by step, to the rounding of float32."""
+    runs = [TrainConfig(backend=backend, cost=cost, batch_size=50, epochs=10) for backend in get_args(Backend)]  # type: ignore[arg-type]
+    trainers = [Trainer(config, small_digits) for config in runs]
+    costs: list[list[float]] = [
+        [t.learner.driver.sgd_step(*b, 0.5).item() for epoch in range(10) for b in t.batches.epoch(epoch)]
+        for t in trainers
+    ]
+    assert len(costs[0]) == 200
+    for functions, engine, builtin in zip(*costs, strict=True):
+        assert (functions, engine) == pytest.approx((builtin, builtin), rel=1e-5)
 
 
 @pytest.mark.parametrize("activation", get_args(Activation))
@@ -105,7 +124,7 @@ def test_backends_agree_to_rounding(small_digits: Dataset) -> None:
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_every_gradient_agrees(small_digits: Dataset, activation: str, cost: str, batch_size: int) -> None:
     """No false alarm, whatever is trained: also where gradients nearly vanish and PyTorch's own are half noise."""
-    backend = "builtin" if batch_size == 7 else "functions"
+    backend = {1: "functions", 7: "builtin", 100: "engine"}[batch_size]
     _, kept, summary = trained(
         small_digits, activation=activation, cost=cost, batch_size=batch_size, backend=backend, learning_rate=0.2,
         epochs=max(1, batch_size // 10), compare_every=2 if batch_size > 1 else 10,
@@ -128,7 +147,7 @@ def scaled(backward: Callable[..., Any], factor: float) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("function", [Linear, Sigmoid, SquaredError])
-@pytest.mark.parametrize("backend", ["functions", "builtin"])
+@pytest.mark.parametrize("backend", get_args(Backend))
 def test_a_wrong_backward_is_found(
     small_digits: Dataset, monkeypatch: pytest.MonkeyPatch, function: type, backend: str
 ) -> None:
@@ -143,6 +162,10 @@ def test_what_is_recorded(small_digits: Dataset) -> None:
     steps = 20 * 4  # a thousand examples make three mini-batches of 300 and a short one
     assert trainer.steps == trainer.step == summary["steps"] == steps
     assert [record.step for record in kept.of(AgreementRecord)] == list(range(0, steps, 7))
+    noise = kept.of(NoiseRecord)
+    assert [record.step for record in noise] == list(range(0, steps, 7))
+    assert list(noise[0].parameters) == [name for name, _ in trainer.learner.hand.named_parameters()]
+    assert all(record.scale > 0 for record in noise)
     assert [record.step for record in kept.of(EpochRecord)] == list(range(3, steps, 4))
     assert [record.step // 4 + 1 for record in kept.of(DistributionRecord)] == [1, 2, 4, 8, 16, 20]
     assert [record.step // 4 + 1 for record in kept.of(PictureRecord)] == [1, 8, 20]
@@ -204,8 +227,9 @@ def test_the_worst_digits_are_wrong_and_sorted(small_digits: Dataset) -> None:
     assert record.worst_images.dtype == torch.uint8
 
 
-def test_an_infinite_cost_stops_before_the_update(small_digits: Dataset) -> None:
-    config = TrainConfig(cost="cross_entropy", activation="relu", learning_rate=1e30, epochs=3)
+@pytest.mark.parametrize("backend", get_args(Backend))
+def test_an_infinite_cost_stops_before_the_update(small_digits: Dataset, backend: Any) -> None:
+    config = TrainConfig(cost="cross_entropy", activation="relu", learning_rate=1e30, epochs=3, backend=backend)
     trainer = Trainer(config, small_digits, [kept := Kept()])
     with pytest.raises(NonFiniteCost, match=r"at step \d+ \(epoch 1\).*--learning-rate"):
         trainer.run()

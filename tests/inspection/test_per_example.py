@@ -1,0 +1,133 @@
+"""What each example asks for, against the gradient of its own cost by autograd, one example at a time."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+
+import bp_torch.functional as F
+from bp_torch import nn
+from bp_torch.inspection import gradient_noise, per_example_gradients, per_example_norms, simple_noise_scale
+
+NETWORKS: dict[str, Callable[[], torch.nn.Module]] = {
+    "sigmoid": lambda: nn.mlp((5, 4, 3)),
+    "relu": lambda: nn.mlp((5, 4, 4, 3), "relu"),
+    "dense": lambda: torch.nn.Sequential(nn.Dense(5, 4, activation="tanh"), nn.Linear(4, 3, bias=False)),
+}
+networks = pytest.mark.parametrize("network", NETWORKS)
+
+
+def drawn(network: str, examples: int = 7) -> tuple[torch.nn.Module, Tensor, Tensor]:
+    torch.manual_seed(0)
+    return NETWORKS[network]().double(), torch.randn(examples, 5).double(), torch.rand(examples, 3).double()
+
+
+def one_by_one(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """By PyTorch's own layers and cost."""
+    builtin = nn.as_builtin(model)
+
+    def cost(parameters: dict[str, Tensor], input: Tensor, target: Tensor) -> Tensor:
+        outputs: Tensor = functional_call(builtin, parameters, (input,))
+        return (outputs - target).square().sum()
+
+    return vmap(grad(cost), in_dims=(None, 0, 0))(dict(builtin.named_parameters()), inputs, targets)  # type: ignore[no-any-return]
+
+
+@networks
+@pytest.mark.parametrize("examples", [0, 1, 7])
+def test_each_is_the_gradient_of_its_own_cost(network: str, examples: int) -> None:
+    model, inputs, targets = drawn(network, examples)
+    found = per_example_gradients(model, F.squared_error, inputs, targets)
+    expected = (
+        one_by_one(model, inputs, targets)
+        if examples
+        else {n: p.new_zeros(0, *p.shape) for n, p in model.named_parameters()}
+    )
+    torch.testing.assert_close(found, expected)
+    assert list(found) == [name for name, _ in model.named_parameters()]
+    assert not any(tensor.requires_grad for tensor in found.values())
+
+
+@networks
+def test_norms_are_theirs(network: str) -> None:
+    model, inputs, targets = drawn(network)
+    expected = {name: each.flatten(1).norm(dim=1) for name, each in one_by_one(model, inputs, targets).items()}
+    torch.testing.assert_close(per_example_norms(model, F.squared_error, inputs, targets), expected)
+
+
+@networks
+def test_noise_is_theirs(network: str) -> None:
+    model, inputs, targets = drawn(network)
+    each = one_by_one(model, inputs, targets)
+    noises = gradient_noise(model, F.squared_error, inputs, targets)
+    assert list(noises) == list(each)
+    for name, noise in noises.items():
+        torch.testing.assert_close(noise.norms, each[name].flatten(1).norm(dim=1))
+        torch.testing.assert_close(noise.mean, each[name].mean(0))
+        torch.testing.assert_close(noise.variance, each[name].var(0))
+        trace, signal = each[name].var(0).sum(), each[name].mean(0).square().sum()
+        assert noise.signal_to_noise == pytest.approx((signal / trace).sqrt().item())
+        assert noise.noise_scale == pytest.approx(scale_of(each[name]))
+    whole = torch.cat([wishes.flatten(1) for wishes in each.values()], 1)
+    assert simple_noise_scale(noises.values()) == pytest.approx(scale_of(whole))
+
+
+def scale_of(each: Tensor) -> float:
+    trace, signal = each.var(0).sum(), each.mean(0).square().sum()
+    unbiased = (signal - trace / len(each)).item()
+    return trace.item() / unbiased if unbiased > 0 else torch.inf
+
+
+def test_the_mean_is_the_gradient_whatever_the_cost_weighs() -> None:
+    """Class weights and ignored classes give examples unequal parts."""
+    model, inputs, _ = drawn("relu")
+    classes = torch.arange(7) % 3
+    cost = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5, 2]).double(), ignore_index=2)
+    expected = torch.autograd.grad(
+        nn.as_builtin(cost)(nn.as_builtin(model)(inputs), classes), tuple(model.parameters())
+    )
+    found = per_example_gradients(model, cost, inputs, classes)
+    torch.testing.assert_close(tuple(each.mean(0) for each in found.values()), expected)
+    assert all(not each[classes == 2].any() for each in found.values())
+
+
+def test_the_noise_scale_is_right_on_average() -> None:
+    """Of mini-batches of 20 out of 2,000 examples, against tr Σ / |G|² of all of them."""
+    model, inputs, targets = drawn("sigmoid", 2000)
+    whole = torch.cat([each.flatten(1) for each in one_by_one(model, inputs, targets).values()], 1)
+    scale = whole.var(0).sum() / whole.mean(0).square().sum()
+    trace = signal = 0.0
+    for chosen in torch.split(torch.randperm(2000), 20):
+        for noise in gradient_noise(model, F.squared_error, inputs[chosen], targets[chosen]).values():
+            own = noise.variance.sum().item()
+            trace, signal = trace + own, signal + noise.mean.square().sum().item() - own / 20
+    assert trace / signal == pytest.approx(scale.item(), rel=0.03)
+
+
+def test_a_spread_that_is_nearly_nothing_is_not_rounding() -> None:
+    """Twenty examples that are alike: the difference of two large sums in float32 would be noise."""
+    model, inputs, targets = drawn("sigmoid", 1)
+    noises = gradient_noise(model.float(), F.squared_error, inputs.float().repeat(20, 1), targets.float().repeat(20, 1))
+    for noise in noises.values():
+        assert noise.variance.sum() < 1e-12 * noise.mean.square().sum()
+        assert noise.signal_to_noise > 1e6
+
+
+def test_a_single_example_has_no_spread() -> None:
+    noise = gradient_noise(*drawn("sigmoid")[:1], F.squared_error, *(t[:1] for t in drawn("sigmoid")[1:]))["0.weight"]
+    assert noise.variance.isnan().all()
+    assert str(noise.noise_scale) == str(noise.signal_to_noise) == "nan"
+
+
+def test_what_cannot_be_told_is_refused() -> None:
+    layer = nn.Linear(5, 5)
+    model = torch.nn.Sequential(layer, nn.Sigmoid(), layer)
+    inputs = torch.rand(7, 5)
+    for statistic in (per_example_norms, gradient_noise):
+        with pytest.raises(TypeError, match=r"'0\.weight' is shared by several layers"):
+            statistic(model, F.squared_error, inputs, inputs)
+    model = model.double()
+    found = per_example_gradients(model, F.squared_error, inputs.double(), inputs.double())
+    torch.testing.assert_close(found, one_by_one(model, inputs.double(), inputs.double()))
