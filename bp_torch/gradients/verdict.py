@@ -195,8 +195,11 @@ def compare(
 
 def distance(a: Tensor, b: Tensor) -> Tensor:
     """|a − b|; 0 where both are the same infinity or both NaN, infinite where only one is NaN."""
+    apart = (a - b).abs()
+    if math.isfinite(apart.sum().item()):
+        return apart  # and so is every number
     same = (a == b) | (a.isnan() & b.isnan())
-    return torch.where(same, 0, (a - b).abs().nan_to_num(nan=math.inf, posinf=math.inf))
+    return torch.where(same, 0, apart.nan_to_num(nan=math.inf, posinf=math.inf))
 
 
 def _direction(hand: Tensor, builtin: Tensor) -> dict[str, float]:

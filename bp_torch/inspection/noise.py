@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bp_torch.engine import Wish
+from bp_torch.engine import Backprop, Wish
 from bp_torch.functional.tape import Context
 from bp_torch.inspection.per_example import Cost, in_order, require_first, walked
 
@@ -86,11 +86,17 @@ def gradient_noise(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: 
     Source:
         Dangel, Kunstner, Hennig, BackPACK: Packing more into backprop (2020), for the sums of squares.
     """
+    return noise_of(Backprop(model, cost), inputs, targets)
+
+
+@torch.no_grad()
+def noise_of(backprop: Backprop, inputs: Tensor, targets: Tensor) -> dict[str, GradientNoise]:
+    """The same, by a driver that there is already."""
     found: dict[str, GradientNoise] = {}
-    for wish in walked(model, cost, inputs, targets):
+    for wish in walked(backprop, inputs, targets):
         require_first(wish, found)
         found |= _noise_of(_in_float64(wish), len(inputs))
-    return in_order(model, found)
+    return in_order(backprop.model, found)
 
 
 def _noise_of(wish: Wish, examples: int) -> dict[str, GradientNoise]:

@@ -37,7 +37,7 @@ def per_example_gradients(model: torch.nn.Module, cost: Cost, inputs: Tensor, ta
         The lecture's statement 10.
     """
     asked: dict[str, Tensor] = {}
-    for wish in walked(model, cost, inputs, targets):
+    for wish in walked(Backprop(model, cost), inputs, targets):
         for name, each in _stated("per_example", wish):  # a parameter that several layers share is asked by each
             asked[name] = asked.get(name, 0) + each * len(inputs)
     return in_order(model, asked)
@@ -63,15 +63,15 @@ def per_example_norms(model: torch.nn.Module, cost: Cost, inputs: Tensor, target
         Goodfellow, Efficient Per-Example Gradient Computations (2015).
     """
     norms: dict[str, Tensor] = {}
-    for wish in walked(model, cost, inputs, targets):
+    for wish in walked(Backprop(model, cost), inputs, targets):
         require_first(wish, norms)
         norms |= {name: each * len(inputs) for name, each in _stated("per_example_norms", wish)}
     return in_order(model, norms)
 
 
-def walked(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Tensor) -> list[Wish]:
+def walked(backprop: Backprop, inputs: Tensor, targets: Tensor) -> list[Wish]:
     """What is asked of each layer that learns, if it is known how each example's part of it is told."""
-    _, wishes = Backprop(model, cost).walk(inputs, targets)
+    _, wishes = backprop.walk(inputs, targets)
     for wish in wishes:
         if not hasattr(wish.link.function, "per_example"):
             raise TypeError(f"layer {wish.link.layer}: what each example asks for is stated of linear and dense alone")
