@@ -21,6 +21,7 @@ class Link:
         names: of each argument the parameter's name in the model, or None if it is none that learns.
         parameters: of each argument the parameter, or None.
         learns: whether there are any.
+        watched: whether it learns of activations that might not be finite, although the cost is.
         passes_on: the `needs_input_grad` that asks for the activations' gradient alone.
     """
 
@@ -30,6 +31,7 @@ class Link:
     names: tuple[str | None, ...]
     parameters: tuple[Tensor | None, ...]
     learns: bool
+    watched: bool
     passes_on: tuple[bool, ...]
 
 
@@ -39,19 +41,21 @@ class Wish(NamedTuple):
     Attributes:
         link: the link.
         context: what its forward kept.
-        output: what it gave, (N, out).
+        shape: of its output, (N, out).
+        total: the sum of its output, if it is watched.
         grad_output: ∂C/∂output, (N, out).
     """
 
     link: Link
     context: Context
-    output: Tensor
+    shape: torch.Size
+    total: Tensor | None
     grad_output: Tensor
 
-    def gradients(self) -> tuple[Tensor | None, ...]:
+    def gradients(self) -> tuple[Any, ...]:
         """∂C/∂argument of each of the link's arguments that learns, by the Function's own backward."""
         self.context.needs_input_grad = (False, *(name is not None for name in self.link.names))
-        gradients: tuple[Tensor | None, ...] = self.link.function.backward(self.context, self.grad_output)
+        gradients: tuple[Any, ...] = self.link.function.backward(self.context, self.grad_output)
         return gradients[1:]
 
 
@@ -104,12 +108,17 @@ class Chain:
 
 
 def _links_of(model: torch.nn.Module, inputs: Tensor, names: dict[int, str]) -> list[Link]:
-    links, activation = [], inputs
+    links: list[Link] = []
+    activation = inputs
     for layer, module in _layers(model):
         with Tape() as tape:
             outputs = module(activation)
         require_chain(f"layer {layer}", tape, activation, outputs)
-        links += [link for call in tape for link in _parts(layer, call, names)]
+        for call in tape:
+            for function, arguments in _parts(call):
+                links.append(
+                    _link(layer, function, arguments, names, bounded=bool(links) and links[-1].function.bounded)
+                )
         activation = outputs
     return links
 
@@ -139,12 +148,16 @@ def _layers(module: torch.nn.Module, place: str = "") -> Iterator[tuple[str, tor
         yield from _layers(child, f"{place}.{name}" if place else name)
 
 
-def _parts(layer: str, call: Call, names: dict[int, str]) -> Iterator[Link]:
-    """One for each part of a composition: the first has the arguments."""
-    arguments = call.inputs[1:]
-    for function in call.function.parts or (call.function,):
-        known = tuple(names.get(id(argument)) for argument in arguments)
-        plain = tuple(a.detach() if isinstance(a, Tensor) else a for a in arguments)  # the same memory, less to ask
-        parameters = tuple(a if name is not None else None for a, name in zip(plain, known, strict=True))
-        yield Link(layer, function, plain, known, parameters, any(known), FIRST_INPUT_ALONE[: 1 + len(plain)])
-        arguments = ()
+def _parts(call: Call) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    """The functions of a composition and what each takes besides activations: the first takes all of it."""
+    for place, function in enumerate(call.function.parts or (call.function,)):
+        yield function, () if place else call.inputs[1:]
+
+
+def _link(layer: str, function: Any, arguments: tuple[Any, ...], names: dict[int, str], *, bounded: bool) -> Link:
+    """One link; `bounded` is what reaches it."""
+    known = tuple(names.get(id(argument)) for argument in arguments)
+    plain = tuple(a.detach() if isinstance(a, Tensor) else a for a in arguments)  # the same memory, less to ask
+    parameters = tuple(a if name is not None else None for a, name in zip(plain, known, strict=True))
+    watched = any(known) and not bounded
+    return Link(layer, function, plain, known, parameters, any(known), watched, FIRST_INPUT_ALONE[: 1 + len(plain)])

@@ -20,6 +20,8 @@ class Sigmoid(Function):
     ∂C/∂x = g · y (1 − y): the output alone says how steep the curve is there. 1 − y is exact where y is near 1.
     """
 
+    bounded = True
+
     @staticmethod
     def forward(input: Tensor) -> Tensor:
         return torch.sigmoid(input)
@@ -44,6 +46,8 @@ class Tanh(Function):
 
     ∂C/∂x = g · (1 − y²), computed as g (1 − y)(1 + y): where y is near ±1 the square would cancel against 1.
     """
+
+    bounded = True
 
     @staticmethod
     def forward(input: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ class Function(torch.autograd.Function):
     Attributes:
         parts: of a composition, the Functions it is composed of, the first to be applied first; that one takes all the
             inputs, the others take activations alone.
+        bounded: whether its outputs are finite whatever numbers it is given, infinite ones included; NaN stays NaN.
         accumulate: where a subclass has it, `accumulate(ctx, grad_output, into, alpha)` adds α ∂C/∂input in place to
             each Tensor in `into`, one for each input after the first or None, without the gradient ever standing in
             memory by itself.
@@ -38,6 +39,7 @@ class Function(torch.autograd.Function):
     generate_vmap_rule = True
     call: ClassVar[Callable[..., Tensor]]
     parts: ClassVar[tuple["type[Function]", ...]] = ()
+    bounded: ClassVar[bool] = False
     accumulate: ClassVar[Callable[..., None] | None] = None
 
     def __init_subclass__(cls, **options: Any) -> None:

@@ -105,7 +105,7 @@ def _noise_of(wish: Wish, examples: int) -> dict[str, GradientNoise]:
     squares = function.sums_of_squares(context, wishes)
     noises = {}
     for name, norm, mean, square in zip(wish.link.names, norms, wish.gradients(), squares, strict=True):
-        if name is not None and mean is not None:
+        if name is not None:
             deviations = (examples**2 * square - examples * mean * mean).clamp_min(0)  # Σₙ (gₙ − ḡ)²
             noises[name] = GradientNoise(examples * norm, mean, deviations / (examples - 1 or math.nan))
     return noises

@@ -110,7 +110,7 @@ def test_activations_that_overflow_and_are_squashed_again() -> None:
         backprop.model[2].weight.fill_(1)  # type: ignore[operator]
     assert F.squared_error(backprop.model(INPUTS), WANTED).isfinite()
     before = [p.detach().clone() for p in backprop.model.parameters()]
-    with pytest.raises(FloatingPointError, match=r"layer 0 \(Linear\) gives is not finite: inf"):
+    with pytest.raises(FloatingPointError, match=r"the sum of what layer 0 \(Linear\) gives is not finite: inf"):
         backprop.sgd_step(INPUTS, WANTED, 0.1)
     assert all(torch.equal(p, was) for p, was in zip(backprop.model.parameters(), before, strict=True))
 
@@ -123,7 +123,63 @@ def test_a_gradient_that_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
     backprop.sgd_step(INPUTS, WANTED, 0.1)
     monkeypatch.setattr(Sigmoid, "backward", staticmethod(lambda ctx, g: backward(ctx, g) / (g.shape[1] - 4)))
     before = [p.detach().clone() for p in backprop.model.parameters()]
-    with pytest.raises(FloatingPointError, match=r"the gradient that reaches layer 0 \(Linear\) is not finite"):
+    with pytest.raises(
+        FloatingPointError, match=r"the sum of the gradient that reaches layer 0 \(Linear\) is not finite"
+    ):
+        backprop.sgd_step(INPUTS, WANTED, 0.1)
+    assert all(torch.equal(p, was) for p, was in zip(backprop.model.parameters(), before, strict=True))
+
+
+class Divide(Function):
+    """y = x / w, whose own backward divides by w too, and of which `wrong` says how it goes wrong."""
+
+    wrong = staticmethod(lambda gradient: gradient)
+
+    @staticmethod
+    def forward(input: Tensor, weight: Tensor) -> Tensor:
+        return input / weight
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        keep(ctx, *inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None]:
+        input, weight = ctx.saved_tensors
+        return grad_output / weight, Divide.wrong((-grad_output * input / weight**2).sum(0))
+
+
+class Divided(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.full((4,), 2.0))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return Divide.call(input, self.weight)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        (lambda gradient: gradient / 0, FloatingPointError, "the gradient of '1.weight' is not finite"),
+        (
+            lambda gradient: gradient.sum(),
+            RuntimeError,
+            r"layer 1 \(Divided\) gives no gradient of the shape of '1.weight'",
+        ),
+        (lambda gradient: None, RuntimeError, r"layer 1 \(Divided\) gives no gradient of the shape of '1.weight'"),
+    ],
+)
+def test_a_gradient_of_ones_own_that_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, wrong: Callable[[Tensor], Any], error: type[Exception], message: str
+) -> None:
+    """It is computed before anything is changed, the layer above included."""
+    backprop = driver()
+    backprop.model = torch.nn.Sequential(nn.Linear(5, 4), Divided(), nn.Linear(4, 3))
+    backprop.sgd_step(INPUTS, WANTED, 0.1)
+    monkeypatch.setattr(Divide, "wrong", staticmethod(wrong))
+    before = [p.detach().clone() for p in backprop.model.parameters()]
+    with pytest.raises(error, match=message):
         backprop.sgd_step(INPUTS, WANTED, 0.1)
     assert all(torch.equal(p, was) for p, was in zip(backprop.model.parameters(), before, strict=True))
 

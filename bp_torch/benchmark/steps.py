@@ -1,0 +1,142 @@
+"""One step of gradient descent, by this project and by its peers: the same network, numbers and learning rate."""
+
+import copy
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from bp_torch.benchmark.measuring import Row, Work, peak_bytes, side_by_side
+from bp_torch.catalogue import CATALOGUE
+from bp_torch.engine import Backprop
+from bp_torch.functional import squared_error
+from bp_torch.nn import as_builtin, mlp
+
+NETWORKS = ((784, 16, 16, 10), (784, 128, 64, 10), (784, 1024, 1024, 10))
+BATCHES = (10, 100, 1000)
+RATE = 0.01
+
+builtin_cost = CATALOGUE["squared_error"].reference
+Maker = Callable[[torch.nn.Sequential, Tensor, Tensor], Work]
+
+
+def engine(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Work:
+    """This project's plain loop."""
+    driver = Backprop(model, squared_error)
+    return lambda: driver.sgd_step(inputs, targets, RATE)
+
+
+def by_autograd(model: torch.nn.Module, inputs: Tensor, targets: Tensor, **options: bool) -> Work:
+    """Autograd and torch.optim.SGD, as most people write it; through PyTorch's own layers or hand-written ones."""
+    builtin = not any(type(layer).__module__.startswith("bp_torch") for layer in model.modules())
+    cost = builtin_cost if builtin else squared_error
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, **options)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        cost(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
+
+
+def eager(**options: bool) -> Maker:
+    """PyTorch's own layers under autograd, with one of torch.optim.SGD's implementations."""
+    return lambda model, inputs, targets: by_autograd(as_builtin(model), inputs, targets, **options)
+
+
+def compiled(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Work:
+    """The whole step in one graph of torch.compile, gradient and update, in the form that runs quickest.
+
+    That is without modules and names, whose guards would cost it a fifth of the smallest step.
+    """
+    parameters = [parameter.detach() for parameter in model.parameters()]
+
+    def cost(parameters: list[Tensor]) -> Tensor:
+        activations = inputs
+        for weight, bias in zip(parameters[::2], parameters[1::2], strict=True):
+            activations = torch.sigmoid(torch.nn.functional.linear(activations, weight, bias))
+        return builtin_cost(activations, targets)
+
+    @torch.compile(fullgraph=True)
+    def step(parameters: list[Tensor]) -> None:
+        for parameter, gradient in zip(parameters, torch.func.grad(cost)(parameters), strict=True):
+            parameter.sub_(RATE * gradient)
+
+    return torch.no_grad()(lambda: step(parameters))
+
+
+def products(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Work:
+    """The floor: the matrix products of such a step and nothing else, as `bp_torch.functional.affine` writes them."""
+    weights = [p.detach() for p in model.parameters() if p.dim() == 2]
+    activations = [inputs, *(torch.rand(len(inputs), len(weight)) for weight in weights)]
+
+    def step() -> None:
+        for number, weight in enumerate(weights):
+            activations[number] @ weight.t()
+        for number in reversed(range(len(weights))):
+            wishes = activations[number + 1]
+            wishes.t() @ activations[number]
+            if number:
+                wishes @ weights[number]
+
+    return step
+
+
+PEERS: Mapping[str, Maker] = {
+    "engine": engine,
+    "functions": by_autograd,
+    "eager": eager(),
+    "eager, foreach": eager(foreach=True),
+    "eager, fused": eager(fused=True),
+    "torch.compile": compiled,
+    "products": products,
+}
+
+
+def batch(examples: int, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Random pixels and one-hot targets."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.rand(examples, sizes[0], generator=generator)
+    return inputs, torch.eye(sizes[-1])[torch.randint(sizes[-1], (examples,), generator=generator)]
+
+
+def made(sizes: tuple[int, ...], examples: int) -> dict[str, tuple[torch.nn.Sequential, Work]]:
+    """Every peer with a network of its own, equal to the others'."""
+    torch.manual_seed(0)
+    first = mlp(sizes)
+    inputs, targets = batch(examples, sizes)
+    copies = {name: copy.deepcopy(first) for name in PEERS}
+    return {name: (copies[name], make(copies[name], inputs, targets)) for name, make in PEERS.items()}
+
+
+def require_the_same(peers: Mapping[str, tuple[torch.nn.Sequential, Work]]) -> None:
+    """Raise AssertionError unless a step takes every peer's parameters to the same place."""
+    for _, work in peers.values():
+        work()
+    expected = dict(peers["eager"][0].named_parameters())
+    for name, (model, _) in peers.items():
+        if name != "products":
+            assert_close(dict(model.named_parameters()), expected, msg=(f"{name}: " + "{}").format)
+
+
+def step_times(sizes: tuple[int, ...], examples: int, rounds: int) -> list[Row]:
+    """Times of a step, in units of eager PyTorch's and of the matrix products alone."""
+    peers = made(sizes, examples)
+    require_the_same(peers)
+    return side_by_side({name: work for name, (_, work) in peers.items()}, ["eager", "products"], rounds)
+
+
+def step_memory(sizes: tuple[int, ...], examples: int) -> list[Row]:
+    """Peak memory of a step, beyond parameters and data, in KiB and in units of eager PyTorch's."""
+    peaks = {}
+    for name, (model, work) in made(sizes, examples).items():
+        work()
+        model.zero_grad()  # where gradients are kept from one step to the next, they are part of it
+        peaks[name] = peak_bytes(work)
+    return [
+        {"peer": name, "KiB": round(peak / 1024), "/ eager": round(peak / peaks["eager"], 2)}
+        for name, peak in peaks.items()
+        if name != "products"
+    ]
