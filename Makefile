@@ -33,7 +33,8 @@ check: $(READY)  ## format, lint and types
 gradients: $(READY)  ## every hand-written gradient beside PyTorch's own, in every dtype
 	$(BIN)/python scripts/check_gradients.py $(ARGS)
 
-benchmark: $(READY)  ## the project's figures, measured side by side
+# BackPACK is measured where it is installed: pip install -e ".[peers]"
+benchmark: $(READY)  ## speed and memory beside PyTorch's own and other peers'
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/benchmark.py $(ARGS)
 
 # By default TensorBoard drops steps at random: 1,000 of a curve and 10 of a picture are kept.

@@ -19,6 +19,17 @@ MAY_IMPORT = {
     "data": set(),
     "training": {"nn", "engine", "inspection", "data", "gradients", "catalogue"},
     "dashboard": {"training.records", "gradients.records", "gradients.tables"},
+    "benchmark": {
+        "functional",
+        "nn",
+        "engine",
+        "catalogue",
+        "gradients",
+        "inspection",
+        "data",
+        "training",
+        "dashboard",
+    },
     "cli": set(),
 }
 LIBRARIES = {
@@ -31,6 +42,7 @@ LIBRARIES = {
     "data": {"torch", "torchvision"},
     "training": {"torch", "tqdm"},
     "dashboard": {"torch", "tensorboard", "matplotlib", "numpy", "PIL", "google"},
+    "benchmark": {"torch", "torchvision", "backpack"},
     "cli": {"tyro"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -77,8 +89,9 @@ def test_every_folder_stands_in_the_table() -> None:
 
 
 def test_only_mnist_knows_torchvision() -> None:
+    """And the benchmark, to which it is a peer."""
     knowing = [f for f in FILES if any(name.startswith("torchvision") for name in imported(f))]
-    assert knowing == [PACKAGE / "data" / "mnist.py"]
+    assert knowing == [PACKAGE / "benchmark" / "runs.py", PACKAGE / "data" / "mnist.py"]
 
 
 @pytest.mark.parametrize("module", ["bp_torch", "bp_torch.dashboard", "bp_torch.dashboard.tags"])

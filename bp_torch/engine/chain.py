@@ -70,7 +70,7 @@ class Chain:
     """
 
     def __init__(self, model: torch.nn.Module, inputs: Tensor) -> None:
-        """Run `model` on a mini-batch, and write down which hand-written functions that applies.
+        """Run `model` on one example, and write down which hand-written functions that applies.
 
         Raises:
             TypeError: naming the layer, if it is not driven by such functions alone, or a parameter that none is given.
@@ -79,7 +79,8 @@ class Chain:
         learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         if not learning:
             raise ValueError("Backprop: the model has no parameter that needs a gradient")
-        self.links = _links_of(model, inputs, {id(parameter): name for name, parameter in learning.items()})
+        first = inputs[:1] if inputs.dim() else inputs
+        self.links = _links_of(model, first, {id(parameter): name for name, parameter in learning.items()})
         if unused := learning.keys() - {name for link in self.links for name in link.names}:
             raise TypeError(f"Backprop cannot drive {min(unused)!r}: no hand-written function is given it as it is")
         self.lowest = next(link for link in self.links if link.learns)

@@ -38,7 +38,7 @@ def assert_refused(
 
 
 BAD_BATCHES: dict[str, tuple[Any, Any, type[Exception], str]] = {
-    "another width": (torch.rand(6, 4), WANTED, RuntimeError, r"input \(6, 4\) and weight \(4, 5\) do not fit"),
+    "another width": (torch.rand(6, 4), WANTED, RuntimeError, r"input \(1, 4\) and weight \(4, 5\) do not fit"),
     "another dtype": (
         INPUTS.double(),
         WANTED.double(),
@@ -58,7 +58,7 @@ BAD_BATCHES: dict[str, tuple[Any, Any, type[Exception], str]] = {
         torch.rand(2, 6, 5),
         WANTED,
         TypeError,
-        r"layer 0 \(Linear\): it does more than .* \(2, 6, 5\)",
+        r"layer 0 \(Linear\): it does more than .* \(1, 6, 5\)",
     ),
     "fewer targets": (INPUTS, WANTED[:5], ValueError, r"input \(6, 3\) and target \(5, 3\)"),
     "classes for vectors": (INPUTS, CLASSES, NotImplementedError, "'target' .* torch.int64"),

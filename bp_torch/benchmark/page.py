@@ -1,0 +1,61 @@
+"""What was measured, as a page of Markdown tables and as JSON."""
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bp_torch.benchmark.measuring import Row
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table, with a sentence on what it shows."""
+
+    title: str
+    note: str
+    rows: Sequence[Row] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """As Markdown; quartiles stand behind their median."""
+        columns = [name for name in self.rows[0] if not name.endswith(", quartiles")]
+        lines = [columns, ["---"] * len(columns), *([_cell(row, name) for name in columns] for row in self.rows)]
+        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        return f"## {self.title}\n\n{self.note}\n\n{table}\n"
+
+
+def _cell(row: Row, name: str) -> str:
+    spread = row.get(f"{name}, quartiles")
+    value = f"{row[name]:,}" if isinstance(row[name], float | int) else str(row[name])
+    return f"{value} ({spread[0]:g} to {spread[1]:g})" if spread and spread[0] != spread[1] else value
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    return {
+        "processor": _processor(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def write(path: Path, introduction: str, on: dict[str, Any], sections: Sequence[Section]) -> None:
+    """Write `path` and, beside it, the same figures as JSON."""
+    told = ", ".join(f"{name} {value}" for name, value in on.items())
+    path.write_text("\n".join([f"{introduction}\n\nMeasured on: {told}.\n", *map(str, sections)]), encoding="utf-8")
+    figures = {"machine": on, "sections": [asdict(section) for section in sections]}
+    path.with_suffix(".json").write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,94 @@
+"""Whole epochs and runs on real data, against the loop that most tutorials show."""
+
+import statistics
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from bp_torch.benchmark.measuring import Row, Work, seconds, side_by_side
+from bp_torch.dashboard.writer import TensorBoardRecorder
+from bp_torch.data import Dataset, load
+from bp_torch.training.config import TrainConfig
+from bp_torch.training.loop import Trainer
+
+RELU = TrainConfig(activation="relu", cost="cross_entropy", learning_rate=0.2, epochs=30, compare_every=1000)
+"""The README's command for a network of rectifiers."""
+
+
+def epoch_times(dataset: Dataset, root: Path, rounds: int) -> list[Row]:
+    """One epoch of the default network: shuffle, gather, step; nothing is looked at."""
+    peers = {"DataLoader and eager": tutorial_epoch(root)}
+    for backend in ("engine", "functions", "builtin"):
+        peers[backend] = _bare_epoch(Trainer(TrainConfig(backend=backend), dataset))
+    return side_by_side(peers, ["DataLoader and eager"], rounds)
+
+
+def _bare_epoch(trainer: Trainer) -> Work:
+    def work() -> None:
+        for inputs, targets in trainer.batches.epoch(0):
+            trainer.learner.driver.sgd_step(inputs, targets, 0.01)
+
+    return work
+
+
+def tutorial_epoch(root: Path) -> Work:
+    """An epoch of torchvision's MNIST, ToTensor, DataLoader, torch.nn and optim.SGD."""
+    from torchvision import datasets, transforms  # after load(), which cures its import
+
+    layers = ((torch.nn.Linear(i, o), torch.nn.Sigmoid()) for i, o in ((784, 16), (16, 16), (16, 10)))
+    model = torch.nn.Sequential(*(module for pair in layers for module in pair))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    examples = datasets.MNIST(root, transform=transforms.ToTensor())
+    loader = torch.utils.data.DataLoader(examples, batch_size=100, shuffle=True)
+
+    def work() -> None:
+        for images, labels in loader:
+            targets = torch.nn.functional.one_hot(labels, 10).float()
+            cost = ((model(images.flatten(1)) - targets) ** 2).sum(1).mean()
+            optimizer.zero_grad()
+            cost.backward()
+            optimizer.step()
+
+    return work
+
+
+def run_shares(dataset: Dataset) -> list[Row]:
+    """Whole default runs, with comparing, evaluating and logging: how much of the time the looking takes."""
+    rows = []
+    for backend in ("functions", "engine"):
+        with tempfile.TemporaryDirectory() as folder, TensorBoardRecorder(Path(folder)) as board:
+            trainer = Trainer(TrainConfig(backend=backend), dataset, [board])
+            taken = seconds(trainer.run)
+            rows.append(
+                {
+                    "backend": backend,
+                    "seconds": round(taken, 1),
+                    "of it comparing": f"{trainer.comparing_seconds / taken:.1%}",
+                    "of it logging": f"{board.seconds / taken:.1%}",
+                    "gradients that agree": f"{trainer.comparisons_passed} of {trainer.comparisons}",
+                }
+            )
+    return rows
+
+
+def accuracies(dataset: Dataset) -> list[Row]:
+    """Mean test accuracy over seeds 0, 1 and 2 of the documented commands, and what drawn digits teach about MNIST."""
+    digits = load("digits", Path("data"))
+    default = TrainConfig(compare_every=1000)
+    return [
+        _reached(f"default network on {dataset.name}", default, dataset),
+        _reached(f"ReLU and cross-entropy on {dataset.name}", RELU, dataset),
+        _reached("default network on digits", default, digits),
+        _reached(f"trained on digits, tested on {dataset.name}", default, replace(digits, test=dataset.test)),
+    ]
+
+
+def _reached(what: str, config: TrainConfig, dataset: Dataset) -> Row:
+    reached = [Trainer(replace(config, seed=seed), dataset).run()["test_accuracy"] for seed in range(3)]
+    return {
+        "training": what,
+        "mean": f"{statistics.mean(reached):.2%}",
+        "seeds": ", ".join(f"{a:.2%}" for a in reached),
+    }
