@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 from planted import BUGS
@@ -13,11 +14,11 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-LEARNING, CHECKING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+LEARNING, LOOP, DRIVING, CHECKING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def run(example: str, folder: Path) -> str:
-    assert len([line for line in example.splitlines() if line.strip()]) <= 25
+def run(example: str, folder: Path, lines: int = 25) -> str:
+    assert len([line for line in example.splitlines() if line.strip()]) <= lines
     done = subprocess.run(
         [sys.executable, "-c", example], cwd=folder, capture_output=True, text=True, check=False, timeout=120
     )
@@ -36,6 +37,18 @@ def test_the_first_example_runs_offline_and_learns(tmp_path: Path) -> None:
     difference, accuracy = (float(line.split()[-1]) for line in run(LEARNING, tmp_path).splitlines())
     assert difference < 1e-6
     assert accuracy > 0.9
+
+
+def test_the_loop_is_the_engines() -> None:
+    engine = (ROOT / "bp_torch" / "engine" / "backprop.py").read_text(encoding="utf-8")
+    assert LOOP.count("\n") > 10
+    assert textwrap.indent(LOOP, " " * 8) in engine
+
+
+def test_the_second_driver_goes_on_where_the_first_example_ends(tmp_path: Path) -> None:
+    shown = "\nprint(max((gradients[n] - g).abs().max().item() for n, g in zip(gradients, automatic, strict=True)))"
+    said = run(f"{LEARNING}{DRIVING}{shown}", tmp_path, lines=30).splitlines()
+    assert float(said[-1]) < 1e-6
 
 
 def test_the_report_on_a_wrong_backward_is_what_is_shown(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """One step of gradient descent, by this project and by its peers: the same network, numbers and learning rate."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -84,6 +84,30 @@ def products(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Wor
     return step
 
 
+def inlined(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Work:
+    """The engine's operations, written out for this one network: no Functions, no contexts, nothing checked."""
+    parameters = [p.detach() for p in model.parameters()]
+    layers = list(zip(parameters[::2], parameters[1::2], strict=True))
+    one, ones = torch.ones(()), torch.ones(len(inputs))
+
+    @torch.inference_mode()
+    def step() -> None:
+        activations = [inputs]
+        for weight, bias in layers:
+            activations.append(torch.sigmoid(torch.addmm(bias, activations[-1], weight.t())))
+        error = activations[-1] - targets
+        (error * error).sum()
+        grad, wishes = error.mul_(2 / len(inputs)), []
+        for output, (weight, _) in zip(reversed(activations[1:]), reversed(layers), strict=True):
+            wishes.append((grad * output).mul_(one - output))
+            grad = torch.mm(wishes[-1], weight) if len(wishes) < len(layers) else grad
+        for wish, input, (weight, bias) in zip(reversed(wishes), activations, layers, strict=False):
+            weight.addmm_(wish.t(), input, alpha=-RATE)
+            bias.addmv_(wish.t(), ones, alpha=-RATE)
+
+    return step
+
+
 PEERS: Mapping[str, Maker] = {
     "engine": engine,
     "functions": by_autograd,
@@ -91,6 +115,7 @@ PEERS: Mapping[str, Maker] = {
     "eager, foreach": eager(foreach=True),
     "eager, fused": eager(fused=True),
     "torch.compile": compiled,
+    "inlined": inlined,
     "products": products,
 }
 
@@ -102,13 +127,15 @@ def batch(examples: int, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return inputs, torch.eye(sizes[-1])[torch.randint(sizes[-1], (examples,), generator=generator)]
 
 
-def made(sizes: tuple[int, ...], examples: int) -> dict[str, tuple[torch.nn.Sequential, Work]]:
-    """Every peer with a network of its own, equal to the others'."""
+def made(
+    sizes: tuple[int, ...], examples: int, peers: Sequence[str] | None = None
+) -> dict[str, tuple[torch.nn.Sequential, Work]]:
+    """Every peer, or those named, with a network of its own, equal to the others'."""
     torch.manual_seed(0)
     first = mlp(sizes)
     inputs, targets = batch(examples, sizes)
-    copies = {name: copy.deepcopy(first) for name in PEERS}
-    return {name: (copies[name], make(copies[name], inputs, targets)) for name, make in PEERS.items()}
+    copies = {name: copy.deepcopy(first) for name in peers or PEERS}
+    return {name: (model, PEERS[name](model, inputs, targets)) for name, model in copies.items()}
 
 
 def require_the_same(peers: Mapping[str, tuple[torch.nn.Sequential, Work]]) -> None:
@@ -128,10 +155,10 @@ def step_times(sizes: tuple[int, ...], examples: int, rounds: int) -> list[Row]:
     return side_by_side({name: work for name, (_, work) in peers.items()}, ["eager", "products"], rounds)
 
 
-def step_memory(sizes: tuple[int, ...], examples: int) -> list[Row]:
+def step_memory(sizes: tuple[int, ...], examples: int, peers: Sequence[str] | None = None) -> list[Row]:
     """Peak memory of a step, beyond parameters and data, in KiB and in units of eager PyTorch's."""
     peaks = {}
-    for name, (model, work) in made(sizes, examples).items():
+    for name, (model, work) in made(sizes, examples, peers).items():
         work()
         model.zero_grad()  # where gradients are kept from one step to the next, they are part of it
         peaks[name] = peak_bytes(work)

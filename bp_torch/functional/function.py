@@ -1,7 +1,6 @@
 """The base class that makes a hand-written Function a full citizen of PyTorch."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -79,15 +78,27 @@ def keep(ctx: Any, *tensors: Tensor | None) -> None:
     ctx.saved_for_forward = tensors  # what save_for_forward does, without its checks in Python
 
 
+_constants: dict[tuple[float, torch.dtype], Tensor] = {}
+
+
 def number(value: float, like: Tensor) -> Any:
     """A number for a Tensor to meet: a constant Tensor of its dtype, for on the way of Python's numbers lies more work.
 
     Tensors of other kinds, such as a compiler's fake ones, refuse to meet a real one; they are given the number.
     """
-    return _constant(value, like.dtype) if type(like) is Tensor and not _is_compiling() else value
+    if type(like) is not Tensor or _is_compiling():
+        return value
+    constant = _constants.get((value, like.dtype))
+    return _made_constant(value, like.dtype) if constant is None else constant
 
 
-@lru_cache(maxsize=256)
-def _constant(value: float, dtype: torch.dtype) -> Tensor:
+def _made_constant(value: float, dtype: torch.dtype) -> Any:
+    """And kept, unless it is made where all that is made is of another kind."""
     with torch.inference_mode(False):
-        return torch.tensor(value, dtype=dtype, device="cpu")
+        constant = torch.tensor(value, dtype=dtype, device="cpu")
+    if type(constant) is not Tensor:
+        return value
+    if len(_constants) >= 256:
+        _constants.clear()
+    _constants[value, dtype] = constant
+    return constant

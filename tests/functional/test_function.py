@@ -1,0 +1,89 @@
+"""What the base class of every Function keeps and must not spoil."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+
+import bp_torch.functional as F
+from bp_torch.functional import function
+from bp_torch.functional.tape import Tape, running
+
+
+@pytest.fixture
+def no_constants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(function, "_constants", {})
+
+
+def gradient(dtype: torch.dtype = torch.float32) -> Tensor:
+    x = torch.linspace(-2, 2, 6, dtype=dtype, device="cpu").reshape(2, 3).requires_grad_()
+    return torch.autograd.grad(F.squared_error(F.sigmoid(x), torch.zeros_like(x)), x)[0]
+
+
+def under_fake_tensors(work: Callable[[], Any]) -> None:
+    with FakeTensorMode():
+        work()
+
+
+def under_inference_mode(work: Callable[[], Any]) -> None:
+    with torch.inference_mode():
+        F.squared_error(torch.rand(2, 3), torch.rand(2, 3))
+
+
+def on_another_default_device(work: Callable[[], Any]) -> None:
+    with torch.device("meta"):
+        work()
+
+
+def in_another_default_dtype(work: Callable[[], Any]) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        work()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("no_constants")
+@pytest.mark.parametrize(
+    "where", [under_fake_tensors, under_inference_mode, on_another_default_device, in_another_default_dtype]
+)
+def test_constants_are_ordinary_wherever_they_were_made(where: Callable[..., None]) -> None:
+    expected = gradient(torch.float64)
+    function._constants.clear()
+    where(gradient)
+    found = gradient()
+    assert type(found) is Tensor
+    assert (found.dtype, found.device.type) == (torch.float32, "cpu")
+    torch.testing.assert_close(found.double(), expected)
+    assert all(type(constant) is Tensor and not constant.is_inference() for constant in function._constants.values())
+
+
+@pytest.mark.usefixtures("no_constants")
+def test_there_are_never_many_constants() -> None:
+    for examples in range(1, 700):
+        x = torch.rand(examples, 1, requires_grad=True)
+        F.squared_error(x, torch.zeros(examples, 1)).backward()  # type: ignore[no-untyped-call]
+    assert 0 < len(function._constants) <= 256
+
+
+def test_a_tape_takes_down_calls_in_their_order_and_stops() -> None:
+    x = torch.rand(2, 3, requires_grad=True)
+    with Tape() as outer:
+        F.tanh(x)
+        with Tape() as inner:
+            F.sigmoid(x)
+        y = F.relu(x)
+    assert [call.function.__name__ for call in outer] == ["Tanh", "ReLU"]
+    assert [call.function.__name__ for call in inner] == ["Sigmoid"]
+    assert outer[-1].output is y
+    assert running.tape is None
+    assert F.tanh(x).grad_fn is not None
+
+
+def test_a_tape_stops_when_something_fails() -> None:
+    with pytest.raises(RuntimeError, match="do not fit"), Tape():
+        F.linear(torch.rand(2, 3), torch.rand(4, 5))
+    assert running.tape is None
