@@ -82,13 +82,12 @@ class Learner:
         The cost is that of the hand-written layers, in float64.
         """
         generator = torch.Generator().manual_seed(seed)
-        start = {name: parameter.detach().double() for name, parameter in self._parameters.items()}
-        direction = {name: even_direction(parameter, generator) for name, parameter in start.items()}
+        direction = {name: even_direction(p.detach().double(), generator) for name, p in self._parameters.items()}
         wide_inputs, wide_targets = inputs.double(), _wide(targets)
 
         @torch.no_grad()
         def cost(t: float) -> float:
-            self._wide_twin.put({name: parameter + t * direction[name] for name, parameter in start.items()})
+            self._wide_twin.put(self._parameters, direction, t)
             return self._hand_cost(self._wide_twin.model(wide_inputs), wide_targets).item()
 
         return taylor_order(cost, sum((hand[name] * direction[name]).sum().item() for name in direction))
@@ -124,10 +123,12 @@ class Autograd:
         return cost.detach(), dict(zip(self._parameters, gradients, strict=True))
 
     @torch.no_grad()
-    def put(self, parameters: Gradients) -> None:
-        """Give the model these parameters, in its own dtype."""
+    def put(self, parameters: Gradients, direction: Gradients | None = None, distance: float = 0.0) -> None:
+        """Give the model these parameters, in its own dtype, or what lies in a direction from them."""
         for name, parameter in self._parameters.items():
             parameter.copy_(parameters[name])
+            if direction is not None:
+                parameter.add_(direction[name], alpha=distance)
 
     def sgd_step(self, inputs: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
         """One step downhill; FloatingPointError, and none, if the cost is not finite."""
