@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "nn": {"functional"},
     "engine": {"functional"},
     "catalogue": {"functional"},
-    "inspection": {"engine", "functional.tape"},
+    "inspection": {"engine"},
     "gradients": {"catalogue"},
     "data": set(),
     "training": {"nn", "engine", "inspection", "data", "gradients", "catalogue"},

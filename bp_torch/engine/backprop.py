@@ -11,19 +11,23 @@ from torch import Tensor
 from bp_torch.engine.chain import Chain, Wish, require_chain
 from bp_torch.functional.tape import Context, Tape
 
+_InferenceMode: Any = torch._C._InferenceMode  # torch.inference_mode(), without the 5 µs that making one takes
+_LARGEST = torch.finfo(torch.float32).max
+
 
 class Backprop:
     """Drives a chain of hand-written layers without autograd, by the very same `backward`s that autograd calls.
 
-    The layers are read when the first mini-batch comes, and again when one of another kind does or layers or parameters
-    were exchanged; a layer's constants, such as a slope, are not watched. Hooks are not called. Half precision, which
-    the functions widen inside, is not driven.
+    A composition, such as a dense layer, is driven as the two Functions that it is composed of.
+
+    The layers are read when the first mini-batch comes, and again when one of another kind does, or when layers,
+    parameters or buffers of the model were exchanged or moved. Not watched are a layer's constants, such as a slope. A
+    layer's hooks are called when it is read, a parameter's never. Half precision, which the functions widen inside, is
+    not driven.
 
     Attributes:
         model: the chain; its parameters are changed in place.
         cost: what it is to make small.
-        momentum: μ, as torch.optim.SGD's.
-        weight_decay: λ, as torch.optim.SGD's.
     """
 
     def __init__(
@@ -43,19 +47,22 @@ class Backprop:
             weight_decay: λ, from 0.
 
         Raises:
-            ValueError: if `momentum` or `weight_decay` is negative or not finite.
+            ValueError: if `momentum` or `weight_decay` is negative, or beyond float32.
+            TypeError: if `model` is no module.
         """
+        if not isinstance(model, torch.nn.Module):
+            raise TypeError(f"Backprop: model must be a torch.nn.Module, not {type(model).__name__}")
         for name, value in {"momentum": momentum, "weight_decay": weight_decay}.items():
             _require_rate(name, value)
         self.model = model
         self.cost = cost
-        self.momentum = momentum
-        self.weight_decay = weight_decay
+        self._momentum = momentum
+        self._weight_decay = weight_decay
         self._velocity: dict[str, Tensor] = {}
         self._parameters: dict[str, Tensor] = {}
         self._chain: Chain | None = None
-        self._inference_mode = torch.inference_mode()  # made once: making it costs 5 µs a step
 
+    @torch.no_grad()
     def walk(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, list[Wish]]:
         """Forward through the chain, and back to the lowest layer that learns.
 
@@ -70,6 +77,9 @@ class Backprop:
             TypeError: naming the layer or cost that is not made of hand-written functions alone.
             ValueError, RuntimeError, IndexError: from the layers and the cost, if what they are given does not fit.
         """
+        return self._walk(inputs, targets)
+
+    def _walk(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, list[Wish]]:
         chain = self._chain_for(inputs)
         activation, passed = inputs, []
         for link in chain.links:  # forward: each layer's activations from those before
@@ -77,7 +87,7 @@ class Backprop:
             activation = link.function.forward(*given)
             link.function.setup_context(context, given, activation)
             passed.append((link, context, activation.shape, activation.sum() if link.watched else None))
-        cost, grad = self._nudges(activation, targets, chain.one)  # what the cost asks of the outputs
+        cost, grad = self._nudges(chain, activation, targets)  # what the cost asks of the outputs
         wishes = []
         for link, context, shape, total in reversed(passed):  # backward: what that asks of each layer before
             if link.learns:
@@ -101,7 +111,7 @@ class Backprop:
             As `walk`. What is not finite is returned as it is.
         """
         with torch.no_grad():
-            cost, wishes = self.walk(inputs, targets)
+            cost, wishes = self._walk(inputs, targets)
             gradients: dict[str, Tensor] = {}
             for wish in wishes:
                 for name, gradient in zip(wish.link.names, wish.gradients(), strict=True):
@@ -121,57 +131,72 @@ class Backprop:
             The cost before the step, a scalar; made in inference mode, so clone it to reckon with it in place.
 
         Raises:
-            ValueError: if the learning rate is negative or not finite.
-            FloatingPointError: naming the layer, if the cost, a weighted sum or a gradient is not finite.
+            ValueError: if the learning rate is negative, or beyond float32.
+            FloatingPointError: naming the layer, if the cost, the sum of what a layer gives, or the gradient that
+                reaches it is not finite. Not looked for is what overflows only when these are multiplied.
             Otherwise as `walk`; nothing has been changed then.
         """
-        _require_rate("learning_rate", learning_rate)
-        with self._inference_mode:
-            cost, wishes = self.walk(inputs, targets)
+        _require_rate("learning_rate", learning_rate * max(1.0, self._weight_decay))
+        with _InferenceMode(True):
+            cost, wishes = self._walk(inputs, targets)
             _require_applicable(cost, wishes)
             additions = [_addition(wish) for wish in wishes]
             self._descend(wishes, additions, learning_rate)
         return cost
 
     def _descend(self, wishes: Sequence[Wish], additions: Sequence[Callable[..., None]], learning_rate: float) -> None:
-        """Nothing fails from here on."""
-        if self.momentum:
-            for name, parameter in self._parameters.items():
-                self._velocity[name].mul_(self.momentum).add_(parameter, alpha=self.weight_decay)
+        """Add the gradients to the parameters, or to their velocities and these to the parameters."""
+        parameters, decay = self._parameters, self._weight_decay
+        if self._momentum:
+            for name, parameter in parameters.items():
+                self._velocity[name].mul_(self._momentum).add_(parameter, alpha=decay)
             for wish, add in zip(wishes, additions, strict=True):
-                add(tuple(self._velocity.get(name or "") for name in wish.link.names), 1.0)
-            for name, parameter in self._parameters.items():
+                add(tuple(self._velocity[name] if name else None for name in wish.link.names), 1.0)
+            for name, parameter in parameters.items():
                 parameter.add_(self._velocity[name], alpha=-learning_rate)
             return
-        if self.weight_decay:
-            for parameter in self._parameters.values():
-                parameter.mul_(1 - learning_rate * self.weight_decay)
+        if decay:
+            for parameter in parameters.values():
+                parameter.mul_(1 - learning_rate * decay)
         for wish, add in zip(wishes, additions, strict=True):
             add(wish.link.parameters, -learning_rate)
 
-    def _nudges(self, outputs: Tensor, targets: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def _nudges(self, chain: Chain, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The cost, and ∂C/∂outputs."""
         with Tape() as tape:
             cost = self.cost(outputs, targets)
-        require_chain("the cost", tape, outputs, cost)
+        if chain.cost is not self.cost:
+            self._require_cost(tape, outputs, targets, cost)
+            chain.cost = self.cost
+        grad = chain.one
+        require_chain("the cost", tape, outputs, cost, targets)
+        for call in reversed(tape):
+            grad = _of_activations(call.function.backward(call.context, grad))
+        return cost, grad
+
+    def _require_cost(self, tape: Tape, outputs: Tensor, targets: Tensor, cost: Tensor) -> None:
+        """Raise unless it is one number, by hand-written functions of the outputs, and of nothing else that learns."""
+        require_chain("the cost", tape, outputs, cost, targets)
         if cost.dim():
             raise ValueError(
                 f"Backprop: the cost must be one number, not {tuple(cost.shape)}; reduce it to a mean or sum"
             )
-        for call in reversed(tape):
-            grad = _of_activations(call.function.backward(call.context, grad))
-        return cost, grad
+        with torch.inference_mode(False), torch.enable_grad(), Tape() as again:
+            self.cost(outputs.clone().requires_grad_(), targets)
+        for argument in (argument for call in again for argument in call.inputs[1:]):
+            if isinstance(argument, Tensor) and argument.requires_grad:
+                raise TypeError("Backprop cannot drive the cost: it is of more that learns than the outputs")
 
     def _chain_for(self, inputs: Tensor) -> Chain:
         """The chain, read anew where the inputs are of another kind than before, or the model was changed."""
         if not isinstance(inputs, Tensor):
             raise TypeError(f"Backprop: inputs must be a Tensor, not {type(inputs).__name__}")
-        if self._chain is None or not self._chain.fits(inputs):
+        if self._chain is None or not self._chain.fits(self.model, inputs):
             with torch.inference_mode(False), torch.no_grad():
                 self._chain = Chain(self.model, inputs)
                 self._parameters = self._chain.parameters
-                if self.momentum:
-                    self._velocity = {name: self._velocity_of(name, p) for name, p in self._parameters.items()}
+                if self._momentum:
+                    self._velocity |= {name: self._velocity_of(name, p) for name, p in self._parameters.items()}
         return self._chain
 
     def _velocity_of(self, name: str, parameter: Tensor) -> Tensor:
@@ -205,8 +230,8 @@ def _add(gradients: Sequence[Any], into: Sequence[Tensor | None], alpha: float) 
 
 
 def _require_rate(name: str, value: float) -> None:
-    if not 0 <= value < math.inf:
-        raise ValueError(f"Backprop: {name} must be a number from 0, got {value}")
+    if not 0 <= value <= _LARGEST:
+        raise ValueError(f"Backprop: {name} must be a number from 0 to {_LARGEST:.2g}, got {value}")
 
 
 def _require_applicable(cost: Tensor, wishes: Sequence[Wish]) -> None:
@@ -219,15 +244,18 @@ def _require_applicable(cost: Tensor, wishes: Sequence[Wish]) -> None:
                 "backward of the function after it is wrong"
             )
         total += grad_output.sum().item() + (0.0 if given is None else given.item())
-    if not math.isfinite(total):
-        raise FloatingPointError(_not_finite(cost, wishes))
+    if not math.isfinite(total) and (what := _not_finite(cost, wishes)):
+        raise FloatingPointError(what)
 
 
-def _not_finite(cost: Tensor, wishes: Sequence[Wish]) -> str:
-    """What is not finite first, in the order in which it was computed."""
-    sums = [(f"the sum of what layer {wish.link.layer} gives", wish.total) for wish in reversed(wishes)]
-    sums += [("the cost", cost)]
-    sums += [
-        (f"the sum of the gradient that reaches layer {wish.link.layer}", wish.grad_output.sum()) for wish in wishes
-    ]
-    return next(f"{what} is not finite: {s.item()}" for what, s in sums if s is not None and not s.isfinite())
+def _not_finite(cost: Tensor, wishes: Sequence[Wish]) -> str | None:
+    """What is not finite first, as it was computed; nothing, where gradients were only too large to be summed."""
+    for wish in reversed(wishes):
+        if wish.total is not None and not wish.total.isfinite():
+            return f"the sum of what layer {wish.link.layer} gives is not finite: {wish.total.item()}"
+    if not cost.isfinite():
+        return f"the cost is not finite: {cost.item()}"
+    for wish in wishes:
+        if not wish.grad_output.isfinite().all():
+            return f"the gradient that reaches layer {wish.link.layer} is not finite"
+    return None

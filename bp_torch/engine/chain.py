@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from bp_torch.functional.precision import autocast_enabled
 from bp_torch.functional.tape import FIRST_INPUT_ALONE, Call, Context, Tape
 
 
@@ -58,15 +60,24 @@ class Wish(NamedTuple):
         gradients: tuple[Any, ...] = self.link.function.backward(self.context, self.grad_output)
         return gradients[1:]
 
+    def double(self) -> "Wish":
+        """The same in float64, for sums whose differences matter."""
+        context = Context(self.context.needs_input_grad)
+        context.save_for_backward(
+            *(None if tensor is None else tensor.double() for tensor in self.context.saved_tensors)
+        )
+        return self._replace(context=context, grad_output=self.grad_output.double())
+
 
 class Chain:
-    """The links of a model, as they were when a mini-batch of some kind was led through.
+    """The links of a model, as they were when an example of some kind was led through.
 
     Attributes:
         links: what is applied, one after the other.
         lowest: the first link that learns; nobody asks what is below it.
         parameters: what is learned, by its name in the model: the parameter's own memory.
         one: ∂C/∂C.
+        cost: the last one that was found to be a function of the outputs and the targets alone.
     """
 
     def __init__(self, model: torch.nn.Module, inputs: Tensor) -> None:
@@ -79,36 +90,52 @@ class Chain:
         learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         if not learning:
             raise ValueError("Backprop: the model has no parameter that needs a gradient")
-        first = inputs[:1] if inputs.dim() else inputs
-        self.links = _links_of(model, first, {id(parameter): name for name, parameter in learning.items()})
+        try:
+            self.links = _links_of(model, inputs[:1])
+        except Exception:  # whatever a layer raises for inputs that do not fit; of all of them it speaks as they came
+            self.links = _links_of(model, inputs)
         if unused := learning.keys() - {name for link in self.links for name in link.names}:
             raise TypeError(f"Backprop cannot drive {min(unused)!r}: no hand-written function is given it as it is")
         self.lowest = next(link for link in self.links if link.learns)
         self.parameters = {name: parameter.detach() for name, parameter in learning.items()}
         self.one = torch.ones((), dtype=inputs.dtype, device=inputs.device)
+        self.cost: object = None
         self._kind = inputs.shape[1:], inputs.dtype, inputs.device
-        self._layers = [(m._modules, tuple(m._modules.values())) for m in model.modules() if m._modules]
-        self._owned = [
-            (module._parameters, name, parameter, parameter.data_ptr(), parameter.requires_grad)
-            for module in model.modules()
-            for name, parameter in module._parameters.items()
-            if parameter is not None
-        ]
+        self._model = _Snapshot(model)
 
-    def fits(self, inputs: Tensor) -> bool:
-        """Whether these inputs are of the same kind, and the model has the layers and parameters that it had."""
-        if (inputs.shape[1:], inputs.dtype, inputs.device) != self._kind:
+    def fits(self, model: torch.nn.Module, inputs: Tensor) -> bool:
+        """Whether the inputs are of the same kind, and the model is as it was."""
+        return (inputs.shape[1:], inputs.dtype, inputs.device) == self._kind and self._model.shows(model)
+
+
+class _Snapshot:
+    """What a model consists of: its modules, parameters and buffers, where these lie and whether they learn."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._model = model
+        self._modules = list(model.modules())
+        self._training = [module.training for module in self._modules]
+        owned: list[dict[str, Any]] = [held for m in self._modules for held in (m._modules, m._parameters, m._buffers)]
+        self._empty = [held for held in owned if not held]
+        self._held = [(held, list(held.values())) for held in owned if held]
+        self._memory = [(p, p.data_ptr(), p.shape, p.stride(), p.requires_grad) for p in model.parameters()]
+
+    def shows(self, model: torch.nn.Module) -> bool:
+        """Whether it is this one, unchanged."""
+        if model is not self._model or any(self._empty) or [m.training for m in self._modules] != self._training:
             return False
-        for layers, before in self._layers:
-            if tuple(layers.values()) != before:
+        for held, before in self._held:
+            if len(held) != len(before) or not all(map(is_, held.values(), before)):
                 return False
-        for owned, name, parameter, memory, learns in self._owned:
-            if owned[name] is not parameter or parameter.data_ptr() != memory or parameter.requires_grad is not learns:
+        for p, memory, shape, stride, learns in self._memory:
+            if p.data_ptr() != memory or p.shape != shape or p.stride() != stride or p.requires_grad is not learns:
                 return False
         return True
 
 
-def _links_of(model: torch.nn.Module, inputs: Tensor, names: dict[int, str]) -> list[Link]:
+def _links_of(model: torch.nn.Module, inputs: Tensor) -> list[Link]:
+    names = {id(parameter): name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    own = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
     links: list[Link] = []
     activation = inputs
     for layer, module in _layers(model):
@@ -116,15 +143,20 @@ def _links_of(model: torch.nn.Module, inputs: Tensor, names: dict[int, str]) -> 
             outputs = module(activation)
         require_chain(f"layer {layer}", tape, activation, outputs)
         for call in tape:
-            for function, arguments in _parts(call):
-                links.append(
-                    _link(layer, function, arguments, names, bounded=bool(links) and links[-1].function.bounded)
+            if any(isinstance(argument, Tensor) and id(argument) not in own for argument in call.inputs[1:]):
+                raise TypeError(
+                    f"Backprop cannot drive layer {layer}: it computes what it gives a function beside its input"
                 )
+            for function, arguments in _parts(call):
+                bounded = bool(links) and links[-1].function.bounded
+                links.append(_link(layer, function, arguments, names, bounded=bounded))
         activation = outputs
     return links
 
 
-def require_chain(what: str, calls: Sequence[Call], inputs: Tensor, outputs: Tensor) -> None:
+def require_chain(
+    what: str, calls: Sequence[Call], inputs: Tensor, outputs: Tensor, targets: Tensor | None = None
+) -> None:
     """Raise TypeError unless each call was applied to what the one before gave, and the last gave the outputs."""
     reached = inputs
     for call in calls:
@@ -134,14 +166,27 @@ def require_chain(what: str, calls: Sequence[Call], inputs: Tensor, outputs: Ten
     else:
         if reached is outputs:
             return
-    given = f"{tuple(inputs.shape)} {inputs.dtype}"
     done = "does more than apply hand-written functions" if calls else "applies no hand-written function"
-    raise TypeError(f"Backprop cannot drive {what}: it {done} to what it is given, {given}")
+    given = _told(inputs) if targets is None else f"{_told(inputs)} beside targets {_told(targets)}"
+    raise TypeError(f"Backprop cannot drive {what}: it {done} to what it is given, {given}{_advice(inputs)}")
+
+
+def _told(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {tensor.dtype}" if isinstance(tensor, Tensor) else type(tensor).__name__
+
+
+def _advice(inputs: Tensor) -> str:
+    if autocast_enabled():
+        return "; autocast is on: turn it off"
+    if inputs.dtype in (torch.float16, torch.bfloat16):
+        return "; half precision is widened inside: use float32"
+    return ""
 
 
 def _layers(module: torch.nn.Module, place: str = "") -> Iterator[tuple[str, torch.nn.Module]]:
-    """What a chain of chains applies, one after the other."""
-    if type(module).forward is not torch.nn.Sequential.forward:
+    """What a chain of chains applies, one after the other; one that does anything else besides counts as a layer."""
+    plain = type(module) is torch.nn.Sequential and "forward" not in vars(module)
+    if not plain or module._forward_hooks or module._forward_pre_hooks:
         yield f"{place} ({type(module).__name__})".strip(), module
         return
     for name, child in module._modules.items():  # named_children() passes over a layer met before

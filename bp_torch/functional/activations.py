@@ -32,13 +32,16 @@ class Sigmoid(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        (output,) = ctx.saved_tensors
-        return (grad_output * output).mul_(number(1, output) - output)
+        return Sigmoid.through(grad_output, *ctx.saved_tensors)
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        (output,) = ctx.saved_tensors
-        return (tangent * output).mul_(number(1, output) - output)
+        return Sigmoid.through(tangent, *ctx.saved_tensors)
+
+    @staticmethod
+    def through(change: Tensor, output: Tensor) -> Tensor:
+        """A change, times y (1 − y); in either direction, and in `dense`."""
+        return change * output * (number(1, output) - output)
 
 
 class Tanh(Function):
@@ -59,13 +62,16 @@ class Tanh(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        (output,) = ctx.saved_tensors
-        return grad_output * ((number(1, output) - output) * (1 + output))
+        return Tanh.through(grad_output, *ctx.saved_tensors)
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        (output,) = ctx.saved_tensors
-        return tangent * ((number(1, output) - output) * (1 + output))
+        return Tanh.through(tangent, *ctx.saved_tensors)
+
+    @staticmethod
+    def through(change: Tensor, output: Tensor) -> Tensor:
+        """A change, times (1 − y)(1 + y); in either direction, and in `dense`."""
+        return change * ((number(1, output) - output) * (1 + output))
 
 
 class ReLU(Function):
@@ -86,13 +92,16 @@ class ReLU(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        (output,) = ctx.saved_tensors
-        return grad_output.masked_fill(output <= 0, 0)
+        return ReLU.through(grad_output, *ctx.saved_tensors)
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        (output,) = ctx.saved_tensors
-        return tangent.masked_fill(output <= 0, 0)
+        return ReLU.through(tangent, *ctx.saved_tensors)
+
+    @staticmethod
+    def through(change: Tensor, output: Tensor) -> Tensor:
+        """A change, where the gate is open; in either direction, and in `dense`."""
+        return change.masked_fill(output <= 0, 0)
 
 
 class LeakyReLU(Function):

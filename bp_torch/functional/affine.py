@@ -1,14 +1,13 @@
 """The weighted sum: each neuron adds up the previous layer's activations by its weights, and its bias."""
 
 import math
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bp_torch.functional.checks import require_real, require_tensor
-from bp_torch.functional.function import Function, keep
+from bp_torch.functional.function import Function, constant_of, constants, keep
 from bp_torch.functional.precision import autocast_enabled, autocast_to_half
 
 
@@ -37,11 +36,15 @@ class Linear(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        input, weight = ctx.saved_tensors
+        return Linear.by_avenue(ctx, grad_output, *ctx.saved_tensors)
+
+    @staticmethod
+    def by_avenue(ctx: Any, wishes: Tensor, input: Tensor, weight: Tensor) -> tuple[Tensor | None, ...]:
+        """δ by the three avenues; `dense` takes them too."""
         needs_input, needs_weight, needs_bias = ctx.needs_input_grad
-        grad_input = torch.mm(grad_output, weight) if needs_input else None  # (N, out) (out, in) -> (N, in)
-        grad_weight = torch.mm(grad_output.t(), input) if needs_weight else None  # (out, N) (N, in) -> (out, in)
-        grad_bias = grad_output.sum(0) if needs_bias else None  # (out,)
+        grad_input = torch.mm(wishes, weight) if needs_input else None  # (N, out) (out, in) -> (N, in)
+        grad_weight = torch.mm(wishes.t(), input) if needs_weight else None  # (out, N) (N, in) -> (out, in)
+        grad_bias = wishes.sum(0) if needs_bias else None  # (out,)
         return grad_input, grad_weight, grad_bias
 
     @staticmethod
@@ -52,7 +55,7 @@ class Linear(Function):
         if weight is not None:
             weight.addmm_(wishes, ctx.saved_tensors[0], alpha=alpha)
         if bias is not None:
-            bias.addmv_(wishes, _ones(grad_output.shape[0], grad_output.dtype, grad_output.device), alpha=alpha)
+            bias.addmv_(wishes, _ones_for(grad_output), alpha=alpha)
 
     @staticmethod
     def per_example(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,16 +75,21 @@ class Linear(Function):
         return torch.mm(squares.t(), ctx.saved_tensors[0].square()), squares.sum(0)
 
     @staticmethod
-    def jvp(ctx: Any, input_tangent: Tensor, weight_tangent: Tensor, bias_tangent: Tensor | None) -> Tensor:
-        input, weight = ctx.saved_tensors
-        tangent: Tensor = input_tangent @ weight.t() + input @ weight_tangent.t()
-        return tangent if bias_tangent is None else tangent + bias_tangent
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        return Linear.moved(*tangents, *ctx.saved_tensors)
+
+    @staticmethod
+    def moved(x: Tensor, w: Tensor, b: Tensor | None, input: Tensor, weight: Tensor) -> Tensor:
+        """How the weighted sums move with the tangents x, w and b."""
+        tangent: Tensor = x @ weight.t() + input @ w.t()
+        return tangent if b is None else tangent + b
 
 
-@lru_cache(maxsize=16)
-def _ones(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The vector of ones, by which a product adds up."""
-    return torch.ones(count, dtype=dtype, device=device)
+def _ones_for(rows: Tensor) -> Tensor:
+    """As many ones as there are rows: a product with them adds up the rows."""
+    key = rows.shape[0], rows.dtype, rows.device
+    ones = constants.get(key)
+    return constant_of(key, torch.ones, key[0], dtype=key[1], device=key[2]) if ones is None else ones
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

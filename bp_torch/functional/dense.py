@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional import activations
+from bp_torch.functional.activations import ReLU, Sigmoid, Tanh
 from bp_torch.functional.affine import Linear, linear
-from bp_torch.functional.function import Function, keep, number
+from bp_torch.functional.function import Function, keep
 from bp_torch.functional.precision import autocast_enabled
 
 
@@ -30,7 +31,7 @@ class LinearSigmoid(_Dense):
     δ = g · y (1 − y), and with it ∂C/∂x = δ W, ∂C/∂W = δᵀ x, ∂C/∂b = Σₙ δₙ.
     """
 
-    parts = (Linear, activations.Sigmoid)
+    parts = (Linear, Sigmoid)
 
     @staticmethod
     def forward(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -38,14 +39,13 @@ class LinearSigmoid(_Dense):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        input, weight, output = ctx.saved_tensors
-        wishes = (grad_output * output).mul_(number(1, output) - output)
-        return _by_avenue(ctx, wishes, input, weight)
+        *given, output = ctx.saved_tensors
+        return Linear.by_avenue(ctx, Sigmoid.through(grad_output, output), *given)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        input, weight, output = ctx.saved_tensors
-        return (_moved(input, weight, *tangents) * output).mul_(number(1, output) - output)
+        *given, output = ctx.saved_tensors
+        return Sigmoid.through(Linear.moved(*tangents, *given), output)
 
 
 class LinearTanh(_Dense):
@@ -54,7 +54,7 @@ class LinearTanh(_Dense):
     δ = g · (1 − y)(1 + y), and with it ∂C/∂x = δ W, ∂C/∂W = δᵀ x, ∂C/∂b = Σₙ δₙ.
     """
 
-    parts = (Linear, activations.Tanh)
+    parts = (Linear, Tanh)
 
     @staticmethod
     def forward(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -62,14 +62,13 @@ class LinearTanh(_Dense):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        input, weight, output = ctx.saved_tensors
-        wishes = grad_output * ((number(1, output) - output) * (1 + output))
-        return _by_avenue(ctx, wishes, input, weight)
+        *given, output = ctx.saved_tensors
+        return Linear.by_avenue(ctx, Tanh.through(grad_output, output), *given)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        input, weight, output = ctx.saved_tensors
-        return _moved(input, weight, *tangents) * ((number(1, output) - output) * (1 + output))
+        *given, output = ctx.saved_tensors
+        return Tanh.through(Linear.moved(*tangents, *given), output)
 
 
 class LinearReLU(_Dense):
@@ -78,7 +77,7 @@ class LinearReLU(_Dense):
     δ = g where y > 0, otherwise 0, and with it ∂C/∂x = δ W, ∂C/∂W = δᵀ x, ∂C/∂b = Σₙ δₙ.
     """
 
-    parts = (Linear, activations.ReLU)
+    parts = (Linear, ReLU)
 
     @staticmethod
     def forward(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -86,28 +85,13 @@ class LinearReLU(_Dense):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        input, weight, output = ctx.saved_tensors
-        wishes = grad_output.masked_fill(output <= 0, 0)
-        return _by_avenue(ctx, wishes, input, weight)
+        *given, output = ctx.saved_tensors
+        return Linear.by_avenue(ctx, ReLU.through(grad_output, output), *given)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        input, weight, output = ctx.saved_tensors
-        return _moved(input, weight, *tangents).masked_fill(output <= 0, 0)
-
-
-def _by_avenue(ctx: Any, wishes: Tensor, input: Tensor, weight: Tensor) -> tuple[Tensor | None, ...]:
-    """δ by the three avenues of `Linear`: to the activations before, the weights, the biases."""
-    needs_input, needs_weight, needs_bias = ctx.needs_input_grad
-    grad_input = torch.mm(wishes, weight) if needs_input else None  # (N, out) (out, in) -> (N, in)
-    grad_weight = torch.mm(wishes.t(), input) if needs_weight else None  # (out, N) (N, in) -> (out, in)
-    return grad_input, grad_weight, wishes.sum(0) if needs_bias else None
-
-
-def _moved(input: Tensor, weight: Tensor, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-    """How the weighted sum moves with the tangents x, w, b of its three inputs."""
-    tangent = x @ weight.t() + input @ w.t()
-    return tangent if b is None else tangent + b
+        *given, output = ctx.saved_tensors
+        return ReLU.through(Linear.moved(*tangents, *given), output)
 
 
 FUSED = {"sigmoid": LinearSigmoid, "tanh": LinearTanh, "relu": LinearReLU}
@@ -134,7 +118,7 @@ def dense(input: Tensor, weight: Tensor, bias: Tensor | None = None, activation:
     Source:
         The composition of torch.nn.functional.linear and the activation; the lecture's statement 2.
     """
-    if activation not in FUSED:
+    if activation not in tuple(FUSED):
         raise ValueError(f"dense(): unknown activation {activation!r}; expected one of {', '.join(FUSED)}")
     try:
         if (

@@ -78,7 +78,8 @@ def keep(ctx: Any, *tensors: Tensor | None) -> None:
     ctx.saved_for_forward = tensors  # what save_for_forward does, without its checks in Python
 
 
-_constants: dict[tuple[float, torch.dtype], Tensor] = {}
+constants: dict[Any, Tensor] = {}
+"""Tensors that never change, by what they are."""
 
 
 def number(value: float, like: Tensor) -> Any:
@@ -86,19 +87,19 @@ def number(value: float, like: Tensor) -> Any:
 
     Tensors of other kinds, such as a compiler's fake ones, refuse to meet a real one; they are given the number.
     """
-    if type(like) is not Tensor or _is_compiling():
+    if type(like) is not Tensor or _transform_active() or _is_compiling():
         return value
-    constant = _constants.get((value, like.dtype))
-    return _made_constant(value, like.dtype) if constant is None else constant
+    key = value, like.dtype
+    constant = constants.get(key)
+    return constant_of(key, torch.tensor, value, dtype=like.dtype, device="cpu") if constant is None else constant
 
 
-def _made_constant(value: float, dtype: torch.dtype) -> Any:
-    """And kept, unless it is made where all that is made is of another kind."""
+def constant_of(key: Any, make: Callable[..., Tensor], *args: Any, **options: Any) -> Tensor:
+    """Make a constant, and keep it, unless all that is made just now is of another kind."""
     with torch.inference_mode(False):
-        constant = torch.tensor(value, dtype=dtype, device="cpu")
-    if type(constant) is not Tensor:
-        return value
-    if len(_constants) >= 256:
-        _constants.clear()
-    _constants[value, dtype] = constant
+        constant = make(*args, **options)
+    if len(constants) >= 256:
+        constants.clear()
+    if type(constant) is Tensor and not _transform_active():
+        constants[key] = constant
     return constant

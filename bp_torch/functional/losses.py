@@ -45,7 +45,7 @@ class SquaredError(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None]:
         input, target = ctx.saved_tensors
-        grad_input = ((input - target) * grad_output).mul_(number(2 * _share(input), input))
+        grad_input = (input - target) * grad_output * number(2 * _share(input), input)
         return grad_input, -grad_input if ctx.needs_input_grad[1] else None
 
     @staticmethod

@@ -42,16 +42,25 @@ class Call(NamedTuple):
 
 
 class Tape(list[Call]):
-    """`with Tape() as tape:` appends each call of this thread's to it; values are computed, autograd is left out."""
+    """`with Tape() as tape:` appends each call of this thread's to it; its value is computed by `forward` alone.
+
+    Run it where gradients are off: autograd, if on, follows what `forward` does, instead of calling `backward`.
+    """
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        super().__init__()
+        self._before: list[Tape | None] = []
 
     def __enter__(self) -> Self:
         """Run, in place of a tape that may run already."""
-        self._before, running.tape = running.tape, self
+        self._before.append(running.tape)
+        running.tape = self
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Stop, and let that one go on."""
-        running.tape = self._before
+        running.tape = self._before.pop()
 
     def apply(self, function: Any, *inputs: Any) -> Tensor:
         """Apply a function and write it down."""

@@ -9,13 +9,15 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 import bp_torch.functional as F
+from bp_torch.engine import Backprop
 from bp_torch.functional import function
 from bp_torch.functional.tape import Tape, running
+from bp_torch.nn import mlp
 
 
 @pytest.fixture
 def no_constants(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(function, "_constants", {})
+    monkeypatch.setattr(function, "constants", {})
 
 
 def gradient(dtype: torch.dtype = torch.float32) -> Tensor:
@@ -26,6 +28,31 @@ def gradient(dtype: torch.dtype = torch.float32) -> Tensor:
 def under_fake_tensors(work: Callable[[], Any]) -> None:
     with FakeTensorMode():
         work()
+
+
+def of_real_tensors_under_fake_ones(work: Callable[[], Any]) -> None:
+    real = torch.rand(2, 3, requires_grad=True)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        F.squared_error(F.sigmoid(real), torch.zeros(2, 3))
+
+
+def under_nested_transforms(work: Callable[[], Any]) -> None:
+    """Where a new Tensor looks like an ordinary one and dies with the transform."""
+
+    def cost(x: Tensor) -> Tensor:
+        return F.squared_error(F.sigmoid(x), x.detach())
+
+    def slope(x: Tensor) -> Tensor:
+        return torch.func.grad(cost)(x).sum()
+
+    for _ in range(2):
+        torch.func.grad(slope)(torch.rand(2, 3))
+        torch.func.jacfwd(torch.func.grad(cost))(torch.rand(2, 3))
+        torch.func.vmap(torch.func.grad(cost))(torch.rand(4, 2, 3))
+
+
+def under_the_engine(work: Callable[[], Any]) -> None:
+    Backprop(mlp((3, 3)), F.squared_error).sgd_step(torch.rand(2, 3), torch.rand(2, 3), 0.1)
 
 
 def under_inference_mode(work: Callable[[], Any]) -> None:
@@ -48,17 +75,38 @@ def in_another_default_dtype(work: Callable[[], Any]) -> None:
 
 @pytest.mark.usefixtures("no_constants")
 @pytest.mark.parametrize(
-    "where", [under_fake_tensors, under_inference_mode, on_another_default_device, in_another_default_dtype]
+    "where",
+    [
+        under_fake_tensors,
+        of_real_tensors_under_fake_ones,
+        under_nested_transforms,
+        under_inference_mode,
+        under_the_engine,
+        on_another_default_device,
+        in_another_default_dtype,
+    ],
 )
 def test_constants_are_ordinary_wherever_they_were_made(where: Callable[..., None]) -> None:
     expected = gradient(torch.float64)
-    function._constants.clear()
+    function.constants.clear()
     where(gradient)
     found = gradient()
     assert type(found) is Tensor
     assert (found.dtype, found.device.type) == (torch.float32, "cpu")
     torch.testing.assert_close(found.double(), expected)
-    assert all(type(constant) is Tensor and not constant.is_inference() for constant in function._constants.values())
+    for constant in function.constants.values():
+        assert type(constant) is Tensor
+        assert not constant.is_inference()
+        assert not torch._C._functorch.is_functorch_wrapped_tensor(constant)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "squared_error"])
+def test_an_upstream_gradient_of_nothing_but_zeros(name: str) -> None:
+    """PyTorch has a Tensor for it that cannot be written into."""
+    x = torch.rand(2, 3, requires_grad=True)
+    output = F.squared_error(x, torch.zeros(2, 3)) if name == "squared_error" else getattr(F, name)(x)
+    (gradient,) = torch.autograd.grad(output, x, torch._efficientzerotensor(output.shape))
+    assert not gradient.any()
 
 
 @pytest.mark.usefixtures("no_constants")
@@ -66,7 +114,7 @@ def test_there_are_never_many_constants() -> None:
     for examples in range(1, 700):
         x = torch.rand(examples, 1, requires_grad=True)
         F.squared_error(x, torch.zeros(examples, 1)).backward()  # type: ignore[no-untyped-call]
-    assert 0 < len(function._constants) <= 256
+    assert 0 < len(function.constants) <= 256
 
 
 def test_a_tape_takes_down_calls_in_their_order_and_stops() -> None:
@@ -81,6 +129,12 @@ def test_a_tape_takes_down_calls_in_their_order_and_stops() -> None:
     assert outer[-1].output is y
     assert running.tape is None
     assert F.tanh(x).grad_fn is not None
+
+
+def test_a_tape_may_be_entered_twice() -> None:
+    with (tape := Tape()), tape:
+        F.tanh(torch.rand(2))
+    assert (len(tape), running.tape) == (1, None)
 
 
 def test_a_tape_stops_when_something_fails() -> None:
