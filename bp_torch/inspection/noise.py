@@ -18,7 +18,7 @@ class GradientNoise:
     Attributes:
         norms: ‖gₙ‖ of each example, (N,).
         mean: the gradient ḡ, in the parameter's shape.
-        variance: Σₙ (gₙ − ḡ)² / (N − 1) of each component, in the parameter's shape; NaN of a single example.
+        variance: Σₙ (gₙ − ḡ)² / (N − 1) of each component, in the parameter's shape; NaN of a single example or none.
     """
 
     norms: Tensor
@@ -107,5 +107,7 @@ def _noise_of(wish: Wish, examples: int) -> dict[str, GradientNoise]:
     for name, norm, mean, square in zip(wish.link.names, norms, wish.gradients(), squares, strict=True):
         if name is not None:
             deviations = (examples**2 * square - examples * mean * mean).clamp_min(0)  # Σₙ (gₙ − ḡ)²
-            noises[name] = GradientNoise(examples * norm, mean, deviations / (examples - 1 or math.nan))
+            noises[name] = GradientNoise(
+                examples * norm, mean, deviations / (examples - 1 if examples > 1 else math.nan)
+            )
     return noises

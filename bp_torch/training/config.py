@@ -74,7 +74,7 @@ class TrainConfig:
         for name, (lowest, highest) in _RANGES.items():
             if not lowest <= getattr(self, name) <= highest:
                 raise ValueError(f"{flag(name)} must be from {lowest} to {highest:,}, got {getattr(self, name)}")
-        if not 0 < self.learning_rate < float("inf"):
+        if not 0 < self.learning_rate <= torch.finfo(torch.float32).max:
             raise ValueError(f"--learning-rate must be a positive number, got {self.learning_rate}")
         if not all(1 <= size <= MOST_NEURONS for size in self.hidden):
             raise ValueError(

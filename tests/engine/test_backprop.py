@@ -1,5 +1,7 @@
 """The plain loop against autograd: through PyTorch's own layers, and through torch.optim.SGD."""
 
+import copy
+import pickle
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -271,6 +273,118 @@ def there_and_back(model: torch.nn.Sequential) -> None:
     model.float().double()
 
 
+def with_a_bias(model: Any) -> None:
+    model[2][2].bias = torch.nn.Parameter(torch.ones(3).double())
+
+
+def with_a_longer_end(model: Any) -> None:
+    model[2][1].append(nn.Tanh())
+
+
+def transposed(model: Any) -> None:
+    model[2][0].weight.data = model[2][0].weight.data.t()
+
+
+def with_another_mask(model: Any) -> None:
+    model[2][3].mask = 3 * torch.ones(3).double()
+
+
+def in_evaluation(model: torch.nn.Sequential) -> None:
+    model.eval()
+
+
+class Masked(torch.nn.Module):
+    """What it does depends on a buffer, and on whether it trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.tensor([1.0, 2.0, 0.0]).double())
+
+    def forward(self, input: Tensor) -> Tensor:
+        return Scale.call(input, self.mask) if self.training else Sigmoid.call(input)
+
+
+def unusual() -> torch.nn.Sequential:
+    """With an empty container, a bias that is none, a square weight and a buffer."""
+    end = torch.nn.Sequential(nn.Linear(3, 3), torch.nn.Sequential(), nn.Linear(3, 3, bias=False), Masked())
+    return torch.nn.Sequential(nn.Linear(5, 3), nn.Tanh(), end).double()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [with_a_bias, with_a_longer_end, transposed, with_another_mask, in_evaluation],
+)
+def test_whatever_changed_in_a_model_it_is_read_anew(change: Callable[[torch.nn.Sequential], None]) -> None:
+    torch.manual_seed(0)
+    model = unusual()
+    driver = Backprop(model, F.squared_error)
+    driver.sgd_step(*batch(7), 0.1)
+    change(model)
+    assert_same(driver.gradients(*batch(7)), by_autograd(model, F.squared_error, *batch(7)))
+
+
+def test_another_model_may_be_driven() -> None:
+    driver = Backprop(chain(nn.Tanh()), F.squared_error)
+    driver.sgd_step(*batch(7), 0.1)
+    driver.model = other = chain(nn.GELU())
+    assert_same(driver.gradients(*batch(7)), by_autograd(other, F.squared_error, *batch(7)))
+
+
+class Backwards(torch.nn.Sequential):
+    def forward(self, input: Tensor) -> Tensor:
+        for layer in reversed(list(self)):
+            input = layer(input)
+        return input
+
+
+def hooked() -> torch.nn.Module:
+    layers = torch.nn.Sequential(nn.Linear(6, 6), nn.Tanh())
+    layers.register_forward_pre_hook(lambda module, given: (F.sigmoid(given[0]),))
+    return layers
+
+
+def with_a_forward_of_its_own() -> torch.nn.Module:
+    layers = torch.nn.Sequential(nn.Linear(6, 6), nn.Tanh())
+    layers.forward = lambda input: layers[1](input)  # type: ignore[method-assign]
+    layers[0].requires_grad_(False)
+    return layers
+
+
+@pytest.mark.parametrize("middle", [lambda: Backwards(nn.Linear(6, 6), nn.Tanh()), hooked, with_a_forward_of_its_own])
+def test_containers_with_ways_of_their_own_are_driven_as_they_are(middle: Callable[[], torch.nn.Module]) -> None:
+    model = chain(middle())
+    assert_same(Backprop(model, F.squared_error).gradients(*batch(7)), by_autograd(model, F.squared_error, *batch(7)))
+
+
+def test_a_velocity_outlives_a_while_of_being_frozen() -> None:
+    models = [chain(nn.Tanh()) for _ in range(2)]
+    optimizer = torch.optim.SGD(models[1].parameters(), lr=0.5, momentum=0.9)
+    driver = Backprop(models[0], F.squared_error, momentum=0.9)
+    for learns in (True, True, False, False, True, True):
+        for model in models:
+            model[0].requires_grad_(learns)
+        driver.sgd_step(*batch(7), 0.5)
+        optimizer.zero_grad()
+        F.squared_error(models[1](batch(7)[0]), batch(7)[1]).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        assert_same(dict(models[0].named_parameters()), dict(models[1].named_parameters()))
+
+
+def test_a_driver_can_be_copied_and_kept() -> None:
+    driver = Backprop(chain(nn.Tanh()), F.squared_error, momentum=0.9)
+    driver.sgd_step(*batch(7), 0.1)
+    for other in (copy.deepcopy(driver), pickle.loads(pickle.dumps(driver))):
+        assert other.sgd_step(*batch(7), 0.1) > 0
+        assert not torch.equal(other.model[0].weight, driver.model[0].weight)
+
+
+def test_a_walk_leaves_autograd_out() -> None:
+    inputs, targets = batch(7)
+    cost, wishes = Backprop(chain(nn.Tanh()), F.squared_error).walk(inputs.requires_grad_(), targets)
+    assert not cost.requires_grad
+    assert not any(wish.grad_output.requires_grad for wish in wishes)
+
+
 @pytest.mark.parametrize("change", [renewed, with_another_layer, thawed, there_and_back])
 def test_a_changed_model_is_read_anew(change: Callable[[torch.nn.Sequential], None]) -> None:
     """Nothing trains parameters that the model no longer has."""
@@ -285,12 +399,27 @@ def test_a_changed_model_is_read_anew(change: Callable[[torch.nn.Sequential], No
     assert all(not torch.equal(p, was) for p, was in zip(model.parameters(), before, strict=True))
 
 
+class Meeting(torch.nn.Module):
+    """A layer in which threads wait for each other, the first time."""
+
+    def __init__(self, place: threading.Barrier) -> None:
+        super().__init__()
+        self.place: threading.Barrier | None = place
+
+    def forward(self, input: Tensor) -> Tensor:
+        place, self.place = self.place, None
+        if place is not None:
+            place.wait(timeout=30)
+        return F.tanh(input)
+
+
 def test_threads_do_not_meet() -> None:
-    """Each has its own tape."""
+    """Each has its own tape, also where all are in the midst of reading their models."""
     found: list[dict[str, Tensor]] = []
+    place = threading.Barrier(3)
 
     def drive(middle: str) -> None:
-        model = chain(LAYERS[middle]())
+        model = chain(torch.nn.Sequential(Meeting(place), LAYERS[middle]()))
         driver = Backprop(model, F.squared_error)
         for _ in range(50):
             _, gradients = driver.gradients(*batch(7))

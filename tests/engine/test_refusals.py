@@ -118,7 +118,6 @@ def test_activations_that_overflow_and_are_squashed_again() -> None:
 def test_a_gradient_that_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a backward that divides by 0, say; the layer above it would already have been changed."""
     backward = Sigmoid.backward
-    monkeypatch.setattr(Sigmoid, "backward", staticmethod(lambda ctx, g: backward(ctx, g)))
     backprop = driver()
     backprop.sgd_step(INPUTS, WANTED, 0.1)
     monkeypatch.setattr(Sigmoid, "backward", staticmethod(lambda ctx, g: backward(ctx, g) / (g.shape[1] - 4)))
@@ -195,12 +194,13 @@ def test_options_that_are_none(options: dict[str, float]) -> None:
 
 def test_large_numbers_that_are_finite_are_applied() -> None:
     """Whose sums, but not they themselves, are too large for the quick look."""
-    model = torch.nn.Sequential(nn.Linear(1, 1, bias=False)).requires_grad_(True)
+    model = torch.nn.Sequential(nn.Linear(1, 1, bias=False)).double()
     with torch.no_grad():
-        model[0].weight.fill_(1e20)  # type: ignore[operator]
-    backprop = Backprop(model, lambda y, t: F.l1_loss(y, t, reduction="sum"))
-    backprop.sgd_step(torch.full((2, 1), 1e18), torch.zeros(2, 1), 1e-3)
-    assert model[0].weight.isfinite().all()  # type: ignore[operator]
+        model[0].weight.fill_(1e100)
+    backprop = Backprop(model, nn.L1Loss())
+    cost = backprop.sgd_step(torch.full((1, 1), 1e208, dtype=torch.float64), torch.zeros(1, 1).double(), 1e-3)
+    assert cost + cost == torch.inf
+    assert model[0].weight.item() == pytest.approx(-1e205)
 
 
 class Residual(torch.nn.Module):
@@ -210,6 +210,37 @@ class Residual(torch.nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return input + self.inner(input)  # type: ignore[no-any-return]
+
+
+class Decoder(torch.nn.Module):
+    """Shares its weight, transposed, with a layer that learns it: its own part of that gradient would be lost."""
+
+    def __init__(self, encoder: torch.nn.Linear) -> None:
+        super().__init__()
+        self.encoder = [encoder]
+        self.bias = torch.nn.Parameter(torch.zeros(5))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.encoder[0].weight.t(), self.bias)
+
+
+def tied() -> torch.nn.Module:
+    encoder = nn.Linear(5, 5)
+    return torch.nn.Sequential(encoder, Decoder(encoder))
+
+
+class Gated(torch.nn.Module):
+    def forward(self, input: Tensor) -> Tensor:
+        return Divide.call(input, torch.exp(input))
+
+
+class FrozenNormalised(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(5, 5)
+        self.requires_grad_(False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight / self.weight.norm(), self.bias)
 
 
 class NotOfItsInput(torch.nn.Module):
@@ -227,6 +258,9 @@ UNDRIVEN: dict[str, tuple[Callable[[], torch.nn.Module], str]] = {
     "dropout": (lambda: torch.nn.Dropout(0.5), r"layer 1.0 \(Dropout\): it applies no hand-written function"),
     "residual": (Residual, r"layer 1.0 \(Residual\): it does more than apply hand-written functions"),
     "not of its input": (NotOfItsInput, r"layer 1.0 \(NotOfItsInput\): it does more"),
+    "tied to another": (tied, r"layer 1.0.1 \(Decoder\): it computes what it gives a function beside its input"),
+    "gated by its input": (Gated, r"layer 1.0 \(Gated\): it computes what it gives"),
+    "frozen, and normalised": (FrozenNormalised, r"layer 1.0 \(FrozenNormalised\): it computes what it gives"),
     "in place": (lambda: nn.ReLU(inplace=True), r"layer 1.0 \(ReLU\): it does more"),
     "a weight made of a parameter": (lambda: Normalised(5, 5), r"layer 1.0 \(Normalised\): it computes what it gives"),
 }
@@ -255,6 +289,69 @@ COSTS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], type[Exception], str]
     "of each": (lambda y, t: F.mse_loss(y, t, reduction="none"), ValueError, r"must be one number, not \(6, 3\)"),
     "weighted": (nn.BCEWithLogitsLoss(weight=torch.rand(3)), TypeError, "cannot drive the cost: it does more"),
 }
+
+
+def test_a_cost_of_more_than_the_outputs() -> None:
+    """Whose other gradient would be lost."""
+    model = mlp((5, 4, 3))
+    weight = model[2].weight
+    costs: list[Callable[[Tensor, Tensor], Tensor]] = [
+        lambda y, t: F.squared_error(y, 0.5 * y),
+        lambda y, t: F.squared_error(F.linear(y, weight @ weight.t()), t),
+    ]
+    for cost in costs:
+        driver = Backprop(model, F.squared_error)
+        driver.sgd_step(INPUTS, WANTED, 0.1)
+        driver.cost = cost
+        with pytest.raises(TypeError, match="it is of more that learns than the outputs"):
+            driver.sgd_step(INPUTS, WANTED, 0.1)
+
+
+def test_a_cost_may_be_exchanged() -> None:
+    driver = Backprop(mlp((5, 4, 3)), F.squared_error)
+    driver.gradients(INPUTS, WANTED)
+    driver.cost = torch.nn.MSELoss()
+    with pytest.raises(TypeError, match="cannot drive the cost"):
+        driver.gradients(INPUTS, WANTED)
+    driver.cost = nn.MSELoss(reduction="sum")
+    cost, _ = driver.gradients(INPUTS, WANTED)
+    torch.testing.assert_close(cost, (driver.model(INPUTS).detach() - WANTED).square().sum())
+
+
+def test_autocast_and_half_precision_are_named() -> None:
+    driver = Backprop(mlp((5, 4, 3)), F.squared_error)
+    with torch.autocast("cpu"), pytest.raises(TypeError, match="autocast is on: turn it off"):
+        driver.gradients(INPUTS, WANTED)
+    with pytest.raises(TypeError, match="half precision is widened inside: use float32"):
+        Backprop(mlp((5, 4, 3)).half(), F.squared_error).gradients(INPUTS.half(), WANTED.half())
+    with pytest.raises(TypeError, match=r"\(6, 3\) torch.float32 beside targets \(6, 3\) torch.float64"):
+        driver.gradients(INPUTS, WANTED.double())
+
+
+def test_no_model_at_all() -> None:
+    with pytest.raises(TypeError, match=r"model must be a torch.nn.Module, not list"):
+        Backprop([nn.Linear(5, 3)], F.squared_error)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"weight_decay": 1e38}])
+def test_a_learning_rate_beyond_float32_changes_nothing(options: dict[str, float]) -> None:
+    driver = Backprop(mlp((5, 3)), F.squared_error, **options)
+    driver.sgd_step(INPUTS, WANTED, 0.0)
+    before = [p.detach().clone() for p in driver.model.parameters()]
+    with pytest.raises(ValueError, match=r"learning_rate must be a number from 0 to 3.4e\+38"):
+        driver.sgd_step(INPUTS, WANTED, 1e39)
+    assert all(torch.equal(p, was) for p, was in zip(driver.model.parameters(), before, strict=True))
+
+
+def test_what_a_frozen_layer_gives_is_looked_at_too() -> None:
+    """It overflows, the next layer learns of it, and the last squashes it."""
+    model = torch.nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3), nn.Sigmoid())
+    with torch.no_grad():
+        model[0].weight.fill_(3e38)
+        model[2].weight.fill_(1)
+    model[0].requires_grad_(False)
+    with pytest.raises(FloatingPointError, match=r"what layer 2 \(Linear\) gives is not finite: inf"):
+        Backprop(model, F.squared_error).sgd_step(INPUTS, WANTED, 0.1)
 
 
 @pytest.mark.parametrize("name", COSTS)

@@ -1,6 +1,7 @@
 """What each example asks for, against the gradient of its own cost by autograd, one example at a time."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.func import functional_call, grad, vmap
 
 import bp_torch.functional as F
 from bp_torch import nn
+from bp_torch.functional.function import Function, keep
 from bp_torch.inspection import gradient_noise, per_example_gradients, per_example_norms, simple_noise_scale
 
 NETWORKS: dict[str, Callable[[], torch.nn.Module]] = {
@@ -119,6 +121,48 @@ def test_a_single_example_has_no_spread() -> None:
     noise = gradient_noise(*drawn("sigmoid")[:1], F.squared_error, *(t[:1] for t in drawn("sigmoid")[1:]))["0.weight"]
     assert noise.variance.isnan().all()
     assert str(noise.noise_scale) == str(noise.signal_to_noise) == "nan"
+
+
+def test_no_examples_have_no_noise() -> None:
+    noise = gradient_noise(*drawn("sigmoid", 0)[:1], F.squared_error, *drawn("sigmoid", 0)[1:])
+    assert str(simple_noise_scale(noise.values())) == "nan"
+    assert all(n.norms.shape == (0,) and not n.mean.any() for n in noise.values())
+
+
+def test_inputs_that_need_gradients_make_no_graph() -> None:
+    model, inputs, targets = drawn("relu")
+    found = per_example_gradients(model, F.squared_error, inputs.requires_grad_(), targets)
+    assert not any(gradients.requires_grad for gradients in found.values())
+
+
+class Scale(Function):
+    @staticmethod
+    def forward(input: Tensor, weight: Tensor) -> Tensor:
+        return input * weight
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        keep(ctx, *inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor]:
+        input, weight = ctx.saved_tensors
+        return grad_output * weight, (grad_output * input).sum(0)
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(5))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return Scale.call(input, self.weight)
+
+
+def test_a_layer_of_which_it_is_not_stated_is_named() -> None:
+    for statistic in (per_example_gradients, per_example_norms, gradient_noise):
+        with pytest.raises(TypeError, match=r"layer 0 \(Scaled\): what each example asks for is stated of linear"):
+            statistic(torch.nn.Sequential(Scaled()), F.squared_error, torch.rand(3, 5), torch.rand(3, 5))
 
 
 def test_what_cannot_be_told_is_refused() -> None:

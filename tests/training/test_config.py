@@ -15,6 +15,7 @@ from bp_torch.training.config import TrainConfig
         ({"compare_every": -1}, "--compare-every"),
         ({"seed": -1}, "--seed"),
         ({"learning_rate": 0.0}, "--learning-rate must be a positive number"),
+        ({"learning_rate": 1e39}, "--learning-rate must be a positive number"),
         ({"learning_rate": float("nan")}, "--learning-rate"),
         ({"learning_rate": float("inf")}, "--learning-rate"),
         ({"batch_size": 2500.5}, "--batch-size must be of type int"),

@@ -12,6 +12,7 @@ from bp_torch.engine import Backprop
 from bp_torch.functional.activations import Sigmoid
 from bp_torch.functional.affine import Linear
 from bp_torch.functional.losses import SquaredError
+from bp_torch.inspection import gradient_noise, simple_noise_scale
 from bp_torch.training.config import Activation, Backend, Cost, TrainConfig
 from bp_torch.training.loop import NonFiniteCost, Trainer
 from bp_torch.training.records import (
@@ -165,7 +166,13 @@ def test_what_is_recorded(small_digits: Dataset) -> None:
     noise = kept.of(NoiseRecord)
     assert [record.step for record in noise] == list(range(0, steps, 7))
     assert list(noise[0].parameters) == [name for name, _ in trainer.learner.hand.named_parameters()]
-    assert all(record.scale > 0 for record in noise)
+    again = Trainer(trainer.config, small_digits)
+    inputs, targets = next(again.batches.epoch(0))
+    expected = gradient_noise(again.learner.hand, hand.squared_error, inputs, targets)
+    assert noise[0].scale == pytest.approx(simple_noise_scale(expected.values()))
+    for name, parameter in noise[0].parameters.items():
+        torch.testing.assert_close(parameter.variance, expected[name].variance)
+        assert parameter.norms.shape == (300,)
     assert [record.step for record in kept.of(EpochRecord)] == list(range(3, steps, 4))
     assert [record.step // 4 + 1 for record in kept.of(DistributionRecord)] == [1, 2, 4, 8, 16, 20]
     assert [record.step // 4 + 1 for record in kept.of(PictureRecord)] == [1, 8, 20]
