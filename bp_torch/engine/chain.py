@@ -118,7 +118,8 @@ class _Snapshot:
         owned: list[dict[str, Any]] = [held for m in self._modules for held in (m._modules, m._parameters, m._buffers)]
         self._empty = [held for held in owned if not held]
         self._held = [(held, list(held.values())) for held in owned if held]
-        self._memory = [(p, p.data_ptr(), p.shape, p.stride(), p.requires_grad) for p in model.parameters()]
+        real = (parameter for parameter in model.parameters() if not parameter.is_meta)
+        self._memory = [(parameter, parameter.detach(), parameter.requires_grad) for parameter in real]
 
     def shows(self, model: torch.nn.Module) -> bool:
         """Whether it is this one, unchanged."""
@@ -127,8 +128,8 @@ class _Snapshot:
         for held, before in self._held:
             if len(held) != len(before) or not all(map(is_, held.values(), before)):
                 return False
-        for p, memory, shape, stride, learns in self._memory:
-            if p.data_ptr() != memory or p.shape != shape or p.stride() != stride or p.requires_grad is not learns:
+        for parameter, memory, learns in self._memory:
+            if not parameter.is_set_to(memory) or parameter.requires_grad is not learns:
                 return False
         return True
 
