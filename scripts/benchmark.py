@@ -53,8 +53,8 @@ def main() -> int:
 INTRODUCTION = """# Performance
 
 Written by `make benchmark ARGS="--page docs/performance.md"`. All peers work in one process and in turn, on the same
-numbers, and it is asserted that they come to the same result. Times are medians; a ratio is the median over rounds of
-two times taken one after the other, with its quartiles. Machines differ, and so do these figures: run it on yours.
+numbers; of a step, and of the norms, it is asserted that they come to the same result. Times are medians; a ratio is
+the median over rounds of two times taken one after the other, with its quartiles. Machines differ: run it on yours.
 
 How to read a step: `products` is the floor, the matrix products and nothing else. `inlined` does all that the
 engine's equations ask for besides, three dozen small operations written out for that one network; each costs PyTorch

@@ -49,7 +49,7 @@ def eager(**options: bool) -> Maker:
 def compiled(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Work:
     """The whole step in one graph of torch.compile, gradient and update, in the form that runs quickest.
 
-    That is without modules and names, whose guards would cost it a fifth of the smallest step.
+    That is without modules and names, which would have to be guarded at every step.
     """
     parameters = [parameter.detach() for parameter in model.parameters()]
 

@@ -1,5 +1,6 @@
 """The recorder that turns a run's records into what TensorBoard shows."""
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Self
@@ -99,31 +100,27 @@ def _step(record: StepRecord) -> list[Summary.Value]:
     ]
 
 
+def _of_each(
+    parameters: Mapping[str, object], figures: Sequence[str], tag: Callable[[str, str], str]
+) -> list[Summary.Value]:
+    """The figures of every parameter, attributes of what is known of it."""
+    return [scalar(tag(figure, name), getattr(it, figure)) for name, it in parameters.items() for figure in figures]
+
+
 def _agreement(record: AgreementRecord) -> list[Summary.Value]:
-    figures = [
-        scalar(tags.agreement(figure, comparison.name), getattr(comparison, figure))
-        for comparison in record.comparisons
-        for figure in tags.AGREEMENT_FIGURES
-    ]
+    compared = {comparison.name: comparison for comparison in record.comparisons}
+    figures = _of_each(compared, tags.AGREEMENT_FIGURES, tags.agreement)
     worst = max((comparison.error_ratio for comparison in record.comparisons), default=0.0)
     return [*figures, scalar(tags.WORST_ERROR_RATIO, worst), scalar(tags.TAYLOR_ORDER, record.taylor_order)]
 
 
 def _noise(record: NoiseRecord) -> list[Summary.Value]:
-    figures = [
-        scalar(tags.noise(figure, name), getattr(noise, figure))
-        for name, noise in record.parameters.items()
-        for figure in tags.NOISE_FIGURES
-    ]
+    figures = _of_each(record.parameters, tags.NOISE_FIGURES, tags.noise)
     return [*figures, scalar(tags.NOISE_SCALE, record.scale)]
 
 
 def _health(record: HealthRecord) -> list[Summary.Value]:
-    figures = [
-        scalar(tags.health(figure, name), getattr(parameter, figure))
-        for name, parameter in record.parameters.items()
-        for figure in tags.HEALTH_FIGURES
-    ]
+    figures = _of_each(record.parameters, tags.HEALTH_FIGURES, tags.health)
     return [*figures, scalar(tags.GRADIENT_NORM, record.gradient_norm)]
 
 

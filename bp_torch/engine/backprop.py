@@ -115,7 +115,7 @@ class Backprop:
             gradients: dict[str, Tensor] = {}
             for wish in wishes:
                 for name, gradient in zip(wish.link.names, wish.gradients(), strict=True):
-                    if name is not None and gradient is not None:  # a parameter met twice is asked twice
+                    if name is not None:  # a parameter met twice is asked twice
                         gradients[name] = gradients[name] + gradient if name in gradients else gradient
         return cost, {name: gradients[name] for name, _ in self.model.named_parameters() if name in gradients}
 
@@ -165,18 +165,17 @@ class Backprop:
         """The cost, and ∂C/∂outputs."""
         with Tape() as tape:
             cost = self.cost(outputs, targets)
+        require_chain("the cost", tape, outputs, cost, targets)
         if chain.cost is not self.cost:
-            self._require_cost(tape, outputs, targets, cost)
+            self._require_cost(outputs, targets, cost)
             chain.cost = self.cost
         grad = chain.one
-        require_chain("the cost", tape, outputs, cost, targets)
         for call in reversed(tape):
             grad = _of_activations(call.function.backward(call.context, grad))
         return cost, grad
 
-    def _require_cost(self, tape: Tape, outputs: Tensor, targets: Tensor, cost: Tensor) -> None:
-        """Raise unless it is one number, by hand-written functions of the outputs, and of nothing else that learns."""
-        require_chain("the cost", tape, outputs, cost, targets)
+    def _require_cost(self, outputs: Tensor, targets: Tensor, cost: Tensor) -> None:
+        """Raise unless it is one number, and of nothing that learns but the outputs."""
         if cost.dim():
             raise ValueError(
                 f"Backprop: the cost must be one number, not {tuple(cost.shape)}; reduce it to a mean or sum"
@@ -215,10 +214,8 @@ def _addition(wish: Wish) -> Callable[..., None]:
     if accumulate := wish.link.function.accumulate:
         return partial(accumulate, wish.context, wish.grad_output)
     gradients = wish.gradients()
-    for name, gradient, parameter in zip(wish.link.names, gradients, wish.link.parameters, strict=True):
-        if parameter is not None and (gradient is None or gradient.shape != parameter.shape):
-            raise RuntimeError(f"Backprop: layer {wish.link.layer} gives no gradient of the shape of {name!r}")
-        if parameter is not None and not gradient.isfinite().all():
+    for name, gradient in zip(wish.link.names, gradients, strict=True):
+        if name is not None and not gradient.isfinite().all():
             raise FloatingPointError(f"the gradient of {name!r} is not finite")
     return partial(_add, gradients)
 
@@ -235,7 +232,7 @@ def _require_rate(name: str, value: float) -> None:
 
 
 def _require_applicable(cost: Tensor, wishes: Sequence[Wish]) -> None:
-    """Raise if a step would write what is not finite, or fail half-way; a sum is a quick look, and misses nothing."""
+    """Raise if a step would write what is not finite, or fail half-way: a sum shows both NaN and infinity."""
     total = cost.item()
     for link, _, shape, given, grad_output in wishes:
         if grad_output.shape != shape:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional.precision import autocast_enabled
-from bp_torch.functional.tape import FIRST_INPUT_ALONE, Call, Context, Tape
+from bp_torch.functional.tape import Call, Context, Tape, first_alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,17 @@ class Wish(NamedTuple):
     grad_output: Tensor
 
     def gradients(self) -> tuple[Any, ...]:
-        """∂C/∂argument of each of the link's arguments that learns, by the Function's own backward."""
+        """∂C/∂argument of each of the link's arguments that learns, by the Function's own backward.
+
+        Raises:
+            RuntimeError: if it gives none, or one of another shape.
+        """
         self.context.needs_input_grad = (False, *(name is not None for name in self.link.names))
-        gradients: tuple[Any, ...] = self.link.function.backward(self.context, self.grad_output)
-        return gradients[1:]
+        gradients: tuple[Any, ...] = self.link.function.backward(self.context, self.grad_output)[1:]
+        for name, gradient, parameter in zip(self.link.names, gradients, self.link.parameters, strict=True):
+            if parameter is not None and (gradient is None or gradient.shape != parameter.shape):
+                raise RuntimeError(f"Backprop: layer {self.link.layer} gives no gradient of the shape of {name!r}")
+        return gradients
 
     def double(self) -> "Wish":
         """The same in float64, for sums whose differences matter."""
@@ -207,4 +214,4 @@ def _link(layer: str, function: Any, arguments: tuple[Any, ...], names: dict[int
     plain = tuple(a.detach() if isinstance(a, Tensor) else a for a in arguments)  # the same memory, less to ask
     parameters = tuple(a if name is not None else None for a, name in zip(plain, known, strict=True))
     watched = any(known) and not bounded
-    return Link(layer, function, plain, known, parameters, any(known), watched, FIRST_INPUT_ALONE[: 1 + len(plain)])
+    return Link(layer, function, plain, known, parameters, any(known), watched, first_alone(1 + len(plain)))

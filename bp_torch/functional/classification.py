@@ -11,41 +11,11 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional.checks import require_class_indices, require_floating, require_tensor, resolve_reduction
+from bp_torch.functional.example_weights import example_weights, reduced, shares
 from bp_torch.functional.function import Function, keep
 from bp_torch.functional.precision import autocast_to_float32, promoted, rounded_once
+from bp_torch.functional.soft_targets import SoftCrossEntropy
 from bp_torch.functional.softmax import log_probabilities
-
-
-def _example_weights(
-    target: Tensor, weight: Tensor | None, ignore_index: int, like: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each example its class, as a column to gather by, (M, 1); its weight s, (M,); whether it counts, (M,)."""
-    counted = target != ignore_index
-    index = torch.where(counted, target, 0)
-    scale = counted.to(like.dtype) if weight is None else torch.where(counted, weight[index], 0)
-    return index.unsqueeze(1), scale, counted
-
-
-def _reduced(losses: Tensor, scale: Tensor, reduction: str) -> Tensor:
-    """Each loss, their sum, or their weighted mean: NaN where nothing counts, as the mean of nothing is."""
-    if reduction != "mean":
-        return losses if reduction == "none" else losses.sum()
-    total = scale.sum()
-    return torch.where(total == 0, torch.nan, losses.sum() / _divisor(total))
-
-
-def _shares(grad_output: Tensor, scale: Tensor, reduction: str) -> Tensor:
-    """What each example receives of the upstream gradient, as a column (M, 1): the reverse of `_reduced`."""
-    return (_divided(grad_output, scale, reduction) * scale).unsqueeze(1)
-
-
-def _divided(grad_output: Tensor, scale: Tensor, reduction: str) -> Tensor:
-    return grad_output / _divisor(scale.sum()) if reduction == "mean" else grad_output
-
-
-def _divisor(total: Tensor) -> Tensor:
-    """Where nothing counts, 1: the gradient is then 0, not 0/0."""
-    return torch.where(total == 0, 1, total)
 
 
 class NLLLoss(Function):
@@ -56,9 +26,9 @@ class NLLLoss(Function):
 
     @staticmethod
     def forward(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
-        index, scale, counted = _example_weights(target, weight, ignore_index, input)
+        index, scale, counted = example_weights(target, weight, ignore_index, input)
         losses = -input.gather(1, index).squeeze(1) * scale
-        return _reduced(torch.where(counted, losses, 0), scale, reduction)
+        return reduced(torch.where(counted, losses, 0), scale, reduction)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int, str], output: Tensor) -> None:
@@ -68,15 +38,15 @@ class NLLLoss(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
         input, target, weight = ctx.saved_tensors
-        index, scale, _counted = _example_weights(target, weight, ctx.ignore_index, input)
-        wishes = -_shares(grad_output, scale, ctx.reduction)  # (M, 1)
+        index, scale, _counted = example_weights(target, weight, ctx.ignore_index, input)
+        wishes = -shares(grad_output, scale, ctx.reduction)  # (M, 1)
         return torch.zeros_like(input).scatter(1, index, wishes), None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         input, target, weight = ctx.saved_tensors
-        index, scale, _counted = _example_weights(target, weight, ctx.ignore_index, input)
-        return _reduced(-tangent.gather(1, index).squeeze(1) * scale, scale, ctx.reduction)
+        index, scale, _counted = example_weights(target, weight, ctx.ignore_index, input)
+        return reduced(-tangent.gather(1, index).squeeze(1) * scale, scale, ctx.reduction)
 
 
 class CrossEntropy(Function):
@@ -89,9 +59,9 @@ class CrossEntropy(Function):
 
     @staticmethod
     def forward(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
-        index, scale, counted = _example_weights(target, weight, ignore_index, input)
+        index, scale, counted = example_weights(target, weight, ignore_index, input)
         losses = -log_probabilities(input, 1).gather(1, index).squeeze(1) * scale
-        return _reduced(torch.where(counted, losses, 0), scale, reduction)
+        return reduced(torch.where(counted, losses, 0), scale, reduction)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int, str], output: Tensor) -> None:
@@ -101,58 +71,22 @@ class CrossEntropy(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
         input, target, weight = ctx.saved_tensors
-        index, scale, _counted = _example_weights(target, weight, ctx.ignore_index, input)
+        index, scale, _counted = example_weights(target, weight, ctx.ignore_index, input)
         slope = _softmax_minus_onehot(input, index)
-        return _shares(grad_output, scale, ctx.reduction) * slope, None, None, None, None
+        return shares(grad_output, scale, ctx.reduction) * slope, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         input, target, weight = ctx.saved_tensors
-        index, scale, _counted = _example_weights(target, weight, ctx.ignore_index, input)
+        index, scale, _counted = example_weights(target, weight, ctx.ignore_index, input)
         slope = _softmax_minus_onehot(input, index)
-        return _reduced((slope * tangent).sum(1) * scale, scale, ctx.reduction)
+        return reduced((slope * tangent).sum(1) * scale, scale, ctx.reduction)
 
 
 def _softmax_minus_onehot(input: Tensor, index: Tensor) -> Tensor:
     """e^(log p), and for the right class e^(log p) − 1 by expm1: near p = 1 the difference would be half noise."""
     log_p = log_probabilities(input, 1)
     return torch.exp(log_p).scatter(1, index, torch.expm1(log_p.gather(1, index)))
-
-
-class SoftCrossEntropy(Function):
-    """lᵢ = −Σ_c tᵢ_c log pᵢ_c, with p = softmax(x) and t what is wanted of each class; 0 log 0 counts as 0.
-
-    ∂C/∂xᵢ = gᵢ (pᵢ Σ_c tᵢ_c − tᵢ), which is gᵢ (p − t) where t sums to 1
-    ∂C/∂tᵢ = −gᵢ log pᵢ
-
-    'mean' divides by Σ s and makes gᵢ = g / Σ s; the targets hold whatever else examples and classes weigh.
-    """
-
-    @staticmethod
-    def forward(input: Tensor, target: Tensor, scale: Tensor, reduction: str) -> Tensor:
-        losses = -torch.where(target == 0, 0, target * log_probabilities(input, 1)).sum(1)
-        return _reduced(losses, scale, reduction)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, str], output: Tensor) -> None:
-        input, target, scale, ctx.reduction = inputs
-        keep(ctx, input, target, scale)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
-        input, target, scale = ctx.saved_tensors
-        share = _divided(grad_output, scale, ctx.reduction).reshape(-1, 1)  # (M, 1), or (1, 1): alike for all
-        log_p = log_probabilities(input, 1)
-        grad_input = share * (torch.exp(log_p) * target.sum(1, keepdim=True) - target)
-        return grad_input, -share * log_p if ctx.needs_input_grad[1] else None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, input_tangent: Tensor, target_tangent: Tensor, *_: None) -> Tensor:
-        input, target, scale = ctx.saved_tensors
-        log_p = log_probabilities(input, 1)
-        by_input = (torch.exp(log_p) * target.sum(1, keepdim=True) - target) * input_tangent
-        by_target = torch.where(target_tangent == 0, 0, -log_p * target_tangent)  # 0 log 0 = 0 here too
-        return _reduced((by_input + by_target).sum(1), scale, ctx.reduction)
 
 
 def nll_loss(
@@ -279,7 +213,7 @@ def _of_smoothed_indices(
     rows, classes = _as_rows(input), target.reshape(-1).long()
     require_class_indices(classes, rows.shape[1], ignore_index)
     rows, weight = _with_some_class(rows, weight)
-    index, scale, counted = _example_weights(classes, weight, ignore_index, rows)
+    index, scale, counted = example_weights(classes, weight, ignore_index, rows)
     even = torch.ones_like(rows) if weight is None else weight.expand_as(rows)
     spread = label_smoothing / rows.shape[1] * even * counted.unsqueeze(1)
     wanted = spread.scatter_add(1, index, (1 - label_smoothing) * scale.unsqueeze(1))

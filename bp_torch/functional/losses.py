@@ -36,7 +36,7 @@ class SquaredError(Function):
     @staticmethod
     def forward(input: Tensor, target: Tensor) -> Tensor:
         error = input - target
-        return (error * error).sum() * number(_share(input), input)
+        return (error * error).sum() * number(_one_over_n(input), input)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -45,16 +45,16 @@ class SquaredError(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None]:
         input, target = ctx.saved_tensors
-        grad_input = (input - target) * grad_output * number(2 * _share(input), input)
+        grad_input = (input - target) * grad_output * number(2 * _one_over_n(input), input)
         return grad_input, -grad_input if ctx.needs_input_grad[1] else None
 
     @staticmethod
     def jvp(ctx: Any, input_tangent: Tensor, target_tangent: Tensor) -> Tensor:
         input, target = ctx.saved_tensors
-        return (2 * (input - target) * (input_tangent - target_tangent)).sum() * _share(input)
+        return (2 * (input - target) * (input_tangent - target_tangent)).sum() * _one_over_n(input)
 
 
-def _share(input: Tensor) -> float:
+def _one_over_n(input: Tensor) -> float:
     """1/N, each example's part in the mean; ∞ for none, so that their cost is 0 · ∞: NaN, as the mean of nothing is."""
     examples = math.prod(input.shape[:-1])
     return 1 / examples if examples else math.inf

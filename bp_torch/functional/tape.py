@@ -8,8 +8,6 @@ from typing import Any, NamedTuple, Self
 
 from torch import Tensor
 
-FIRST_INPUT_ALONE = (True, *[False] * 31)
-
 
 class Context:
     """What stands in for autograd's `ctx`: it holds what `backward` will read, and what is asked of it."""
@@ -23,6 +21,11 @@ class Context:
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep them as they are."""
         self.saved_tensors = tensors
+
+
+def first_alone(inputs: int) -> tuple[bool, ...]:
+    """The `needs_input_grad` of so many inputs that asks for the gradient of the first."""
+    return True, *[False] * (inputs - 1)
 
 
 class Call(NamedTuple):
@@ -64,7 +67,7 @@ class Tape(list[Call]):
 
     def apply(self, function: Any, *inputs: Any) -> Tensor:
         """Apply a function and write it down."""
-        context = Context(FIRST_INPUT_ALONE[: len(inputs)])
+        context = Context(first_alone(len(inputs)))
         output: Tensor = function.forward(*inputs)
         function.setup_context(context, inputs, output)
         self.append(Call(function, inputs, output, context))

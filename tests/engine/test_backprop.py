@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scale import Scale
 from torch import Tensor
 
 import bp_torch.functional as F
@@ -19,7 +20,6 @@ from bp_torch.catalogue import CATALOGUE
 from bp_torch.engine import Backprop
 from bp_torch.functional.activations import Sigmoid
 from bp_torch.functional.affine import Linear
-from bp_torch.functional.function import Function, keep
 
 DTYPES = [torch.float32, torch.float64]
 LAYERS: dict[str, Callable[[], torch.nn.Module]] = {
@@ -130,23 +130,6 @@ def test_of_any_network(sizes: list[int], activation: str, examples: int, seed: 
     targets = torch.rand(examples, sizes[-1], dtype=torch.float64)
     expected = by_autograd(nn.as_builtin(model), CATALOGUE["squared_error"].reference, inputs, targets)
     assert_same(Backprop(model, F.squared_error).gradients(inputs, targets), expected)
-
-
-class Scale(Function):
-    """y = x w, a Function of somebody else's: it states no other way to add a gradient than to compute it."""
-
-    @staticmethod
-    def forward(input: Tensor, weight: Tensor) -> Tensor:
-        return input * weight
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        keep(ctx, *inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None]:
-        input, weight = ctx.saved_tensors
-        return grad_output * weight, (grad_output * input).sum(0) if ctx.needs_input_grad[1] else None
 
 
 class Scaled(torch.nn.Module):

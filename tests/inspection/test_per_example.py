@@ -1,16 +1,15 @@
 """What each example asks for, against the gradient of its own cost by autograd, one example at a time."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
+from scale import Scale
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 import bp_torch.functional as F
 from bp_torch import nn
-from bp_torch.functional.function import Function, keep
 from bp_torch.inspection import gradient_noise, per_example_gradients, per_example_norms, simple_noise_scale
 
 NETWORKS: dict[str, Callable[[], torch.nn.Module]] = {
@@ -133,21 +132,6 @@ def test_inputs_that_need_gradients_make_no_graph() -> None:
     model, inputs, targets = drawn("relu")
     found = per_example_gradients(model, F.squared_error, inputs.requires_grad_(), targets)
     assert not any(gradients.requires_grad for gradients in found.values())
-
-
-class Scale(Function):
-    @staticmethod
-    def forward(input: Tensor, weight: Tensor) -> Tensor:
-        return input * weight
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        keep(ctx, *inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor]:
-        input, weight = ctx.saved_tensors
-        return grad_output * weight, (grad_output * input).sum(0)
 
 
 class Scaled(torch.nn.Module):

@@ -1,0 +1,24 @@
+"""A Function of somebody else's, with a parameter."""
+
+from typing import Any
+
+from torch import Tensor
+
+from bp_torch.functional.function import Function, keep
+
+
+class Scale(Function):
+    """y = x w, a Function of somebody else's: it states no other way to add a gradient than to compute it."""
+
+    @staticmethod
+    def forward(input: Tensor, weight: Tensor) -> Tensor:
+        return input * weight
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        keep(ctx, *inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None]:
+        input, weight = ctx.saved_tensors
+        return grad_output * weight, (grad_output * input).sum(0) if ctx.needs_input_grad[1] else None
