@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.engine.chain import Chain, Wish, require_chain
+from bp_torch.engine.chain import Chain, Passage, Wish, require_chain
 from bp_torch.functional.tape import Context, Tape
 
 _InferenceMode: Any = torch._C._InferenceMode  # torch.inference_mode(), without the 5 µs that making one takes
@@ -96,6 +96,34 @@ class Backprop:
                 break
             grad = _of_activations(link.function.backward(context, grad))
         return cost, wishes
+
+    @torch.no_grad()
+    def trace(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, list[Passage]]:
+        """The same walk down to the inputs, with everything that is met on it kept.
+
+        Args:
+            inputs: (N, in), as the model takes them.
+            targets: as the cost takes them.
+
+        Returns:
+            The cost, and each link as it was passed, the first link first.
+
+        Raises:
+            As `walk`.
+        """
+        chain = self._chain_for(inputs)
+        activation, passed = inputs, []
+        for link in chain.links:
+            given, context = (activation, *link.arguments), Context(link.passes_on)
+            activation = link.function.forward(*given)
+            link.function.setup_context(context, given, activation)
+            passed.append((link, context, given[0], activation))
+        cost, grad = self._nudges(chain, activation, targets)
+        passages = []
+        for link, context, input, output in reversed(passed):
+            grad_output, grad = grad, _of_activations(link.function.backward(context, grad))
+            passages.append(Passage(link, context, input, output, grad_output, grad))
+        return cost, passages[::-1]
 
     def gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The gradient of every parameter that needs one.

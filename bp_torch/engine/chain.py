@@ -76,6 +76,26 @@ class Wish(NamedTuple):
         return self._replace(context=context, grad_output=self.grad_output.double())
 
 
+class Passage(NamedTuple):
+    """A link as mini-batch and wishes passed through it, forward and back.
+
+    Attributes:
+        link: the link.
+        context: what its forward kept.
+        input: what it was given, (N, in).
+        output: what it gave, (N, out).
+        grad_output: ∂C/∂output, what is asked of it.
+        grad_input: ∂C/∂input, what it asks of the link before.
+    """
+
+    link: Link
+    context: Context
+    input: Tensor
+    output: Tensor
+    grad_output: Tensor
+    grad_input: Tensor
+
+
 class Chain:
     """The links of a model, as they were when an example of some kind was led through.
 
