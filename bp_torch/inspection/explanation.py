@@ -1,0 +1,235 @@
+"""One example's wishes: what a single image asks of every activation, weight, bias and pixel.
+
+A nudge is what one would wish: minus the gradient of the example's cost, so that following it lowers the cost. The
+numbers come from the same `backward`s that train the network; nothing is derived here a second time.
+"""
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple, SupportsIndex
+
+import torch
+from torch import Tensor
+
+from bp_torch.engine import Backprop, Passage
+from bp_torch.functional.tape import Tape
+from bp_torch.inspection.per_example import Cost
+
+
+class Avenues(NamedTuple):
+    """The three ways to change one neuron's weighted sum z = Σₖ wₖ xₖ + b, as far as its wish δ = −∂C/∂z asks.
+
+    Attributes:
+        bias: δ · 1.
+        weights: δ · xₖ, in proportion to the activations they carry, (in,).
+        inputs: δ · wₖ, the previous activations in proportion to the weights, (in,).
+    """
+
+    bias: float
+    weights: Tensor
+    inputs: Tensor
+
+
+@dataclass(frozen=True)
+class LayerExplanation:
+    """A dense layer y = f(z), z = W x + b, as one example passes through it; all without the dimension N.
+
+    Attributes:
+        names: of W and of b in the model; None of what is frozen, or of a bias that is not there.
+        weight: W, (out, in).
+        bias: b, (out,), or None.
+        inputs: x, the previous layer's activations or the pixels, (in,).
+        weighted_inputs: z, (out,).
+        activations: y, (out,).
+        nudges: −∂C/∂y, what is wished of each activation, (out,).
+        weighted_input_nudges: δ = −∂C/∂z = f′(z) · nudge, (out,).
+        weight_nudges: −∂C/∂W = δ xᵀ, (out, in).
+        bias_nudges: −∂C/∂b = δ, (out,), or None.
+        contributions: δⱼ wⱼₖ, what neuron j alone asks of previous activation k, (out, in).
+        input_nudges: −∂C/∂x = Wᵀ δ, the contributions of all neurons added up, (in,).
+    """
+
+    names: tuple[str | None, str | None]
+    weight: Tensor
+    bias: Tensor | None
+    inputs: Tensor
+    weighted_inputs: Tensor
+    activations: Tensor
+    nudges: Tensor
+    weighted_input_nudges: Tensor
+    weight_nudges: Tensor
+    bias_nudges: Tensor | None
+    contributions: Tensor
+    input_nudges: Tensor
+
+    def avenues(self, neuron: int) -> Avenues:
+        """What one neuron asks for along each of its avenues."""
+        bias = self.weighted_input_nudges[neuron].item()
+        return Avenues(bias, self.weight_nudges[neuron], self.contributions[neuron])
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one example asks of a network, from its outputs down to its pixels.
+
+    Attributes:
+        cost: of this example.
+        image: its pixels as the network takes them, (in,).
+        target: what is wanted of the outputs, (classes,).
+        layers: every dense layer, the first one first.
+        difference: the largest difference of a gradient here from autograd's, of pixels, weights and biases, in units
+            of the largest of its kind.
+    """
+
+    cost: float
+    image: Tensor
+    target: Tensor
+    layers: tuple[LayerExplanation, ...]
+    difference: float
+
+    @property
+    def outputs(self) -> Tensor:
+        """The last activations, (classes,)."""
+        return self.layers[-1].activations
+
+    @property
+    def output_nudges(self) -> Tensor:
+        """What is wished of them, (classes,); of the squared error in proportion to their distance from the target."""
+        return self.layers[-1].nudges
+
+    @property
+    def pixel_nudges(self) -> Tensor:
+        """What is wished of every pixel, (in,): where the recursion ends."""
+        return self.layers[0].input_nudges
+
+
+def explain(
+    model: torch.nn.Module, cost: Cost, image: Tensor, target: SupportsIndex | Tensor | Sequence[float]
+) -> Explanation:
+    """Follow one example forward, and its wishes back.
+
+    Args:
+        model: a chain of dense layers that `bp_torch.engine.Backprop` drives, such as `bp_torch.nn.mlp`'s.
+        cost: its cost.
+        image: as many pixels as the model has inputs, in any shape; uint8 from 0 to 255, or floats as the model takes
+            them.
+        target: a class index, which stands for 1 of that output and 0 of the others; or what is wanted of each output,
+            (classes,).
+
+    Returns:
+        All activations and all wishes.
+
+    Raises:
+        TypeError: if the model is no chain of dense layers, or an argument is of the wrong kind.
+        ValueError: if image or target do not fit the model.
+
+    Source:
+        The lecture's statements 6, 7 and 9.
+    """
+    inputs = _row(model, image)
+    with torch.no_grad():
+        outputs = model(inputs)
+    wanted = _wanted(target, outputs)
+    targets = _as_taken(cost, outputs, wanted)
+    value, passages = Backprop(model, cost).trace(inputs, targets)
+    layers = tuple(_layers(passages))
+    difference = _difference(model, cost, inputs, targets, layers)
+    return Explanation(value.item(), inputs[0], wanted[0], layers, difference)
+
+
+def _layers(passages: Sequence[Passage]) -> Iterator[LayerExplanation]:
+    """A layer is a weighted sum and all that follows it before the next."""
+    starts = [place for place, passage in enumerate(passages) if hasattr(passage.link.function, "by_avenue")]
+    if not starts or starts[0]:
+        raise TypeError(f"explain(): the model must begin with a dense layer, not with {passages[0].link.layer}")
+    for start, end in pairwise([*starts, len(passages)]):
+        yield _layer(passages[start], passages[end - 1])
+
+
+def _layer(weighted: Passage, active: Passage) -> LayerExplanation:
+    """From where the weighted sum was passed, and where its activation was."""
+    backward, context, wishes = weighted.link.function.backward, weighted.context, weighted.grad_output
+    weight, bias = weighted.link.arguments
+    context.needs_input_grad = (True, True, bias is not None)
+    grad_input, grad_weight, grad_bias = backward(context, wishes)
+    context.needs_input_grad = (True, False, False)
+    each, *_ = backward(context, wishes[0].diag())  # every neuron's wish alone, as if it were an example: (out, in)
+    return LayerExplanation(
+        names=weighted.link.names,  # type: ignore[arg-type]
+        weight=weight,
+        bias=bias,
+        inputs=weighted.input[0],
+        weighted_inputs=weighted.output[0],
+        activations=active.output[0],
+        nudges=-active.grad_output[0],
+        weighted_input_nudges=-wishes[0],
+        weight_nudges=-grad_weight,
+        bias_nudges=None if grad_bias is None else -grad_bias,
+        contributions=-each,
+        input_nudges=-grad_input[0],
+    )
+
+
+def _row(model: torch.nn.Module, image: Tensor) -> Tensor:
+    """The image as a mini-batch of one, in the model's dtype and on its device."""
+    if not isinstance(image, Tensor):
+        raise TypeError(f"explain(): image must be a Tensor, not {type(image).__name__}")
+    first = next(model.parameters(), None) if isinstance(model, torch.nn.Module) else None
+    if first is None:
+        raise TypeError(f"explain(): model must be a chain of dense layers, not {type(model).__name__} without any")
+    if first.dim() == 2 and image.numel() != first.shape[1]:
+        raise ValueError(
+            f"explain(): image has {image.numel()} pixels, {tuple(image.shape)}, but the model takes {first.shape[1]}"
+        )
+    pixels = image.detach().to(first.device).reshape(1, -1)
+    return pixels.to(first.dtype) / 255 if pixels.dtype == torch.uint8 else pixels.to(first.dtype)
+
+
+def _wanted(target: SupportsIndex | Tensor | Sequence[float], outputs: Tensor) -> Tensor:
+    """What is wanted of the outputs, (1, classes)."""
+    classes = outputs.shape[1]
+    if (isinstance(target, Tensor) and target.dim()) or isinstance(target, Sequence):
+        wanted = torch.as_tensor(target, dtype=outputs.dtype, device=outputs.device)
+        if wanted.shape != (classes,):
+            raise ValueError(f"explain(): target has shape {tuple(wanted.shape)}, but the outputs are ({classes},)")
+        return wanted.unsqueeze(0)
+    try:
+        index = operator.index(target)
+    except TypeError:
+        raise TypeError(f"explain(): target must be a class index or a vector, not {type(target).__name__}") from None
+    if not 0 <= index < classes:
+        raise ValueError(f"explain(): target must be a class from 0 to {classes - 1}, got {index}")
+    return torch.eye(classes, dtype=outputs.dtype, device=outputs.device)[index : index + 1]
+
+
+def _as_taken(cost: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, wanted: Tensor) -> Tensor:
+    """The vector, or the class it stands for where the cost, as nll_loss does, takes nothing else."""
+    try:
+        cost(outputs, wanted)
+    except (RuntimeError, TypeError, ValueError):
+        return wanted.argmax(1)
+    return wanted
+
+
+def _difference(
+    model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Tensor, layers: Sequence[LayerExplanation]
+) -> float:
+    """The largest relative difference from autograd, which differentiates what each function's `forward` does."""
+    asked = {"": -layers[0].input_nudges.unsqueeze(0)}
+    for layer in layers:
+        for name, nudges in zip(layer.names, (layer.weight_nudges, layer.bias_nudges), strict=True):
+            if name is not None and nudges is not None:
+                asked[name] = asked.get(name, 0) - nudges  # a parameter that layers share is asked by each
+    parameters = dict(model.named_parameters())
+    with torch.inference_mode(False), torch.enable_grad(), Tape():
+        pixels = inputs.clone().requires_grad_()
+        value = cost(model(pixels), targets)
+        truths = torch.autograd.grad(value, [parameters.get(name, pixels) for name in asked])
+    return max(_relative(nudge, truth) for nudge, truth in zip(asked.values(), truths, strict=True))
+
+
+def _relative(found: Tensor, truth: Tensor) -> float:
+    largest = truth.abs().max()
+    return float((found - truth).abs().max() / largest.clamp_min(torch.finfo(truth.dtype).tiny))

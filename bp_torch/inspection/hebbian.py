@@ -1,0 +1,73 @@
+"""The Hebbian remark: the strongest strengthening is between active neurons and those one wishes more active."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from bp_torch.inspection.explanation import Explanation
+
+
+class Connection(NamedTuple):
+    """One weight of a layer, and what is asked of it.
+
+    Attributes:
+        neuron: j, at its end.
+        previous: k, at its beginning.
+        increase: −∂C/∂wⱼₖ.
+        activation: xₖ.
+        nudge: −∂C/∂yⱼ.
+    """
+
+    neuron: int
+    previous: int
+    increase: float
+    activation: float
+    nudge: float
+
+
+@dataclass(frozen=True)
+class Hebbian:
+    """How far one layer's weights do what the remark says.
+
+    Attributes:
+        correlation: of what is asked of each weight, −∂C/∂wⱼₖ, with the product xₖ · (−∂C/∂yⱼ) of the activation it
+            comes from and the nudge wished of the one it leads to. It is 1 but for the slopes f′(zⱼ), which may differ
+            from neuron to neuron; NaN where all are the same.
+        strongest: the connections that are strengthened most, the first one first.
+    """
+
+    correlation: float
+    strongest: tuple[Connection, ...]
+
+
+def hebbian(explanations: Sequence[Explanation], layer: int = -1, count: int = 10) -> Hebbian:
+    """Measure the remark on one layer, for one example or for the average of several.
+
+    Args:
+        explanations: of one example or more, of the same network.
+        layer: which one, counted as a list's items are.
+        count: how many of the strongest to name.
+
+    Returns:
+        The correlation over all weights of the layer, and the strongest; activations and nudges are averages too.
+
+    Raises:
+        ValueError: if there are no explanations.
+
+    Source:
+        The lecture's statement 8; Hebb, The Organization of Behavior (1949).
+    """
+    if not explanations:
+        raise ValueError("hebbian(): explanations must be of one example at least")
+    layers = [explanation.layers[layer] for explanation in explanations]
+    increases = torch.stack([it.weight_nudges for it in layers]).mean(0)  # (out, in)
+    products = torch.stack([torch.outer(it.nudges, it.inputs) for it in layers]).mean(0)
+    activations = torch.stack([it.inputs for it in layers]).mean(0)
+    nudges = torch.stack([it.nudges for it in layers]).mean(0)
+    correlation = torch.corrcoef(torch.stack([increases.flatten(), products.flatten()]))[0, 1].item()
+    strongest = increases.flatten().topk(min(count, increases.numel())).indices.tolist()
+    places = [divmod(place, increases.shape[1]) for place in strongest]
+    connections = (Connection(j, k, increases[j, k].item(), activations[k].item(), nudges[j].item()) for j, k in places)
+    return Hebbian(correlation, tuple(connections))

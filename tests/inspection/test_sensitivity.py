@@ -1,0 +1,73 @@
+"""Sensitivities against autograd, and wiggles against the cost of PyTorch's own layers."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+import bp_torch.functional as F
+from bp_torch import nn
+from bp_torch.inspection import Sensitivity, sensitivities, wiggle
+
+
+@pytest.fixture
+def drawn() -> tuple[torch.nn.Sequential, Tensor, Tensor]:
+    torch.manual_seed(0)
+    return nn.mlp((5, 4, 3)), torch.randn(7, 5), torch.rand(7, 3)
+
+
+def value(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    """By PyTorch's own layers."""
+    return (nn.as_builtin(model)(inputs) - targets).square().sum() / len(inputs)
+
+
+def test_all_are_ranked_by_autograds_size(drawn: tuple[torch.nn.Sequential, Tensor, Tensor]) -> None:
+    model, *batch = drawn
+    ranked = sensitivities(model, F.squared_error, *batch)
+    gradients = torch.autograd.grad(value(model, *batch), list(model.parameters()))
+    sizes = torch.cat([gradient.flatten() for gradient in gradients]).abs().sort(descending=True).values
+    torch.testing.assert_close(torch.tensor([one.size for one in ranked]), sizes)
+    named = dict(zip(dict(model.named_parameters()), gradients, strict=True))
+    assert len({(one.name, one.index) for one in ranked}) == len(sizes) == 39
+    for one in ranked:
+        assert one.gradient == pytest.approx(named[one.name][one.index].item(), rel=1e-4, abs=1e-7)
+        assert one.layer == {"0": 1, "2": 2}[one.name[0]]
+
+
+def test_they_are_told_in_words() -> None:
+    most, other = Sensitivity("0.weight", (3, 412), 1, -3.2), Sensitivity("4.bias", (7,), 3, 0.1)
+    assert most.beside(other) == "w[3,412] of layer 1: 32.0 times as sensitive as b[7] of layer 3"
+    assert most.beside(replace(other, gradient=0.0)).startswith("w[3,412] of layer 1: inf times")
+
+
+@pytest.mark.parametrize("place", [0, 5, 20])
+def test_a_wiggle_measures_the_cost(drawn: tuple[torch.nn.Sequential, Tensor, Tensor], place: int) -> None:
+    model, *batch = drawn
+    before = copy.deepcopy(model.state_dict())
+    one = sensitivities(model, F.squared_error, *batch)[place]
+    found = wiggle(model, F.squared_error, *batch, one, step=2.0**-6)
+    wide, (inputs, targets) = copy.deepcopy(model).double(), (part.double() for part in batch)
+    start = value(wide, inputs, targets).item()
+    with torch.no_grad():
+        wide.get_parameter(one.name)[one.index] += 2.0**-6
+    assert found.measured == pytest.approx(value(wide, inputs, targets).item() - start, rel=1e-9)
+    assert found.predicted == 2.0**-6 * one.gradient
+    assert found.measured == pytest.approx(found.predicted, rel=0.05)
+    assert found.order == pytest.approx(2, abs=0.05)
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+def test_a_wrong_gradient_is_of_order_one(drawn: tuple[torch.nn.Sequential, Tensor, Tensor]) -> None:
+    model, *batch = drawn
+    one = sensitivities(model, F.squared_error, *batch)[0]
+    found = wiggle(model, F.squared_error, *batch, replace(one, gradient=1.1 * one.gradient))
+    assert found.order == pytest.approx(1, abs=0.05)
+
+
+def test_a_wiggle_of_a_classifier() -> None:
+    torch.manual_seed(0)
+    model, inputs, targets = nn.mlp((5, 4, 3), "tanh"), torch.randn(7, 5), torch.randint(3, (7,))
+    most = sensitivities(model, F.cross_entropy, inputs, targets)[0]
+    assert wiggle(model, F.cross_entropy, inputs, targets, most).order == pytest.approx(2, abs=0.05)
