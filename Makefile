@@ -6,7 +6,7 @@ READY := .venv/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check gradients benchmark dashboard
+.PHONY: help setup train test check gradients experiments explain benchmark dashboard
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ check: $(READY)  ## format, lint and types
 
 gradients: $(READY)  ## every hand-written gradient beside PyTorch's own, in every dtype
 	$(BIN)/python scripts/check_gradients.py $(ARGS)
+
+experiments: $(READY)  ## the lecture's claims, each measured (--quick for a first look)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/experiments.py $(ARGS)
+
+explain: $(READY)  ## what one test digit asks of every weight: ARGS="--example 7"
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/explain.py $(ARGS)
 
 # BackPACK is measured where it is installed: pip install -e ".[peers]"
 benchmark: $(READY)  ## speed and memory beside PyTorch's own and other peers'

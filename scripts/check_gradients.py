@@ -22,7 +22,7 @@ from bp_torch.catalogue import CATALOGUE
 from bp_torch.gradients import CannotCheck, Scoreboard, Survey, check_gradients, tables
 from bp_torch.gradients.expressions import parse_sample
 from bp_torch.gradients.survey import survey
-from bp_torch.training.checkpoint import CONFIG
+from bp_torch.training.checkpoint import RunError, require_no_run
 
 RUN = "gradients"
 PLANTED = Path(__file__).parents[1] / "tests"
@@ -114,7 +114,7 @@ def check_catalogue(config: CheckConfig, pool: Executor) -> int:
     """Print a row for each function and every failure; for the whole catalogue, the scoreboard too, in TensorBoard."""
     folder = config.runs_dir / RUN
     if not config.functions:
-        _require_usable(folder)
+        require_no_run(folder)
     surveys: list[Survey] = []
     for row in tables.functions(_surveyed(config.functions or tuple(CATALOGUE), pool, surveys)):
         print(row, flush=True)
@@ -127,13 +127,6 @@ def check_catalogue(config: CheckConfig, pool: Executor) -> int:
     _show(folder, surveys, board)
     print(f"dashboard: tensorboard --logdir {config.runs_dir}   (or: make dashboard)")
     return 0 if right and board.perfect else 1
-
-
-def _require_usable(folder: Path) -> None:
-    """Say now, and not after half a minute, that nothing can be written there."""
-    if (folder / CONFIG).exists():
-        raise cli.UsageError(f"{folder} holds a training run of that name: choose another --runs-dir")
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _surveyed(names: Sequence[str], pool: Executor, kept: list[Survey]) -> Iterator[Survey]:
@@ -176,4 +169,4 @@ def _workers() -> Iterator[Executor]:
 
 
 if __name__ == "__main__":
-    cli.run(main, CannotCheck)
+    cli.run(main, CannotCheck, RunError)

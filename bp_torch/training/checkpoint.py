@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from bp_torch.training.config import TrainConfig
 
 CONFIG, SUMMARY, CHECKPOINT = "config.json", "summary.json", "checkpoint.pt"
 _EVENTS = "events.out.tfevents.*"
+_PROJECTOR = "projector"
+# The list before what it lists: TensorBoard stumbles over a list whose files are missing.
+_EMBEDDINGS = ("projector_config.pbtxt", f"{_PROJECTOR}/step_*.tsv", f"{_PROJECTOR}/digits_*.png")
 
 
 class RunError(RuntimeError):
@@ -24,6 +28,18 @@ def require_free(folder: Path) -> None:
     """Raise RunError if there is a run in this folder already."""
     if folder.exists():
         raise RunError(f"run {folder.name!r} exists in {folder.parent}: choose another --run-name, or --overwrite it")
+
+
+def require_no_run(folder: Path) -> None:
+    """Make a folder for what is no training run; say now, and not when there is something to write, if that fails.
+
+    Raises:
+        RunError: if a training run is kept there.
+        OSError: if it cannot be made.
+    """
+    if (folder / CONFIG).exists():
+        raise RunError(f"{folder} holds a training run of that name: choose another --runs-dir")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def create_run(folder: Path, *, overwrite: bool) -> None:
@@ -38,9 +54,11 @@ def create_run(folder: Path, *, overwrite: bool) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=overwrite)
-        for pattern in (CONFIG, SUMMARY, CHECKPOINT, _EVENTS):
+        for pattern in (CONFIG, SUMMARY, CHECKPOINT, _EVENTS, *_EMBEDDINGS):
             for old in folder.glob(pattern):
                 old.unlink()
+        with suppress(OSError):  # there is something else in it, or it is not there
+            (folder / _PROJECTOR).rmdir()
     except OSError as error:
         raise RunError(f"cannot make {folder} (--runs-dir, --run-name): {error.strerror}") from None
 
@@ -59,7 +77,7 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_run(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
-    """The configuration and the checkpoint of a run to go on with.
+    """The configuration and the checkpoint of a run.
 
     Nothing in the files can run code.
 
@@ -70,9 +88,9 @@ def load_run(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
         config = TrainConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
         checkpoint = dict(torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu"))
     except FileNotFoundError as error:
-        raise RunError(f"cannot resume {folder.name!r}: there is no {error.filename}") from None
+        raise RunError(f"cannot read run {folder.name!r}: there is no {error.filename}") from None
     except Exception as error:  # whatever a damaged file makes json or torch raise
-        raise RunError(f"cannot resume {folder.name!r}: a file in it is damaged ({type(error).__name__})") from None
+        raise RunError(f"cannot read run {folder.name!r}: a file in it is damaged ({type(error).__name__})") from None
     return config, checkpoint
 
 

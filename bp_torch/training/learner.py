@@ -10,7 +10,7 @@ from torch import Tensor
 from bp_torch.catalogue import CATALOGUE
 from bp_torch.engine import Backprop
 from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, nudged, taylor_order
-from bp_torch.inspection import GradientNoise, noise_of
+from bp_torch.inspection import Explanation, GradientNoise, explain, noise_of
 from bp_torch.nn import as_builtin, mlp
 from bp_torch.training.config import TrainConfig
 
@@ -25,6 +25,7 @@ class Learner:
         hand: the chain of hand-written layers.
         model: what trains: `hand`, or for the backend 'builtin' the same parameters under torch.nn's layers.
         cost: the cost that trains.
+        hand_cost: the same, hand-written.
         driver: what computes its gradients and takes its steps.
     """
 
@@ -35,15 +36,15 @@ class Learner:
         sizes = (PIXELS, *config.hidden, CLASSES)
         self.hand = mlp(sizes, config.activation, output_activation=output_activation).to(config.device)
         entry = CATALOGUE[config.cost]
-        self._hand_cost, self._builtin_cost = entry.function, entry.reference
+        self.hand_cost, self._builtin_cost = entry.function, entry.reference
         trains_by_hand = config.backend != "builtin"
         self.model = self.hand if trains_by_hand else as_builtin(self.hand)
-        self.cost = self._hand_cost if trains_by_hand else self._builtin_cost
+        self.cost = self.hand_cost if trains_by_hand else self._builtin_cost
         self._one_hot = config.cost == "squared_error"
         self._parameters = dict(self.hand.named_parameters())
-        self._twin, self._wide_twin = (Autograd(copy.deepcopy(self.hand).to(d), self._hand_cost) for d in _TWINS)
+        self._twin, self._wide_twin = (Autograd(copy.deepcopy(self.hand).to(d), self.hand_cost) for d in _TWINS)
         self._judges = [Autograd(as_builtin(t.model), self._builtin_cost) for t in (self._twin, self._wide_twin)]
-        self._engine = Backprop(self.hand, self._hand_cost)
+        self._engine = Backprop(self.hand, self.hand_cost)
         by_autograd = Autograd(self.model, self.cost)
         self.driver: Backprop | Autograd = self._engine if config.backend == "engine" else by_autograd
 
@@ -64,6 +65,10 @@ class Learner:
     def noise(self, inputs: Tensor, targets: Tensor) -> dict[str, GradientNoise]:
         """How the gradients of this mini-batch's examples spread around their mean, by parameter."""
         return noise_of(self._engine, inputs, targets)
+
+    def explain(self, image: Tensor, label: int) -> Explanation:
+        """What one example asks of the network."""
+        return explain(self.hand, self.hand_cost, image, label)
 
     def compare(self, hand: Gradients, inputs: Tensor, targets: Tensor) -> tuple[Comparison, ...]:
         """Compare the hand-written gradients with autograd's, on the same mini-batch and weights."""
@@ -88,7 +93,7 @@ class Learner:
         @torch.no_grad()
         def cost(t: float) -> float:
             self._wide_twin.put(self._parameters, direction, t)
-            return self._hand_cost(self._wide_twin.model(wide_inputs), wide_targets).item()
+            return self.hand_cost(self._wide_twin.model(wide_inputs), wide_targets).item()
 
         return taylor_order(cost, sum((hand[name] * direction[name]).sum().item() for name in direction))
 

@@ -13,6 +13,7 @@ import torch
 import bp_torch
 from bp_torch.data import Dataset, load
 from bp_torch.training.checkpoint import (
+    CHECKPOINT,
     CONFIG,
     SUMMARY,
     RunError,
@@ -23,6 +24,7 @@ from bp_torch.training.checkpoint import (
     write_json,
 )
 from bp_torch.training.config import TrainConfig, flag
+from bp_torch.training.learner import Learner
 from bp_torch.training.loop import Trainer
 from bp_torch.training.records import Recorder, RunFinished, RunStarted
 
@@ -64,6 +66,25 @@ def train(config: TrainConfig, attach: Attach, command: str) -> tuple[Path, dict
         write_json(folder / SUMMARY, summary)
         trainer.record(RunFinished(trainer.step - 1, summary))
     return folder, summary
+
+
+def trained(run: Path) -> tuple[TrainConfig, Learner]:
+    """What a run was told, and the network that it has trained, on the CPU.
+
+    Args:
+        run: its folder, or the checkpoint in it.
+
+    Raises:
+        RunError: if there is no such run, or its checkpoint is of another network than its configuration says.
+    """
+    folder = run.parent if run.name == CHECKPOINT else run
+    config, checkpoint = load_run(folder)
+    learner = Learner(replace(config, device="cpu"))
+    try:
+        learner.hand.load_state_dict(checkpoint["parameters"])
+    except (AttributeError, KeyError, RuntimeError, TypeError):
+        raise RunError(f"cannot read run {folder.name!r}: its {CHECKPOINT} does not fit its {CONFIG}") from None
+    return config, learner
 
 
 def _requested(config: TrainConfig) -> tuple[TrainConfig, dict[str, Any] | None]:

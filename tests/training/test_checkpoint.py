@@ -69,7 +69,9 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
 def test_overwriting_removes_what_a_run_left_and_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     create_run(folder, overwrite=False)
-    for name in (CONFIG, CHECKPOINT, "events.out.tfevents.1", "notes.txt"):
+    (folder / "projector").mkdir()
+    embeddings = ("projector_config.pbtxt", "projector/step_00600_3.ReLU_digits.tsv", "projector/digits_0.png")
+    for name in (CONFIG, CHECKPOINT, "events.out.tfevents.1", "notes.txt", *embeddings):
         (folder / name).write_text("old")
     with pytest.raises(RunError, match="exists"):
         require_free(folder)
@@ -77,6 +79,15 @@ def test_overwriting_removes_what_a_run_left_and_nothing_else(tmp_path: Path) ->
         create_run(folder, overwrite=False)
     create_run(folder, overwrite=True)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_overwriting_leaves_what_is_not_ours_among_the_embeddings(tmp_path: Path) -> None:
+    others = [tmp_path / "projector" / name for name in ("mine.tsv", "sprite.png")]
+    others[0].parent.mkdir()
+    for path in (*others, tmp_path / "projector" / "step_00600_3.ReLU_digits.tsv"):
+        path.write_text("old")
+    create_run(tmp_path, overwrite=True)
+    assert sorted((tmp_path / "projector").iterdir()) == others
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,83 @@
+"""Explain one test digit: what it asks of every weight, bias, activation and pixel; see --help.
+
+Exit status: 0 explained; 2 what was asked for cannot be done.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from rich.console import Console
+
+from bp_torch import cli
+from bp_torch.data import DataError, Dataset, load
+from bp_torch.functional import squared_error
+from bp_torch.inspection import explain
+from bp_torch.inspection.drawing import draw_explanation
+from bp_torch.inspection.experiments import Subject
+from bp_torch.inspection.per_example import Cost
+from bp_torch.inspection.telling import tell
+from bp_torch.training.checkpoint import RunError
+from bp_torch.training.run import trained
+
+FOLDER = "explain"
+
+
+@dataclass(frozen=True)
+class ExplainConfig:
+    """Explain one test digit to the terminal and as a figure."""
+
+    example: int = 0
+    """Which test digit, from 0."""
+    checkpoint: Path | None = None
+    """A run's folder, or its checkpoint.pt; without one, the lecture's network is taught first, for two seconds."""
+    output: int | None = None
+    """The output neuron whose three avenues are shown; the right one if not given."""
+    data: Literal["auto", "mnist", "digits"] = "auto"
+    """auto: what the checkpoint was trained on; otherwise MNIST where it can be had, or digits drawn on the spot."""
+    data_root: Path = Path("data")
+    """Where torchvision keeps MNIST."""
+    mnist_source: Path | None = None
+    """A folder with MNIST's four .gz files, for places without a network (or BP_TORCH_MNIST_SOURCE)."""
+    runs_dir: Path = Path("runs")
+    """The figure is written to its folder 'explain'."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no output."""
+        if self.output is not None and not 0 <= self.output < 10:
+            raise ValueError(f"--output must be from 0 to 9, got {self.output}")
+
+
+def main() -> int:
+    """Explain what the command line asks for."""
+    config = cli.parse(ExplainConfig, sys.argv[1:])
+    torch.set_num_threads(1)
+    dataset, model, cost = _asked_for(config)
+    if not 0 <= config.example < len(dataset.test.labels):
+        raise cli.UsageError(f"--example must be from 0 to {len(dataset.test.labels) - 1:,}, got {config.example}")
+    image, label = dataset.test.images[config.example], int(dataset.test.labels[config.example])
+    explanation = explain(model, cost, image, label)
+    answer = int(explanation.outputs.argmax())
+    title = f"Test digit {config.example}, a {label}, read as {answer}: cost {explanation.cost:.4f}"
+    Console().print(f"data: {dataset.origin}\n{title}", tell(explanation, config.output), highlight=False)
+    path = config.runs_dir / FOLDER / f"{dataset.name}_{config.example}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw_explanation(explanation, config.output, title=title).savefig(path)
+    print(f"figure: {path}")
+    return 0
+
+
+def _asked_for(config: ExplainConfig) -> tuple[Dataset, torch.nn.Module, Cost]:
+    """The digits, the network, and its cost."""
+    if config.checkpoint is None:
+        dataset = load(config.data, config.data_root, source=config.mnist_source)
+        return dataset, Subject(dataset).taught, squared_error
+    run, learner = trained(config.checkpoint)
+    name = run.data if config.data == "auto" else config.data
+    return load(name, config.data_root, source=config.mnist_source), learner.hand, learner.hand_cost
+
+
+if __name__ == "__main__":
+    cli.run(main, DataError, RunError)
