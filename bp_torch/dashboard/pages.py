@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from textwrap import indent
 from typing import Any
 
@@ -20,16 +20,16 @@ def start_page(record: RunStarted) -> str:
             f"## Model: {record.parameters:,} weights and biases",
             _verbatim(record.model),
             f"## Configuration: steps {record.first_step:,} to {record.steps:,}",
-            _table("setting", record.config),
+            table(("setting", ""), record.config.items()),
             "## Versions",
-            _table("package", record.versions),
+            table(("package", ""), record.versions.items()),
         ]
     )
 
 
 def finish_page(record: RunFinished) -> str:
     """The final figures."""
-    return "\n\n".join([f"## After {record.step:,} steps", _table("figure", record.summary)])
+    return "\n\n".join([f"## After {record.step:,} steps", table(("figure", ""), record.summary.items())])
 
 
 def plain(value: Any) -> str:
@@ -38,10 +38,10 @@ def plain(value: Any) -> str:
     return re.sub(r"([\\`*_{}\[\]()#|])", r"\\\1", html.escape(" ".join(shown.split()), quote=False))
 
 
-def _table(heading: str, rows: Mapping[str, Any]) -> str:
-    return "\n".join(
-        [f"| {heading} | |", "|---|---|", *(f"| {plain(name)} | {plain(value)} |" for name, value in rows.items())]
-    )
+def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Rows of plain values below their headings."""
+    lines = [headings, ["---"] * len(headings), *(map(plain, row) for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _verbatim(text: str) -> str:

@@ -1,9 +1,9 @@
 """Every tag, once.
 
 TensorBoard folds tags by what stands before the first slash. Eight such groups hold what is measured in a run:
-learning, agreement, noise, health, weights, gradients, activations and pictures; run holds what is told of it; and
-checker what the gradient checker found. Under one tag stand values of one kind: a text and a picture that share one are
-both lost to the faster of TensorBoard's two loaders.
+learning, agreement, noise, health, weights, gradients, activations and pictures; run holds what is told of it; checker
+what the gradient checker found; and experiments what became of the lecture's claims. Under one tag stand values of one
+kind: a text and a picture that share one are both lost to the faster of TensorBoard's two loaders.
 """
 
 from typing import Final
@@ -33,11 +33,14 @@ HEALTH_FIGURES: Final = ("gradient_norm", "update_ratio")
 
 FIRST_WEIGHTS: Final = "pictures/first_weights"
 WORST_DIGITS: Final = "pictures/worst_digits"
+WISHES: Final = "pictures/wishes"
 
 CHECKED_FUNCTIONS: Final = "checker/functions"
 CHECKED_FUNCTIONS_PICTURE: Final = "pictures/functions"
 CHECKER_SCORES: Final = "checker/planted_bugs"
 CHECKER_SCORES_PICTURE: Final = "pictures/planted_bugs"
+
+CLAIMS: Final = "experiments/claims"
 
 RUN_START: Final = "run/start"
 RUN_SUMMARY: Final = "run/summary"
@@ -71,3 +74,18 @@ def gradients(parameter: str) -> str:
 def activations(layer: str) -> str:
     """The histogram of one layer's activations."""
     return f"activations/{layer}"
+
+
+def experiment(name: str, merit: str) -> str:
+    """One figure of merit of an experiment."""
+    return f"experiments/{name}/{merit}"
+
+
+def experiment_curve(name: str, curve: str) -> str:
+    """A figure of an experiment that depends on a whole number, which stands for the step."""
+    return f"experiments/{name}/by_number/{curve}"
+
+
+def experiment_picture(name: str) -> str:
+    """An experiment's figure."""
+    return f"pictures/{name}"

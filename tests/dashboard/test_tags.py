@@ -12,12 +12,13 @@ def test_tags_are_distinct_and_grouped() -> None:
         *(tags.agreement(figure, "p") for figure in tags.AGREEMENT_FIGURES),
         *(tags.noise(figure, "p") for figure in tags.NOISE_FIGURES),
         *(tags.health(figure, "p") for figure in tags.HEALTH_FIGURES),
-        *(make("p") for make in (tags.weights, tags.gradients, tags.activations)),
+        *(make("p") for make in (tags.weights, tags.gradients, tags.activations, tags.experiment_picture)),
+        *(make("e", "p") for make in (tags.experiment, tags.experiment_curve)),
     ]
     assert len({*constants, *made}) == len(constants) + len(made)
     groups = {tag.split("/")[0] for tag in [*constants, *made]}
     measured = {"learning", "agreement", "noise", "health", "weights", "gradients", "activations", "pictures"}
-    assert groups == {*measured, "run", "checker"}
+    assert groups == {*measured, "run", "checker", "experiments"}
 
 
 def test_neither_torch_nor_tensorboard_is_imported() -> None:

@@ -1,0 +1,101 @@
+"""Statement 14: the steps converge towards a local minimum, and the network does well on what it was trained on."""
+
+from typing import NamedTuple
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from bp_torch.engine import Backprop
+from bp_torch.inspection.experiments.finding import Claim, Finding
+from bp_torch.inspection.experiments.style import BLUE, GREEN, ORANGE, panels
+from bp_torch.inspection.experiments.subject import LEARNING_RATE, Subject, accuracy, cost, flat
+
+PER_CLASS = 10
+MOST_STEPS = 40_000
+
+
+class _Look(NamedTuple):
+    """What it is like at one step; the curvature is ĝᵀ H ĝ, along the gradient's direction ĝ."""
+
+    step: int
+    cost: float
+    gradient_norm: float
+    curvature: float
+
+
+def convergence(subject: Subject) -> Finding:
+    """Descend by full gradients on a hundred examples until the gradient is small; how does the surface curve there?"""
+    inputs, targets = _few(subject)
+    model = subject.network().double()
+    looks = _descend(model, inputs, targets, least=1e-3 if subject.quick else 1e-4)
+    first, last = looks[0], looks[-1]
+    learned = accuracy(model, inputs, targets.argmax(1))
+    claims = (
+        Claim(
+            14,
+            "the steps converge towards a local minimum",
+            f"after {last.step:,} steps the gradient's norm has fallen from {first.gradient_norm:.2g} to "
+            f"{last.gradient_norm:.1e}, and the curvature along it is {last.curvature:+.1e}",
+            last.gradient_norm < 2e-3 * first.gradient_norm and last.curvature >= 0,
+        ),
+        Claim(
+            14,
+            "there the network does well on its training examples",
+            f"{learned:.0%} of the {len(inputs)} are read rightly",
+            learned >= 0.99,
+        ),
+    )
+    merits = {"gradient_norm": last.gradient_norm, "curvature": last.curvature, "training_accuracy": learned}
+    return Finding(claims, merits, _draw(looks))
+
+
+def _few(subject: Subject) -> tuple[Tensor, Tensor]:
+    """The first examples of each class, in float64: a small gradient is a sum of large ones."""
+    chosen = torch.cat([(subject.labels == label).nonzero()[:PER_CLASS, 0] for label in range(10)])
+    return subject.inputs[chosen].double(), subject.targets[chosen].double()
+
+
+def _descend(model: torch.nn.Module, inputs: Tensor, targets: Tensor, *, least: float) -> list[_Look]:
+    driver, looks, next_look = Backprop(model, cost), [], 0
+    for step in range(MOST_STEPS + 1):
+        if step == next_look:
+            looks.append(_look(model, driver, inputs, targets, step))
+            if looks[-1].gradient_norm < least:
+                break
+            next_look = max(step + 1, int(step * 1.1))
+        driver.sgd_step(inputs, targets, LEARNING_RATE)
+    return looks
+
+
+def _look(model: torch.nn.Module, driver: Backprop, inputs: Tensor, targets: Tensor, step: int) -> _Look:
+    height, gradients = driver.gradients(inputs, targets)
+    norm = flat(gradients).norm().item()
+    return _Look(step, height.item(), norm, _curvature(model, inputs, targets))
+
+
+def _curvature(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> float:
+    """ĝᵀ H ĝ: the hand-written backwards, differentiated once more."""
+    parameters = tuple(model.parameters())
+    gradients = torch.autograd.grad(cost(model(inputs), targets), parameters, create_graph=True)
+    squares = torch.stack([gradient.square().sum() for gradient in gradients]).sum()
+    directions = [gradient.detach() for gradient in gradients]
+    slope = torch.stack([(g * d).sum() for g, d in zip(gradients, directions, strict=True)]).sum()
+    curved = torch.autograd.grad(slope, parameters)  # H g
+    return sum((h * d).sum().item() for h, d in zip(curved, directions, strict=True)) / squares.item()
+
+
+def _draw(looks: list[_Look]) -> Figure:
+    figure, (height, norm, curvature) = panels(f"Full gradients of {10 * PER_CLASS} examples", 3)
+    steps = [max(look.step, 0.5) for look in looks]
+    height.plot(steps, [look.cost for look in looks], color=BLUE)
+    norm.plot(steps, [look.gradient_norm for look in looks], color=ORANGE)
+    curvature.plot(steps, [look.curvature for look in looks], color=GREEN)
+    curvature.axhline(0, color="black", linewidth=0.8)
+    height.set(title="cost", yscale="log")
+    norm.set(title="norm of the gradient", yscale="log")
+    curvature.set(title="curvature along the gradient")
+    curvature.set_yscale("symlog", linthresh=1e-4)
+    for axes in (height, norm, curvature):
+        axes.set(xscale="log", xlabel="step")
+    return figure

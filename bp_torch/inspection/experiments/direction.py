@@ -1,0 +1,77 @@
+"""Statement 4: of all directions of the same length, the negative gradient decreases the cost the most."""
+
+import math
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from bp_torch.engine import Backprop
+from bp_torch.inspection.experiments.finding import Claim, Finding
+from bp_torch.inspection.experiments.style import BLUE, GREY, ORANGE, panels
+from bp_torch.inspection.experiments.subject import Subject, cost, flat
+
+EXAMPLES = 500
+LENGTH = 1e-3
+"""Of the step: all weights and biases together move by so much."""
+
+
+def direction(subject: Subject) -> Finding:
+    """Step along the negative gradient, aside from it at every angle, and at random; how much does each decrease?"""
+    model = subject.network().double()
+    model.load_state_dict(subject.learning.state_dict())
+    inputs, targets = subject.inputs[:EXAMPLES].double(), subject.targets[:EXAMPLES].double()
+    _, gradients = Backprop(model, cost).gradients(inputs, targets)
+    downhill = -flat(gradients)
+    generator = torch.Generator().manual_seed(subject.seed)
+    random = _units(torch.randn(100 if subject.quick else 1000, len(downhill), generator=generator).double())
+    angles = torch.linspace(0, math.pi, 37).double()
+    steps = torch.cat([_tilted(downhill, random[: len(angles)], angles), random])
+    decreases = _decreases(model, inputs, targets, LENGTH * steps) / (LENGTH * downhill.norm())
+    tilted, drawn = decreases.split([len(angles), len(random)])
+    best, rival = tilted[0].item(), max(tilted[1:].max().item(), drawn.max().item())
+    claim = Claim(
+        4,
+        "the negative gradient is the direction that decreases the cost most efficiently",
+        f"it decreases the cost by {best:.4f} of what its length predicts; 5° aside it is {tilted[1] / best:.4f} of "
+        f"that, and the best of {len(random):,} random directions {drawn.max() / best:.1%}",
+        abs(best - 1) < 0.01 and rival < best,
+    )
+    merits = {"decrease_along_gradient": best, "decrease_best_at_random": drawn.max().item()}
+    return Finding((claim,), merits, _draw(angles, tilted, _units(downhill[None])[0] @ random.t(), drawn))
+
+
+def _units(rows: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(rows, dim=1)
+
+
+def _tilted(downhill: Tensor, aside: Tensor, angles: Tensor) -> Tensor:
+    """Unit vectors at these angles to `downhill`, each towards another side, (angles, parameters)."""
+    along = _units(downhill[None])
+    across = _units(aside - (aside @ along.t()) * along)
+    return angles.cos()[:, None] * along + angles.sin()[:, None] * across
+
+
+@torch.no_grad()
+def _decreases(model: torch.nn.Module, inputs: Tensor, targets: Tensor, steps: Tensor) -> Tensor:
+    """By how much the cost falls with each of these steps."""
+    parameters = list(model.parameters())
+    start = torch.nn.utils.parameters_to_vector(parameters)
+    height = cost(model(inputs), targets)
+    found = []
+    for step in steps:
+        torch.nn.utils.vector_to_parameters(start + step, parameters)
+        found.append(height - cost(model(inputs), targets))
+    return torch.stack(found)
+
+
+def _draw(angles: Tensor, tilted: Tensor, cosines: Tensor, drawn: Tensor) -> Figure:
+    figure, (axes,) = panels("How much a step of the same length decreases the cost", 1, height=4.6)
+    degrees = angles.rad2deg()
+    axes.plot(degrees, angles.cos(), color=GREY, label="cosine of the angle")
+    axes.plot(degrees, tilted, "o", color=BLUE, label="measured, at every angle")
+    axes.plot(cosines.acos().rad2deg(), drawn, ".", color=ORANGE, markersize=4, label=f"{len(drawn):,} at random")
+    axes.set(xlabel="angle to the negative gradient, degrees", ylabel="decrease / (length · ‖∇C‖)")
+    axes.set_xticks(range(0, 181, 45))
+    axes.legend()
+    return figure

@@ -1,0 +1,115 @@
+"""Statements 6 to 9: what one example asks for, from its outputs down to its pixels."""
+
+from statistics import mean
+
+import torch
+from torch import Tensor
+
+from bp_torch.inspection.drawing import draw_explanation
+from bp_torch.inspection.experiments.finding import Claim, Finding
+from bp_torch.inspection.experiments.subject import Subject, cost
+from bp_torch.inspection.explanation import Explanation, LayerExplanation, explain
+from bp_torch.inspection.hebbian import hebbian
+
+EXAMPLES = 100
+SHOWN = 0
+"""The test digit that is drawn."""
+STEP = 1e-4
+"""By how much all that lies on an avenue moves together."""
+
+
+def one_example(subject: Subject) -> Finding:
+    """Explain a hundred test digits to the network in the midst of learning, and draw one of them."""
+    pairs = zip(subject.test_images[:EXAMPLES], subject.test_labels[:EXAMPLES], strict=True)
+    explanations = [explain(subject.learning, cost, image, label) for image, label in pairs]
+    shown = explanations[SHOWN]
+    title = f"What a {subject.test_labels[SHOWN]} asks of the network: cost {shown.cost:.3f}"
+    claims = (
+        _output_nudges(explanations),
+        _avenues(subject, explanations),
+        _hebbian(explanations),
+        _sums(explanations),
+    )
+    merits = {f"hebbian_correlation_layer_{n}": found for n, found in enumerate(_correlations(explanations), 1)}
+    return Finding(claims, merits, draw_explanation(shown, title=title))
+
+
+def _output_nudges(explanations: list[Explanation]) -> Claim:
+    right = sum(bool(((one.output_nudges > 0) == (one.target > 0)).all()) for one in explanations)
+    apart = max((one.output_nudges - 2 * (one.target - one.outputs)).abs().max().item() for one in explanations)
+    return Claim(
+        6,
+        "the right output should be nudged up, the others down, in proportion to the distance from the target",
+        f"so in {right} of {len(explanations)} digits; nudge = 2 · distance, to {apart:.0e}",
+        right == len(explanations) and apart < 1e-6,
+    )
+
+
+def _avenues(subject: Subject, explanations: list[Explanation]) -> Claim:
+    """Go a little way along each avenue of the last layer alone, in float64."""
+    found = torch.stack([_kept(one.layers[-1], one.target) for one in explanations])  # (N, 3)
+    least, most = found.amin(0), found.amax(0)
+    told = ", ".join(
+        f"{name} {low:.3f} to {high:.3f}"
+        for name, low, high in zip(("biases", "weights", "previous activations"), least, most, strict=True)
+    )
+    return Claim(
+        7,
+        "three avenues lead there: the biases, the weights, the previous activations",
+        f"each alone lowers the cost by as much as it promises: {told} times that",
+        bool(((least > 0.95) & (most < 1.05)).all()),
+    )
+
+
+def _kept(layer: LayerExplanation, target: Tensor) -> Tensor:
+    """Of what each avenue promises for a small step, the part that it keeps, (3,)."""
+    assert layer.bias is not None
+    assert layer.bias_nudges is not None
+    start = [tensor.double() for tensor in (layer.bias, layer.weight, layer.inputs)]
+    nudges = [tensor.double() for tensor in (layer.bias_nudges, layer.weight_nudges, layer.input_nudges)]
+
+    def height(bias: Tensor, weight: Tensor, inputs: Tensor) -> Tensor:
+        return cost((weight @ inputs + bias).sigmoid()[None], target.double()[None])
+
+    kept = []
+    for avenue, nudge in enumerate(nudges):
+        moved = [one + STEP * nudge / nudge.norm() if place == avenue else one for place, one in enumerate(start)]
+        kept.append((height(*start) - height(*moved)) / (STEP * nudge.norm()))
+    return torch.stack(kept)
+
+
+def _correlations(explanations: list[Explanation]) -> list[float]:
+    """For each layer, the mean over the examples."""
+    layers = range(len(explanations[0].layers))
+    return [mean(hebbian([one], layer).correlation for one in explanations) for layer in layers]
+
+
+def _hebbian(explanations: list[Explanation]) -> Claim:
+    correlations = _correlations(explanations)
+    layers = range(len(correlations))
+    strongest = [(one.layers[n], hebbian([one], n, 1).strongest[0]) for one in explanations for n in layers]
+    fits = [c.nudge > 0 and c.activation >= layer.inputs.quantile(0.75).item() for layer, c in strongest]
+    told = ", ".join(f"{found:.2f}" for found in correlations)
+    return Claim(
+        8,
+        "the strongest strengthening is between the most active neurons and those one wishes more active",
+        f"so for {mean(fits):.0%} of the strongest connections; correlation of a weight's increase with activation · "
+        f"nudge, by layer: {told}",
+        mean(fits) > 0.95 and min(correlations) > 0.5,
+    )
+
+
+def _sums(explanations: list[Explanation]) -> Claim:
+    added = max(
+        ((layer.contributions.sum(0) - before.nudges).abs().max() / before.nudges.abs().max()).item()
+        for one in explanations
+        for before, layer in zip(one.layers[:-1], one.layers[1:], strict=True)
+    )
+    automatic = max(one.difference for one in explanations)
+    return Claim(
+        9,
+        "the wishes of all neurons for the layer before are added up, and so on to the pixels",
+        f"their sums are that layer's nudges to {added:.0e}, and down to the pixels autograd's gradients to "
+        f"{automatic:.0e}, relative to the largest",
+        max(added, automatic) < 1e-5,
+    )

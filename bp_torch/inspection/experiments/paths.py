@@ -1,0 +1,187 @@
+"""Statements 12 and 13: a drunk man stumbling downhill, but fast, against a careful man's slow and exact steps."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count, islice
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from bp_torch.data import Batches
+from bp_torch.engine import Backprop
+from bp_torch.inspection.experiments.finding import Claim, Finding
+from bp_torch.inspection.experiments.style import BLUE, ORANGE, panels
+from bp_torch.inspection.experiments.subject import BATCH_SIZE, Subject, cost
+
+RATES = (1.0, 3.0, 10.0)
+"""Learning rates tried; each man walks with the one that brings him lowest."""
+GRID = 25
+
+
+@dataclass(frozen=True)
+class Path:
+    """One descent.
+
+    Attributes:
+        rate: the learning rate.
+        batch_size: examples looked at for a step.
+        places: all parameters before each step and after the last, (steps + 1, parameters).
+        seconds: when each place was reached, (steps + 1,).
+        costs: the height of each, (steps + 1,).
+    """
+
+    rate: float
+    batch_size: int
+    places: Tensor
+    seconds: Tensor
+    costs: Tensor
+
+    @property
+    def straightness(self) -> float:
+        """The mean cosine between one step and the next."""
+        steps = self.places.diff(dim=0)
+        return torch.cosine_similarity(steps[1:], steps[:-1]).mean().item()
+
+    def seconds_to(self, height: float) -> float:
+        """When it was that low at last: from then on it never is higher again."""
+        above = (self.costs > height).nonzero()
+        after = 0 if not len(above) else int(above[-1]) + 1
+        return self.seconds[min(after, len(self.costs) - 1)].item()
+
+
+def paths(subject: Subject) -> Finding:
+    """Walk down from the same weights by mini-batches and by full gradients, and draw both paths on the surface."""
+    full = len(subject.inputs)
+    careful = _best(subject, full, 20 if subject.quick else 200)
+    drunk = _best(subject, BATCH_SIZE, 600 if subject.quick else 1800)
+    height = careful.costs[-1].item()
+    sooner = careful.seconds[-1].item() / max(drunk.seconds_to(height), 1e-9)
+    epoch = -(-full // BATCH_SIZE)
+    claims = (
+        Claim(
+            12,
+            f"shuffle, split into mini-batches of {BATCH_SIZE}, take a step for each: stochastic gradient descent",
+            f"one epoch, {epoch} steps that see each of {full:,} examples once, takes the cost from "
+            f"{drunk.costs[0]:.2f} to {drunk.costs[epoch]:.2f}; one step that sees them all, to {careful.costs[1]:.2f}",
+            bool(drunk.costs[epoch] < careful.costs[1]),
+        ),
+        Claim(
+            13,
+            "mini-batches are the far quicker way to the same cost",
+            f"cost {height:.3f}, where {len(careful.costs) - 1} full steps end after {careful.seconds[-1]:.1f} s, is "
+            f"reached {sooner:.0f} times sooner",
+            drunk.costs[-1].item() < height and sooner > 5,
+        ),
+        Claim(
+            13,
+            "the path by mini-batches stumbles, that of full gradients goes straight",
+            f"mean cosine between one step and the next {drunk.straightness:.2f} against {careful.straightness:.2f}",
+            drunk.straightness < careful.straightness,
+        ),
+    )
+    merits = {
+        "sooner_at_equal_cost": sooner,
+        "straightness_mini_batches": drunk.straightness,
+        "straightness_full": careful.straightness,
+    }
+    return Finding(claims, merits, _draw(subject, drunk, careful))
+
+
+def _best(subject: Subject, batch_size: int, steps: int) -> Path:
+    walked = (_walk(subject, batch_size, steps, rate) for rate in (RATES[1:2] if subject.quick else RATES))
+    return min(walked, key=lambda path: path.costs[-10:].mean().item())
+
+
+def _walk(subject: Subject, batch_size: int, steps: int, rate: float) -> Path:
+    model = subject.network()
+    driver, parameters = Backprop(model, cost), list(model.parameters())
+    places, seconds, spent = [_place(parameters)], [0.0], 0.0
+    for inputs, targets in islice(_batches(subject, batch_size), steps):
+        began = time.perf_counter()
+        driver.sgd_step(inputs, targets, rate)
+        spent += time.perf_counter() - began
+        places.append(_place(parameters))
+        seconds.append(spent)
+    walked = torch.stack(places)
+    return Path(rate, batch_size, walked, torch.tensor(seconds), _heights(subject, walked))
+
+
+def _batches(subject: Subject, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    if batch_size == len(subject.inputs):  # in no order: nothing is to be gathered
+        while True:
+            yield subject.inputs, subject.targets
+    batches = Batches(subject.inputs, subject.targets, batch_size, seed=subject.seed)
+    for epoch in count():
+        yield from batches.epoch(epoch)
+
+
+def _place(parameters: list[torch.nn.Parameter]) -> Tensor:
+    return torch.nn.utils.parameters_to_vector(parameters).detach().clone()
+
+
+@torch.no_grad()
+def _heights(subject: Subject, places: Tensor) -> Tensor:
+    """The cost at each of these places, on the same examples."""
+    model = subject.network()
+    examples = 500 if subject.quick else 2000
+    inputs, targets = subject.inputs[:examples], subject.targets[:examples]
+    heights = []
+    for place in places:
+        torch.nn.utils.vector_to_parameters(place, model.parameters())
+        heights.append(cost(model(inputs), targets))
+    return torch.stack(heights)
+
+
+def _draw(subject: Subject, drunk: Path, careful: Path) -> Figure:
+    figure, (whole, near, clock, seen) = panels("Two ways down one cost surface", 4, height=4.4)
+    styles = (drunk, ORANGE, f"mini-batches of {drunk.batch_size}"), (careful, BLUE, "all examples")
+    first = min(len(careful.places), len(drunk.places))
+    _draw_surface(whole, subject, _plane(drunk, careful), [(path.places, colour) for path, colour, _ in styles])
+    _draw_surface(near, subject, _apart(drunk, careful), [(path.places[1:first], colour) for path, colour, _ in styles])
+    whole.set(title="the plane in which both go farthest")
+    near.set(title=f"steps 1 to {first - 1}, where they differ most")
+    for path, colour, name in styles:
+        clock.plot(path.seconds[1:], path.costs[1:], color=colour, label=f"{name}, learning rate {path.rate:g}")
+        seen.plot(path.batch_size * torch.arange(1, len(path.costs)), path.costs[1:], color=colour)
+    clock.set(title="cost against time", xscale="log", xlabel="seconds")
+    seen.set(title="cost against examples seen", xscale="log", xlabel="examples")
+    clock.legend(fontsize=9, loc="center left")
+    return figure
+
+
+def _plane(drunk: Path, careful: Path) -> Tensor:
+    """The two principal directions of both paths, as many places of each, (2, parameters)."""
+    few = drunk.places[:: max(1, len(drunk.places) // len(careful.places))]
+    walked = torch.cat([few, careful.places]) - careful.places[0]
+    _, _, directions = torch.linalg.svd(walked, full_matrices=False)
+    return directions[:2]  # type: ignore[no-any-return]
+
+
+def _apart(drunk: Path, careful: Path) -> Tensor:
+    """The direction in which the careful man gets on, and that in which the drunk strays most from him."""
+    first = min(len(careful.places), len(drunk.places))
+    onward = torch.nn.functional.normalize(careful.places[-1] - careful.places[1], dim=0)
+    strayed = drunk.places[1:first] - careful.places[1:first]
+    strayed = strayed - torch.outer(strayed @ onward, onward)
+    return torch.stack([onward, torch.linalg.svd(strayed, full_matrices=False)[2][0]])
+
+
+def _draw_surface(axes: Axes, subject: Subject, plane: Tensor, walked: list[tuple[Tensor, str]]) -> None:
+    """Paths in a plane through where the last one begins, over the cost's contours there."""
+    origin = walked[-1][0][0]
+    shown = [((places - origin) @ plane.t(), colour) for places, colour in walked]
+    corners = torch.cat([points for points, _ in shown])
+    low, high = corners.amin(0), corners.amax(0)
+    x, y = (torch.linspace(a, b, GRID) for a, b in zip(low - (high - low) / 6, high + (high - low) / 6, strict=True))
+    heights = _heights(subject, torch.cartesian_prod(x, y) @ plane + origin).reshape(GRID, GRID).t()
+    levels = torch.logspace(heights.min().log10().item(), heights.max().log10().item(), 15)
+    drawn = axes.contourf(x.numpy(), y.numpy(), heights.numpy(), levels=levels, cmap="Greys_r", alpha=0.7, norm="log")
+    axes.figure.colorbar(drawn, ax=axes, format="%.2g")
+    for points, colour in shown:
+        axes.plot(*points.t(), color=colour, linewidth=1.2)
+        axes.plot(*points[-1], "o", color=colour)
+    axes.plot(0, 0, "k*", markersize=11)
+    axes.grid(visible=False)
