@@ -7,14 +7,17 @@ from typing import Self
 
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from bp_torch.dashboard import hparams, pages, pictures, tags
+from bp_torch.dashboard import explanation_pictures, hparams, pages, pictures, tags
 from bp_torch.dashboard.event_file import EventFile
 from bp_torch.dashboard.layout import layout
+from bp_torch.dashboard.projector import Projector
 from bp_torch.dashboard.values import histogram, image, scalar, text
 from bp_torch.training.records import (
     AgreementRecord,
     DistributionRecord,
+    EmbeddingRecord,
     EpochRecord,
+    ExplanationRecord,
     HealthRecord,
     NoiseRecord,
     PictureRecord,
@@ -26,14 +29,14 @@ from bp_torch.training.records import (
 
 
 class TensorBoardRecorder:
-    """Writes each record as one event, whose step is the record's own.
+    """Writes each record as one event, whose step is the record's own; an embedding becomes files beside the events.
 
     Attributes:
         seconds: how long training has waited for this recorder so far.
     """
 
     def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:
-        """Begins an event file.
+        """Begins an event file, and takes up the list of embeddings.
 
         Args:
             folder: the run's; its name is the run's name in TensorBoard.
@@ -42,13 +45,16 @@ class TensorBoardRecorder:
         """
         self.seconds = 0.0
         self._run = folder.name
+        self._projector = Projector(folder, first_step=purge_step or 0)
         self._events = EventFile(folder, first_step=purge_step or 0)
         self._failed = 0
 
     def record(self, record: Record) -> None:
         """Writes one record; unknown kinds are passed over."""
         began = perf_counter()
-        if values := self._values(record):
+        if isinstance(record, EmbeddingRecord):
+            self._projector.add(record)
+        elif values := self._values(record):
             step = record.first_step if isinstance(record, RunStarted) else record.step
             self._events.write(values, step)
         self.seconds += perf_counter() - began
@@ -86,6 +92,8 @@ class TensorBoardRecorder:
                 return _epoch(record)
             case PictureRecord():
                 return _pictures(record)
+            case ExplanationRecord():
+                return [image(tags.WISHES, explanation_pictures.probes(record.explanations))]
             case RunFinished():
                 return [text(tags.RUN_SUMMARY, pages.finish_page(record)), hparams.finished()]
         return []

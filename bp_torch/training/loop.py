@@ -16,7 +16,9 @@ from bp_torch.training.learner import Learner
 from bp_torch.training.records import (
     AgreementRecord,
     DistributionRecord,
+    EmbeddingRecord,
     EpochRecord,
+    ExplanationRecord,
     HealthRecord,
     NoiseRecord,
     ParameterHealth,
@@ -30,6 +32,8 @@ REPORT_EVERY = 100
 """Steps between records of cost and health."""
 WORST = 12
 """How many misclassified digits are shown."""
+SHOWN = 1000
+"""Test examples whose activations are shown."""
 CHUNK = 10_000
 """Examples evaluated at once."""
 
@@ -56,6 +60,7 @@ class Trainer:
         self.learner = Learner(config)
         self.recorders = recorders
         self.test_images = dataset.test.images
+        self._probes = _first_of_each(dataset.test.labels)
         self._train = self._prepared(dataset.train)
         self._test = self._prepared(dataset.test)
         self.batches = Batches(*self._train, config.batch_size, seed=config.seed)
@@ -129,6 +134,8 @@ class Trainer:
         try:
             if self.step % REPORT_EVERY == 0 or self._compares():
                 self._look(inputs, targets, learning_rate)
+            if self.step == 0:
+                self._explain(0)
             self.learner.driver.sgd_step(inputs, targets, learning_rate)
         except FloatingPointError as error:
             raise self._diverged(f"{error}, at step {self.step} (epoch {self.epoch + 1})") from None
@@ -201,8 +208,9 @@ class Trainer:
         last = self.epoch == self.config.epochs
         if last or _is_power(self.epoch, 2):
             self.record(self._distributions())
-        if last or _is_power(self.epoch, 8):  # to draw them takes a fifth of a second
+        if last or (self.epoch > 1 and _is_power(self.epoch, 8)):  # to draw all this takes a third of a second
             self.record(self._pictures(outputs))
+            self._explain(self.step - 1)
         return evaluated
 
     def _measure(self, inputs: Tensor, targets: Tensor) -> tuple[float, float, Tensor]:
@@ -211,14 +219,30 @@ class Trainer:
 
     def _distributions(self) -> DistributionRecord:
         """Whole tensors: parameters, their gradients on the last mini-batch, and the activations of test examples."""
+        parameters = {name: p.detach() for name, p in self.learner.model.named_parameters()}
+        _, gradients = self.learner.driver.gradients(*self._last)
+        return DistributionRecord(self.step - 1, parameters, gradients, self._activations())
+
+    @torch.no_grad()
+    def _activations(self) -> dict[str, Tensor]:
+        """What each layer makes of the first test examples."""
         activations = {}
-        signal = self._test[0][:1000]
+        signal = self._test[0][:SHOWN]
         for name, layer in self.learner.model.named_children():
             signal = layer(signal)
             activations[f"{name}.{type(layer).__name__}"] = signal
-        parameters = {name: p.detach() for name, p in self.learner.model.named_parameters()}
-        _, gradients = self.learner.driver.gradients(*self._last)
-        return DistributionRecord(self.step - 1, parameters, gradients, activations)
+        return activations
+
+    def _explain(self, step: int) -> None:
+        """What a test digit of each class asks for, and where the last hidden layer puts digits of each class."""
+        labels = _classes(self._test[1])
+        asked = [self.learner.explain(self.test_images[place], int(labels[place])) for place in self._probes]
+        self.record(ExplanationRecord(step, tuple(asked)))
+        if self.config.hidden:
+            activations = self._activations()
+            *_, (layer, points), _, (_, outputs) = activations.items()
+            images, shown = self.test_images[: len(points)], labels[: len(points)].cpu()
+            self.record(EmbeddingRecord(step, layer, points, images, shown, outputs.argmax(1).cpu()))
 
     def _pictures(self, outputs: Tensor) -> PictureRecord:
         """The misclassified test digits whose right class was given least."""
@@ -250,6 +274,11 @@ class Trainer:
             "gradient_checks_passed": self.comparisons_passed,
             "worst_gradient_ratio": self.worst_ratio,
         }
+
+
+def _first_of_each(labels: Tensor) -> list[int]:
+    """Where each class that there is stands first, the lowest class first."""
+    return [int((labels == label).nonzero()[0]) for label in sorted(set(labels.tolist()))]
 
 
 def _classes(targets: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from bp_torch.gradients import Comparison
-from bp_torch.inspection import GradientNoise
+from bp_torch.inspection import Explanation, GradientNoise
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,31 @@ class PictureRecord:
 
 
 @dataclass(frozen=True)
+class ExplanationRecord:
+    """What some test digits ask of the network, one of each class."""
+
+    step: int
+    explanations: tuple[Explanation, ...]
+
+
+@dataclass(frozen=True)
+class EmbeddingRecord:
+    """What one layer makes of some digits: a point in as many dimensions as it has neurons for each of them."""
+
+    step: int
+    layer: str
+    """Its name in the model and its kind, such as "3.Sigmoid"."""
+    activations: Tensor
+    """(N, neurons), float."""
+    images: Tensor
+    """(N, 28, 28), uint8."""
+    labels: Tensor
+    """(N,), int64."""
+    answers: Tensor
+    """(N,), int64: what the network reads."""
+
+
+@dataclass(frozen=True)
 class RunFinished:
     """Once, at the end: what summary.json holds."""
 
@@ -153,6 +178,8 @@ Record = (
     | DistributionRecord
     | EpochRecord
     | PictureRecord
+    | ExplanationRecord
+    | EmbeddingRecord
     | RunFinished
 )
 

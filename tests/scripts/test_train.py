@@ -74,7 +74,7 @@ def test_the_curves_can_be_read_back(finished: tuple[Path, subprocess.CompletedP
     assert {"learning", "agreement", "health"} <= groups
     last = board.Scalars(tags.TEST_ACCURACY)[-1]
     assert (last.step, last.value) == (19, pytest.approx(summary["test_accuracy"]))
-    assert set(board.Tags()["images"]) == {tags.FIRST_WEIGHTS, tags.WORST_DIGITS}
+    assert set(board.Tags()["images"]) == {tags.FIRST_WEIGHTS, tags.WORST_DIGITS, tags.WISHES}
     assert {tags.weights("0.weight"), tags.RUN_START} <= set(board.Tags()["tensors"])
 
 
@@ -145,16 +145,16 @@ def test_bad_input_gets_one_line_and_changes_nothing(tmp_path: Path, arguments: 
 
 def test_a_run_of_that_name_is_refused_or_overwritten(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = finished
-    before = {path: path.read_bytes() for path in (folder / "runs" / "first").iterdir()}
+    before = {path: path.read_bytes() for path in (folder / "runs" / "first").rglob("*") if path.is_file()}
     refused = run(*QUICK, "--run-name", "first", cwd=folder)
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: run 'first' exists")
-    assert before == {path: path.read_bytes() for path in (folder / "runs" / "first").iterdir()}
+    assert before == {path: path.read_bytes() for path in (folder / "runs" / "first").rglob("*") if path.is_file()}
     for arguments, says in (((), "all of its 2 epochs are done"), (("--epochs", "9"), "--epochs 9 does not fit")):
         resumed = run("--resume", "first", *arguments, cwd=folder)
         assert resumed.returncode == 2
         assert says in resumed.stderr
-    assert before == {path: path.read_bytes() for path in (folder / "runs" / "first").iterdir()}
+    assert before == {path: path.read_bytes() for path in (folder / "runs" / "first").rglob("*") if path.is_file()}
 
 
 def test_a_wrong_equation_ends_with_status_1_and_says_where(tmp_path: Path) -> None:

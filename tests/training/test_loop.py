@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import bp_torch.functional as hand
-from bp_torch.data import Dataset
+from bp_torch.data import Dataset, prepare
 from bp_torch.engine import Backprop
 from bp_torch.functional.activations import Sigmoid
 from bp_torch.functional.affine import Linear
@@ -18,7 +18,9 @@ from bp_torch.training.loop import NonFiniteCost, Trainer
 from bp_torch.training.records import (
     AgreementRecord,
     DistributionRecord,
+    EmbeddingRecord,
     EpochRecord,
+    ExplanationRecord,
     HealthRecord,
     NoiseRecord,
     PictureRecord,
@@ -175,7 +177,23 @@ def test_what_is_recorded(small_digits: Dataset) -> None:
         assert parameter.norms.shape == (300,)
     assert [record.step for record in kept.of(EpochRecord)] == list(range(3, steps, 4))
     assert [record.step // 4 + 1 for record in kept.of(DistributionRecord)] == [1, 2, 4, 8, 16, 20]
-    assert [record.step // 4 + 1 for record in kept.of(PictureRecord)] == [1, 8, 20]
+    assert [record.step // 4 + 1 for record in kept.of(PictureRecord)] == [8, 20]
+    explained = kept.of(ExplanationRecord)
+    assert [record.step for record in explained] == [0, 31, 79]
+    assert [record.step for record in kept.of(EmbeddingRecord)] == [0, 31, 79]
+    label = small_digits.test.labels
+    for number, explanation in enumerate(explained[-1].explanations):  # of the first test digit of each class
+        digit = small_digits.test.images[label == number][:1]
+        torch.testing.assert_close(explanation.outputs, trainer.learner.model(prepare(digit))[0].detach())
+        assert explanation.target.argmax() == number
+        assert explanation.difference < 1e-4
+    embedding = kept.of(EmbeddingRecord)[-1]
+    inputs = prepare(small_digits.test.images)
+    torch.testing.assert_close(embedding.activations, trainer.learner.model[:4](inputs).detach())
+    assert embedding.layer == "3.Sigmoid"
+    assert torch.equal(embedding.answers, trainer.learner.model(inputs).argmax(1))
+    assert torch.equal(embedding.labels, label)
+    assert torch.equal(embedding.images, small_digits.test.images)
     (first,) = kept.of(StepRecord)
     assert first.learning_rate == trainer.config.learning_rate
     (health,) = kept.of(HealthRecord)
@@ -186,6 +204,12 @@ def test_what_is_recorded(small_digits: Dataset) -> None:
         "0.Linear", "1.Sigmoid", "2.Linear", "3.Sigmoid", "4.Linear", "5.Sigmoid"
     ]  # fmt: skip
     assert summary["examples_per_second"] == pytest.approx(20_000 / summary["seconds"])
+
+
+def test_without_a_hidden_layer_there_is_nothing_to_embed(small_digits: Dataset) -> None:
+    _, kept, _ = trained(small_digits, epochs=1, hidden=())
+    assert len(kept.of(ExplanationRecord)) == 2
+    assert not kept.of(EmbeddingRecord)
 
 
 def test_the_speed_is_that_of_training(small_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
