@@ -1,11 +1,13 @@
 """What the README says is so."""
 
+import json
 import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import pytest
 from planted import BUGS
 
 from bp_torch.catalogue import CATALOGUE
@@ -14,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-LEARNING, LOOP, DRIVING, CHECKING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+LEARNING, EXPLAINING, LOOP, DRIVING, CHECKING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def run(example: str, folder: Path, lines: int = 25) -> str:
@@ -37,6 +39,34 @@ def test_the_first_example_runs_offline_and_learns(tmp_path: Path) -> None:
     difference, accuracy = (float(line.split()[-1]) for line in run(LEARNING, tmp_path).splitlines())
     assert difference < 1e-6
     assert accuracy > 0.9
+
+
+def test_an_explanation_is_what_is_said_of_it(tmp_path: Path) -> None:
+    shown = (
+        "\nlabel = digits.test.labels[8]\nprint(torch.equal(explanation.output_nudges, "
+        "2 * (torch.eye(10)[label] - explanation.outputs)), len(avenues.weights), pixels.shape)"
+    )
+    said = run(f"{LEARNING}{EXPLAINING}{shown}", tmp_path, lines=35)
+    assert "True 16 torch.Size([28, 28])" in said
+    assert re.search(r"[wb]\[[\d,]+\] of layer [123]: \d+\.\d times as sensitive as [wb]\[", said)
+    predicted, measured, order = map(float, re.findall(r"when wiggled (\S+) (\S+) of order (\S+)", said)[0])
+    assert measured == pytest.approx(predicted, rel=0.02)
+    assert order == pytest.approx(2, abs=0.1)
+
+
+def test_the_figures_of_the_claims_are_those_of_the_page() -> None:
+    claims = json.loads((ROOT / "docs" / "lecture.json").read_text(encoding="utf-8"))["claims"]
+    broken = [claim for claim in claims if not claim["holds"]]
+    told = " ".join(README.split())
+    assert f"Of {len(claims)} claims on MNIST, {len(claims) - len(broken)} hold" in told
+    assert [claim["claim"][:14] for claim in broken] == ["after learning"]
+    cosines = [
+        claim["measured"].split()[2].rstrip(";") for claim in claims if claim["measured"].startswith("mean cosine 0")
+    ]
+    assert (
+        "their cosine is {}, after 600 steps {:.2f}, in the end {:.2f}.".format(cosines[0], *map(float, cosines[1:]))
+        in told
+    )
 
 
 def test_the_loop_is_the_engines() -> None:

@@ -12,18 +12,17 @@ from bp_torch.inspection.explanation import Explanation, LayerExplanation, expla
 from bp_torch.inspection.hebbian import hebbian
 
 EXAMPLES = 100
-SHOWN = 0
-"""The test digit that is drawn."""
 STEP = 1e-4
 """By how much all that lies on an avenue moves together."""
 
 
 def one_example(subject: Subject) -> Finding:
-    """Explain a hundred test digits to the network in the midst of learning, and draw one of them."""
+    """Explain a hundred test digits in the midst of learning, and draw the one that costs most."""
     pairs = zip(subject.test_images[:EXAMPLES], subject.test_labels[:EXAMPLES], strict=True)
     explanations = [explain(subject.learning, cost, image, label) for image, label in pairs]
-    shown = explanations[SHOWN]
-    title = f"What a {subject.test_labels[SHOWN]} asks of the network: cost {shown.cost:.3f}"
+    shown = max(explanations, key=lambda one: one.cost)
+    wanted, read = int(shown.target.argmax()), int(shown.outputs.argmax())
+    title = f"What a {wanted}, read as {read}, asks of the network: cost {shown.cost:.3f}"
     claims = (
         _output_nudges(explanations),
         _avenues(subject, explanations),
@@ -40,7 +39,8 @@ def _output_nudges(explanations: list[Explanation]) -> Claim:
     return Claim(
         6,
         "the right output should be nudged up, the others down, in proportion to the distance from the target",
-        f"so in {right} of {len(explanations)} digits; nudge = 2 · distance, to {apart:.0e}",
+        f"so in {right} of {len(explanations)} digits; the nudge is twice the distance, "
+        + (f"to {apart:.0e}" if apart else "exactly"),
         right == len(explanations) and apart < 1e-6,
     )
 

@@ -148,7 +148,7 @@ def _draw(subject: Subject, drunk: Path, careful: Path) -> Figure:
         seen.plot(path.batch_size * torch.arange(1, len(path.costs)), path.costs[1:], color=colour)
     clock.set(title="cost against time", xscale="log", xlabel="seconds")
     seen.set(title="cost against examples seen", xscale="log", xlabel="examples")
-    clock.legend(fontsize=9, loc="center left")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

@@ -1,0 +1,67 @@
+"""docs/lecture.md: its links lead to the lines they quote, its commands exist, and its figures were measured."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from bp_torch.inspection.experiments import EXPERIMENTS
+from bp_torch.nn import mlp
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "lecture.md").read_text(encoding="utf-8")
+MEASURED = json.loads((DOCS / "lecture.json").read_text(encoding="utf-8"))
+SECTIONS = {int(number): text for number, text in re.findall(r"^## (\d+)\. (.*?)(?=^## |\Z)", PAGE, re.M | re.S)}
+LINKS = re.findall(r"\[`?([^\]\n]+?(?:\[[^\]\n]*\][^\]\n]*?)*)`?\]\(([^)#\s]+)(?:#L(\d+))?\)", PAGE)
+
+
+def test_the_lecture_is_told_in_full() -> None:
+    assert list(SECTIONS) == list(range(1, 17))
+    assert len(LINKS) > 30
+
+
+@pytest.mark.parametrize(("text", "path", "line"), LINKS)
+def test_a_link_leads_to_what_it_quotes(text: str, path: str, line: str) -> None:
+    target = (DOCS / path).resolve()
+    assert target.exists()
+    if line:
+        assert target.read_text(encoding="utf-8").splitlines()[int(line) - 1].strip() == text
+
+
+@pytest.mark.parametrize("number", SECTIONS)
+def test_each_statement_has_its_line_of_code(number: int) -> None:
+    assert re.search(r"\]\(\.\./bp_torch/[^)]+#L\d+\)", SECTIONS[number])
+
+
+@pytest.mark.parametrize("number", range(1, 16))
+def test_each_statement_has_its_command(number: int) -> None:
+    assert re.search(r"- Command: `make [a-z]+", SECTIONS[number])
+
+
+def test_every_command_exists() -> None:
+    makefile = (DOCS.parent / "Makefile").read_text(encoding="utf-8")
+    commands = re.findall(r"`make ([a-z]+)(?: ARGS=\"([^\"]*)\")?`", PAGE)
+    for target, arguments in commands:
+        assert re.search(rf"^{target}:", makefile, re.M)
+        if target == "experiments":
+            assert set(arguments.split()) <= {*EXPERIMENTS, "--quick"}
+    named = {name for target, arguments in commands if target == "experiments" for name in arguments.split()}
+    assert named == set(EXPERIMENTS)
+
+
+def test_the_figures_are_those_of_a_whole_run_on_mnist() -> None:
+    assert (MEASURED["data"], MEASURED["quick"], MEASURED["seed"]) == ("mnist", False, 0)
+    assert {claim["statement"] for claim in MEASURED["claims"]} == set(range(4, 16))
+
+
+@pytest.mark.parametrize("claim", MEASURED["claims"], ids=lambda claim: claim["claim"])
+def test_a_figure_that_was_measured_stands_with_its_statement(claim: dict[str, object]) -> None:
+    section = " ".join(SECTIONS[int(str(claim["statement"]))].split())
+    assert str(claim["measured"]) in section
+    assert claim["holds"] or "does not hold" in section
+
+
+def test_the_networks_size() -> None:
+    size = sum(parameter.numel() for parameter in mlp((784, 16, 16, 10)).parameters())
+    assert f"= {size:,}," in SECTIONS[1]
