@@ -147,6 +147,9 @@ def _draw_neurons(
             colour = "black" if bright > 0.5 else "white"
             axes.text(x, y, f"{activation:.2f}", color=colour, fontsize=6.5, ha="center", va="center", zorder=3)
             axes.text(x - 0.2, y + 0.06, str(neuron), fontsize=6, ha="right", zorder=3)
+        for (layer, shown), (x, y) in zip(pairs, (place[-1] for place in places), strict=True):
+            if len(shown) < len(layer.activations):
+                axes.text(x, y - 0.35, f"{len(shown)} of {len(layer.activations)}", fontsize=8, ha="center")
 
 
 def _draw_outputs(

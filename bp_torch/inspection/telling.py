@@ -63,7 +63,7 @@ def _halved(pixels: Tensor, side: int) -> Tensor:
 def _outputs(explanation: Explanation) -> Table:
     table = _table("what is wished of the outputs", "output", "activation y", "wanted", "nudge −∂C/∂y", "δ = −∂C/∂z")
     last = explanation.layers[-1]
-    for neuron in _shown(last.nudges):
+    for neuron in _shown(last.nudges, table):
         numbers = (last.activations, explanation.target, last.nudges, last.weighted_input_nudges)
         table.add_row(str(neuron), *_numbers([tensor[neuron].item() for tensor in numbers], signed=2))
     return table
@@ -77,7 +77,7 @@ def _avenues(layer: LayerExplanation, chosen: int, number: int) -> Table:
         "previous", "activation x", "weight w", "of w: δ · x", "of x: δ · w", "of x, all outputs: sum",
     )  # fmt: skip
     table.add_row("bias", "1", _told(0.0 if layer.bias is None else layer.bias[chosen].item()), _wish(bias), "", "")
-    for k in _shown(layer.input_nudges):
+    for k in _shown(layer.input_nudges, table):
         numbers = (layer.inputs[k], layer.weight[chosen, k], weights[k], inputs[k], layer.input_nudges[k])
         table.add_row(str(k), *_numbers([one.item() for one in numbers], signed=3))
     return table
@@ -89,7 +89,7 @@ def _layer(layer: LayerExplanation, number: int) -> Table:
         f"layer {number}: what the layer after it asks, added up, and what it asks in turn",
         "neuron", "z", "activation y", "nudge −∂C/∂y", "δ = −∂C/∂z", "strongest of its weights", "from",
     )  # fmt: skip
-    for neuron in _shown(layer.nudges):
+    for neuron in _shown(layer.nudges, table):
         strongest = int(layer.weight_nudges[neuron].abs().argmax())
         tensors = (layer.weighted_inputs, layer.activations, layer.nudges, layer.weighted_input_nudges)
         numbers = [*(tensor[neuron].item() for tensor in tensors), layer.weight_nudges[neuron, strongest].item()]
@@ -98,14 +98,16 @@ def _layer(layer: LayerExplanation, number: int) -> Table:
 
 
 def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title, box=box.SIMPLE, title_justify="left", title_style="bold")
+    table = Table(title=title, box=box.SIMPLE, title_justify="left", title_style="bold", caption_justify="left")
     for heading in headings:
         table.add_column(heading, justify="right")
     return table
 
 
-def _shown(wishes: Tensor) -> list[int]:
-    """The neurons of which most is wished, in their order."""
+def _shown(wishes: Tensor, table: Table) -> list[int]:
+    """The neurons of which most is wished, in their order; the table says so if there are others."""
+    if len(wishes) > MOST_ROWS:
+        table.caption = f"the {MOST_ROWS} of {len(wishes)} of which most is wished"
     strongest: list[int] = wishes.abs().topk(min(MOST_ROWS, len(wishes))).indices.tolist()
     return sorted(strongest)
 

@@ -135,7 +135,7 @@ class Trainer:
             if self.step % REPORT_EVERY == 0 or self._compares():
                 self._look(inputs, targets, learning_rate)
             if self.step == 0:
-                self._explain(0)
+                self._explain(0, inputs, targets)
             self.learner.driver.sgd_step(inputs, targets, learning_rate)
         except FloatingPointError as error:
             raise self._diverged(f"{error}, at step {self.step} (epoch {self.epoch + 1})") from None
@@ -187,13 +187,17 @@ class Trainer:
         hand = self.learner.gradients_by_hand(inputs, targets, gradients)
         comparisons = self.learner.compare(hand, inputs, targets)
         order = self.learner.taylor_order(hand, inputs, targets, seed=self.step)
-        noise = self.learner.noise(inputs, targets)
+        noise = self._noise(self.step, inputs, targets)
         self.comparisons += len(comparisons)
         self.comparisons_passed += sum(comparison.passed for comparison in comparisons)
         self.worst_ratio = max(self.worst_ratio, *(comparison.error_ratio for comparison in comparisons))
         self.comparing_seconds += time.perf_counter() - started
         self.record(AgreementRecord(self.step, comparisons, order))
-        self.record(NoiseRecord(self.step, simple_noise_scale(noise.values()), noise))
+        self.record(noise)
+
+    def _noise(self, step: int, inputs: Tensor, targets: Tensor) -> NoiseRecord:
+        noise = self.learner.noise(inputs, targets)
+        return NoiseRecord(step, simple_noise_scale(noise.values()), noise)
 
     @torch.no_grad()
     def _evaluate(self) -> EpochRecord:
@@ -210,7 +214,7 @@ class Trainer:
             self.record(self._distributions())
         if last or (self.epoch > 1 and _is_power(self.epoch, 8)):  # to draw all this takes a third of a second
             self.record(self._pictures(outputs))
-            self._explain(self.step - 1)
+            self._explain(self.step - 1, *self._last)
         return evaluated
 
     def _measure(self, inputs: Tensor, targets: Tensor) -> tuple[float, float, Tensor]:
@@ -233,11 +237,16 @@ class Trainer:
             activations[f"{name}.{type(layer).__name__}"] = signal
         return activations
 
-    def _explain(self, step: int) -> None:
-        """What a test digit of each class asks for, and where the last hidden layer puts digits of each class."""
+    def _explain(self, step: int, inputs: Tensor, targets: Tensor) -> None:
+        """What a test digit of each class asks for, and where the last hidden layer puts digits.
+
+        Where nothing is compared, also how much of this mini-batch's gradient is noise.
+        """
         labels = _classes(self._test[1])
         asked = [self.learner.explain(self.test_images[place], int(labels[place])) for place in self._probes]
         self.record(ExplanationRecord(step, tuple(asked)))
+        if not self.config.compare_every:
+            self.record(self._noise(step, inputs, targets))
         if self.config.hidden:
             activations = self._activations()
             *_, (layer, points), _, (_, outputs) = activations.items()

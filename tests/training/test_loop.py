@@ -206,10 +206,11 @@ def test_what_is_recorded(small_digits: Dataset) -> None:
     assert summary["examples_per_second"] == pytest.approx(20_000 / summary["seconds"])
 
 
-def test_without_a_hidden_layer_there_is_nothing_to_embed(small_digits: Dataset) -> None:
-    _, kept, _ = trained(small_digits, epochs=1, hidden=())
+def test_without_a_hidden_layer_or_comparisons(small_digits: Dataset) -> None:
+    _, kept, _ = trained(small_digits, epochs=1, hidden=(), compare_every=0)
     assert len(kept.of(ExplanationRecord)) == 2
     assert not kept.of(EmbeddingRecord)
+    assert [record.step for record in kept.of(NoiseRecord)] == [record.step for record in kept.of(ExplanationRecord)]
 
 
 def test_the_speed_is_that_of_training(small_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,25 +29,24 @@ def convergence(subject: Subject) -> Finding:
     inputs, targets = _few(subject)
     model = subject.network().double()
     looks = _descend(model, inputs, targets, least=1e-3 if subject.quick else 1e-4)
-    first, last = looks[0], looks[-1]
-    learned = accuracy(model, inputs, targets.argmax(1))
+    last, learned = looks[-1], accuracy(model, inputs, targets.argmax(1))
+    told = f"{learned:.0%} of the {len(inputs)} are read rightly"
     claims = (
-        Claim(
-            14,
-            "the steps converge towards a local minimum",
-            f"after {last.step:,} steps the gradient's norm has fallen from {first.gradient_norm:.2g} to "
-            f"{last.gradient_norm:.1e}, and the curvature along it is {last.curvature:+.1e}",
-            last.gradient_norm < 2e-3 * first.gradient_norm and last.curvature >= 0,
-        ),
-        Claim(
-            14,
-            "there the network does well on its training examples",
-            f"{learned:.0%} of the {len(inputs)} are read rightly",
-            learned >= 0.99,
-        ),
+        _converges(looks[0], last),
+        Claim(14, "there the network does well on its training examples", told, learned >= 0.99),
     )
     merits = {"gradient_norm": last.gradient_norm, "curvature": last.curvature, "training_accuracy": learned}
     return Finding(claims, merits, _draw(looks))
+
+
+def _converges(first: _Look, last: _Look) -> Claim:
+    return Claim(
+        14,
+        "the steps converge towards a local minimum",
+        f"after {last.step:,} steps the gradient's norm has fallen from {first.gradient_norm:.2g} to "
+        f"{last.gradient_norm:.1e}, and the curvature along it is {last.curvature:+.1e}",
+        last.gradient_norm < 2e-3 * first.gradient_norm and last.curvature >= 0,
+    )
 
 
 def _few(subject: Subject) -> tuple[Tensor, Tensor]:

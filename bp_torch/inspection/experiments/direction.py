@@ -29,16 +29,21 @@ def direction(subject: Subject) -> Finding:
     steps = torch.cat([_tilted(downhill, random[: len(angles)], angles), random])
     decreases = _decreases(model, inputs, targets, LENGTH * steps) / (LENGTH * downhill.norm())
     tilted, drawn = decreases.split([len(angles), len(random)])
-    best, rival = tilted[0].item(), max(tilted[1:].max().item(), drawn.max().item())
-    claim = Claim(
+    merits = {"decrease_along_gradient": tilted[0].item(), "decrease_best_at_random": drawn.max().item()}
+    figure = _draw(angles, tilted, _units(downhill[None])[0] @ random.t(), drawn)
+    return Finding((_steepest(tilted, drawn),), merits, figure)
+
+
+def _steepest(tilted: Tensor, drawn: Tensor) -> Claim:
+    """The first of the tilted directions is the negative gradient itself."""
+    best, rivals = tilted[0].item(), torch.cat([tilted[1:], drawn])
+    return Claim(
         4,
         "the negative gradient is the direction that decreases the cost most efficiently",
         f"it decreases the cost by {best:.4f} of what its length predicts; 5° aside it is {tilted[1] / best:.4f} of "
-        f"that, and the best of {len(random):,} random directions {drawn.max() / best:.1%}",
-        abs(best - 1) < 0.01 and rival < best,
+        f"that, and the best of {len(drawn):,} random directions {drawn.max() / best:.1%}",
+        abs(best - 1) < 0.01 and rivals.max().item() < best,
     )
-    merits = {"decrease_along_gradient": best, "decrease_best_at_random": drawn.max().item()}
-    return Finding((claim,), merits, _draw(angles, tilted, _units(downhill[None])[0] @ random.t(), drawn))
 
 
 def _units(rows: Tensor) -> Tensor:
@@ -66,7 +71,7 @@ def _decreases(model: torch.nn.Module, inputs: Tensor, targets: Tensor, steps: T
 
 
 def _draw(angles: Tensor, tilted: Tensor, cosines: Tensor, drawn: Tensor) -> Figure:
-    figure, (axes,) = panels("How much a step of the same length decreases the cost", 1, height=4.6)
+    figure, (axes,) = panels("How much a step of the same length decreases the cost", 1)
     degrees = angles.rad2deg()
     axes.plot(degrees, angles.cos(), color=GREY, label="cosine of the angle")
     axes.plot(degrees, tilted, "o", color=BLUE, label="measured, at every angle")

@@ -15,6 +15,7 @@ from bp_torch.inspection.experiments.finding import Claim, Finding
 from bp_torch.inspection.experiments.style import BLUE, GREEN, GREY, ORANGE, panels
 from bp_torch.inspection.experiments.subject import BATCH_SIZE, Subject, cost, flat
 
+WHAT = f"the gradient of {BATCH_SIZE} examples"
 SIZES = (1, 3, 10, 30, BATCH_SIZE, 300, 1000, 3000, 10_000, 30_000)
 
 
@@ -32,36 +33,33 @@ Curve = dict[int, _Draws]
 
 def mini_batches(subject: Subject) -> Finding:
     """Compare gradients of mini-batches of every size with the full one: at first, in the midst of it, and at last."""
-    models = {
-        "at the first weights": subject.network(),
-        "while it learns": subject.learning,
-        "after learning": subject.taught,
+    curves = {
+        "at the first weights": _curve(subject, subject.network()),
+        "while it learns": _curve(subject, subject.learning),
+        "after learning": _curve(subject, subject.taught),
     }
-    curves = {name: _curve(subject, model) for name, model in models.items()}
-    full = len(subject.inputs)
-    seconds = {
-        size: median(s for curve in curves.values() for s in curve[size].seconds) for size in curves["after learning"]
-    }
-    speedup = seconds[full] / seconds[BATCH_SIZE]
-    cosines = {name: curve[BATCH_SIZE].cosines for name, curve in curves.items()}
-    what = f"the gradient of {BATCH_SIZE} examples"
+    drawn = [(size, draws.seconds) for curve in curves.values() for size, draws in curve.items()]
+    seconds = {size: median(s for of, each in drawn if of == size for s in each) for size, _ in drawn}
+    speedup = seconds[len(subject.inputs)] / seconds[BATCH_SIZE]
     claims = (
-        *(_approximates(what, full, name, found) for name, found in cosines.items()),
-        Claim(13, f"{what} is a large speedup", f"{speedup:.0f} of them in the time of a full one", speedup > 10),
+        *(_approximates(name, curve) for name, curve in curves.items()),
+        Claim(13, f"{WHAT} is a large speedup", f"{speedup:.0f} of them in the time of a full one", speedup > 10),
     )
-    merits = {"speedup": speedup, **{f"cosine {name}": mean(found) for name, found in cosines.items()}}
-    logged = {
-        f"cosine {name}": {size: mean(draws.cosines) for size, draws in curve.items()} for name, curve in curves.items()
+    cosines = {
+        f"cosine_{name.replace(' ', '_')}": {size: mean(draws.cosines) for size, draws in curve.items()}
+        for name, curve in curves.items()
     }
-    return Finding(claims, merits, _draw(curves, seconds), logged)
+    merits = {"speedup": speedup} | {name: by_size[BATCH_SIZE] for name, by_size in cosines.items()}
+    return Finding(claims, merits, _draw(curves, seconds), cosines)
 
 
-def _approximates(what: str, full: int, name: str, cosines: list[float]) -> Claim:
-    """Good is nearer to the full gradient than to what is perpendicular to it."""
+def _approximates(name: str, curve: Curve) -> Claim:
+    """Well is within 60 degrees, so that half of the step is along the full gradient."""
+    cosines = curve[BATCH_SIZE].cosines
     downhill = sum(cosine > 0 for cosine in cosines)
     return Claim(
         13,
-        f"{name}, {what} approximates that of all {full:,} well",
+        f"{name}, {WHAT} approximates that of all {max(curve):,} well",
         f"mean cosine {mean(cosines):.3f}; {downhill} of {len(cosines)} mini-batches point downhill",
         mean(cosines) > 0.5,
     )

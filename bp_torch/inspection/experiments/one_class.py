@@ -39,7 +39,7 @@ def _answers(subject: Subject, chosen: torch.Tensor, steps: int) -> torch.Tensor
 
 
 def _draw(answers: torch.Tensor) -> Figure:
-    figure, (axes,) = panels("What a network answers to all test digits", 1, height=5.2)
+    figure, (axes,) = panels("What a network answers to all test digits", 1)
     axes.grid(visible=False)
     axes.imshow(answers.numpy(), cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (row, column), share in ((place, answers[place].item()) for place in _places(answers)):

@@ -1,5 +1,6 @@
 """Statements 12 and 13: a drunk man stumbling downhill, but fast, against a careful man's slow and exact steps."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,48 +47,57 @@ class Path:
         return torch.cosine_similarity(steps[1:], steps[:-1]).mean().item()
 
     def seconds_to(self, height: float) -> float:
-        """When it was that low at last: from then on it never is higher again."""
+        """When it was that low at last, from then on never to be higher; infinite if it is higher at the end."""
         above = (self.costs > height).nonzero()
-        after = 0 if not len(above) else int(above[-1]) + 1
-        return self.seconds[min(after, len(self.costs) - 1)].item()
+        after = int(above[-1]) + 1 if len(above) else 0
+        return self.seconds[after].item() if after < len(self.seconds) else math.inf
 
 
 def paths(subject: Subject) -> Finding:
     """Walk down from the same weights by mini-batches and by full gradients, and draw both paths on the surface."""
-    full = len(subject.inputs)
-    careful = _best(subject, full, 20 if subject.quick else 200)
+    careful = _best(subject, len(subject.inputs), 20 if subject.quick else 200)
     drunk = _best(subject, BATCH_SIZE, 600 if subject.quick else 1800)
-    height = careful.costs[-1].item()
-    sooner = careful.seconds[-1].item() / max(drunk.seconds_to(height), 1e-9)
-    epoch = -(-full // BATCH_SIZE)
-    claims = (
-        Claim(
-            12,
-            f"shuffle, split into mini-batches of {BATCH_SIZE}, take a step for each: stochastic gradient descent",
-            f"one epoch, {epoch} steps that see each of {full:,} examples once, takes the cost from "
-            f"{drunk.costs[0]:.2f} to {drunk.costs[epoch]:.2f}; one step that sees them all, to {careful.costs[1]:.2f}",
-            bool(drunk.costs[epoch] < careful.costs[1]),
-        ),
-        Claim(
-            13,
-            "mini-batches are the far quicker way to the same cost",
-            f"cost {height:.3f}, where {len(careful.costs) - 1} full steps end after {careful.seconds[-1]:.1f} s, is "
-            f"reached {sooner:.0f} times sooner",
-            drunk.costs[-1].item() < height and sooner > 5,
-        ),
-        Claim(
-            13,
-            "the path by mini-batches stumbles, that of full gradients goes straight",
-            f"mean cosine between one step and the next {drunk.straightness:.2f} against {careful.straightness:.2f}",
-            drunk.straightness < careful.straightness,
-        ),
-    )
     merits = {
-        "sooner_at_equal_cost": sooner,
+        "sooner_at_equal_cost": careful.seconds[-1].item() / drunk.seconds_to(careful.costs[-1].item()),
         "straightness_mini_batches": drunk.straightness,
         "straightness_full": careful.straightness,
     }
+    claims = _an_epoch(drunk, careful), _sooner(drunk, careful), _stumbling(drunk, careful)
     return Finding(claims, merits, _draw(subject, drunk, careful))
+
+
+def _an_epoch(drunk: Path, careful: Path) -> Claim:
+    examples = careful.batch_size
+    steps = -(-examples // drunk.batch_size)
+    start, end, other = drunk.costs[0].item(), drunk.costs[steps].item(), careful.costs[1].item()
+    return Claim(
+        12,
+        f"shuffle, split into mini-batches of {drunk.batch_size}, take a step for each: stochastic gradient descent",
+        f"one epoch, {steps} steps that see each of {examples:,} examples once, takes the cost from {start:.2f} to "
+        f"{end:.2f}; one step that sees them all, to {other:.2f}",
+        end < other,
+    )
+
+
+def _sooner(drunk: Path, careful: Path) -> Claim:
+    height, seconds = careful.costs[-1].item(), careful.seconds[-1].item()
+    times = seconds / drunk.seconds_to(height)
+    return Claim(
+        13,
+        "mini-batches are the far quicker way to the same cost",
+        f"cost {height:.3f}, where {len(careful.costs) - 1} full steps end after {seconds:.1f} s, is reached "
+        f"{times:.0f} times sooner",
+        times > 5,
+    )
+
+
+def _stumbling(drunk: Path, careful: Path) -> Claim:
+    return Claim(
+        13,
+        "the path by mini-batches stumbles, that of full gradients goes straight",
+        f"mean cosine between one step and the next {drunk.straightness:.2f} against {careful.straightness:.2f}",
+        drunk.straightness < 0.5 < careful.straightness,
+    )
 
 
 def _best(subject: Subject, batch_size: int, steps: int) -> Path:
@@ -136,7 +146,7 @@ def _heights(subject: Subject, places: Tensor) -> Tensor:
 
 
 def _draw(subject: Subject, drunk: Path, careful: Path) -> Figure:
-    figure, (whole, near, clock, seen) = panels("Two ways down one cost surface", 4, height=4.4)
+    figure, (whole, near, clock, seen) = panels("Two ways down one cost surface", 2, 2)
     styles = (drunk, ORANGE, f"mini-batches of {drunk.batch_size}"), (careful, BLUE, "all examples")
     first = min(len(careful.places), len(drunk.places))
     _draw_surface(whole, subject, _plane(drunk, careful), [(path.places, colour) for path, colour, _ in styles])

@@ -11,11 +11,11 @@ GREEN: Final = "#009e73"
 GREY: Final = "#8a8a8a"
 
 
-def panels(title: str, columns: int, *, height: float = 4.2) -> tuple[Figure, list[Axes]]:
-    """A figure with a title and so many axes in a row."""
-    figure = Figure(figsize=(4.6 * columns if columns > 1 else 7, height), dpi=110, layout="constrained")
+def panels(title: str, columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure with a title and so many axes, row by row."""
+    figure = Figure(figsize=(4.6 * columns if columns > 1 else 7, 4.4 * rows), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=13)
-    axes = figure.subplots(1, columns, squeeze=False)[0]
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for each in axes:
         each.grid(alpha=0.25)
         each.spines[["top", "right"]].set_visible(False)

@@ -25,17 +25,9 @@ def wiggles(subject: Subject) -> Finding:
     partner = min(ranked, key=lambda one: abs(one.size * TIMES - most.size))
     chosen = [most, partner, *ranked[1 : len(ranked) // 2 : len(ranked) // (2 * WIGGLED)]]
     moved = [wiggle(subject.taught, cost, inputs, targets, one) for one in chosen]
-    ratio = abs(moved[0].measured / moved[1].measured)
-    worst = max(abs(found.measured / found.predicted - 1) for found in moved)
-    order = median(found.order for found in moved)
+    ratio, order = abs(moved[0].measured / moved[1].measured), median(found.order for found in moved)
     claims = (
-        Claim(
-            5,
-            "a component's size is the cost's sensitivity to that weight or bias",
-            f"{len(moved)} of them moved by {moved[0].step:.4f}: the cost changes as predicted, to {worst:.1%}; "
-            f"Taylor order {order:.2f}",
-            worst < 0.1 and abs(order - 2) < 0.1,
-        ),
+        _as_predicted(moved, order),
         Claim(
             5,
             f"{TIMES} times as large is {TIMES} times as sensitive",
@@ -45,6 +37,17 @@ def wiggles(subject: Subject) -> Finding:
     )
     merits = {"largest_gradient": most.size, "measured_ratio": ratio, "taylor_order": order}
     return Finding(claims, merits, _draw(ranked, moved))
+
+
+def _as_predicted(moved: list[Wiggle], order: float) -> Claim:
+    worst = max(abs(found.measured / found.predicted - 1) for found in moved)
+    return Claim(
+        5,
+        "a component's size is the cost's sensitivity to that weight or bias",
+        f"{len(moved)} of them moved by {moved[0].step:.4f}: the cost changes as predicted, to {worst:.1%}; "
+        f"Taylor order {order:.2f}",
+        worst < 0.1 and abs(order - 2) < 0.1,
+    )
 
 
 def _draw(ranked: list[Sensitivity], moved: list[Wiggle]) -> Figure:
