@@ -3,10 +3,9 @@
 Exit status: 0 measured, whatever holds; 2 what was asked for cannot be done.
 """
 
-import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,9 +19,11 @@ from bp_torch import cli
 from bp_torch.dashboard.experiment_run import write_experiments
 from bp_torch.data import DataError, load
 from bp_torch.inspection.experiments import EXPERIMENTS, Claim, Finding, Subject
-from bp_torch.training.checkpoint import RunError, require_no_run
+from bp_torch.training.checkpoint import RunError, require_no_run, update_json
 
-RUN = "experiments"
+RUN, CLAIMS = "experiments", "claims.json"
+EXPLAINED = """of an equation: so for every network, unless a line of backpropagation is wrong
+of a network: found on this one; it might have come out otherwise"""
 
 
 @dataclass(frozen=True)
@@ -49,40 +50,47 @@ class ExperimentsConfig:
         for name in self.experiments:
             if name not in EXPERIMENTS:
                 raise ValueError(f"unknown experiment {name!r}; expected one of {', '.join(EXPERIMENTS)}")
-        if not 0 <= self.seed < 2**62:
-            raise ValueError(f"--seed must be from 0 to {2**62 - 1:,}, got {self.seed}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed must be from 0 to {2**32 - 1}, got {self.seed}")
 
 
 def main() -> int:
     """Do the experiments, one after the other."""
     config = cli.parse(ExperimentsConfig, sys.argv[1:])
-    folder = config.runs_dir / RUN
-    require_no_run(folder)
     torch.set_num_threads(1)
     dataset = load(config.data, config.data_root, source=config.mnist_source)
+    folder = config.runs_dir / RUN
+    require_no_run(folder)
     print(f"data: {dataset.origin}", file=sys.stderr)
     subject = Subject(dataset, quick=config.quick, seed=config.seed)
-    findings = {name: _timed(name, subject) for name in config.experiments or EXPERIMENTS}
-    write_experiments(folder, findings, dataset.origin)
-    claims = [claim for finding in findings.values() for claim in finding.claims]
-    record = {"data": dataset.name, "quick": config.quick, "seed": config.seed, "claims": [asdict(c) for c in claims]}
-    (folder / "claims.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    Console().print(_table(claims, dataset.name))
+    claims = write_experiments(folder, _findings(config, subject, folder / CLAIMS), _told(config, dataset.origin))
+    Console().print(_table(claims, _told(config, dataset.name)), markup=False)
+    print(EXPLAINED)
     print(f"figures    {folder}\ndashboard  tensorboard --logdir {config.runs_dir}   (or: make dashboard)")
     return 0
 
 
-def _timed(name: str, subject: Subject) -> Finding:
-    began = time.perf_counter()
-    finding = EXPERIMENTS[name](subject)
-    print(f"{name}: {time.perf_counter() - began:.1f} s", file=sys.stderr, flush=True)
-    return finding
+def _findings(config: ExperimentsConfig, subject: Subject, path: Path) -> Iterator[tuple[str, Finding]]:
+    """Each experiment in its turn; its claims are kept beside those of experiments done before."""
+    for name in config.experiments or EXPERIMENTS:
+        began = time.perf_counter()
+        finding = EXPERIMENTS[name](subject)
+        yield name, finding
+        print(f"{name}: {time.perf_counter() - began:.1f} s", file=sys.stderr, flush=True)
+        done = {"data": subject.name, "quick": config.quick, "seed": config.seed}
+        update_json(path, {name: done | {"claims": [asdict(claim) for claim in finding.claims]}})
 
 
-def _table(claims: Iterable[Claim], data: str) -> Table:
-    table = Table("", "claim", "measured", "holds", title=f"The lecture's claims, measured on {data}", show_lines=True)
+def _told(config: ExperimentsConfig, data: str) -> str:
+    return f"{data}, seed {config.seed}" + (", quick: rough figures" if config.quick else "")
+
+
+def _table(claims: Iterable[Claim], on: str) -> Table:
+    table = Table(
+        "", "claim", "measured", "holds", "of", title=f"The lecture's claims, measured on {on}", show_lines=True
+    )
     for claim in claims:
-        table.add_row(str(claim.statement), claim.claim, claim.measured, "yes" if claim.holds else "no")
+        table.add_row(str(claim.statement), claim.claim, claim.measured, "yes" if claim.holds else "no", claim.of)
     return table
 
 

@@ -14,15 +14,17 @@ from rich.console import Console
 from bp_torch import cli
 from bp_torch.data import DataError, Dataset, load
 from bp_torch.functional import squared_error
-from bp_torch.inspection import explain
+from bp_torch.inspection import Explanation, Wiggle, explain, hebbian, sensitivities, wiggle
 from bp_torch.inspection.drawing import draw_explanation
 from bp_torch.inspection.experiments import Subject
 from bp_torch.inspection.per_example import Cost
-from bp_torch.inspection.telling import tell
+from bp_torch.inspection.telling import tell, tell_strengthened, tell_wiggles
 from bp_torch.training.checkpoint import RunError
-from bp_torch.training.run import trained
+from bp_torch.training.run import run_folder, trained
 
 FOLDER = "explain"
+MOST = 5
+"""Connections and weights that are told of."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +60,33 @@ def main() -> int:
     if not 0 <= config.example < len(dataset.test.labels):
         raise cli.UsageError(f"--example must be from 0 to {len(dataset.test.labels) - 1:,}, got {config.example}")
     image, label = dataset.test.images[config.example], int(dataset.test.labels[config.example])
+    path = _figure_path(config, dataset.name)
     explanation = explain(model, cost, image, label)
     answer = int(explanation.outputs.argmax())
     title = f"Test digit {config.example}, a {label}, read as {answer}: cost {explanation.cost:.4f}"
-    Console().print(f"data: {dataset.origin}\n{title}", tell(explanation, config.output), highlight=False)
-    path = config.runs_dir / FOLDER / f"{dataset.name}_{config.example}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    print(f"data: {dataset.origin}\n{title}")
+    strengthened = tell_strengthened(hebbian([explanation], count=MOST))
+    Console().print(tell(explanation, config.output), strengthened, tell_wiggles(_wiggled(model, cost, explanation)))
     draw_explanation(explanation, config.output, title=title).savefig(path)
     print(f"figure: {path}")
     return 0
+
+
+def _figure_path(config: ExplainConfig, data: str) -> Path:
+    """A file for each network, digit and output, in a folder that is made now and not when all is said."""
+    network = "taught" if config.checkpoint is None else run_folder(config.checkpoint).name
+    chosen = "" if config.output is None else f"_output_{config.output}"
+    folder = config.runs_dir / FOLDER / network
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{data}_{config.example}{chosen}.png"
+
+
+def _wiggled(model: torch.nn.Module, cost: Cost, explanation: Explanation) -> list[Wiggle]:
+    """For this digit: the most sensitive weights and biases, and one that is a hundred times less so."""
+    batch = explanation.image[None], explanation.target[None]
+    most, *others = sensitivities(model, cost, *batch)
+    chosen = [most, *others[: MOST - 1], min(others, key=lambda one: abs(100 * one.size - most.size))]
+    return [wiggle(model, cost, *batch, one) for one in chosen]
 
 
 def _asked_for(config: ExplainConfig) -> tuple[Dataset, torch.nn.Module, Cost]:

@@ -111,18 +111,15 @@ class Backprop:
         Raises:
             As `walk`.
         """
-        chain = self._chain_for(inputs)
-        activation, passed = inputs, []
-        for link in chain.links:
-            given, context = (activation, *link.arguments), Context(link.passes_on)
-            activation = link.function.forward(*given)
-            link.function.setup_context(context, given, activation)
-            passed.append((link, context, given[0], activation))
+        chain, activation = self._chain_for(inputs), inputs
+        with Tape() as tape:
+            for link in chain.links:
+                activation = tape.apply(link.function, activation, *link.arguments)
         cost, grad = self._nudges(chain, activation, targets)
         passages = []
-        for link, context, input, output in reversed(passed):
-            grad_output, grad = grad, _of_activations(link.function.backward(context, grad))
-            passages.append(Passage(link, context, input, output, grad_output, grad))
+        for link, call in zip(reversed(chain.links), reversed(tape), strict=True):
+            grad_output, grad = grad, _of_activations(call.function.backward(call.context, grad))
+            passages.append(Passage(link, call.context, call.inputs[0], call.output, grad_output, grad))
         return cost, passages[::-1]
 
     def gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

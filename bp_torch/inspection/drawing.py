@@ -1,6 +1,7 @@
 """Pictures of an explanation: activations as brightness, wishes in colour, blue for more and orange for less.
 
-What is asked to become less is also dashed, or points down, so that the sign survives a printer without colours.
+What is asked to become less is also dashed, marked by a dash, or points down: the sign survives a printer without
+colours.
 """
 
 from collections.abc import Sequence
@@ -30,18 +31,18 @@ _Box = tuple[float, float, float, float]
 """Left, bottom, width and height, in the axes' own numbers."""
 
 
-def draw_explanation(explanation: Explanation, neuron: int | None = None, *, title: str = "") -> Figure:
+def draw_explanation(explanation: Explanation, output: int | None = None, *, title: str = "") -> Figure:
     """Draw what one example asks for, for a lecture: the network, one output's three avenues, and the sums.
 
     Args:
         explanation: of a digit, or of any other input, which is then drawn as a row.
-        neuron: the output whose avenues are shown; the one wished highest if not given.
+        output: whose three avenues are shown; the one that is wanted most, if not given.
         title: above it all.
 
     Returns:
         A figure of 14 by 9 inches.
     """
-    chosen = int(explanation.target.argmax()) if neuron is None else neuron
+    chosen = int(explanation.target.argmax()) if output is None else output
     figure = Figure(figsize=(14, 9), dpi=100, layout="constrained")
     figure.suptitle(title, fontsize=15)
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.45, 1))[:, 0]
@@ -73,8 +74,10 @@ def draw_network(axes: Axes, explanation: Explanation, box: _Box, *, chosen: int
     places = [_column(x, bottom, height, len(shown)) for x, shown in zip(across, columns, strict=True)]
     _draw_edges(axes, explanation.layers, columns, places)
     size = 14 if chosen is None else min(20, 290 / max(map(len, columns))) ** 2
-    _draw_neurons(axes, explanation.layers, columns, places, size, numbers=chosen is not None)
+    _draw_neurons(axes, explanation.layers, columns, places, size)
     if chosen is not None:
+        for layer, shown, at in zip(explanation.layers, columns, places, strict=True):
+            _write_numbers(axes, layer, shown, at)
         _draw_copies(axes, explanation.layers[0], columns[0], places[0])
         _draw_outputs(axes, explanation, columns[-1], places[-1], chosen, size)
 
@@ -123,33 +126,30 @@ def _draw_edges(
 
 
 def _draw_neurons(
-    axes: Axes,
-    layers: Sequence[LayerExplanation],
-    columns: Sequence[list[int]],
-    places: Sequence[Array],
-    size: float,
-    *,
-    numbers: bool,
+    axes: Axes, layers: Sequence[LayerExplanation], columns: Sequence[list[int]], places: Sequence[Array], size: float
 ) -> None:
     """A disc for each neuron, the brighter the more active; on its rim, whether more or less is wished."""
     pairs = list(zip(layers, columns, strict=True))
     activations = [layer.activations[shown].cpu().double().numpy() for layer, shown in pairs]
     brightness = np.concatenate([np.clip(each / max(1.0, each.max()), 0, 1) for each in activations])
-    nudges = np.concatenate([layer.nudges[shown].cpu().double().numpy() for layer, shown in pairs])
-    rims = np.where(nudges >= 0, MORE, LESS).tolist()
+    less = np.concatenate([layer.nudges[shown].cpu().double().numpy() for layer, shown in pairs]) < 0
     at = np.concatenate(places)
-    axes.scatter(
-        at[:, 0], at[:, 1], size, c=brightness, cmap="gray", vmin=0, vmax=1, edgecolors=rims, linewidths=1.2, zorder=2
-    )
-    if numbers:
-        named = [neuron for shown in columns for neuron in shown]
-        for neuron, (x, y), activation, bright in zip(named, at, np.concatenate(activations), brightness, strict=True):
-            colour = "black" if bright > 0.5 else "white"
-            axes.text(x, y, f"{activation:.2f}", color=colour, fontsize=6.5, ha="center", va="center", zorder=3)
-            axes.text(x - 0.2, y + 0.06, str(neuron), fontsize=6, ha="right", zorder=3)
-        for (layer, shown), (x, y) in zip(pairs, (place[-1] for place in places), strict=True):
-            if len(shown) < len(layer.activations):
-                axes.text(x, y - 0.35, f"{len(shown)} of {len(layer.activations)}", fontsize=8, ha="center")
+    discs = axes.scatter(at[:, 0], at[:, 1], size, c=brightness, cmap="gray", vmin=0, vmax=1, zorder=2)
+    discs.set(edgecolors=np.where(less, LESS, MORE).tolist(), linewidths=1.2)
+    discs.set_linestyle([(0, (2, 1)) if lower else "-" for lower in less])
+
+
+def _write_numbers(axes: Axes, layer: LayerExplanation, shown: Sequence[int], at: Array) -> None:
+    """In each disc its activation, beside it its number in the layer; below, if others are left out."""
+    largest = max(1.0, layer.activations[shown].max().item())
+    for neuron, (x, y) in zip(shown, at, strict=True):
+        activation = layer.activations[neuron].item()
+        colour = "black" if activation > 0.5 * largest else "white"
+        axes.text(x, y, f"{activation:.2f}", color=colour, fontsize=6.5, ha="center", va="center", zorder=3)
+        axes.text(x - 0.2, y + 0.06, str(neuron), fontsize=6, ha="right", zorder=3)
+    if len(shown) < len(layer.activations):
+        x, y = at[-1]
+        axes.text(x, y - 0.35, f"{len(shown)} of {len(layer.activations)}", fontsize=8, ha="center")
 
 
 def _draw_outputs(
@@ -169,7 +169,8 @@ def _draw_outputs(
             arrowprops={"arrowstyle": "-|>", "color": colour, "shrinkA": 0, "shrinkB": 0},
         )
         weight = "bold" if output == chosen else "normal"
-        label = f"{output}: wanted {explanation.target[output]:g}, nudge {nudge:+.3f}"
+        told = f"{nudge:+.0e}" if 0 < abs(nudge) < 5e-4 else f"{nudge:+.3f}"
+        label = f"{output}: wanted {explanation.target[output]:g}, nudge {told}"
         axes.text(x + 0.55, y, label, fontsize=8.5, va="center", weight=weight)
         if output == chosen:
             axes.scatter(x, y, 2.1 * size, facecolors="none", edgecolors="black", linewidths=1.6, zorder=3)
@@ -184,9 +185,17 @@ def _draw_pixels(axes: Axes, pixels: Tensor, title: str, *, over: Tensor | None 
     axes.imshow(pixels.reshape(shape).cpu().numpy(), cmap=colours, vmin=least, vmax=limit)
     if over is not None and min(shape) > 1:
         axes.contour(over.reshape(shape).cpu().numpy(), [0.5], colors="black", linewidths=0.8)
+    if over is not None:
+        _mark_less(axes, pixels.reshape(shape))
     axes.set_title(title, fontsize=10)
     axes.set_xticks([])
     axes.set_yticks([])
+
+
+def _mark_less(axes: Axes, wishes: Tensor) -> None:
+    """A dash on whatever is asked to become a good deal less."""
+    row, column = (wishes < -0.15 * wishes.abs().max()).nonzero().cpu().unbind(1)
+    axes.scatter(column, row, 9, marker="_", color="black", linewidths=0.6)
 
 
 def _draw_avenues(figure: Figure, layer: LayerExplanation, chosen: int) -> None:
@@ -200,6 +209,7 @@ def _draw_avenues(figure: Figure, layer: LayerExplanation, chosen: int) -> None:
     wishes = torch.cat([layer.contributions, layer.input_nudges[None]])
     limit = wishes.abs().max().item() or 1.0
     sums.imshow(wishes.cpu().numpy(), cmap=WISHES, vmin=-limit, vmax=limit, aspect="auto")
+    _mark_less(sums, wishes)
     sums.axhline(len(wishes) - 1.5, color="black")
     rows = len(layer.contributions)
     sums.set_yticks([*range(rows), rows], [*map(str, range(rows)), "sum"], fontsize=8)

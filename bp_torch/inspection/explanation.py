@@ -4,8 +4,9 @@ A nudge is what one would wish: minus the gradient of the example's cost, so tha
 numbers come from the same `backward`s that train the network; nothing is derived here a second time.
 """
 
+import copy
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, SupportsIndex
@@ -13,7 +14,7 @@ from typing import NamedTuple, SupportsIndex
 import torch
 from torch import Tensor
 
-from bp_torch.engine import Backprop, Passage
+from bp_torch.engine import Backprop, Chain, Passage
 from bp_torch.functional.tape import Tape
 from bp_torch.inspection.per_example import Cost
 
@@ -22,12 +23,12 @@ class Avenues(NamedTuple):
     """The three ways to change one neuron's weighted sum z = Σₖ wₖ xₖ + b, as far as its wish δ = −∂C/∂z asks.
 
     Attributes:
-        bias: δ · 1.
+        bias: δ · 1; None where there is no bias.
         weights: δ · xₖ, in proportion to the activations they carry, (in,).
         inputs: δ · wₖ, the previous activations in proportion to the weights, (in,).
     """
 
-    bias: float
+    bias: float | None
     weights: Tensor
     inputs: Tensor
 
@@ -37,7 +38,7 @@ class LayerExplanation:
     """A dense layer y = f(z), z = W x + b, as one example passes through it; all without the dimension N.
 
     Attributes:
-        names: of W and of b in the model; None of what is frozen, or of a bias that is not there.
+        names: of W and of b in the model; None of a bias that is not there.
         weight: W, (out, in).
         bias: b, (out,), or None.
         inputs: x, the previous layer's activations or the pixels, (in,).
@@ -51,7 +52,7 @@ class LayerExplanation:
         input_nudges: −∂C/∂x = Wᵀ δ, the contributions of all neurons added up, (in,).
     """
 
-    names: tuple[str | None, str | None]
+    names: tuple[str, str | None]
     weight: Tensor
     bias: Tensor | None
     inputs: Tensor
@@ -66,13 +67,13 @@ class LayerExplanation:
 
     def avenues(self, neuron: int) -> Avenues:
         """What one neuron asks for along each of its avenues."""
-        bias = self.weighted_input_nudges[neuron].item()
+        bias = None if self.bias_nudges is None else self.bias_nudges[neuron].item()
         return Avenues(bias, self.weight_nudges[neuron], self.contributions[neuron])
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What one example asks of a network, from its outputs down to its pixels.
+    """What one example asks of a network, from its outputs down to its pixels, as the network was then.
 
     Attributes:
         cost: of this example.
@@ -80,7 +81,7 @@ class Explanation:
         target: what is wanted of the outputs, (classes,).
         layers: every dense layer, the first one first.
         difference: the largest difference of a gradient here from autograd's, of pixels, weights and biases, in units
-            of the largest of its kind.
+            of the largest of its kind; NaN if one is.
     """
 
     cost: float
@@ -111,10 +112,11 @@ def explain(
     """Follow one example forward, and its wishes back.
 
     Args:
-        model: a chain of dense layers that `bp_torch.engine.Backprop` drives, such as `bp_torch.nn.mlp`'s.
+        model: a chain of dense layers that `bp_torch.engine.Backprop` drives, such as `bp_torch.nn.mlp`'s; also one
+            that is frozen.
         cost: its cost.
-        image: as many pixels as the model has inputs, in any shape; uint8 from 0 to 255, or floats as the model takes
-            them.
+        image: as many pixels as the model has inputs, in any shape; uint8 from 0 to 255, or finite floats as the model
+            takes them.
         target: a class index, which stands for 1 of that output and 0 of the others; or what is wanted of each output,
             (classes,).
 
@@ -128,14 +130,15 @@ def explain(
     Source:
         The lecture's statements 6, 7 and 9.
     """
-    inputs = _row(model, image)
+    learning = _learning(model)
+    inputs = _row(learning, image)
+    _require_chain(learning, inputs)
     with torch.no_grad():
-        outputs = model(inputs)
-    wanted = _wanted(target, outputs)
-    targets = _as_taken(cost, outputs, wanted)
-    value, passages = Backprop(model, cost).trace(inputs, targets)
+        outputs = learning(inputs)
+    wanted, targets = _wanted(cost, target, outputs)
+    value, passages = Backprop(learning, cost).trace(inputs, targets)
     layers = tuple(_layers(passages))
-    difference = _difference(model, cost, inputs, targets, layers)
+    difference = _difference(learning, cost, inputs, targets, layers)
     return Explanation(value.item(), inputs[0], wanted[0], layers, difference)
 
 
@@ -172,13 +175,31 @@ def _layer(weighted: Passage, active: Passage) -> LayerExplanation:
     )
 
 
+def _learning(model: torch.nn.Module) -> torch.nn.Module:
+    """A copy of which everything learns, and which stays as it is."""
+    if not isinstance(model, torch.nn.Module) or not list(model.parameters()):
+        raise TypeError(f"explain(): model must be a chain of dense layers, not {type(model).__name__} without any")
+    return copy.deepcopy(model).requires_grad_()
+
+
+def _require_chain(model: torch.nn.Module, inputs: Tensor) -> None:
+    try:
+        Chain(model, inputs)
+    except RuntimeError as error:  # of a layer that is given what it does not take
+        raise TypeError(f"explain(): the model is no chain of dense layers: {error}") from None
+
+
 def _row(model: torch.nn.Module, image: Tensor) -> Tensor:
     """The image as a mini-batch of one, in the model's dtype and on its device."""
     if not isinstance(image, Tensor):
         raise TypeError(f"explain(): image must be a Tensor, not {type(image).__name__}")
-    first = next(model.parameters(), None) if isinstance(model, torch.nn.Module) else None
-    if first is None:
-        raise TypeError(f"explain(): model must be a chain of dense layers, not {type(model).__name__} without any")
+    if not (image.dtype == torch.uint8 or image.is_floating_point()):
+        raise TypeError(
+            f"explain(): image must be uint8 from 0 to 255, or floats as the model takes, not {image.dtype}"
+        )
+    if not image.isfinite().all():
+        raise ValueError("explain(): image has pixels that are not finite")
+    first = next(model.parameters())  # (out, in), if the model begins with a dense layer
     if first.dim() == 2 and image.numel() != first.shape[1]:
         raise ValueError(
             f"explain(): image has {image.numel()} pixels, {tuple(image.shape)}, but the model takes {first.shape[1]}"
@@ -187,30 +208,26 @@ def _row(model: torch.nn.Module, image: Tensor) -> Tensor:
     return pixels.to(first.dtype) / 255 if pixels.dtype == torch.uint8 else pixels.to(first.dtype)
 
 
-def _wanted(target: SupportsIndex | Tensor | Sequence[float], outputs: Tensor) -> Tensor:
-    """What is wanted of the outputs, (1, classes)."""
+def _wanted(cost: Cost, target: SupportsIndex | Tensor | Sequence[float], outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """What is wanted of the outputs, (1, classes), and the same as the cost takes it."""
     classes = outputs.shape[1]
     if (isinstance(target, Tensor) and target.dim()) or isinstance(target, Sequence):
-        wanted = torch.as_tensor(target, dtype=outputs.dtype, device=outputs.device)
-        if wanted.shape != (classes,):
-            raise ValueError(f"explain(): target has shape {tuple(wanted.shape)}, but the outputs are ({classes},)")
-        return wanted.unsqueeze(0)
+        vector = torch.as_tensor(target, dtype=outputs.dtype, device=outputs.device)
+        if vector.shape != (classes,):
+            raise ValueError(f"explain(): target has shape {tuple(vector.shape)}, but the outputs are ({classes},)")
+        return vector.unsqueeze(0), vector.unsqueeze(0)
     try:
         index = operator.index(target)
     except TypeError:
         raise TypeError(f"explain(): target must be a class index or a vector, not {type(target).__name__}") from None
     if not 0 <= index < classes:
         raise ValueError(f"explain(): target must be a class from 0 to {classes - 1}, got {index}")
-    return torch.eye(classes, dtype=outputs.dtype, device=outputs.device)[index : index + 1]
-
-
-def _as_taken(cost: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, wanted: Tensor) -> Tensor:
-    """The vector, or the class it stands for where the cost, as nll_loss does, takes nothing else."""
+    wanted = torch.eye(classes, dtype=outputs.dtype, device=outputs.device)[index : index + 1]
     try:
         cost(outputs, wanted)
-    except (RuntimeError, TypeError, ValueError):
-        return wanted.argmax(1)
-    return wanted
+    except (RuntimeError, TypeError, ValueError):  # as of nll_loss, which takes classes alone
+        return wanted, wanted.argmax(1)
+    return wanted, wanted
 
 
 def _difference(
@@ -227,9 +244,10 @@ def _difference(
         pixels = inputs.clone().requires_grad_()
         value = cost(model(pixels), targets)
         truths = torch.autograd.grad(value, [parameters.get(name, pixels) for name in asked])
-    return max(_relative(nudge, truth) for nudge, truth in zip(asked.values(), truths, strict=True))
+    relative = [_relative(nudge, truth) for nudge, truth in zip(asked.values(), truths, strict=True)]
+    return torch.stack(relative).max().item()  # which keeps NaN
 
 
-def _relative(found: Tensor, truth: Tensor) -> float:
+def _relative(found: Tensor, truth: Tensor) -> Tensor:
     largest = truth.abs().max()
-    return float((found - truth).abs().max() / largest.clamp_min(torch.finfo(truth.dtype).tiny))
+    return (found - truth).abs().max() / largest.clamp_min(torch.finfo(truth.dtype).tiny)

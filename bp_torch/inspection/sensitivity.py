@@ -43,8 +43,11 @@ class Sensitivity:
 
     def beside(self, other: "Sensitivity") -> str:
         """For instance 'w[3,412] of layer 1: 32.0 times as sensitive as b[7] of layer 3'."""
-        times = self.size / other.size if other.size else math.inf
-        return f"{self}: {times:.1f} times as sensitive as {other}"
+        return f"{self}: {self.times(other):.1f} times as sensitive as {other}"
+
+    def times(self, other: "Sensitivity") -> float:
+        """How many times as sensitive the cost is to this one; once, if to neither."""
+        return self.size / other.size if other.size else math.inf if self.size else 1.0
 
 
 @dataclass(frozen=True)

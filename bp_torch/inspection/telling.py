@@ -13,6 +13,8 @@ from rich.text import Text
 from torch import Tensor
 
 from bp_torch.inspection.explanation import Explanation, LayerExplanation
+from bp_torch.inspection.hebbian import Hebbian
+from bp_torch.inspection.sensitivity import Wiggle
 
 MOST_ROWS: Final = 16
 """Of a table; a larger layer shows those of which most is wished."""
@@ -45,7 +47,8 @@ def _pixels(explanation: Explanation) -> RenderableType:
     side = isqrt(len(explanation.image))
     if side * side != len(explanation.image) or side % 2:
         return ""
-    image, wishes = (_halved(pixels, side) for pixels in (explanation.image, explanation.pixel_nudges))
+    image = _halved(explanation.image, side).clamp(0, 1)
+    wishes = _halved(explanation.pixel_nudges, side)
     digit = Text("\n".join("".join(_SHADES[int(4 * pixel + 0.5)] for pixel in row) for row in image.tolist()))
     limit, wished = wishes.abs().max().item() or 1.0, Text()
     for row in (wishes / limit).tolist():
@@ -57,7 +60,7 @@ def _pixels(explanation: Explanation) -> RenderableType:
 
 def _halved(pixels: Tensor, side: int) -> Tensor:
     """Two rows of pixels as one of letters, which are twice as high as wide: (side / 2, side)."""
-    return pixels.reshape(side // 2, 2, side).mean(1).clamp(-1, 1)
+    return pixels.reshape(side // 2, 2, side).mean(1)
 
 
 def _outputs(explanation: Explanation) -> Table:
@@ -76,7 +79,8 @@ def _avenues(layer: LayerExplanation, chosen: int, number: int) -> Table:
         f"output {chosen} asks along three avenues: its bias, its weights, the previous activations",
         "previous", "activation x", "weight w", "of w: δ · x", "of x: δ · w", "of x, all outputs: sum",
     )  # fmt: skip
-    table.add_row("bias", "1", _told(0.0 if layer.bias is None else layer.bias[chosen].item()), _wish(bias), "", "")
+    if bias is not None and layer.bias is not None:
+        table.add_row("bias", "1", _told(layer.bias[chosen].item()), _wish(bias), "", "")
     for k in _shown(layer.input_nudges, table):
         numbers = (layer.inputs[k], layer.weight[chosen, k], weights[k], inputs[k], layer.input_nudges[k])
         table.add_row(str(k), *_numbers([one.item() for one in numbers], signed=3))
@@ -84,16 +88,36 @@ def _avenues(layer: LayerExplanation, chosen: int, number: int) -> Table:
 
 
 def _layer(layer: LayerExplanation, number: int) -> Table:
-    """A hidden layer's neurons, and the strongest wish for a weight of each."""
-    table = _table(
-        f"layer {number}: what the layer after it asks, added up, and what it asks in turn",
-        "neuron", "z", "activation y", "nudge −∂C/∂y", "δ = −∂C/∂z", "strongest of its weights", "from",
-    )  # fmt: skip
+    """A hidden layer's neurons."""
+    title = f"layer {number}: what the layer after it asks of its activations, added up, and what that asks in turn"
+    table = _table(title, "neuron", "z", "activation y", "nudge −∂C/∂y", "δ = −∂C/∂z")
     for neuron in _shown(layer.nudges, table):
-        strongest = int(layer.weight_nudges[neuron].abs().argmax())
         tensors = (layer.weighted_inputs, layer.activations, layer.nudges, layer.weighted_input_nudges)
-        numbers = [*(tensor[neuron].item() for tensor in tensors), layer.weight_nudges[neuron, strongest].item()]
-        table.add_row(str(neuron), *_numbers(numbers, signed=3), str(strongest))
+        table.add_row(str(neuron), *_numbers([tensor[neuron].item() for tensor in tensors], signed=2))
+    return table
+
+
+def tell_strengthened(found: Hebbian) -> RenderableType:
+    """The connections of a layer that are strengthened most, and how far that is activation times nudge."""
+    title = f"strengthened most; correlation of all wishes with activation · nudge {found.correlation:.2f}"
+    table = _table(title, "from", "to", "wish −∂C/∂w", "activation x", "nudge −∂C/∂y")
+    for one in found.strongest:
+        wishes = _wish(one.increase), _told(one.activation), _wish(one.nudge)
+        table.add_row(str(one.previous), str(one.neuron), *wishes)
+    return table
+
+
+def tell_wiggles(moved: Sequence[Wiggle]) -> RenderableType:
+    """How sensitive the cost is to weights and biases, beside the last, and what it did when they were wiggled."""
+    last = moved[-1].sensitivity
+    table = _table(
+        moved[0].sensitivity.beside(last),
+        "", "∂C/∂w", f"× that of {last}", f"moved by {moved[0].step:.4f}: predicted", "measured", "Taylor order",
+    )  # fmt: skip
+    for one in moved:
+        sensitivity, times = one.sensitivity, f"{one.sensitivity.times(last):.1f}"
+        changes = f"{one.predicted:+.3e}", f"{one.measured:+.3e}", f"{one.order:.2f}"
+        table.add_row(str(sensitivity), f"{sensitivity.gradient:+.3e}", times, *changes)
     return table
 
 

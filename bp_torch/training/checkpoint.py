@@ -69,6 +69,15 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     _replace(path, (json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
+def update_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write these values over those of the same names in a file, if there is one that can be read."""
+    try:
+        kept = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        kept = {}
+    write_json(path, {**kept, **values})
+
+
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     """Keep what training needs to go on, in place of the checkpoint before."""
     buffer = io.BytesIO()
@@ -76,16 +85,20 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     _replace(folder / CHECKPOINT, buffer.getvalue())
 
 
-def load_run(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
+def load_run(folder: Path, **changes: Any) -> tuple[TrainConfig, dict[str, Any]]:
     """The configuration and the checkpoint of a run.
 
     Nothing in the files can run code.
+
+    Args:
+        folder: the run's.
+        changes: what is to be configured otherwise than it was.
 
     Raises:
         RunError: if there is no such run, or a file in it cannot be read.
     """
     try:
-        config = TrainConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+        config = TrainConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")) | changes)
         checkpoint = dict(torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu"))
     except FileNotFoundError as error:
         raise RunError(f"cannot read run {folder.name!r}: there is no {error.filename}") from None

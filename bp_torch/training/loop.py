@@ -134,7 +134,7 @@ class Trainer:
         try:
             if self.step % REPORT_EVERY == 0 or self._compares():
                 self._look(inputs, targets, learning_rate)
-            if self.step == 0:
+            if self.step == 0 and self.steps > 1:  # otherwise the last look is at this step, too
                 self._explain(0, inputs, targets)
             self.learner.driver.sgd_step(inputs, targets, learning_rate)
         except FloatingPointError as error:
@@ -212,7 +212,7 @@ class Trainer:
         last = self.epoch == self.config.epochs
         if last or _is_power(self.epoch, 2):
             self.record(self._distributions())
-        if last or (self.epoch > 1 and _is_power(self.epoch, 8)):  # to draw all this takes a third of a second
+        if last or _is_power(self.epoch, 8):  # to draw all this takes a third of a second
             self.record(self._pictures(outputs))
             self._explain(self.step - 1, *self._last)
         return evaluated

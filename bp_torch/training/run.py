@@ -68,6 +68,11 @@ def train(config: TrainConfig, attach: Attach, command: str) -> tuple[Path, dict
     return folder, summary
 
 
+def run_folder(run: Path) -> Path:
+    """A run's folder, from itself or from the checkpoint in it."""
+    return run.parent if run.name == CHECKPOINT else run
+
+
 def trained(run: Path) -> tuple[TrainConfig, Learner]:
     """What a run was told, and the network that it has trained, on the CPU.
 
@@ -77,9 +82,9 @@ def trained(run: Path) -> tuple[TrainConfig, Learner]:
     Raises:
         RunError: if there is no such run, or its checkpoint is of another network than its configuration says.
     """
-    folder = run.parent if run.name == CHECKPOINT else run
-    config, checkpoint = load_run(folder)
-    learner = Learner(replace(config, device="cpu"))
+    folder = run_folder(run)
+    config, checkpoint = load_run(folder, device="cpu")
+    learner = Learner(config)
     try:
         learner.hand.load_state_dict(checkpoint["parameters"])
     except (AttributeError, KeyError, RuntimeError, TypeError):

@@ -129,10 +129,11 @@ def test_tilted_directions_are_of_length_one_at_their_angle() -> None:
 def test_a_path_worked_by_hand() -> None:
     places = torch.tensor([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [2.0, 3.0]])  # straight on, then to the left
     path = Path(1.0, 100, places, torch.tensor([0.0, 1, 2, 3]), torch.tensor([4.0, 2.0, 3.0, 1.0]))
-    assert path.straightness == pytest.approx(0.5)
-    assert path.seconds_to(3.5) == 1
-    assert path.seconds_to(2.5) == 3  # where it was at 1 second, but not for good
-    assert path.seconds_to(5) == 0
+    assert path.straightness(2) == pytest.approx(0)  # after the first step: one straight on, one to the left
+    assert path.steps_to(3.5) == 1
+    assert path.steps_to(2.5) == 3  # where it was after 1, but not for good
+    assert path.steps_to(5) == 0
+    assert path.steps_to(0.5) is None
 
 
 def test_a_walk_is_gradient_descent(subject: Subject) -> None:

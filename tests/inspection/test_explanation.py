@@ -1,5 +1,6 @@
 """One example's wishes: against numbers worked by hand, and against PyTorch's own layers and autograd."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -123,6 +124,12 @@ def test_a_cost_of_classes_alone() -> None:
     assert found.target.tolist() == [0, 1, 0]
 
 
+def test_such_a_cost_takes_no_vector() -> None:
+    model = torch.nn.Sequential(nn.Linear(6, 3), nn.LogSoftmax(1))
+    with pytest.raises((RuntimeError, ValueError), match="nll_loss"):
+        explain(model, F.nll_loss, torch.rand(6), [0.5, 0.5, 0])
+
+
 def same(one: Explanation, other: Explanation) -> bool:
     return one.cost == other.cost and torch.equal(one.pixel_nudges, other.pixel_nudges)
 
@@ -137,12 +144,33 @@ def test_an_image_in_any_form() -> None:
         assert same(explain(model, F.squared_error, image, target), expected)
 
 
-def test_what_is_frozen_is_explained_without_a_name() -> None:
-    model = nn.mlp((6, 4, 3))
-    model[0].weight.requires_grad_(False)
+def test_what_is_frozen_is_explained_too() -> None:
+    model, image = nn.mlp((6, 4, 3)), torch.rand(6)
+    expected = explain(model, F.squared_error, image, 0)
+    for frozen in ("0.weight", "0.bias", "2.weight", "2.bias"):
+        model.get_parameter(frozen).requires_grad_(False)
+        assert same(explain(model, F.squared_error, image, 0), expected)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_an_explanation_stays_as_it_was() -> None:
+    model = nn.mlp((6, 3))
     explanation = explain(model, F.squared_error, torch.rand(6), 0)
-    assert explanation.layers[0].names == (None, "0.bias")
-    torch.testing.assert_close(explanation.layers[0].weight_nudges.sum(1).sign(), explanation.layers[0].nudges.sign())
+    before = explanation.layers[0].weight.clone()
+    with torch.no_grad():
+        model[0].weight.zero_()
+    assert torch.equal(explanation.layers[0].weight, before)
+
+
+def test_a_gradient_that_is_nan_shows_in_the_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Linear.by_avenue
+
+    def wrong(ctx: Any, wishes: Tensor, input: Tensor, weight: Tensor) -> tuple[Tensor | None, ...]:
+        grad_input, grad_weight, grad_bias = right(ctx, wishes, input, weight)
+        return grad_input, None if grad_weight is None else grad_weight * torch.nan, grad_bias
+
+    monkeypatch.setattr(Linear, "by_avenue", staticmethod(wrong))
+    assert math.isnan(explain(nn.mlp((6, 4, 3)), F.squared_error, torch.rand(6), 0).difference)
 
 
 def test_a_layer_met_twice_agrees_with_autograd() -> None:
@@ -198,6 +226,13 @@ def test_a_wrong_equation_shows_in_the_difference(wrong: str, monkeypatch: pytes
         (torch.rand(5), 0, ValueError, r"image has 5 pixels, \(5,\), but the model takes 6"),
         (torch.rand(2, 6), 0, ValueError, r"image has 12 pixels, \(2, 6\), but the model takes 6"),
         ([0.0] * 6, 0, TypeError, "image must be a Tensor, not list"),
+        (
+            torch.arange(6),
+            0,
+            TypeError,
+            "image must be uint8 from 0 to 255, or floats as the model takes, not torch.int64",
+        ),
+        (torch.full((6,), torch.nan), 0, ValueError, "image has pixels that are not finite"),
         (torch.rand(6), 3, ValueError, "target must be a class from 0 to 2, got 3"),
         (torch.rand(6), -1, ValueError, "target must be a class from 0 to 2, got -1"),
         (torch.rand(6), 1.5, TypeError, "target must be a class index or a vector, not float"),
@@ -216,6 +251,7 @@ def test_bad_calls(image: Any, target: Any, error: type[Exception], said: str) -
         (torch.nn.Linear(6, 3), "cannot drive layer .Linear."),
         (torch.nn.Sequential(torch.nn.Conv1d(1, 1, 1), nn.Linear(6, 3)), "cannot drive layer 0 .Conv1d."),
         (torch.nn.Sequential(nn.Sigmoid(), nn.Linear(6, 3)), "must begin with a dense layer, not with 0 .Sigmoid."),
+        (torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3)), "no chain of dense layers: Expected 3D"),
         (torch.nn.Sequential(nn.Sigmoid()), "chain of dense layers, not Sequential without any"),
         (F.relu, "chain of dense layers, not function"),
     ],

@@ -177,10 +177,10 @@ def test_what_is_recorded(small_digits: Dataset) -> None:
         assert parameter.norms.shape == (300,)
     assert [record.step for record in kept.of(EpochRecord)] == list(range(3, steps, 4))
     assert [record.step // 4 + 1 for record in kept.of(DistributionRecord)] == [1, 2, 4, 8, 16, 20]
-    assert [record.step // 4 + 1 for record in kept.of(PictureRecord)] == [8, 20]
+    assert [record.step // 4 + 1 for record in kept.of(PictureRecord)] == [1, 8, 20]
     explained = kept.of(ExplanationRecord)
-    assert [record.step for record in explained] == [0, 31, 79]
-    assert [record.step for record in kept.of(EmbeddingRecord)] == [0, 31, 79]
+    assert [record.step for record in explained] == [0, 3, 31, 79]
+    assert [record.step for record in kept.of(EmbeddingRecord)] == [0, 3, 31, 79]
     label = small_digits.test.labels
     for number, explanation in enumerate(explained[-1].explanations):  # of the first test digit of each class
         digit = small_digits.test.images[label == number][:1]

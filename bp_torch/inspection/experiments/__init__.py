@@ -28,4 +28,4 @@ EXPERIMENTS: Final[dict[str, Callable[[Subject], Finding]]] = {
     "convergence": convergence,
     "labelled_data": labelled_data,
 }
-"""By name, in the order of the lecture's statements."""
+"""By name, about in the order of the lecture's statements."""

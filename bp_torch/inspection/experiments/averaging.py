@@ -15,6 +15,7 @@ from bp_torch.inspection.sensitivity import sensitivities
 from bp_torch.inspection.wish_table import WishTable, wish_table
 from bp_torch.nn import as_builtin
 
+TITLE = "What each example wishes of some weights and biases, in thousandths; the deepest colour is twice an average"
 ROWS, COLUMNS = 8, 8
 """Of the table that is drawn."""
 
@@ -33,6 +34,7 @@ def averaging(subject: Subject) -> Finding:
         f"largest difference from autograd's gradient {from_gradient:.1e}, from the step / learning rate "
         f"{from_step:.1e}, of components up to {largest:.2g}",
         max(from_gradient, from_step) < 1e-5 * largest,
+        "equation",
     )
     ranked = sensitivities(model, cost, inputs, targets)
     table = wish_table(model, cost, inputs, targets, ranked[: ROWS * 24 : 24])
@@ -59,9 +61,7 @@ def _applied(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
 def _draw(table: WishTable, inputs: Tensor) -> Figure:
     """The lecture's table: its columns are headed by the digits."""
     figure = Figure(figsize=(11, 5), dpi=110, layout="constrained")
-    figure.suptitle(
-        "What each example wishes of some weights and biases, in thousandths, and the average of all", fontsize=13
-    )
+    figure.suptitle(TITLE, fontsize=13)
     columns = COLUMNS + 2  # examples, dots, average
     numbers = torch.full((len(table.rows), columns), torch.nan)
     numbers[:, :COLUMNS], numbers[:, -1] = 1000 * table.wishes[:, :COLUMNS], 1000 * table.average
@@ -75,8 +75,12 @@ def _draw(table: WishTable, inputs: Tensor) -> Figure:
     axes.imshow(numbers.numpy(), cmap=WISHES, vmin=-limit, vmax=limit, aspect="auto")
     for row in range(len(table.rows)):
         for column in (*range(COLUMNS), columns - 1):
-            axes.text(column, row, f"{numbers[row, column]:+.1f}", ha="center", va="center", fontsize=9)
+            axes.text(column, row, _told(numbers[row, column].item()), ha="center", va="center", fontsize=9)
         axes.text(COLUMNS, row, "…", ha="center", va="center")
     axes.set_yticks(range(len(table.rows)), [str(row) for row in table.rows], fontsize=8)
     axes.set_xticks([columns - 1], [f"average\nof {table.wishes.shape[1]}"])
     return figure
+
+
+def _told(number: float) -> str:
+    return "0" if abs(number) < 0.05 else f"{number:+.1f}"

@@ -41,8 +41,10 @@ def _steepest(tilted: Tensor, drawn: Tensor) -> Claim:
         4,
         "the negative gradient is the direction that decreases the cost most efficiently",
         f"it decreases the cost by {best:.4f} of what its length predicts; 5° aside it is {tilted[1] / best:.4f} of "
-        f"that, and the best of {len(drawn):,} random directions {drawn.max() / best:.1%}",
+        f"that, and the best of {len(drawn):,} random directions, hardly any of which leans its way, "
+        f"{drawn.max() / best:.1%} (the cost of {EXAMPLES} examples, a step of length {LENGTH:g})",
         abs(best - 1) < 0.01 and rivals.max().item() < best,
+        "equation",
     )
 
 

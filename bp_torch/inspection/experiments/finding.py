@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from matplotlib.figure import Figure
 
@@ -15,12 +16,15 @@ class Claim:
         claim: what is said.
         measured: what was found, in numbers.
         holds: whether they bear it out.
+        of: 'equation' if it is so for every network, unless a line of backpropagation is wrong; 'network' if it might
+            have come out otherwise.
     """
 
     statement: int
     claim: str
     measured: str
     holds: bool
+    of: Literal["equation", "network"]
 
 
 @dataclass(frozen=True)

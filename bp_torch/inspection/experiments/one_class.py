@@ -24,6 +24,7 @@ def one_class(subject: Subject) -> Finding:
         f"{own:.1%} of all test digits are read as {SHOWN}; of the ten classes, each taught alone, at least "
         f"{least:.1%}",
         own > 0.99,
+        "network",
     )
     return Finding((claim,), {"answers_2_if_taught_2": own, "answers_its_class_least": least}, _draw(answers))
 

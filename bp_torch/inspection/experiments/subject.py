@@ -44,8 +44,9 @@ class Subject:
 
     def network(self, seed: int = 0) -> torch.nn.Sequential:
         """The lecture's network with its first weights."""
-        torch.manual_seed(self.seed + seed)
-        return mlp(SIZES)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed + seed)
+            return mlp(SIZES)
 
     @cached_property
     def learning(self) -> torch.nn.Sequential:

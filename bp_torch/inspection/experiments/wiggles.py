@@ -1,7 +1,6 @@
 """Statement 5: a component of the gradient is how sensitive the cost is to that weight; wiggle it and see."""
 
 from math import ceil, floor, log10
-from statistics import median
 
 import torch
 from matplotlib.figure import Figure
@@ -25,7 +24,10 @@ def wiggles(subject: Subject) -> Finding:
     partner = min(ranked, key=lambda one: abs(one.size * TIMES - most.size))
     chosen = [most, partner, *ranked[1 : len(ranked) // 2 : len(ranked) // (2 * WIGGLED)]]
     moved = [wiggle(subject.taught, cost, inputs, targets, one) for one in chosen]
-    ratio, order = abs(moved[0].measured / moved[1].measured), median(found.order for found in moved)
+    ratio, order = (
+        abs(moved[0].measured / moved[1].measured),
+        torch.tensor([found.order for found in moved]).nanmedian().item(),
+    )
     claims = (
         _as_predicted(moved, order),
         Claim(
@@ -33,6 +35,7 @@ def wiggles(subject: Subject) -> Finding:
             f"{TIMES} times as large is {TIMES} times as sensitive",
             f"{most.beside(partner)}; wiggled, the cost changes {ratio:.1f} times as much",
             abs(ratio / TIMES - 1) < 0.1,
+            "equation",
         ),
     )
     merits = {"largest_gradient": most.size, "measured_ratio": ratio, "taylor_order": order}
@@ -40,23 +43,30 @@ def wiggles(subject: Subject) -> Finding:
 
 
 def _as_predicted(moved: list[Wiggle], order: float) -> Claim:
-    worst = max(abs(found.measured / found.predicted - 1) for found in moved)
+    worst = torch.tensor([found.measured / found.predicted - 1 for found in moved]).abs().max().item()
     return Claim(
         5,
         "a component's size is the cost's sensitivity to that weight or bias",
-        f"{len(moved)} of them moved by {moved[0].step:.4f}: the cost changes as predicted, to {worst:.1%}; "
-        f"Taylor order {order:.2f}",
+        f"{len(moved)} of the more sensitive half moved by {moved[0].step:.4f}: the cost changes as predicted, to "
+        f"{worst:.1%}; Taylor order {order:.2f} in the median",
         worst < 0.1 and abs(order - 2) < 0.1,
+        "equation",
     )
 
 
 def _draw(ranked: list[Sensitivity], moved: list[Wiggle]) -> Figure:
     figure, (sizes, changes, pixels) = panels("How sensitive the cost is to every weight and bias", 3)
     for layer, colour in zip((1, 2, 3), (GREY, GREEN, ORANGE), strict=True):
-        own = [(rank, one.size) for rank, one in enumerate(ranked, 1) if one.layer == layer]
-        sizes.plot(*zip(*own, strict=True), ".", markersize=3, color=colour, label=f"layer {layer}")
-    sizes.set(title="|∂C/∂w|, ranked", xscale="log", yscale="log", ylim=(ranked[0].size / 1e5, None), xlabel="rank")
-    sizes.legend(markerscale=4)
+        own = [one.size for one in ranked if one.layer == layer]
+        sizes.plot(range(1, len(own) + 1), own, color=colour, label=f"layer {layer}")
+    sizes.set(
+        title="|∂C/∂w|, ranked in each layer",
+        xscale="log",
+        yscale="log",
+        ylim=(ranked[0].size / 1e5, None),
+        xlabel="rank",
+    )
+    sizes.legend()
     predicted, measured = ([abs(getattr(one, name)) for one in moved] for name in ("predicted", "measured"))
     changes.plot(predicted, predicted, color=GREY)
     changes.plot(predicted, measured, "o", color=BLUE)

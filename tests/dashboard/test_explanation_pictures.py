@@ -1,0 +1,142 @@
+"""What digits ask for, as pixels: ink and wishes where they must be, in the colours they must have."""
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+import bp_torch.functional as F
+from bp_torch import nn
+from bp_torch.dashboard import explanation_pictures
+from bp_torch.dashboard.explanation_pictures import probes
+from bp_torch.dashboard.pictures import Picture
+from bp_torch.data.digits import draw
+from bp_torch.inspection import Explanation, explain
+
+BLUE, HALF_BLUE, ORANGE, WHITE = (0x00, 0x72, 0xB2), (0x7F, 0xB8, 0xD8), (0xD5, 0x5E, 0x00), (255, 255, 255)
+WIDTH, HEIGHT = 438, 120
+"""Of one digit's place."""
+SHADE = 24
+"""As near as 256 colours for everything come to any of them."""
+
+Array = npt.NDArray[np.int64]
+
+
+def explained(count: int, *hidden: int, activation: str = "sigmoid") -> list[Explanation]:
+    torch.manual_seed(count)
+    model, images = nn.mlp((784, *hidden, 10), activation), draw(torch.arange(count), seed=5)
+    return [explain(model, F.squared_error, image, label) for label, image in enumerate(images)]
+
+
+def places(picture: Picture) -> list[Array]:
+    """The picture of each digit, row by row, (120, 438, 3)."""
+    with Image.open(BytesIO(picture.png)) as png:
+        assert png.size == (picture.width, picture.height)
+        seen = np.asarray(png.convert("RGB")).astype(np.int64)
+    down, across = seen.shape[0] // HEIGHT, seen.shape[1] // WIDTH
+    assert seen.shape == (down * HEIGHT, across * WIDTH, 3)
+    return [part for row in np.split(seen, down) for part in np.split(row, across, axis=1)]
+
+
+def square(place: Array, left: int) -> Array:
+    """The middle of each pixel of the 28 by 28 that begin at this column, (28, 28, 3)."""
+    return place[24 + 1 : 24 + 84 : 3, 3 * left + 1 : 3 * (left + 28) : 3]
+
+
+def image_of(place: Array) -> Array:
+    return square(place, 2)
+
+
+def wishes_of(place: Array) -> Array:
+    return square(place, 2 + 28 + 4)
+
+
+def as_seen(explanation: Explanation) -> tuple[Array, npt.NDArray[np.float64]]:
+    """How bright each pixel's ink must be, and how far its wish must be from white, blue positive."""
+    ink, wishes = explanation.image.double(), explanation.pixel_nudges.double()
+    return (255 * (1 - ink)).view(28, 28).numpy(), (wishes / wishes.abs().max()).view(28, 28).numpy()
+
+
+@pytest.mark.parametrize("count", range(1, 11))
+def test_each_digit_has_its_ink_and_its_wishes_side_by_side(count: int) -> None:
+    explanations = explained(count, 16)
+    picture = probes(explanations)
+    assert (picture.width, picture.height) == (2 * WIDTH, HEIGHT * (1 + (count - 1) // 2))
+    seen = places(picture)
+    for place, explanation in zip(seen, explanations, strict=False):
+        ink, wishes = as_seen(explanation)
+        assert abs(image_of(place) - ink[..., None]).max() <= SHADE
+        red, _, blue = np.moveaxis(wishes_of(place), -1, 0)
+        expected = np.where(wishes > 0, (0xB2 - 0x00) * wishes, (0xD5 - 0x00) * wishes)
+        assert abs(blue - red - expected).max() <= 2 * SHADE
+    for empty in seen[count:]:
+        assert (empty >= 250).all()
+
+
+def test_blue_is_wished_to_be_more_orange_less_and_the_largest_is_the_deepest() -> None:
+    model = torch.nn.Sequential(nn.Linear(784, 10))
+    pattern = torch.zeros(28, 28)
+    pattern[:14, :14], pattern[:14, 14:], pattern[14:, :14] = 1.0, -1.0, 0.5
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[0].bias.zero_()
+        model[0].weight[3] = 1e-3 * pattern.flatten()
+    explanation = explain(model, F.squared_error, torch.zeros(784), 3)
+    (place, _) = places(probes([explanation]))
+    seen = wishes_of(place)
+    for rows, columns, colour in ((0, 0, BLUE), (0, 14, ORANGE), (14, 0, HALF_BLUE), (14, 14, WHITE)):
+        assert abs(seen[rows : rows + 14, columns : columns + 14] - colour).max() <= SHADE
+    assert (image_of(place) > 255 - SHADE).all()
+
+
+def test_nothing_wished_is_white() -> None:
+    torch.manual_seed(0)
+    model, image = nn.mlp((784, 16, 10)), draw(torch.tensor([4]), seed=1)[0]
+    with torch.no_grad():
+        outputs = model(image.view(1, -1) / 255)[0]
+    explanation = explain(model, F.squared_error, image, outputs)
+    assert not explanation.pixel_nudges.any()
+    place = places(probes([explanation]))[0]
+    assert (wishes_of(place) >= 250).all()
+    assert image_of(place).min() < SHADE
+
+
+@pytest.mark.parametrize(
+    ("hidden", "activation"),
+    [((), "sigmoid"), ((100,), "sigmoid"), ((16, 16), "relu"), ((8, 8, 8, 8), "tanh"), ((1,), "softplus")],
+)
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_any_network_is_drawn_beside_them(
+    hidden: tuple[int, ...], activation: str, scale: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With large activations too, and without a warning of numpy's or matplotlib's."""
+    torch.manual_seed(0)
+    model = nn.mlp((784, *hidden, 10), activation, output_activation="identity")
+    with torch.no_grad():
+        model[0].weight.mul_(scale)
+    image = draw(torch.tensor([7]), seed=1)[0]
+    with np.errstate(divide="raise", over="raise", invalid="raise"):
+        place = places(probes([explain(model, F.squared_error, image, 7)]))[0]
+    assert not caplog.records
+    network = place[20:, 3 * 65 : 3 * 144]
+    coloured = np.ptp(network, axis=-1) > 60  # neither black nor white nor grey
+    assert coloured.sum() > 50, "rims, and edges"
+    assert coloured[:, -15:].any(), "the outputs are on its right"
+    assert coloured[:, :15].any() == bool(hidden), "the first hidden layer is on its left"
+
+
+def test_captions_tell_class_answer_and_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr(explanation_pictures, "render", figures.append)
+    explanations = explained(3, 4)
+    probes(explanations)
+    (axes,) = figures[0].axes
+    told = {text.get_text(): text.get_position() for text in axes.texts}
+    assert list(told) == [
+        f"a {label}, read as {int(one.outputs.argmax())}, cost {one.cost:.3f}" for label, one in enumerate(explanations)
+    ]
+    assert list(told.values()) == [(2, 6.5), (148, 6.5), (2, 46.5)]  # above each digit, in pixels of the digits
