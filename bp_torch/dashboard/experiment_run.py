@@ -34,7 +34,7 @@ def write_experiments(folder: Path, findings: Iterable[tuple[str, Finding]], ori
 
 def _write(events: EventFile, path: Path, name: str, finding: Finding) -> None:
     """One experiment: its figure twice, its merits, and its curves at the numbers that they depend on."""
-    finding.figure.savefig(path)
+    finding.figure.savefig(path, metadata={"Title": finding.figure.get_suptitle()})
     picture = Picture(path.read_bytes(), *finding.figure.canvas.get_width_height())
     merits = [scalar(tags.experiment(name, merit), number) for merit, number in finding.merits.items()]
     events.write([image(tags.experiment_picture(name), picture), *merits], step=0)

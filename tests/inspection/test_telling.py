@@ -64,8 +64,8 @@ def test_every_number_worked_by_hand(by_hand: Explanation) -> None:
         ["1", "1.000", "3.000", "+1.0000", "+3.0000", "+1.0000"],
     ]
     assert rows(said, "layer 1") == [
-        ["0", "0.500", "0.500", "-5.0000", "-5.0000", "-5.0000", "0"],
-        ["1", "1.000", "1.000", "+1.0000", "+1.0000", "+1.0000", "0"],
+        ["0", "0.500", "0.500", "-5.0000", "-5.0000"],
+        ["1", "1.000", "1.000", "+1.0000", "+1.0000"],
     ]
     assert (
         said.rstrip().splitlines()[-1]
@@ -96,10 +96,9 @@ def test_layers_are_told_from_the_last_to_the_first() -> None:
         layer = explanation.layers[number - 1]
         for neuron, cells in enumerate(rows(said, f"layer {number}")):
             numbers = (layer.weighted_inputs, layer.activations, layer.nudges, layer.weighted_input_nudges)
-            strongest = layer.weight_nudges[neuron].abs().argmax()
-            expected = [*(each[neuron].item() for each in numbers), layer.weight_nudges[neuron, strongest].item()]
-            assert [float(cell) for cell in cells[1:6]] == pytest.approx(expected, abs=6e-4)
-            assert (cells[0], cells[6]) == (str(neuron), str(int(strongest)))
+            expected = [each[neuron].item() for each in numbers]
+            assert cells[0] == str(neuron)
+            assert [float(cell) for cell in cells[1:]] == pytest.approx(expected, abs=6e-4)
 
 
 def test_small_wishes_are_told_in_powers_of_ten_and_none_as_0() -> None:
@@ -167,13 +166,11 @@ def test_one_layer_and_no_bias() -> None:
     assert [float(row[5]) for row in numbers] == pytest.approx(explanation.pixel_nudges.tolist(), abs=6e-5)
 
 
-@pytest.mark.xfail(reason="a row is told of a bias of 0 that could be changed")
 def test_a_bias_that_is_not_there_is_not_told() -> None:
     explanation = explain(torch.nn.Sequential(nn.Linear(5, 3, bias=False)), F.squared_error, torch.rand(5), 2)
     assert "bias" not in [row[0] for row in rows(told(explanation), "output 2")]
 
 
-@pytest.mark.xfail(reason="wishes are cut off at 1 before they are compared with the largest")
 def test_large_wishes_are_told_apart() -> None:
     model = torch.nn.Sequential(nn.Linear(16, 1))
     with torch.no_grad():
@@ -182,7 +179,6 @@ def test_large_wishes_are_told_apart() -> None:
     assert [wishes for _, wishes in panels(lines)] == ["++++", "    "]
 
 
-@pytest.mark.xfail(reason="a negative pixel counts its shade from the darkest")
 def test_an_input_below_zero_has_no_ink() -> None:
     lines = told(drawn(16, 2, image=-torch.ones(16))).splitlines()
     assert [ink for ink, _ in panels(lines)] == ["    ", "    "]

@@ -128,9 +128,9 @@ def test_a_digit_is_explained_to_a_network_taught_on_the_spot(tmp_path: Path) ->
     assert [row[0] for row in outputs] == [str(n) for n in range(10)]
     for row, numbers in zip(outputs, torch.stack(columns, 1).tolist(), strict=True):
         assert agree(row[1:], numbers)
-    assert done.stdout.splitlines()[-1] == "figure: runs/explain/digits_7.png"
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "runs/explain/digits_7.png"]
-    with Image.open(tmp_path / "runs/explain/digits_7.png") as figure:
+    assert done.stdout.splitlines()[-1] == "figure: runs/explain/taught/digits_7.png"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "runs/explain/taught/digits_7.png"]
+    with Image.open(tmp_path / "runs/explain/taught/digits_7.png") as figure:
         assert (figure.format, figure.size) == ("PNG", (1400, 900))
 
 
@@ -169,7 +169,7 @@ def test_a_runs_network_is_explained_on_the_data_that_taught_it(
         assert float(row[3]) == pytest.approx(nudge, rel=5.1e-3, abs=5.1e-5)
     hidden = len(json.loads((runs / name / "config.json").read_text())["hidden"])
     assert re.findall(r"^layer (\d):", out, re.M) == [str(number) for number in range(hidden, 0, -1)]
-    assert (runs / f"figures of {name}" / "explain" / "digits_3.png").stat().st_size > 10_000
+    assert (runs / f"figures of {name}" / "explain" / name / "digits_3.png").stat().st_size > 10_000
 
 
 def test_another_output_is_told_and_drawn(ask: Asked, runs: Path) -> None:
@@ -181,7 +181,7 @@ def test_another_output_is_told_and_drawn(ask: Asked, runs: Path) -> None:
     label = int(digits().test.labels[5])
     expected, drawn = learner.explain(digits().test.images[5], label), BytesIO()
     draw_explanation(expected, 2, title=out.splitlines()[1]).savefig(drawn)
-    with Image.open(runs / "another/explain/digits_5.png") as found, Image.open(drawn) as figure:
+    with Image.open(runs / "another/explain/wide/digits_5_output_2.png") as found, Image.open(drawn) as figure:
         assert ImageChops.difference(found.convert("RGB"), figure.convert("RGB")).getbbox() is None
 
 
@@ -222,7 +222,7 @@ def test_a_folder_that_cannot_be_written(ask: Asked, runs: Path) -> None:
     before = sorted(runs.rglob("*"))
     status, _, err = ask("--checkpoint", "lecture", "--runs-dir", "occupied")
     assert status == 2
-    assert re.fullmatch(r"error: .*'occupied/explain'\n", err)
+    assert re.fullmatch(r"error: .*'occupied/explain/lecture'\n", err)
     assert sorted(runs.rglob("*")) == before
 
 
@@ -233,14 +233,12 @@ def test_in_a_process_of_its_own_a_mistake_has_status_2(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.xfail(not torch.cuda.is_available(), reason="the run's device is tried, though it is explained on the CPU")
 def test_a_run_trained_on_a_gpu_is_explained_without_one(ask: Asked, runs: Path) -> None:
     assert '"device": "cuda"' in (runs / "elsewhere" / "config.json").read_text()
     status, _, err = ask("--checkpoint", "elsewhere", "--runs-dir", "of a gpu")
     assert (status, err) == (0, "")
 
 
-@pytest.mark.xfail(reason="brackets in the data's origin are read as rich's markup")
 def test_a_folder_with_brackets_is_named_as_it_is(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     import explain
 
@@ -251,6 +249,5 @@ def test_a_folder_with_brackets_is_named_as_it_is(ask: Asked, monkeypatch: pytes
     assert out.startswith(f"data: {origin}\n")
 
 
-@pytest.mark.xfail(reason="the folder is made when everything has been said")
 def test_a_folder_that_cannot_be_written_is_noticed_first(ask: Asked) -> None:
     assert ask("--checkpoint", "lecture", "--runs-dir", "occupied")[1] == ""
