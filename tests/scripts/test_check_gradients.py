@@ -67,7 +67,7 @@ def ask(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
         for name in ("mine", "broken", "leaving"):
             sys.modules.pop(name, None)
         with pytest.raises(SystemExit) as stopped:
-            cli.run(check_gradients.main, check_gradients.CannotCheck)
+            cli.run(check_gradients.main, check_gradients.CannotCheck, check_gradients.RunError)
         said = capsys.readouterr()
         return int(stopped.value.code or 0), said.out, said.err
 
