@@ -12,6 +12,7 @@ from bp_torch.data import Batches, Dataset, Split, prepare
 from bp_torch.gradients import Gradients
 from bp_torch.inspection import simple_noise_scale
 from bp_torch.training.config import TrainConfig
+from bp_torch.training.labels import accuracy_of, classes_of, first_of_each
 from bp_torch.training.learner import Learner
 from bp_torch.training.records import (
     AgreementRecord,
@@ -60,7 +61,7 @@ class Trainer:
         self.learner = Learner(config)
         self.recorders = recorders
         self.test_images = dataset.test.images
-        self._probes = _first_of_each(dataset.test.labels)
+        self._probes = first_of_each(dataset.test.labels)
         self._train = self._prepared(dataset.train)
         self._test = self._prepared(dataset.test)
         self.batches = Batches(*self._train, config.batch_size, seed=config.seed)
@@ -169,7 +170,7 @@ class Trainer:
         speed = (self.step - step) / len(self.batches) * len(self._train[0]) / (now - then)
         self._reported = (self.step, now)
         with torch.no_grad():
-            accuracy = _accuracy(self.learner.model(inputs), targets)
+            accuracy = accuracy_of(self.learner.model(inputs), targets)
         self.record(StepRecord(self.step, self.epoch, cost, accuracy, learning_rate, speed))
         self.record(self._health(gradients, learning_rate))
 
@@ -219,7 +220,7 @@ class Trainer:
 
     def _measure(self, inputs: Tensor, targets: Tensor) -> tuple[float, float, Tensor]:
         outputs = torch.cat([self.learner.model(chunk) for chunk in torch.split(inputs, CHUNK)])
-        return self.learner.cost(outputs, targets).item(), _accuracy(outputs, targets), outputs
+        return self.learner.cost(outputs, targets).item(), accuracy_of(outputs, targets), outputs
 
     def _distributions(self) -> DistributionRecord:
         """Whole tensors: parameters, their gradients on the last mini-batch, and the activations of test examples."""
@@ -242,7 +243,7 @@ class Trainer:
 
         Where nothing is compared, also how much of this mini-batch's gradient is noise.
         """
-        labels = _classes(self._test[1])
+        labels = classes_of(self._test[1])
         asked = [self.learner.explain(self.test_images[place], int(labels[place])) for place in self._probes]
         self.record(ExplanationRecord(step, tuple(asked)))
         if not self.config.compare_every:
@@ -256,7 +257,7 @@ class Trainer:
     def _pictures(self, outputs: Tensor) -> PictureRecord:
         """The misclassified test digits whose right class was given least."""
         probabilities = self.learner.probabilities(outputs)
-        labels = _classes(self._test[1])
+        labels = classes_of(self._test[1])
         given = probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
         wrong = (outputs.argmax(1) != labels).nonzero().squeeze(1)
         worst = wrong[given[wrong].argsort()[:WORST]]
@@ -283,20 +284,6 @@ class Trainer:
             "gradient_checks_passed": self.comparisons_passed,
             "worst_gradient_ratio": self.worst_ratio,
         }
-
-
-def _first_of_each(labels: Tensor) -> list[int]:
-    """Where each class that there is stands first, the lowest class first."""
-    return [int((labels == label).nonzero()[0]) for label in sorted(set(labels.tolist()))]
-
-
-def _classes(targets: Tensor) -> Tensor:
-    """Class indices (N,), from them or from one-hot rows (N, classes)."""
-    return targets.argmax(1) if targets.dim() == 2 else targets
-
-
-def _accuracy(outputs: Tensor, targets: Tensor) -> float:
-    return (outputs.argmax(1) == _classes(targets)).double().mean().item()
 
 
 def _is_power(number: int, base: int) -> bool:

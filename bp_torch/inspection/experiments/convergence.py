@@ -31,24 +31,11 @@ def convergence(subject: Subject) -> Finding:
     looks = _descend(model, inputs, targets, least=1e-3 if subject.quick else 1e-4)
     last, learned = looks[-1], accuracy(model, inputs, targets.argmax(1))
     least, most = _curvatures(model, inputs, targets, steps=20 if subject.quick else 100, seed=subject.seed)
-    grown = [_place(each).norm().item() for each in (subject.network(), model)]
+    told = f"{learned:.0%} of the {len(inputs)} are read rightly"
     claims = (
         _vanishes(looks[0], last),
-        Claim(
-            14,
-            "where they end is a local minimum: no direction curves downwards",
-            f"the curvature is from {least:+.1e} to {most:+.1e}, as far as Lanczos finds it; the weights have grown "
-            f"from a norm of {grown[0]:.1f} to {grown[1]:.1f}",
-            least >= 0,
-            "network",
-        ),
-        Claim(
-            14,
-            "there the network does well on its training examples",
-            f"{learned:.0%} of the {len(inputs)} are read rightly",
-            learned >= 0.99,
-            "network",
-        ),
+        _is_minimum(least, most, *(_place(each).norm().item() for each in (subject.network(), model))),
+        Claim(14, "there the network does well on its training examples", told, learned >= 0.99, "network"),
     )
     merits = {
         "gradient_norm": last.gradient_norm,
@@ -57,6 +44,17 @@ def convergence(subject: Subject) -> Finding:
         "training_accuracy": learned,
     }
     return Finding(claims, merits, _draw(looks))
+
+
+def _is_minimum(least: float, most: float, begun: float, grown: float) -> Claim:
+    return Claim(
+        14,
+        "where they end is a local minimum: no direction curves downwards",
+        f"the curvature is from {least:+.1e} to {most:+.1e}, as far as Lanczos finds it; the weights have grown "
+        f"from a norm of {begun:.1f} to {grown:.1f}",
+        least >= 0,
+        "network",
+    )
 
 
 def _vanishes(first: _Look, last: _Look) -> Claim:

@@ -41,24 +41,24 @@ def mini_batches(subject: Subject) -> Finding:
     drawn = [(size, draws.seconds) for curve in curves.values() for size, draws in curve.items()]
     seconds = {size: median(s for of, each in drawn if of == size for s in each) for size, _ in drawn}
     speedup = seconds[len(subject.inputs)] / seconds[BATCH_SIZE]
+    told = f"{speedup:.0f} of them in the time of a full one"
     claims = (
         *(_approximates(name, curve) for name, curve in curves.items()),
         _downhill("while it learns", curves["while it learns"]),
-        Claim(
-            13,
-            f"{WHAT} is a large speedup",
-            f"{speedup:.0f} of them in the time of a full one",
-            speedup > 10,
-            "network",
-        ),
+        Claim(13, f"{WHAT} is a large speedup", told, speedup > 10, "network"),
     )
-    logged = {
+    means = _means(curves)
+    merits = {"speedup": speedup} | {name: by_size[BATCH_SIZE] for name, by_size in means.items()}
+    return Finding(claims, merits, _draw(curves, seconds), means | {"seconds": seconds})
+
+
+def _means(curves: dict[str, Curve]) -> dict[str, dict[int, float]]:
+    """What is logged of each curve, by the size of the mini-batch."""
+    return {
         f"{what}_{name.replace(' ', '_')}": {size: mean(getattr(draws, what)) for size, draws in curve.items()}
         for name, curve in curves.items()
         for what in ("cosines", "norm_ratios")
     }
-    merits = {"speedup": speedup} | {name: by_size[BATCH_SIZE] for name, by_size in logged.items()}
-    return Finding(claims, merits, _draw(curves, seconds), logged | {"seconds": seconds})
 
 
 def _approximates(name: str, curve: Curve) -> Claim:

@@ -3,6 +3,7 @@
 from math import ceil, floor, log10
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bp_torch.inspection.experiments.finding import Claim, Finding
@@ -59,26 +60,24 @@ def _draw(ranked: list[Sensitivity], moved: list[Wiggle]) -> Figure:
     for layer, colour in zip((1, 2, 3), (GREY, GREEN, ORANGE), strict=True):
         own = [one.size for one in ranked if one.layer == layer]
         sizes.plot(range(1, len(own) + 1), own, color=colour, label=f"layer {layer}")
-    sizes.set(
-        title="|∂C/∂w|, ranked in each layer",
-        xscale="log",
-        yscale="log",
-        ylim=(ranked[0].size / 1e5, None),
-        xlabel="rank",
-    )
+    sizes.set(title="|∂C/∂w|, ranked in each layer", xscale="log", xlabel="rank")
+    sizes.set(yscale="log", ylim=(ranked[0].size / 1e5, None))
     sizes.legend()
-    predicted, measured = ([abs(getattr(one, name)) for one in moved] for name in ("predicted", "measured"))
-    changes.plot(predicted, predicted, color=GREY)
-    changes.plot(predicted, measured, "o", color=BLUE)
-    decades = 10 ** floor(log10(min(predicted))), 10 ** ceil(log10(max(predicted)))
-    changes.set(xscale="log", yscale="log", xlim=decades, ylim=decades, xlabel="predicted", ylabel="measured")
-    changes.set_title("change of the cost when wiggled")
-    drawn = pixels.imshow(_of_pixels(ranked).numpy(), cmap="cividis")
+    _draw_changes(changes, moved)
+    figure.colorbar(pixels.imshow(_of_pixels(ranked).numpy(), cmap="cividis"), ax=pixels)
     pixels.set(title="the weights of each pixel, root mean square")
-    pixels.grid(visible=False)
     pixels.set_axis_off()
-    figure.colorbar(drawn, ax=pixels)
     return figure
+
+
+def _draw_changes(axes: Axes, moved: list[Wiggle]) -> None:
+    """Each measured change over the predicted one, and where they are the same."""
+    predicted, measured = ([abs(getattr(one, name)) for one in moved] for name in ("predicted", "measured"))
+    decades = 10 ** floor(log10(min(predicted))), 10 ** ceil(log10(max(predicted)))
+    axes.plot(predicted, predicted, color=GREY)
+    axes.plot(predicted, measured, "o", color=BLUE)
+    axes.set(title="change of the cost when wiggled", xlabel="predicted", ylabel="measured")
+    axes.set(xscale="log", yscale="log", xlim=decades, ylim=decades)
 
 
 def _of_pixels(ranked: list[Sensitivity]) -> torch.Tensor:
