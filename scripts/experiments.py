@@ -72,7 +72,7 @@ def main() -> int:
 
 def _findings(config: ExperimentsConfig, subject: Subject, path: Path) -> Iterator[tuple[str, Finding]]:
     """Each experiment in its turn; its claims are kept beside those of experiments done before."""
-    for name in config.experiments or EXPERIMENTS:
+    for name in dict.fromkeys(config.experiments or EXPERIMENTS):
         began = time.perf_counter()
         finding = EXPERIMENTS[name](subject)
         yield name, finding

@@ -12,14 +12,14 @@ import torch
 from rich.console import Console
 
 from bp_torch import cli
-from bp_torch.data import DataError, Dataset, load
+from bp_torch.data import DataError, load
 from bp_torch.functional import squared_error
 from bp_torch.inspection import Explanation, Wiggle, explain, hebbian, sensitivities, wiggle
 from bp_torch.inspection.drawing import draw_explanation
 from bp_torch.inspection.experiments import Subject
 from bp_torch.inspection.per_example import Cost
 from bp_torch.inspection.telling import tell, tell_strengthened, tell_wiggles
-from bp_torch.training.checkpoint import RunError
+from bp_torch.training.checkpoint import RunError, require_no_run
 from bp_torch.training.run import run_folder, trained
 
 FOLDER = "explain"
@@ -56,11 +56,14 @@ def main() -> int:
     """Explain what the command line asks for."""
     config = cli.parse(ExplainConfig, sys.argv[1:])
     torch.set_num_threads(1)
-    dataset, model, cost = _asked_for(config)
+    run, learner = trained(config.checkpoint) if config.checkpoint else (None, None)
+    name = run.data if run and config.data == "auto" else config.data
+    dataset = load(name, config.data_root, source=config.mnist_source)
     if not 0 <= config.example < len(dataset.test.labels):
         raise cli.UsageError(f"--example must be from 0 to {len(dataset.test.labels) - 1:,}, got {config.example}")
-    image, label = dataset.test.images[config.example], int(dataset.test.labels[config.example])
     path = _figure_path(config, dataset.name)
+    model, cost = (learner.hand, learner.hand_cost) if learner else (Subject(dataset).taught, squared_error)
+    image, label = dataset.test.images[config.example], int(dataset.test.labels[config.example])
     explanation = explain(model, cost, image, label)
     answer = int(explanation.outputs.argmax())
     title = f"Test digit {config.example}, a {label}, read as {answer}: cost {explanation.cost:.4f}"
@@ -74,11 +77,12 @@ def main() -> int:
 
 def _figure_path(config: ExplainConfig, data: str) -> Path:
     """A file for each network, digit and output, in a folder that is made now and not when all is said."""
-    network = "taught" if config.checkpoint is None else run_folder(config.checkpoint).name
+    network = "taught" if config.checkpoint is None else run_folder(config.checkpoint).resolve().name
     chosen = "" if config.output is None else f"_output_{config.output}"
-    folder = config.runs_dir / FOLDER / network
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{data}_{config.example}{chosen}.png"
+    folder = config.runs_dir / FOLDER
+    require_no_run(folder)
+    (folder / network).mkdir(exist_ok=True)
+    return folder / network / f"{data}_{config.example}{chosen}.png"
 
 
 def _wiggled(model: torch.nn.Module, cost: Cost, explanation: Explanation) -> list[Wiggle]:
@@ -87,16 +91,6 @@ def _wiggled(model: torch.nn.Module, cost: Cost, explanation: Explanation) -> li
     most, *others = sensitivities(model, cost, *batch)
     chosen = [most, *others[: MOST - 1], min(others, key=lambda one: abs(100 * one.size - most.size))]
     return [wiggle(model, cost, *batch, one) for one in chosen]
-
-
-def _asked_for(config: ExplainConfig) -> tuple[Dataset, torch.nn.Module, Cost]:
-    """The digits, the network, and its cost."""
-    if config.checkpoint is None:
-        dataset = load(config.data, config.data_root, source=config.mnist_source)
-        return dataset, Subject(dataset).taught, squared_error
-    run, learner = trained(config.checkpoint)
-    name = run.data if config.data == "auto" else config.data
-    return load(name, config.data_root, source=config.mnist_source), learner.hand, learner.hand_cost
 
 
 if __name__ == "__main__":

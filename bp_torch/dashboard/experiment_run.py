@@ -15,13 +15,16 @@ def write_experiments(folder: Path, findings: Iterable[tuple[str, Finding]], ori
     """Writes a run, in place of what an earlier one left in TensorBoard, and each figure as a file beside it.
 
     Args:
-        folder: the run's; made if it does not exist. Nothing in it is removed.
+        folder: the run's; made if it does not exist. Nothing is removed from it but the event files of an earlier one,
+            of which TensorBoard would go on showing what there is no more.
         findings: of experiments, with their names; each is written before the next is asked for.
         origin: where the data come from, and how the experiments were done.
 
     Returns:
         All claims.
     """
+    for old in folder.glob("events.out.tfevents.*"):
+        old.unlink()
     events = EventFile(folder)
     claims: list[Claim] = []
     for name, finding in findings:

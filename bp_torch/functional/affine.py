@@ -159,6 +159,8 @@ def _explain(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         raise RuntimeError(f"linear(): input is on {input.device} but weight is on {weight.device}") from None
     if bias is not None:
         require_tensor("linear", bias=bias)
+        if (bias.dtype, bias.device, bias.shape) == (weight.dtype, weight.device, weight.shape[:1]):
+            return  # it is something else: an inference tensor, no memory
         raise RuntimeError(
             f"linear(): bias {bias.dtype} {tuple(bias.shape)} does not fit weight {weight.dtype} "
             f"{tuple(weight.shape)}; expected (out_features,) in the same dtype"

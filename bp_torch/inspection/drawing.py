@@ -41,8 +41,11 @@ def draw_explanation(explanation: Explanation, output: int | None = None, *, tit
 
     Returns:
         A figure of 14 by 9 inches.
+
+    Raises:
+        ValueError: if there is no such output.
     """
-    chosen = int(explanation.target.argmax()) if output is None else output
+    chosen = explanation.chosen(output)
     figure = Figure(figsize=(14, 9), dpi=100, layout="constrained")
     figure.suptitle(title, fontsize=15)
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.45, 1))[:, 0]

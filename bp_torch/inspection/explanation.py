@@ -100,6 +100,16 @@ class Explanation:
         """What is wished of them, (classes,); of the squared error in proportion to their distance from the target."""
         return self.layers[-1].nudges
 
+    def chosen(self, output: int | None) -> int:
+        """An output to look at: this one, or, of None, the one that is wanted most.
+
+        Raises:
+            ValueError: if there is none of that number.
+        """
+        if output is not None and not 0 <= output < len(self.outputs):
+            raise ValueError(f"output must be from 0 to {len(self.outputs) - 1}, got {output}")
+        return int(self.target.argmax()) if output is None else output
+
     @property
     def pixel_nudges(self) -> Tensor:
         """What is wished of every pixel, (in,): where the recursion ends."""
@@ -130,16 +140,15 @@ def explain(
     Source:
         The lecture's statements 6, 7 and 9.
     """
-    learning = _learning(model)
-    inputs = _row(learning, image)
-    _require_chain(learning, inputs)
-    with torch.no_grad():
-        outputs = learning(inputs)
-    wanted, targets = _wanted(cost, target, outputs)
-    value, passages = Backprop(learning, cost).trace(inputs, targets)
-    layers = tuple(_layers(passages))
-    difference = _difference(learning, cost, inputs, targets, layers)
-    return Explanation(value.item(), inputs[0], wanted[0], layers, difference)
+    with torch.inference_mode(False), torch.no_grad():
+        learning = _learning(model)
+        inputs = _row(learning, image)
+        _require_chain(learning, inputs)
+        wanted, targets = _wanted(cost, target, learning(inputs))
+        value, passages = Backprop(learning, cost).trace(inputs, targets)
+        layers = tuple(_layers(passages))
+        difference = _difference(learning, cost, inputs, targets, layers)
+        return Explanation(value.item(), inputs[0], wanted[0], layers, difference)
 
 
 def _layers(passages: Sequence[Passage]) -> Iterator[LayerExplanation]:
@@ -204,8 +213,8 @@ def _row(model: torch.nn.Module, image: Tensor) -> Tensor:
         raise ValueError(
             f"explain(): image has {image.numel()} pixels, {tuple(image.shape)}, but the model takes {first.shape[1]}"
         )
-    pixels = image.detach().to(first.device).reshape(1, -1)
-    return pixels.to(first.dtype) / 255 if pixels.dtype == torch.uint8 else pixels.to(first.dtype)
+    pixels = image.detach().to(first.device, first.dtype).reshape(1, -1).clone()
+    return pixels / 255 if image.dtype == torch.uint8 else pixels
 
 
 def _wanted(cost: Cost, target: SupportsIndex | Tensor | Sequence[float], outputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -215,6 +224,8 @@ def _wanted(cost: Cost, target: SupportsIndex | Tensor | Sequence[float], output
         vector = torch.as_tensor(target, dtype=outputs.dtype, device=outputs.device)
         if vector.shape != (classes,):
             raise ValueError(f"explain(): target has shape {tuple(vector.shape)}, but the outputs are ({classes},)")
+        if not vector.isfinite().all():
+            raise ValueError("explain(): target has numbers that are not finite")
         return vector.unsqueeze(0), vector.unsqueeze(0)
     try:
         index = operator.index(target)
@@ -240,7 +251,7 @@ def _difference(
             if name is not None and nudges is not None:
                 asked[name] = asked.get(name, 0) - nudges  # a parameter that layers share is asked by each
     parameters = dict(model.named_parameters())
-    with torch.inference_mode(False), torch.enable_grad(), Tape():
+    with torch.enable_grad(), Tape():
         pixels = inputs.clone().requires_grad_()
         value = cost(model(pixels), targets)
         truths = torch.autograd.grad(value, [parameters.get(name, pixels) for name in asked])

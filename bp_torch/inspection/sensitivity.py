@@ -71,7 +71,7 @@ class Wiggle:
 
 
 def sensitivities(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Tensor) -> list[Sensitivity]:
-    """Every weight and bias by |∂C/∂w|, the most sensitive first.
+    """Every weight and bias by |∂C/∂w|, the most sensitive first; whatever is NaN counts as infinite.
 
     Args:
         model: a chain that `bp_torch.engine.Backprop` drives.
@@ -95,7 +95,7 @@ def sensitivities(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: T
         for name, gradient in gradients.items()
         for index, component in _components(gradient)
     ]
-    return sorted(found, key=lambda sensitivity: sensitivity.size, reverse=True)
+    return sorted(found, key=lambda one: math.inf if math.isnan(one.size) else one.size, reverse=True)
 
 
 @torch.no_grad()

@@ -32,8 +32,11 @@ def tell(explanation: Explanation, output: int | None = None) -> RenderableType:
 
     Returns:
         What a `rich.console.Console` prints.
+
+    Raises:
+        ValueError: if there is no such output.
     """
-    chosen = int(explanation.target.argmax()) if output is None else output
+    chosen = explanation.chosen(output)
     *hidden, last = explanation.layers
     parts: list[RenderableType] = [_pixels(explanation), _outputs(explanation)]
     parts.append(_avenues(last, chosen, len(explanation.layers)))

@@ -100,7 +100,7 @@ def load_run(folder: Path, **changes: Any) -> tuple[TrainConfig, dict[str, Any]]
     try:
         config = TrainConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")) | changes)
         checkpoint = dict(torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"cannot read run {folder.name!r}: there is no {error.filename}") from None
     except Exception as error:  # whatever a damaged file makes json or torch raise
         raise RunError(f"cannot read run {folder.name!r}: a file in it is damaged ({type(error).__name__})") from None

@@ -84,8 +84,8 @@ def trained(run: Path) -> tuple[TrainConfig, Learner]:
     """
     folder = run_folder(run)
     config, checkpoint = load_run(folder, device="cpu")
-    learner = Learner(config)
     try:
+        learner = Learner(config)
         learner.hand.load_state_dict(checkpoint["parameters"])
     except (AttributeError, KeyError, RuntimeError, TypeError):
         raise RunError(f"cannot read run {folder.name!r}: its {CHECKPOINT} does not fit its {CONFIG}") from None

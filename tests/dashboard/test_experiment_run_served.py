@@ -50,7 +50,6 @@ def points(address: str, tag: str) -> list[tuple[int, float]]:
     return [(step, value) for _, step, value in asked(address, f"scalars/scalars?run=experiments&tag={tag}")]
 
 
-@pytest.mark.xfail(reason="files from before stay: the fast loader shows them, the other's Images tab fails on them")
 def test_only_what_was_done_last_is_shown(address: str) -> None:
     kept = tags.experiment("kept", "merit")
     for _ in range(50):

@@ -13,6 +13,8 @@ from bp_torch import nn
 from bp_torch.functional.activations import Sigmoid
 from bp_torch.functional.affine import Linear
 from bp_torch.inspection import Explanation, explain
+from bp_torch.inspection.drawing import draw_explanation
+from bp_torch.inspection.telling import tell
 
 COSTS: dict[str, tuple[Any, Any]] = {
     "squared_error": (F.squared_error, lambda y, t: torch.nn.functional.mse_loss(y, t, reduction="sum")),
@@ -235,6 +237,7 @@ def test_a_wrong_equation_shows_in_the_difference(wrong: str, monkeypatch: pytes
         (torch.full((6,), torch.nan), 0, ValueError, "image has pixels that are not finite"),
         (torch.rand(6), 3, ValueError, "target must be a class from 0 to 2, got 3"),
         (torch.rand(6), -1, ValueError, "target must be a class from 0 to 2, got -1"),
+        (torch.rand(6), [0.0, math.inf, 1.0], ValueError, "target has numbers that are not finite"),
         (torch.rand(6), 1.5, TypeError, "target must be a class index or a vector, not float"),
         (torch.rand(6), [0.0, 1.0], ValueError, r"target has shape \(2,\), but the outputs are \(3,\)"),
         (torch.rand(6), torch.eye(3), ValueError, r"target has shape \(3, 3\), but the outputs are \(3,\)"),
@@ -259,3 +262,12 @@ def test_bad_calls(image: Any, target: Any, error: type[Exception], said: str) -
 def test_what_is_no_dense_chain(model: Any, said: str) -> None:
     with pytest.raises(TypeError, match=said):
         explain(model, F.squared_error, torch.rand(6), 0)
+
+
+@pytest.mark.parametrize("output", [-1, 3])
+def test_an_output_that_is_not_there(output: int) -> None:
+    explanation = explain(nn.mlp((6, 4, 3)), F.squared_error, torch.rand(6), 1)
+    assert [explanation.chosen(one) for one in (None, 0, 2)] == [1, 0, 2]
+    for show in (draw_explanation, tell):
+        with pytest.raises(ValueError, match=f"output must be from 0 to 2, got {output}"):
+            show(explanation, output)

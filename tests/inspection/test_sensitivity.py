@@ -1,6 +1,7 @@
 """Sensitivities against autograd, and wiggles against the cost of PyTorch's own layers."""
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -71,3 +72,12 @@ def test_a_wiggle_of_a_classifier() -> None:
     model, inputs, targets = nn.mlp((5, 4, 3), "tanh"), torch.randn(7, 5), torch.randint(3, (7,))
     most = sensitivities(model, F.cross_entropy, inputs, targets)[0]
     assert wiggle(model, F.cross_entropy, inputs, targets, most).order == pytest.approx(2, abs=0.05)
+
+
+def test_nan_stands_first() -> None:
+    model = nn.mlp((3, 4))
+    with torch.no_grad():
+        model[0].weight[1, 0] = torch.nan
+    ranked = [one.size for one in sensitivities(model, F.squared_error, torch.rand(2, 3), torch.rand(2, 4))]
+    assert [math.isnan(size) for size in ranked] == [True] * 4 + [False] * 12
+    assert ranked[4:] == sorted(ranked[4:], reverse=True)

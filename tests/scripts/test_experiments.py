@@ -137,7 +137,7 @@ def test_tensorboard_shows_what_was_measured(finished: tuple[Path, Done]) -> Non
 
 def test_a_second_time_takes_the_first_ones_place(finished: tuple[Path, Done], ask: Asked) -> None:
     folder = finished[0] / "runs" / "experiments"
-    before = {path: path.read_bytes() for path in folder.glob("*") if path.name != "claims.json"}
+    before = {path: path.read_bytes() for path in folder.glob("*.png")}
     status, out, err = ask("one_class", "--quick", "--data", "digits", "--seed", "1", "--runs-dir", str(folder.parent))
     assert status == 0, err
     assert "taught 2s alone" in out
@@ -145,8 +145,8 @@ def test_a_second_time_takes_the_first_ones_place(finished: tuple[Path, Done], a
     board = events(folder)
     assert board.Scalars(tags.experiment("one_class", "answers_2_if_taught_2"))[0].value == 1
     assert len(board.Images(tags.experiment_picture("one_class"))) == 1
-    assert board.Scalars(tags.experiment_curve("labelled_data", "test_accuracy")) == []
-    assert board.Images(tags.experiment_picture("averaging")) == []
+    assert tags.experiment_curve("labelled_data", "test_accuracy") not in board.Tags()["scalars"]
+    assert tags.experiment_picture("averaging") not in board.Tags()["images"]
     page = board.Tensors(tags.CLAIMS)[-1].tensor_proto.string_val[0].decode()
     assert "taught 2s alone" in page
     assert "labelled data" not in page

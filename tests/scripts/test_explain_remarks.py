@@ -7,6 +7,7 @@ from collections.abc import Callable
 from io import StringIO
 from itertools import takewhile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,7 +69,9 @@ def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Capture
     monkeypatch.setattr(sys, "argv", ["explain.py", "--example", "2", "--runs-dir", str(tmp_path)])
 
     def asked(model: torch.nn.Module, cost: Any) -> str:
-        monkeypatch.setattr(explain, "_asked_for", lambda _: (digits, model, cost))
+        monkeypatch.setattr(explain, "load", lambda *_, **__: digits)
+        monkeypatch.setattr(explain, "Subject", lambda _: SimpleNamespace(taught=model))
+        monkeypatch.setattr(explain, "squared_error", cost)
         assert explain.main() == 0
         return capsys.readouterr().out
 
