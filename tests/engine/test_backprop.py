@@ -5,6 +5,7 @@ import pickle
 import threading
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -84,6 +85,30 @@ def test_gradients_are_autograds(name: str, examples: int, dtype: torch.dtype) -
     found = Backprop(model, F.squared_error).gradients(inputs, targets)
     assert_same(found, expected)
     assert list(found[1]) == list(expected[1])
+
+
+@pytest.mark.parametrize("examples", [1, 7])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_trace_is_what_autograd_sees_between_the_layers(name: str, examples: int) -> None:
+    """Down to the inputs, through PyTorch's own layers."""
+    model = chain(LAYERS[name]())
+    inputs, targets = batch(examples)
+    signals = [inputs.clone().requires_grad_()]
+    for layer in nn.as_builtin(model).modules():
+        if not list(layer.children()) and not isinstance(layer, torch.nn.Identity):
+            signals.append(layer(signals[-1]))
+    expected = CATALOGUE["squared_error"].reference(signals[-1], targets)
+    gradients = torch.autograd.grad(expected, signals)
+    cost, passages = Backprop(model, F.squared_error).trace(inputs, targets)
+    assert_same(cost, expected.detach())
+    assert_same((passages[0].input, passages[0].grad_input), (inputs, gradients[0]))
+    assert_same((passages[-1].output, passages[-1].grad_output), (signals[-1].detach(), gradients[-1]))
+    for before, after in pairwise(passages):
+        assert before.output is after.input
+        assert before.grad_output is after.grad_input
+    for signal in signals[1:]:  # a dense layer's weighted sum is met besides
+        alike = [passage.output for passage in passages if passage.output.shape == signal.shape]
+        assert any(torch.allclose(signal, output) for output in alike)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -14,7 +14,7 @@ SIZES = (100, 300, 1000, 3000, 10_000, 30_000)
 
 def labelled_data(subject: Subject) -> Finding:
     """Teach networks from more and more examples, by the same number of steps; how well do they read new digits?"""
-    steps, seeds = (1500, 2) if subject.quick else (6000, 3)
+    steps, seeds = (1000, 2) if subject.quick else (6000, 3)
     known = SIZES[:3:2] if subject.quick else SIZES
     sizes = (*(size for size in known if size < len(subject.inputs)), len(subject.inputs))
     reached = {size: [_reached(subject, size, steps, seed) for seed in range(seeds)] for size in sizes}

@@ -54,7 +54,7 @@ class Path:
 
 def paths(subject: Subject) -> Finding:
     """Walk down from the same weights by mini-batches and by full gradients, and draw both paths on the surface."""
-    careful = _best(subject, len(subject.inputs), 20 if subject.quick else 200)
+    careful = _best(subject, len(subject.inputs), 15 if subject.quick else 200)
     drunk = _best(subject, BATCH_SIZE, 600 if subject.quick else 1800)
     steps = len(careful.places) - 2
     straight, stumbling = careful.straightness(steps), drunk.straightness(steps)
