@@ -123,7 +123,7 @@ def _draw_edges(
     lines, strength = np.concatenate(segments), np.concatenate(strengths)
     for own, colour, style in ((strength > 0, MORE, "solid"), (strength < 0, LESS, (0, (4, 1.5)))):
         size = np.abs(strength[own])
-        colours = [(*to_rgb(colour), alpha) for alpha in 0.15 + 0.85 * size]
+        colours = np.column_stack([np.tile(to_rgb(colour), (len(size), 1)), 0.15 + 0.85 * size])
         drawn = LineCollection(lines[own], colors=colours, linewidths=0.3 + 2.2 * size, linestyles=style, zorder=1)  # type: ignore[arg-type]
         axes.add_collection(drawn, autolim=False)
 
