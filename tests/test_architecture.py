@@ -17,8 +17,8 @@ MAY_IMPORT = {
     "inspection": {"functional", "nn", "engine", "data", "gradients.differences"},
     "gradients": {"catalogue"},
     "data": set(),
-    "training": {"nn", "engine", "inspection", "data", "gradients", "catalogue"},
-    "dashboard": {"training.records", "gradients.records", "gradients.tables", "inspection"},
+    "training": {"files", "nn", "engine", "inspection", "data", "gradients", "catalogue"},
+    "dashboard": {"files", "training.records", "gradients.records", "gradients.tables", "inspection"},
     "benchmark": {
         "functional",
         "nn",
@@ -31,6 +31,7 @@ MAY_IMPORT = {
         "dashboard",
     },
     "cli": set(),
+    "files": set(),
 }
 LIBRARIES = {
     "functional": {"torch"},
@@ -44,6 +45,7 @@ LIBRARIES = {
     "dashboard": {"torch", "tensorboard", "matplotlib", "numpy", "PIL", "google"},
     "benchmark": {"torch", "torchvision", "backpack"},
     "cli": {"tyro"},
+    "files": set(),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

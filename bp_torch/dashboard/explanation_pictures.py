@@ -4,15 +4,12 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from bp_torch.dashboard.pictures import Picture, render
+from bp_torch.dashboard.pictures import Array, Picture, render
 from bp_torch.inspection import Explanation
 from bp_torch.inspection.drawing import WISHES, draw_network
-
-Array = npt.NDArray[np.float64]
 
 _DPI: Final = 80
 _SCALE: Final = 3

@@ -13,6 +13,7 @@ from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
 from tensorboard.plugins.projector.projector_config_pb2 import EmbeddingInfo, ProjectorConfig, SpriteMetadata
 from torch import Tensor
 
+from bp_torch.files import replace_file
 from bp_torch.training.records import EmbeddingRecord
 
 _FOLDER: Final = "projector"
@@ -67,12 +68,12 @@ class Projector:
         """Writes a file; returns its path as the list names it."""
         path = f"{_FOLDER}/{name}"
         (self._folder / _FOLDER).mkdir(parents=True, exist_ok=True)
-        _replace(self._folder / path, content)
+        replace_file(self._folder / path, content)
         return path
 
     def _write_list(self) -> None:
         config = ProjectorConfig(embeddings=self._embeddings.values())
-        _replace(self._list, text_format.MessageToString(config).encode())
+        replace_file(self._list, text_format.MessageToString(config).encode())
 
     def _remove_unlisted(self) -> None:
         """Removes what this class wrote and no embedding names any more."""
@@ -118,10 +119,3 @@ def _sheet(images: Tensor) -> bytes:
     png = BytesIO()
     Image.fromarray(square).save(png, format="png")
     return png.getvalue()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_bytes(content)
-    temporary.replace(path)

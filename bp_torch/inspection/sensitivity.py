@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -128,6 +129,7 @@ def wiggle(
     start = moved[sensitivity.index].item()
     wide_inputs, wide_targets = inputs.double(), targets.double() if targets.is_floating_point() else targets
 
+    @cache
     def at(distance: float) -> float:
         moved[sensitivity.index] = start + distance
         return cost(wide(wide_inputs), wide_targets).item()

@@ -38,8 +38,7 @@ def tell(explanation: Explanation, output: int | None = None) -> RenderableType:
     """
     chosen = explanation.chosen(output)
     *hidden, last = explanation.layers
-    parts: list[RenderableType] = [_pixels(explanation), _outputs(explanation)]
-    parts.append(_avenues(last, chosen, len(explanation.layers)))
+    parts: list[RenderableType] = [_pixels(explanation), _outputs(explanation), _avenues(last, chosen)]
     parts += [_layer(layer, number) for number, layer in reversed(list(enumerate(hidden, 1)))]
     parts.append(f"largest difference from autograd: {explanation.difference:.1e} of the largest gradient of its kind")
     return Group(*parts)
@@ -75,7 +74,7 @@ def _outputs(explanation: Explanation) -> Table:
     return table
 
 
-def _avenues(layer: LayerExplanation, chosen: int, number: int) -> Table:
+def _avenues(layer: LayerExplanation, chosen: int) -> Table:
     """One output's three avenues; beside the third, what all outputs together ask."""
     bias, weights, inputs = layer.avenues(chosen)
     table = _table(

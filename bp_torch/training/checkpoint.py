@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 
+from bp_torch.files import replace_file
 from bp_torch.training.config import TrainConfig
 
 CONFIG, SUMMARY, CHECKPOINT = "config.json", "summary.json", "checkpoint.pt"
@@ -66,7 +66,7 @@ def create_run(folder: Path, *, overwrite: bool) -> None:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a file whole or not at all; a number that is not finite, which JSON lacks, becomes null."""
     finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-    _replace(path, (json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    replace_file(path, (json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def update_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -82,7 +82,7 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     """Keep what training needs to go on, in place of the checkpoint before."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
-    _replace(folder / CHECKPOINT, buffer.getvalue())
+    replace_file(folder / CHECKPOINT, buffer.getvalue())
 
 
 def load_run(folder: Path, **changes: Any) -> tuple[TrainConfig, dict[str, Any]]:
@@ -105,12 +105,3 @@ def load_run(folder: Path, **changes: Any) -> tuple[TrainConfig, dict[str, Any]]
     except Exception as error:  # whatever a damaged file makes json or torch raise
         raise RunError(f"cannot read run {folder.name!r}: a file in it is damaged ({type(error).__name__})") from None
     return config, checkpoint
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

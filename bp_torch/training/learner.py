@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from bp_torch.catalogue import CATALOGUE
+from bp_torch.data.labels import CLASSES, one_hot
 from bp_torch.engine import Backprop
 from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, nudged, taylor_order
 from bp_torch.inspection import Explanation, GradientNoise, explain, noise_of
 from bp_torch.nn import as_builtin, mlp
 from bp_torch.training.config import TrainConfig
 
-PIXELS, CLASSES = 784, 10
+PIXELS = 784
 _TWINS = torch.float32, torch.float64
 
 
@@ -50,7 +51,7 @@ class Learner:
 
     def targets(self, labels: Tensor) -> Tensor:
         """What is wanted of the outputs: 1 of the right one and 0 of the others, or for cross-entropy the class."""
-        return torch.eye(CLASSES, device=labels.device)[labels] if self._one_hot else labels
+        return one_hot(labels) if self._one_hot else labels
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Outputs as numbers in [0, 1], (N, classes)."""

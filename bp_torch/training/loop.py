@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from bp_torch.data import Batches, Dataset, Split, prepare
+from bp_torch.data.labels import accuracy_of, classes_of, first_of_each
 from bp_torch.gradients import Gradients
 from bp_torch.inspection import simple_noise_scale
 from bp_torch.training.config import TrainConfig
-from bp_torch.training.labels import accuracy_of, classes_of, first_of_each
 from bp_torch.training.learner import Learner
 from bp_torch.training.records import (
     AgreementRecord,

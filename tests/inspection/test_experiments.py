@@ -12,13 +12,14 @@ from torch.func import functional_call
 from bp_torch import nn
 from bp_torch.data import Batches, Dataset, Split, load
 from bp_torch.data.digits import draw
+from bp_torch.engine import Backprop
 from bp_torch.functional.affine import Linear
 from bp_torch.inspection.experiments import EXPERIMENTS, Subject
-from bp_torch.inspection.experiments.convergence import _curvature, _curvatures
+from bp_torch.inspection.experiments.convergence import _curvatures, _look
 from bp_torch.inspection.experiments.direction import _tilted
 from bp_torch.inspection.experiments.finding import Finding
 from bp_torch.inspection.experiments.mini_batches import _curve
-from bp_torch.inspection.experiments.paths import Path, _walk
+from bp_torch.inspection.experiments.paths import Descent, _walk
 from bp_torch.inspection.experiments.subject import cost, learn
 
 
@@ -107,7 +108,9 @@ def test_the_curvature_is_that_of_the_hessian() -> None:
     (gradient,) = torch.autograd.grad(value(model, start, inputs, targets), start)
     unit = gradient / gradient.norm()
     expected = unit @ hessian(lambda vector: value(model, vector, inputs, targets), start) @ unit
-    assert _curvature(model, inputs, targets) == pytest.approx(expected.item(), rel=1e-9)
+    found = _look(model, Backprop(model, cost), inputs, targets, 3)
+    assert found.gradient_norm == pytest.approx(gradient.norm().item(), rel=1e-9)
+    assert found.curvature == pytest.approx(expected.item(), rel=1e-9)
 
 
 def value(model: torch.nn.Module, vector: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -146,7 +149,7 @@ def test_tilted_directions_are_of_length_one_at_their_angle() -> None:
 
 def test_a_path_worked_by_hand() -> None:
     places = torch.tensor([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [2.0, 3.0]])  # straight on, then to the left
-    path = Path(1.0, 100, places, torch.tensor([0.0, 1, 2, 3]), torch.tensor([4.0, 2.0, 3.0, 1.0]))
+    path = Descent(1.0, 100, places, torch.tensor([0.0, 1, 2, 3]), torch.tensor([4.0, 2.0, 3.0, 1.0]))
     assert path.straightness(2) == pytest.approx(0)  # after the first step: one straight on, one to the left
     assert path.steps_to(3.5) == 1
     assert path.steps_to(2.5) == 3  # where it was after 1, but not for good

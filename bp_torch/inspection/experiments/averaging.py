@@ -9,7 +9,7 @@ from torch import Tensor
 from bp_torch.engine import Backprop
 from bp_torch.inspection.drawing import WISHES
 from bp_torch.inspection.experiments.finding import Claim, Finding
-from bp_torch.inspection.experiments.subject import BATCH_SIZE, Subject, cost, flat
+from bp_torch.inspection.experiments.subject import BATCH_SIZE, Subject, cost, flat, place
 from bp_torch.inspection.per_example import per_example_gradients
 from bp_torch.inspection.sensitivity import sensitivities
 from bp_torch.inspection.wish_table import WishTable, wish_table
@@ -24,8 +24,8 @@ def averaging(subject: Subject) -> Finding:
     """Average what a mini-batch's examples ask for; is it the gradient, and what the step applies?"""
     model = subject.learning
     inputs, targets = subject.inputs[:BATCH_SIZE], subject.targets[:BATCH_SIZE]
-    means = {name: each.mean(0) for name, each in per_example_gradients(model, cost, inputs, targets).items()}
-    averaged, automatic, applied = flat(means), _automatic(model, inputs, targets), _applied(model, inputs, targets)
+    averaged = flat(each.mean(0) for each in per_example_gradients(model, cost, inputs, targets).values())
+    automatic, applied = _automatic(model, inputs, targets), _applied(model, inputs, targets)
     from_gradient, from_step = ((averaged - other).abs().max().item() for other in (automatic, applied))
     largest = automatic.abs().max().item()
     claim = Claim(
@@ -46,16 +46,15 @@ def _automatic(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> Tenso
     """The mini-batch's gradient, by autograd through PyTorch's own layers and cost."""
     builtin = as_builtin(model)
     value = torch.nn.functional.mse_loss(builtin(inputs), targets, reduction="sum") / len(inputs)
-    gradients = torch.autograd.grad(value, list(builtin.parameters()))
-    return torch.cat([gradient.flatten() for gradient in gradients])
+    return flat(torch.autograd.grad(value, list(builtin.parameters())))
 
 
 def _applied(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """What one step of SGD subtracts for each unit of the learning rate, in float64: w − w′ rounds as w does."""
     moved = copy.deepcopy(model).double()
-    before = torch.nn.utils.parameters_to_vector(moved.parameters()).detach().clone()
+    before = place(moved)
     Backprop(moved, cost).sgd_step(inputs.double(), targets.double(), 1.0)
-    return (before - torch.nn.utils.parameters_to_vector(moved.parameters()).detach()).float()
+    return (before - place(moved)).float()
 
 
 def _draw(table: WishTable, inputs: Tensor) -> Figure:

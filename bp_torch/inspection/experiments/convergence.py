@@ -6,10 +6,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from bp_torch.data.labels import accuracy_of
 from bp_torch.engine import Backprop
 from bp_torch.inspection.experiments.finding import Claim, Finding
 from bp_torch.inspection.experiments.style import BLUE, GREEN, ORANGE, panels
-from bp_torch.inspection.experiments.subject import LEARNING_RATE, Subject, accuracy, cost, flat
+from bp_torch.inspection.experiments.subject import LEARNING_RATE, Subject, cost, flat, place
 
 PER_CLASS = 10
 MOST_STEPS = 40_000
@@ -29,12 +30,12 @@ def convergence(subject: Subject) -> Finding:
     inputs, targets = _few(subject)
     model = subject.network().double()
     looks = _descend(model, inputs, targets, least=1e-3 if subject.quick else 1e-4)
-    last, learned = looks[-1], accuracy(model, inputs, targets.argmax(1))
+    last, learned = looks[-1], accuracy_of(model(inputs), targets)
     least, most = _curvatures(model, inputs, targets, steps=20 if subject.quick else 100, seed=subject.seed)
     told = f"{learned:.0%} of the {len(inputs)} are read rightly"
     claims = (
         _vanishes(looks[0], last),
-        _is_minimum(least, most, *(_place(each).norm().item() for each in (subject.network(), model))),
+        _is_minimum(least, most, *(place(each).norm().item() for each in (subject.network(), model))),
         Claim(14, "there the network does well on its training examples", told, learned >= 0.99, "network"),
     )
     merits = {
@@ -88,29 +89,23 @@ def _descend(model: torch.nn.Module, inputs: Tensor, targets: Tensor, *, least: 
 
 def _look(model: torch.nn.Module, driver: Backprop, inputs: Tensor, targets: Tensor, step: int) -> _Look:
     height, gradients = driver.gradients(inputs, targets)
-    norm = flat(gradients).norm().item()
-    return _Look(step, height.item(), norm, _curvature(model, inputs, targets))
-
-
-def _curvature(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> float:
-    """ĝᵀ H ĝ."""
-    gradient = flat(Backprop(model, cost).gradients(inputs, targets)[1])
-    return (gradient @ _curved(model, inputs, targets, gradient) / (gradient @ gradient)).item()
+    gradient = flat(gradients.values())
+    curvature = gradient @ _curved(model, inputs, targets, gradient) / (gradient @ gradient)
+    return _Look(step, height.item(), gradient.norm().item(), curvature.item())
 
 
 def _curved(model: torch.nn.Module, inputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
     """H d, by the hand-written backwards, differentiated once more."""
-    parameters = dict(model.named_parameters())
-    gradients = torch.autograd.grad(cost(model(inputs), targets), list(parameters.values()), create_graph=True)
-    slope = flat(dict(zip(parameters, gradients, strict=True))) @ direction
-    return flat(dict(zip(parameters, torch.autograd.grad(slope, list(parameters.values())), strict=True)))
+    parameters = list(model.parameters())
+    gradients = torch.autograd.grad(cost(model(inputs), targets), parameters, create_graph=True)
+    return flat(torch.autograd.grad(flat(gradients) @ direction, parameters))
 
 
 def _curvatures(
     model: torch.nn.Module, inputs: Tensor, targets: Tensor, *, steps: int, seed: int
 ) -> tuple[float, float]:
     """The least and the largest curvature of all directions: Lanczos' bounds from within, of so many steps."""
-    start = torch.randn(len(_place(model)), generator=torch.Generator().manual_seed(seed)).double()
+    start = torch.randn(len(place(model)), generator=torch.Generator().manual_seed(seed)).double()
     basis, projected = (start / start.norm()).unsqueeze(0), torch.zeros(steps, steps).double()
     for step in range(steps):
         curved = _curved(model, inputs, targets, basis[step])
@@ -120,10 +115,6 @@ def _curvatures(
         basis = torch.cat([basis, torch.nn.functional.normalize(curved, dim=0).unsqueeze(0)])
     found = torch.linalg.eigvalsh(projected)
     return found[0].item(), found[-1].item()
-
-
-def _place(model: torch.nn.Module) -> Tensor:
-    return torch.nn.utils.parameters_to_vector(model.parameters()).detach()
 
 
 def _draw(looks: list[_Look]) -> Figure:

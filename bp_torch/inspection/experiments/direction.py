@@ -1,5 +1,6 @@
 """Statement 4: of all directions of the same length, the negative gradient decreases the cost the most."""
 
+import copy
 import math
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from bp_torch.engine import Backprop
 from bp_torch.inspection.experiments.finding import Claim, Finding
 from bp_torch.inspection.experiments.style import BLUE, GREY, ORANGE, panels
-from bp_torch.inspection.experiments.subject import Subject, cost, flat
+from bp_torch.inspection.experiments.subject import Subject, cost, flat, place
 
 EXAMPLES = 500
 LENGTH = 1e-3
@@ -18,11 +19,10 @@ LENGTH = 1e-3
 
 def direction(subject: Subject) -> Finding:
     """Step along the negative gradient, aside from it at every angle, and at random; how much does each decrease?"""
-    model = subject.network().double()
-    model.load_state_dict(subject.learning.state_dict())
+    model = copy.deepcopy(subject.learning).double()
     inputs, targets = subject.inputs[:EXAMPLES].double(), subject.targets[:EXAMPLES].double()
     _, gradients = Backprop(model, cost).gradients(inputs, targets)
-    downhill = -flat(gradients)
+    downhill = -flat(gradients.values())
     generator = torch.Generator().manual_seed(subject.seed)
     random = _units(torch.randn(100 if subject.quick else 1000, len(downhill), generator=generator).double())
     angles = torch.linspace(0, math.pi, 37).double()
@@ -62,12 +62,11 @@ def _tilted(downhill: Tensor, aside: Tensor, angles: Tensor) -> Tensor:
 @torch.no_grad()
 def _decreases(model: torch.nn.Module, inputs: Tensor, targets: Tensor, steps: Tensor) -> Tensor:
     """By how much the cost falls with each of these steps."""
-    parameters = list(model.parameters())
-    start = torch.nn.utils.parameters_to_vector(parameters)
+    start = place(model)
     height = cost(model(inputs), targets)
     found = []
     for step in steps:
-        torch.nn.utils.vector_to_parameters(start + step, parameters)
+        torch.nn.utils.vector_to_parameters(start + step, model.parameters())
         found.append(height - cost(model(inputs), targets))
     return torch.stack(found)
 

@@ -82,7 +82,7 @@ def _downhill(name: str, curve: Curve) -> Claim:
 
 def _curve(subject: Subject, model: torch.nn.Module) -> Curve:
     driver, examples = Backprop(model, cost), len(subject.inputs)
-    full = flat(driver.gradients(subject.inputs, subject.targets)[1])
+    full = flat(driver.gradients(subject.inputs, subject.targets)[1].values())
     generator = torch.Generator().manual_seed(subject.seed)
     curve = {}
     known = SIZES[::2] if subject.quick else SIZES
@@ -102,7 +102,7 @@ def _drawn(
         began = time.perf_counter()
         _, gradients = driver.gradients(subject.inputs[chosen], subject.targets[chosen])
         found.seconds.append(time.perf_counter() - began)
-        gradient = flat(gradients)
+        gradient = flat(gradients.values())
         found.cosines.append(torch.cosine_similarity(gradient, full, dim=0).item())
         found.norm_ratios.append((gradient.norm() / full.norm()).item())
     return found

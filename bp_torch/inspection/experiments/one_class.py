@@ -1,5 +1,6 @@
 """Statement 11: who listens to one class only learns to answer that class always."""
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 
@@ -29,12 +30,10 @@ def one_class(subject: Subject) -> Finding:
     return Finding((claim,), {"answers_2_if_taught_2": own, "answers_its_class_least": least}, _draw(answers))
 
 
-@torch.no_grad()
 def _answers(subject: Subject, chosen: torch.Tensor, steps: int) -> torch.Tensor:
     """How often each class is answered, (10,), after learning from the chosen examples."""
     model = subject.network()
-    with torch.enable_grad():
-        learn(model, subject.inputs[chosen], subject.targets[chosen], steps, seed=subject.seed)
+    learn(model, subject.inputs[chosen], subject.targets[chosen], steps, seed=subject.seed)
     given = model(subject.test_inputs).argmax(1)
     return torch.bincount(given, minlength=10) / len(given)
 
@@ -43,14 +42,10 @@ def _draw(answers: torch.Tensor) -> Figure:
     figure, (axes,) = panels("What a network answers to all test digits", 1)
     axes.grid(visible=False)
     axes.imshow(answers.numpy(), cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    for (row, column), share in ((place, answers[place].item()) for place in _places(answers)):
+    for (row, column), share in np.ndenumerate(answers.numpy()):
         colour = "black" if share > 0.5 else "white"
         axes.text(column, row, f"{share:.0%}", ha="center", va="center", color=colour, fontsize=8)
     axes.set_yticks(range(11), [*(f"{label}s alone" for label in range(10)), "all of them"])
     axes.set(xlabel="its answer", ylabel="taught")
     axes.set_xticks(range(10))
     return figure
-
-
-def _places(tensor: torch.Tensor) -> list[tuple[int, int]]:
-    return [(row, column) for row in range(tensor.shape[0]) for column in range(tensor.shape[1])]

@@ -2,20 +2,18 @@
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import repeat
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from bp_torch.data import Batches
 from bp_torch.engine import Backprop
 from bp_torch.inspection.experiments.finding import Claim, Finding
 from bp_torch.inspection.experiments.style import BLUE, ORANGE, panels
-from bp_torch.inspection.experiments.subject import BATCH_SIZE, Subject, cost
+from bp_torch.inspection.experiments.subject import BATCH_SIZE, Subject, cost, place, walk
 
 RATES = (1.0, 3.0, 10.0)
 """Learning rates tried; each man walks with the one that brings him lowest."""
@@ -23,7 +21,7 @@ GRID = 25
 
 
 @dataclass(frozen=True)
-class Path:
+class Descent:
     """One descent.
 
     Attributes:
@@ -73,7 +71,7 @@ def paths(subject: Subject) -> Finding:
     return Finding(claims, merits, _draw(subject, drunk, careful))
 
 
-def _an_epoch(drunk: Path, careful: Path) -> Claim:
+def _an_epoch(drunk: Descent, careful: Descent) -> Claim:
     examples = careful.batch_size
     steps = -(-examples // drunk.batch_size)
     start, end, other = drunk.costs[0].item(), drunk.costs[steps].item(), careful.costs[1].item()
@@ -87,7 +85,7 @@ def _an_epoch(drunk: Path, careful: Path) -> Claim:
     )
 
 
-def _sooner(drunk: Path, careful: Path) -> Claim:
+def _sooner(drunk: Descent, careful: Descent) -> Claim:
     """A step by a mini-batch gets on about as far as a full one, so it is the steps' own time that tells."""
     height, seconds = careful.costs[-1].item(), careful.seconds[-1].item()
     steps = drunk.steps_to(height)
@@ -102,37 +100,24 @@ def _sooner(drunk: Path, careful: Path) -> Claim:
     )
 
 
-def _best(subject: Subject, batch_size: int, steps: int) -> Path:
+def _best(subject: Subject, batch_size: int, steps: int) -> Descent:
     walked = (_walk(subject, batch_size, steps, rate) for rate in (RATES[1:2] if subject.quick else RATES))
     return min(walked, key=lambda path: path.costs[-10:].mean().item())
 
 
-def _walk(subject: Subject, batch_size: int, steps: int, rate: float) -> Path:
+def _walk(subject: Subject, batch_size: int, steps: int, rate: float) -> Descent:
     model = subject.network()
-    driver, parameters = Backprop(model, cost), list(model.parameters())
-    places, seconds, spent = [_place(parameters)], [0.0], 0.0
-    batches = _batches(subject, batch_size)
+    driver, every = Backprop(model, cost), (subject.inputs, subject.targets)
+    places, seconds, spent = [place(model)], [0.0], 0.0
+    batches = walk(*every, seed=subject.seed) if batch_size == BATCH_SIZE else repeat(every)
     for _ in range(steps):
         began = time.perf_counter()
         driver.sgd_step(*next(batches), rate)
         spent += time.perf_counter() - began
-        places.append(_place(parameters))
+        places.append(place(model))
         seconds.append(spent)
     walked = torch.stack(places)
-    return Path(rate, batch_size, walked, torch.tensor(seconds), _heights(subject, walked))
-
-
-def _batches(subject: Subject, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    if batch_size == len(subject.inputs):  # in no order: nothing is to be gathered
-        while True:
-            yield subject.inputs, subject.targets
-    batches = Batches(subject.inputs, subject.targets, batch_size, seed=subject.seed)
-    for epoch in count():
-        yield from batches.epoch(epoch)
-
-
-def _place(parameters: list[torch.nn.Parameter]) -> Tensor:
-    return torch.nn.utils.parameters_to_vector(parameters).detach().clone()
+    return Descent(rate, batch_size, walked, torch.tensor(seconds), _heights(subject, walked))
 
 
 @torch.no_grad()
@@ -142,13 +127,13 @@ def _heights(subject: Subject, places: Tensor) -> Tensor:
     examples = 500 if subject.quick else 2000
     inputs, targets = subject.inputs[:examples], subject.targets[:examples]
     heights = []
-    for place in places:
-        torch.nn.utils.vector_to_parameters(place, model.parameters())
+    for each in places:
+        torch.nn.utils.vector_to_parameters(each, model.parameters())
         heights.append(cost(model(inputs), targets))
     return torch.stack(heights)
 
 
-def _draw(subject: Subject, drunk: Path, careful: Path) -> Figure:
+def _draw(subject: Subject, drunk: Descent, careful: Descent) -> Figure:
     figure, (whole, near, clock, seen) = panels("Two ways down one cost surface", 2, 2)
     styles = (drunk, ORANGE, f"mini-batches of {drunk.batch_size}"), (careful, BLUE, "all examples")
     first = min(len(careful.places), len(drunk.places))
@@ -165,7 +150,7 @@ def _draw(subject: Subject, drunk: Path, careful: Path) -> Figure:
     return figure
 
 
-def _plane(drunk: Path, careful: Path) -> Tensor:
+def _plane(drunk: Descent, careful: Descent) -> Tensor:
     """The two principal directions of both paths, as many places of each, (2, parameters)."""
     few = drunk.places[:: max(1, len(drunk.places) // len(careful.places))]
     walked = torch.cat([few, careful.places]) - careful.places[0]
@@ -173,7 +158,7 @@ def _plane(drunk: Path, careful: Path) -> Tensor:
     return directions[:2]  # type: ignore[no-any-return]
 
 
-def _apart(drunk: Path, careful: Path) -> Tensor:
+def _apart(drunk: Descent, careful: Descent) -> Tensor:
     """The direction in which the careful man gets on, and that in which the drunk strays most from him."""
     first = min(len(careful.places), len(drunk.places))
     onward = torch.nn.functional.normalize(careful.places[-1] - careful.places[1], dim=0)

@@ -1,5 +1,6 @@
 """What the experiments are done on: the lecture's network, its cost, and a data set."""
 
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import chain, count, islice
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 import bp_torch.functional as F
 from bp_torch.data import Batches, Dataset, prepare
+from bp_torch.data.labels import accuracy_of, one_hot
 from bp_torch.engine import Backprop
 from bp_torch.nn import mlp
 
@@ -24,12 +26,12 @@ class Subject:
 
     Attributes:
         name: of the data set.
-        quick: whether to be content with rougher figures, in a twentieth of the time.
+        quick: whether to be content with rougher figures, in an eighth of the time.
         seed: of all weights and all draws.
         inputs: of the training examples, (N, 784).
         targets: 1 of the right output and 0 of the others, (N, 10).
         labels: the right class, (N,).
-        test_images, test_inputs, test_targets, test_labels: the same of the test examples, and how they look.
+        test_images, test_inputs, test_labels: the same of the test examples, and how they look.
     """
 
     def __init__(self, dataset: Dataset, *, quick: bool = False, seed: int = 0) -> None:
@@ -39,7 +41,7 @@ class Subject:
         self.seed = seed
         self.labels, self.test_labels = dataset.train.labels, dataset.test.labels
         self.inputs, self.test_inputs = prepare(dataset.train.images), prepare(dataset.test.images)
-        self.targets, self.test_targets = one_hot(self.labels), one_hot(self.test_labels)
+        self.targets = one_hot(self.labels)
         self.test_images = dataset.test.images
 
     def network(self, seed: int = 0) -> torch.nn.Sequential:
@@ -63,33 +65,32 @@ class Subject:
         learn(model, self.inputs, self.targets, steps, of=STEPS, seed=self.seed)
         return model
 
+    @torch.no_grad()
     def accuracy(self, model: torch.nn.Module) -> float:
         """On the test examples."""
-        return accuracy(model, self.test_inputs, self.test_labels)
-
-
-def one_hot(labels: Tensor) -> Tensor:
-    """1 of the right output and 0 of the others, (N, 10)."""
-    return torch.eye(SIZES[-1])[labels]
+        return accuracy_of(model(self.test_inputs), self.test_labels)
 
 
 def learn(
     model: torch.nn.Module, inputs: Tensor, targets: Tensor, steps: int, *, of: int | None = None, seed: int
 ) -> None:
     """So many steps of stochastic gradient descent, of those in which the learning rate falls linearly to 0."""
-    driver, batches = Backprop(model, cost), Batches(inputs, targets, BATCH_SIZE, seed=seed)
-    walk = chain.from_iterable(batches.epoch(epoch) for epoch in count())
-    for step, batch in enumerate(islice(walk, steps)):
+    driver = Backprop(model, cost)
+    for step, batch in enumerate(islice(walk(inputs, targets, seed=seed), steps)):
         driver.sgd_step(*batch, LEARNING_RATE * (1 - step / (of or steps)))
 
 
-@torch.no_grad()
-def accuracy(model: torch.nn.Module, inputs: Tensor, labels: Tensor) -> float:
-    """The share of examples whose largest output is the right one."""
-    right: Tensor = model(inputs).argmax(1) == labels
-    return right.double().mean().item()
+def walk(inputs: Tensor, targets: Tensor, *, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Mini-batches, shuffled anew each epoch, without end."""
+    batches = Batches(inputs, targets, BATCH_SIZE, seed=seed)
+    return chain.from_iterable(batches.epoch(epoch) for epoch in count())
 
 
-def flat(tensors: dict[str, Tensor]) -> Tensor:
+def flat(tensors: Iterable[Tensor]) -> Tensor:
     """All of them as one vector."""
-    return torch.cat([tensor.flatten() for tensor in tensors.values()])
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def place(model: torch.nn.Module) -> Tensor:
+    """Where a network stands: all its weights and biases as one vector."""
+    return flat(model.parameters()).detach()

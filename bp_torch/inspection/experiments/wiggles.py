@@ -25,10 +25,8 @@ def wiggles(subject: Subject) -> Finding:
     partner = min(ranked, key=lambda one: abs(one.size * TIMES - most.size))
     chosen = [most, partner, *ranked[1 : len(ranked) // 2 : len(ranked) // (2 * WIGGLED)]]
     moved = [wiggle(subject.taught, cost, inputs, targets, one) for one in chosen]
-    ratio, order = (
-        abs(moved[0].measured / moved[1].measured),
-        torch.tensor([found.order for found in moved]).nanmedian().item(),
-    )
+    ratio = abs(moved[0].measured / moved[1].measured)
+    order = torch.tensor([found.order for found in moved]).nanmedian().item()
     claims = (
         _as_predicted(moved, order),
         Claim(

@@ -1,6 +1,14 @@
 """Classes, whether they come as indices or as what is wanted of each output."""
 
+import torch
 from torch import Tensor
+
+CLASSES = 10
+
+
+def one_hot(labels: Tensor) -> Tensor:
+    """What is wanted of the outputs, (N, 10): 1 of the right one and 0 of the others."""
+    return torch.eye(CLASSES, device=labels.device)[labels]
 
 
 def classes_of(targets: Tensor) -> Tensor:
