@@ -2,7 +2,8 @@
 
 TensorBoard folds tags by what stands before the first slash. Eight such groups hold what is measured in a run:
 learning, agreement, noise, health, weights, gradients, activations and pictures; run holds what is told of it; checker
-what the gradient checker found; and experiments what became of the lecture's claims. Under one tag stand values of one
+what the gradient checker found; experiments what became of the lecture's claims; and backprop what the tab of that name
+reads, and no other. Under one tag stand values of one
 kind: a text and a picture that share one are both lost to the faster of TensorBoard's two loaders.
 """
 
@@ -41,6 +42,12 @@ CHECKER_SCORES: Final = "checker/planted_bugs"
 CHECKER_SCORES_PICTURE: Final = "pictures/planted_bugs"
 
 CLAIMS: Final = "experiments/claims"
+
+BACKPROP: Final = "backprop"
+"""The plugin that shows the Backprop tab."""
+NETWORK: Final = "backprop/network"
+FRAME: Final = "backprop/frame"
+FRAME_COST: Final = "backprop/cost"
 
 RUN_START: Final = "run/start"
 RUN_SUMMARY: Final = "run/summary"

@@ -1,6 +1,9 @@
 """How a number, a text, a tensor or a picture becomes a value that TensorBoard shows under a tag."""
 
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_SCALAR, Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_STRING
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from torch import Tensor
@@ -29,3 +32,20 @@ def image(tag: str, picture: Picture) -> Summary.Value:
     """A picture, drawn already."""
     encoded = Summary.Image(width=picture.width, height=picture.height, colorspace=4, encoded_image_string=picture.png)
     return Summary.Value(tag=tag, image=encoded)
+
+
+def own_bytes(tag: str, content: bytes, plugin: str) -> Summary.Value:
+    """Bytes that one plugin reads, and no other."""
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+    tensor = TensorProto(dtype=DT_STRING, tensor_shape=shape, string_val=[content])
+    return Summary.Value(tag=tag, tensor=tensor, metadata=_owned(plugin, DATA_CLASS_BLOB_SEQUENCE))
+
+
+def own_scalar(tag: str, number: float, plugin: str) -> Summary.Value:
+    """A point of a curve that one plugin reads, and no other."""
+    tensor = TensorProto(dtype=DT_FLOAT, tensor_shape=TensorShapeProto(), float_val=[number])
+    return Summary.Value(tag=tag, tensor=tensor, metadata=_owned(plugin, DATA_CLASS_SCALAR))
+
+
+def _owned(plugin: str, data_class: int) -> SummaryMetadata:
+    return SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=plugin), data_class=data_class)

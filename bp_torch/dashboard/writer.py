@@ -7,18 +7,20 @@ from typing import Self
 
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from bp_torch.dashboard import explanation_pictures, hparams, pages, pictures, tags
+from bp_torch.dashboard import explanation_pictures, frames, hparams, pages, pictures, tags
 from bp_torch.dashboard.event_file import EventFile
 from bp_torch.dashboard.layout import layout
 from bp_torch.dashboard.projector import Projector
-from bp_torch.dashboard.values import histogram, image, scalar, text
+from bp_torch.dashboard.values import histogram, image, own_bytes, own_scalar, scalar, text
 from bp_torch.training.records import (
     AgreementRecord,
     DistributionRecord,
     EmbeddingRecord,
     EpochRecord,
     ExplanationRecord,
+    FrameRecord,
     HealthRecord,
+    NetworkRecord,
     NoiseRecord,
     PictureRecord,
     Record,
@@ -48,6 +50,7 @@ class TensorBoardRecorder:
         self._projector = Projector(folder, first_step=purge_step or 0)
         self._events = EventFile(folder, first_step=purge_step or 0)
         self._failed = 0
+        self._network: NetworkRecord | None = None
 
     def record(self, record: Record) -> None:
         """Writes one record; unknown kinds are passed over."""
@@ -94,6 +97,11 @@ class TensorBoardRecorder:
                 return _pictures(record)
             case ExplanationRecord():
                 return [image(tags.WISHES, explanation_pictures.probes(record.explanations))]
+            case NetworkRecord():
+                self._network = record
+                return [own_bytes(tags.NETWORK, frames.network_file(record), tags.BACKPROP)]
+            case FrameRecord() if self._network is not None:
+                return _frame(record, self._network)
             case RunFinished():
                 return [text(tags.RUN_SUMMARY, pages.finish_page(record)), hparams.finished()]
         return []
@@ -147,6 +155,13 @@ def _epoch(record: EpochRecord) -> list[Summary.Value]:
         scalar(tags.TRAIN_ACCURACY, record.train_accuracy),
         scalar(tags.TEST_COST, record.test_cost),
         scalar(tags.TEST_ACCURACY, record.test_accuracy),
+    ]
+
+
+def _frame(record: FrameRecord, network: NetworkRecord) -> list[Summary.Value]:
+    return [
+        own_bytes(tags.FRAME, frames.frame_file(record, network), tags.BACKPROP),
+        own_scalar(tags.FRAME_COST, frames.mini_batch_cost(record, network), tags.BACKPROP),
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.engine.chain import Chain, Passage, Wish, require_chain
+from bp_torch.engine.chain import Chain, Passage, Wish, of_activations, require_chain
 from bp_torch.functional.tape import Context, Tape
 
 _InferenceMode: Any = torch._C._InferenceMode  # torch.inference_mode(), without the 5 µs that making one takes
@@ -94,7 +94,7 @@ class Backprop:
                 wishes.append(Wish(link, context, shape, total, grad))
             if link is chain.lowest:
                 break
-            grad = _of_activations(link.function.backward(context, grad))
+            grad = of_activations(link.function.backward(context, grad))
         return cost, wishes
 
     @torch.no_grad()
@@ -118,7 +118,7 @@ class Backprop:
         cost, grad = self._nudges(chain, activation, targets)
         passages = []
         for link, call in zip(reversed(chain.links), reversed(tape), strict=True):
-            grad_output, grad = grad, _of_activations(call.function.backward(call.context, grad))
+            grad_output, grad = grad, of_activations(call.function.backward(call.context, grad))
             passages.append(Passage(link, call.context, call.inputs[0], call.output, grad_output, grad))
         return cost, passages[::-1]
 
@@ -196,7 +196,7 @@ class Backprop:
             chain.cost = self.cost
         grad = chain.one
         for call in reversed(tape):
-            grad = _of_activations(call.function.backward(call.context, grad))
+            grad = of_activations(call.function.backward(call.context, grad))
         return cost, grad
 
     def _require_cost(self, outputs: Tensor, targets: Tensor, cost: Tensor) -> None:
@@ -227,11 +227,6 @@ class Backprop:
         """The one it had, if it had one of its shape."""
         kept = self._velocity.get(name)
         return torch.zeros_like(parameter) if kept is None or kept.shape != parameter.shape else kept.to(parameter)
-
-
-def _of_activations(gradients: Any) -> Tensor:
-    """The first input's, of what a backward returns."""
-    return gradients[0] if type(gradients) is tuple else gradients  # type: ignore[no-any-return]
 
 
 def _addition(wish: Wish) -> Callable[..., None]:

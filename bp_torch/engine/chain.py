@@ -95,6 +95,15 @@ class Passage(NamedTuple):
     grad_output: Tensor
     grad_input: Tensor
 
+    def back(self, grad_output: Tensor) -> Tensor:
+        """∂C/∂input for another ∂C/∂output, by the Function's own backward."""
+        return of_activations(self.link.function.backward(self.context, grad_output))
+
+
+def of_activations(gradients: Any) -> Tensor:
+    """The first input's, of what a backward returns."""
+    return gradients[0] if type(gradients) is tuple else gradients  # type: ignore[no-any-return]
+
 
 class Chain:
     """The links of a model, as they were when an example of some kind was led through.

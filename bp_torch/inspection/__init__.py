@@ -1,5 +1,6 @@
 """What a gradient means: what each example asks for, of which weights, and how much of the average is noise."""
 
+from bp_torch.inspection.dense_chain import LayerState, layer_states
 from bp_torch.inspection.explanation import Avenues, Explanation, LayerExplanation, explain
 from bp_torch.inspection.hebbian import Connection, Hebbian, hebbian
 from bp_torch.inspection.noise import GradientNoise, gradient_noise, noise_of, simple_noise_scale
@@ -14,12 +15,14 @@ __all__ = [
     "GradientNoise",
     "Hebbian",
     "LayerExplanation",
+    "LayerState",
     "Sensitivity",
     "Wiggle",
     "WishTable",
     "explain",
     "gradient_noise",
     "hebbian",
+    "layer_states",
     "noise_of",
     "per_example_gradients",
     "per_example_norms",

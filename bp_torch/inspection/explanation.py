@@ -8,7 +8,6 @@ import copy
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple, SupportsIndex
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from bp_torch.engine import Backprop, Chain, Passage
 from bp_torch.functional.tape import Tape
+from bp_torch.inspection.dense_chain import dense_layers
 from bp_torch.inspection.per_example import Cost
 
 
@@ -152,12 +152,11 @@ def explain(
 
 
 def _layers(passages: Sequence[Passage]) -> Iterator[LayerExplanation]:
-    """A layer is a weighted sum and all that follows it before the next."""
-    starts = [place for place, passage in enumerate(passages) if hasattr(passage.link.function, "by_avenue")]
-    if not starts or starts[0]:
-        raise TypeError(f"explain(): the model must begin with a dense layer, not with {passages[0].link.layer}")
-    for start, end in pairwise([*starts, len(passages)]):
-        yield _layer(passages[start], passages[end - 1])
+    try:
+        for layer in dense_layers(passages):
+            yield _layer(layer[0], layer[-1])
+    except TypeError as error:
+        raise TypeError(f"explain(): {error}") from None
 
 
 def _layer(weighted: Passage, active: Passage) -> LayerExplanation:

@@ -17,8 +17,11 @@ _RANGES = {
     "epochs": (1, 10**9),
     "threads": (1, 1024),
     "compare_every": (0, 10**12),
+    "frames": (0, 10**6),
     "seed": (0, 2**63 - 1),
 }
+_BEFORE: Mapping[str, Any] = {"frames": 0}
+"""What runs of an earlier version did, whose configuration does not say."""
 _ACCEPTED = {int: (int,), float: (float, int), bool: (bool,), str: (str,)}
 """Types a field's value may have; True is no number of epochs."""
 
@@ -51,6 +54,8 @@ class TrainConfig:
     """functions: hand-written, driven by autograd; engine: the same without autograd; builtin: PyTorch's own layers."""
     compare_every: int = 100
     """Steps between comparisons of all gradients with autograd's; 0 = never."""
+    frames: int = 60
+    """Steps that the Backprop tab can walk through, log-spaced, compared too; 0 = none. Each takes about 160 KB."""
     runs_dir: Path = Path("runs")
     """Where runs are kept."""
     run_name: str | None = None
@@ -95,6 +100,7 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """The inverse of `as_dict`."""
+        values = {**_BEFORE, **values}
         known = {field.name: values[field.name] for field in fields(cls)}
         paths = {name: Path(values[name]) for name in ("data_root", "runs_dir", "mnist_source") if values[name]}
         return cls(**{**known, **paths, "hidden": tuple(values["hidden"])})

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from bp_torch.data import Batches, Dataset, Split, prepare
 from bp_torch.data.labels import accuracy_of, classes_of, first_of_each
-from bp_torch.gradients import Gradients
+from bp_torch.gradients import Comparison, Gradients
 from bp_torch.inspection import simple_noise_scale
 from bp_torch.training.config import TrainConfig
+from bp_torch.training.frames import Frames, frame_steps
 from bp_torch.training.learner import Learner
 from bp_torch.training.records import (
     AgreementRecord,
@@ -66,6 +67,8 @@ class Trainer:
         self._test = self._prepared(dataset.test)
         self.batches = Batches(*self._train, config.batch_size, seed=config.seed)
         self.steps = config.epochs * len(self.batches)
+        self._frames = Frames(self.learner.hand, self.learner.hand_cost, *self._of_probes())
+        self._frame_steps = frame_steps(self.steps, config.frames)
         self.step = 0
         """The step to take next, counted from 0 over the whole run."""
         self.epoch = 0
@@ -110,6 +113,8 @@ class Trainer:
             NonFiniteCost: if the cost of a step is NaN or infinite, in which case its update is not applied; or the
                 cost over a whole set.
         """
+        if self._frame_steps:
+            self.record(self._frames.network(self.step, self.steps))
         self._reported = (self.step, time.perf_counter())
         while self.epoch < self.config.epochs:
             began = time.perf_counter()
@@ -133,7 +138,7 @@ class Trainer:
         """One mini-batch: look where the schedule says so, and step downhill."""
         learning_rate = self.config.learning_rate * (1 - self.step / self.steps)
         try:
-            if self.step % REPORT_EVERY == 0 or self._compares():
+            if self.step % REPORT_EVERY == 0 or self._compares() or self.step in self._frame_steps:
                 self._look(inputs, targets, learning_rate)
             if self.step == 0 and self.steps > 1:  # otherwise the last look is at this step, too
                 self._explain(0, inputs, targets)
@@ -144,7 +149,7 @@ class Trainer:
 
     def _compares(self) -> bool:
         every = self.config.compare_every
-        return every > 0 and self.step % every == 0
+        return every > 0 and (self.step % every == 0 or self.step in self._frame_steps)
 
     def _look(self, inputs: Tensor, targets: Tensor, learning_rate: float) -> None:
         """Record what the step about to be taken is like."""
@@ -153,8 +158,9 @@ class Trainer:
             raise FloatingPointError(f"the cost is not finite: {cost.item()}")
         if self.step % REPORT_EVERY == 0:
             self._report(cost.item(), gradients, inputs, targets, learning_rate)
-        if self._compares():
-            self._compare(gradients, inputs, targets)
+        comparisons = self._compare(gradients, inputs, targets) if self._compares() else ()
+        if self.step in self._frame_steps:
+            self.record(self._frames.take(self.step, inputs, targets, learning_rate, gradients, comparisons))
 
     def _diverged(self, what: str) -> NonFiniteCost:
         return NonFiniteCost(f"{what}: lower --learning-rate, now {self.config.learning_rate}")
@@ -182,7 +188,7 @@ class Trainer:
             total += gradient**2
         return HealthRecord(self.step, math.sqrt(total), health)
 
-    def _compare(self, gradients: Gradients, inputs: Tensor, targets: Tensor) -> None:
+    def _compare(self, gradients: Gradients, inputs: Tensor, targets: Tensor) -> tuple[Comparison, ...]:
         """Ask whether they are right, and how much of them is noise."""
         started = time.perf_counter()
         hand = self.learner.gradients_by_hand(inputs, targets, gradients)
@@ -195,6 +201,7 @@ class Trainer:
         self.comparing_seconds += time.perf_counter() - started
         self.record(AgreementRecord(self.step, comparisons, order))
         self.record(noise)
+        return comparisons
 
     def _noise(self, step: int, inputs: Tensor, targets: Tensor) -> NoiseRecord:
         noise = self.learner.noise(inputs, targets)
@@ -264,6 +271,9 @@ class Trainer:
         images = self.test_images[worst.cpu()]
         first_weights = next(self.learner.model.parameters()).detach()
         return PictureRecord(self.step - 1, first_weights, images, labels[worst].cpu(), probabilities[worst].cpu())
+
+    def _of_probes(self) -> tuple[Tensor, Tensor]:
+        return tuple(tensor[self._probes] for tensor in self._test)  # type: ignore[return-value]
 
     def _prepared(self, split: Split) -> tuple[Tensor, Tensor]:
         labels = split.labels.to(self.config.device)

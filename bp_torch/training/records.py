@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from bp_torch.gradients import Comparison
-from bp_torch.inspection import Explanation, GradientNoise
+from bp_torch.inspection import Explanation, GradientNoise, LayerState
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,49 @@ class EmbeddingRecord:
 
 
 @dataclass(frozen=True)
+class NetworkRecord:
+    """What the frames of a run have in common; once, before the first of them."""
+
+    step: int
+    steps: int
+    """How many there will be in all."""
+    cost: str
+    """Its name, such as "squared_error"."""
+    sizes: tuple[int, ...]
+    """Neurons of each layer, the inputs first."""
+    names: tuple[tuple[str | None, str | None], ...]
+    """Of weight and bias of each dense layer; None of what does not learn."""
+    functions: tuple[str, ...]
+    """The activation of each, such as "sigmoid"."""
+    inputs: Tensor
+    """Of the probes, examples that every frame shows, (P, in), float."""
+    labels: Tensor
+    """Of the probes, (P,), int64."""
+    refusal: str | None
+    """Why there are no frames, of a model that is no chain of dense layers."""
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """One step, whole: a network as the step found it, and what its mini-batch of N examples and P probes ask for."""
+
+    step: int
+    learning_rate: float
+    gradients: Mapping[str, Tensor]
+    """By each parameter's name, what the step will apply, times −learning_rate."""
+    inputs: Tensor
+    """Of the mini-batch, (N, in), float."""
+    labels: Tensor
+    """Of the mini-batch, (N,), int64."""
+    costs: Tensor
+    """Of each example alone, the probes first, (P + N,), float."""
+    layers: tuple[LayerState, ...]
+    """Of P + N examples, the probes first."""
+    comparisons: tuple[Comparison, ...]
+    """Of each parameter's hand-written gradient with autograd's; none if they were not compared."""
+
+
+@dataclass(frozen=True)
 class RunFinished:
     """Once, at the end: what summary.json holds."""
 
@@ -180,6 +223,8 @@ Record = (
     | PictureRecord
     | ExplanationRecord
     | EmbeddingRecord
+    | NetworkRecord
+    | FrameRecord
     | RunFinished
 )
 

@@ -31,7 +31,7 @@ from bp_torch.training.records import Recorder, RunFinished, RunStarted
 Attach = Callable[[Path, int], Sequence[Recorder]]
 """Makes the recorders of a run from its folder and its first step."""
 
-_MAY_CHANGE = {"runs_dir", "data_root", "mnist_source", "device", "threads"}
+_MAY_CHANGE = {"runs_dir", "data_root", "mnist_source", "device", "threads", "frames"}
 
 
 def train(config: TrainConfig, attach: Attach, command: str) -> tuple[Path, dict[str, Any]]:

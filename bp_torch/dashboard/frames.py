@@ -1,0 +1,133 @@
+"""What the Backprop tab reads: a network once, and a frame for each step that it can walk through.
+
+Either is a safetensors file, https://huggingface.co/docs/safetensors: named arrays, and a JSON header whose
+"__metadata__" holds, under "frame" or "network", a JSON object of everything that is no array. Wide layers and large
+mini-batches are cut to what can be drawn; the sums that the wishes are made of were taken before.
+
+A network has the arrays "inputs" and "labels", of the probes. A frame has, of P probes and then N examples of its
+mini-batch, "inputs", "labels" and "costs", and for layer l = 0, 1, …:
+
+| array | shape | what |
+|---|---|---|
+| l.weight, l.bias | (out, in), (out,) | before the step |
+| l.weight.gradient, l.bias.gradient | (out, in), (out,) | of what learns: the step applies them, times −learning rate |
+| l.activations, l.slopes, l.nudges | (P + N, out) | y, f′(z) and −∂Cₙ/∂y |
+
+Inputs are uint8 from "low" to "high", so that pixels are exact; as zlib deflates them, (bytes,), of a frame's the
+mini-batch's alone. Labels are int32, all else is float32.
+"""
+
+import json
+import math
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from bp_torch.dashboard.tags import AGREEMENT_FIGURES
+from bp_torch.gradients import Comparison
+from bp_torch.inspection import LayerState
+from bp_torch.training.records import FrameRecord, NetworkRecord
+
+FORMAT: Final = 1
+"""Of the arrays and of what is said beside them."""
+MOST_NEURONS: Final = 24
+"""Of a layer that are kept."""
+MOST_INPUTS: Final = 1024
+MOST_EXAMPLES: Final = 100
+"""Of a mini-batch that are kept."""
+
+
+def network_file(record: NetworkRecord) -> bytes:
+    """What all frames of a run have in common, or why there are none."""
+    refusal = record.refusal
+    if record.sizes[0] > MOST_INPUTS:
+        refusal = f"it takes {record.sizes[0]:,} inputs, and up to {MOST_INPUTS:,} can be drawn"
+    said = {
+        "format": FORMAT,
+        "steps": record.steps,
+        "cost": record.cost,
+        "sizes": record.sizes,
+        "functions": record.functions,
+        "names": record.names,
+        "refusal": refusal,
+    }
+    if refusal is not None:
+        return save({"labels": record.labels.int()}, {"network": _json(said)})
+    pixels, scale = _pixels(record.inputs)
+    return save({"inputs": pixels, "labels": _plain(record.labels.int())}, {"network": _json({**said, **scale})})
+
+
+def frame_file(record: FrameRecord, network: NetworkRecord) -> bytes:
+    """One step, whole, but for the probes' inputs, which do not change."""
+    kept = len(network.labels) + min(len(record.inputs), MOST_EXAMPLES)
+    pixels, scale = _pixels(record.inputs[:MOST_EXAMPLES])
+    labels = torch.cat([network.labels, record.labels])[:kept]
+    arrays = {"inputs": pixels, "labels": labels.int(), "costs": record.costs[:kept]}
+    for place, layer in enumerate(record.layers):
+        arrays |= {f"{place}.{kind}": array for kind, array in _of_layer(layer, record.gradients, kept, place == 0)}
+    said = {
+        "step": record.step,
+        "examples": len(record.inputs),
+        "cost": mini_batch_cost(record, network),
+        "learning_rate": record.learning_rate,
+        "comparisons": [_verdict(comparison) for comparison in record.comparisons],
+        **scale,
+    }
+    return save({name: _plain(array) for name, array in arrays.items()}, {"frame": _json(said)})
+
+
+def mini_batch_cost(record: FrameRecord, network: NetworkRecord) -> float:
+    """The mean over the mini-batch, which is what the step makes smaller."""
+    return record.costs[len(network.labels) :].mean().item()
+
+
+def _of_layer(
+    layer: LayerState, gradients: Mapping[str, Tensor], examples: int, first: bool
+) -> Iterator[tuple[str, Tensor]]:
+    """Its arrays, as they are kept: of hidden inputs no more than there are neurons."""
+    for kind, name, parameter in zip(("weight", "bias"), layer.names, (layer.weight, layer.bias), strict=True):
+        if parameter is not None:
+            yield kind, _cut(parameter, first)
+        if name is not None:
+            yield f"{kind}.gradient", _cut(gradients[name], first)
+    for kind in ("activations", "slopes", "nudges"):
+        yield kind, getattr(layer, kind)[:examples, :MOST_NEURONS]
+
+
+def _cut(parameter: Tensor, first: bool) -> Tensor:
+    return parameter[:MOST_NEURONS] if first or parameter.dim() == 1 else parameter[:MOST_NEURONS, :MOST_NEURONS]
+
+
+def _pixels(inputs: Tensor) -> tuple[Tensor, Mapping[str, float]]:
+    """Inputs in 256 shades from the lowest to the highest, deflated, and what these are."""
+    low, high = (x.item() for x in inputs.aminmax())
+    shades = ((inputs - low) * (255 / (high - low) if high > low else 0.0)).round().to(torch.uint8)
+    deflated = zlib.compress(shades.cpu().numpy().tobytes(), 1)
+    return torch.frombuffer(bytearray(deflated), dtype=torch.uint8), {"low": low, "high": high}
+
+
+def _verdict(comparison: Comparison) -> Mapping[str, Any]:
+    figures = ("name", "passed", *AGREEMENT_FIGURES)
+    return {figure: getattr(comparison, figure) for figure in figures}
+
+
+def _plain(array: Tensor) -> Tensor:
+    """As it is kept: on the CPU, in one piece, in float32 if it has fractions."""
+    return (array.float() if array.is_floating_point() else array).detach().cpu().contiguous()
+
+
+def _json(said: Mapping[str, Any]) -> str:
+    """JSON has no number that is not finite: null stands for it."""
+    return json.dumps(_finite(said), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
