@@ -1,0 +1,129 @@
+"""What the Backprop tab asks of TensorBoard's server: which frames there are, their bytes, and the page itself.
+
+The bytes are passed on as they are; the page reads them, and says what is wrong with them.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import PurePath
+from typing import Any, Final
+
+from tensorboard import errors, plugin_util
+from tensorboard.backend import http_util
+from tensorboard.context import RequestContext
+from tensorboard.data.provider import BlobSequenceDatum, DataProvider, RunTagFilter
+from tensorboard.plugins.base_plugin import FrontendMetadata, TBContext, TBPlugin
+from werkzeug import Request, Response
+
+from bp_torch.dashboard.tags import BACKPROP, FRAME, FRAME_COST, NETWORK
+
+_STATIC: Final = files("bp_torch.dashboard.plugin").joinpath("static")
+_KINDS: Final = {".js": "text/javascript", ".css": "text/css"}
+_ALL: Final = 2**31 - 1
+"""More than there ever are: TensorBoard insists on a number."""
+
+Answer = Callable[[RequestContext, str, Request], Response]
+
+
+class BackpropPlugin(TBPlugin):  # type: ignore[misc]
+    """The Backprop tab."""
+
+    plugin_name = BACKPROP
+
+    def __init__(self, context: TBContext) -> None:
+        """Take TensorBoard's data."""
+        self._data: DataProvider = context.data_provider
+
+    def is_active(self) -> bool:
+        """TensorBoard finds out by itself whether there are data."""
+        return False
+
+    def frontend_metadata(self) -> FrontendMetadata:
+        """The tab's name, and where its page begins."""
+        return FrontendMetadata(es_module_path="/index.js", tab_name="Backprop")
+
+    def get_plugin_apps(self) -> dict[str, Any]:
+        """Every address below data/plugin/backprop."""
+        answers = {"/runs": self._runs, "/network": self._network, "/frame": self._frame, "/costs": self._costs}
+        return {**_pages(), **{name: _application(answer) for name, answer in answers.items()}}
+
+    def _runs(self, context: RequestContext, experiment: str, request: Request) -> Response:
+        """By each run's name, the steps of its frames and when they were taken."""
+        networks = self._blobs(context, experiment, NETWORK)
+        frames = self._blobs(context, experiment, FRAME)
+        runs = {run: [[datum.step, datum.wall_time] for datum in frames.get(run, ())] for run in sorted(networks)}
+        return http_util.Respond(request, runs, "application/json")
+
+    def _network(self, context: RequestContext, experiment: str, request: Request) -> Response:
+        """What the frames of a run have in common, `?run=`."""
+        return self._bytes(context, request, self._blobs(context, experiment, NETWORK, _asked(request, "run")))
+
+    def _frame(self, context: RequestContext, experiment: str, request: Request) -> Response:
+        """One frame, `?run=…&step=…`."""
+        run, step = _asked(request, "run"), _asked(request, "step")
+        found = self._blobs(context, experiment, FRAME, run)
+        chosen = {name: [datum for datum in data if str(datum.step) == step] for name, data in found.items()}
+        return self._bytes(context, request, chosen)
+
+    def _costs(self, context: RequestContext, experiment: str, request: Request) -> Response:
+        """The mini-batch's cost at each frame of a run, `?run=`: pairs of step and cost."""
+        run = _asked(request, "run")
+        found = self._data.read_scalars(
+            context,
+            experiment_id=experiment,
+            plugin_name=BACKPROP,
+            downsample=_ALL,
+            run_tag_filter=RunTagFilter([run], [FRAME_COST]),
+        )
+        points = [[datum.step, datum.value] for datum in found.get(run, {}).get(FRAME_COST, ())]
+        return http_util.Respond(request, points, "application/json")
+
+    def _blobs(
+        self, context: RequestContext, experiment: str, tag: str, run: str | None = None
+    ) -> dict[str, list[BlobSequenceDatum]]:
+        """All that was logged under a tag, by run; of one run, if that is named."""
+        found = self._data.read_blob_sequences(
+            context,
+            experiment_id=experiment,
+            plugin_name=BACKPROP,
+            downsample=_ALL,
+            run_tag_filter=RunTagFilter(None if run is None else [run], [tag]),
+        )
+        return {name: sequences[tag] for name, sequences in found.items() if sequences.get(tag)}
+
+    def _bytes(self, context: RequestContext, request: Request, found: dict[str, list[BlobSequenceDatum]]) -> Response:
+        """The last one found."""
+        references = [reference for data in found.values() for datum in data for reference in datum.values]
+        if not references:
+            raise errors.NotFoundError(f"there is no such {request.path.rpartition('/')[2]}")
+        content = self._data.read_blob(context, blob_key=references[-1].blob_key)
+        return http_util.Respond(request, content, "application/octet-stream")
+
+
+def _pages() -> dict[str, Any]:
+    """The page's files, by their addresses: nothing else can be asked for."""
+    found = ((file, _KINDS.get(PurePath(file.name).suffix)) for file in _STATIC.iterdir())
+    return {f"/{file.name}": Request.application(partial(_page, file, kind)) for file, kind in found if kind}
+
+
+def _page(file: Traversable, kind: str, request: Request) -> Response:
+    return http_util.Respond(request, file.read_bytes(), kind)
+
+
+def _application(answer: Answer) -> Any:
+    """As a WSGI application."""
+
+    def told(request: Request) -> Response:
+        environ = request.environ
+        return answer(plugin_util.context(environ), plugin_util.experiment_id(environ), request)
+
+    return Request.application(told)
+
+
+def _asked(request: Request, name: str) -> str:
+    value: str | None = request.args.get(name)
+    if value is None:
+        raise errors.InvalidArgumentError(f"{request.path}: ?{name}= is missing")
+    return value

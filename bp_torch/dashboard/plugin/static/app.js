@@ -1,0 +1,369 @@
+// The tab: what is chosen, what follows from it, and who is told when that changes.
+
+import {averageTable} from "./average.js";
+import {html, set} from "./dom.js";
+import {download} from "./download.js";
+import {followBox} from "./follow.js";
+import {followTheme, onAddress, onReload, readAddress, writeAddress} from "./host.js";
+import {NetworkView} from "./network.js";
+import {avenuesTable, chainBox, movesTable} from "./panel.js";
+import {captionOf, phasesOf, sceneOf, usualMaps} from "./phases.js";
+import {Store} from "./store.js";
+import {Timeline} from "./timeline.js";
+import {badge, exampleList, runList} from "./toolbar.js";
+
+const PLAY_EVERY = 3500; // milliseconds a phase stays
+const MAPS = {weights: "Weights", change: "Desired change", pixels: "Asked of pixels"};
+const KEYS = [
+  ["← →", "phase before, next phase"],
+  ["Space", "play the phases"],
+  ["Shift ← →", "logged step before, next"],
+  ["t", "play training"],
+  ["0 … 9, w", "a digit of the test set; the worst of the mini-batch"],
+  ["Tab, then arrows", "go from neuron to neuron; Enter chooses"],
+  ["m", "other maps of the first layer"],
+  ["Escape", "unpin the weight"],
+];
+
+export async function start(root) {
+  const app = new App(root);
+  followTheme(() => app.show());
+  onReload(() => app.reload());
+  onAddress(() => app.change(readAddress()));
+  await app.reload();
+}
+
+class App {
+  #store = new Store();
+  #asked = 0;
+
+  constructor(root) {
+    this.said = readAddress();
+    this.bar = html("header", {class: "bar"});
+    this.stepper = html("ol", {class: "phases"});
+    this.player = html("button", {class: "play", onclick: () => this.#play()}, "Play phases");
+    this.caption = html("p", {class: "caption", "aria-live": "polite"});
+    this.stage = html("div", {class: "picture"});
+    this.mapsChooser = html("div", {class: "maps", role: "group", "aria-label": "Maps of the first layer"});
+    this.chain = html("div", {class: "box chainbox"});
+    this.details = html("div", {class: "details"});
+    this.panel = html("aside", {class: "panel"}, this.chain, this.details);
+    this.timeline = new Timeline({
+      step: (step) => this.change({step}, {fast: true}),
+      spacing: (linear) => this.change({spacing: linear ? "linear" : null}),
+    });
+    this.notice = html("div", {class: "notice", role: "alert", hidden: true});
+    this.help = helpDialog();
+    const nav = html("nav", {"aria-label": "Phases"}, this.#arrow("◀", "Phase before (←)", -1), this.stepper, this.#arrow("▶", "Next phase (→)", 1), this.player);
+    const picture = html("section", {class: "left"}, this.stage, this.mapsChooser, this.timeline.element);
+    this.main = html("main", {}, nav, this.caption, html("div", {class: "stage"}, picture, this.panel));
+    root.replaceChildren(this.bar, this.notice, this.main, this.help);
+    document.addEventListener("keydown", (event) => this.#key(event));
+  }
+
+  /** Asks which runs and steps there are, and shows what is chosen. */
+  async reload() {
+    try {
+      await this.#store.reload();
+    } catch (error) {
+      return this.#say(`The runs cannot be read. ${error.message}`);
+    }
+    await this.show();
+  }
+
+  /** Chooses otherwise: any of run, step, phase, example, layer, neuron, maps, pin, column and spacing. */
+  change(choices, options) {
+    this.said = {...this.said, ...choices};
+    return this.show(options);
+  }
+
+  /** Shows what is chosen; what cannot be is replaced by what comes nearest. */
+  async show({fast = false} = {}) {
+    const asked = ++this.#asked;
+    const {runs} = this.#store;
+    if (!runs.length) return this.#say(emptyState());
+    const run = runs.includes(this.said.run) ? this.said.run : this.#store.newest;
+    const drawing = await this.#prepared(run).catch((error) => () => this.#say(`Run ${run} cannot be shown: ${error.message}.`, run));
+    if (asked === this.#asked) drawing(fast);
+  }
+
+  /** How to draw what is chosen of a run, or to say why that cannot be. */
+  async #prepared(run) {
+    const network = await this.#store.network(run);
+    if (network.refusal) return () => this.#say(refusal(run, network), run);
+    const step = nearest(this.#store.steps(run), this.said.step);
+    if (step === undefined) return () => this.#say(`Run ${run} has no frames yet: its first step is still to come.`, run);
+    const costs = await this.#store.costs(run);
+    const timeline = () => this.timeline.update(this.#store.steps(run), costs, step, this.said.spacing === "linear", network.steps);
+    try {
+      const frame = await this.#store.frame(run, step);
+      return (fast) => this.#draw(run, frame, timeline, fast);
+    } catch (error) {
+      return () => this.#damaged(run, step, error, timeline);
+    }
+  }
+
+  #draw(run, frame, timeline, fast) {
+    const phases = phasesOf(frame.network);
+    const view = viewOf(frame, phases, this.said);
+    const before = this.drawn;
+    this.drawn = {run, frame, view, phases};
+    this.notice.hidden = true;
+    this.main.hidden = false;
+    this.main.classList.remove("damaged");
+    document.body.classList.toggle("fast", fast);
+    this.main.dataset.phase = view.phase.id;
+    this.#showBar(run, frame, view);
+    this.#showPhases(phases, view);
+    const caption = captionOf(frame, view.phase, view);
+    if (this.caption.textContent !== caption) this.caption.textContent = caption;
+    this.#showNetwork(run, frame, view, before);
+    this.#showChain();
+    this.#showDetails(frame, view);
+    timeline();
+    this.#address(run, frame, view);
+    this.#prefetch(run, frame.step);
+  }
+
+  #showBar(run, frame, view) {
+    const open = this.bar.querySelector("details")?.open ?? false;
+    const focused = this.bar.contains(document.activeElement) ? document.activeElement.dataset.example : undefined;
+    const seal = badge(frame);
+    if (seal.open !== undefined) seal.open = open;
+    this.bar.replaceChildren(
+      runList(this.#store.runs, run, (name) => this.change({run: name, step: undefined, pin: null})),
+      exampleList(frame, view.example, view.exampleId, (example) => this.change({example})),
+      seal,
+      html("button", {title: "Save the picture as an SVG file", onclick: () => this.#download()}, "SVG"),
+      html("button", {title: "Keys", "aria-label": "Help", onclick: () => this.help.showModal()}, "?"),
+    );
+    if (focused) this.bar.querySelector(`[data-example="${focused}"]`)?.focus();
+  }
+
+  #showPhases(phases, {phase}) {
+    if (this.stepper.children.length !== phases.length) {
+      const item = ({id, title}, i) => html("li", {}, html("button", {"data-phase": id, onclick: () => this.change({phase: id})}, `${i + 1} ${title}`));
+      this.stepper.replaceChildren(...phases.map(item));
+    }
+    for (const {firstChild: button} of this.stepper.children) set(button, {"aria-current": button.dataset.phase === phase.id && "step"});
+  }
+
+  #showNetwork(run, frame, view, before) {
+    if (before?.frame.network !== frame.network) {
+      const on = {hover: (target) => this.#hover(target), choose: (target) => this.#choose(target)};
+      this.picture = new NetworkView(frame.network, frame.layers, on);
+      this.stage.replaceChildren(this.picture.element);
+    }
+    const scene = sceneOf(frame, view.phase, view);
+    this.picture.update(frame, scene, view);
+    if (before && before.view.phase.id !== view.phase.id) this.picture.pulse(scene.edges, view.phase.id !== "forward");
+    const buttons = Object.entries(MAPS).map(([id, name]) => html("button", {"aria-pressed": String(id === view.maps), onclick: () => this.change({maps: id})}, name));
+    this.mapsChooser.replaceChildren("Maps of the first layer: ", ...buttons);
+  }
+
+  #showChain() {
+    const {frame, view} = this.drawn;
+    const target = this.hovered ?? view.pin ?? {l: view.layer, j: view.neuron};
+    const pinned = same(target, view.pin);
+    const pin = () => this.change({pin: pinned ? null : nameOf(target)});
+    this.chain.replaceChildren(...chainBox(frame, view.phase, target, view.example, pinned, pin));
+  }
+
+  #showDetails(frame, view) {
+    const {layer, neuron, example, pin, phase} = view;
+    const choose = (target) => this.#choose(target);
+    const tables = {
+      average: () => averageTable(frame, layer, neuron, view.column, (choices) => this.change(choices)),
+      step: () => movesTable(frame, layer, neuron, choose),
+    };
+    const table = tables[phase.id]?.() ?? avenuesTable(frame, layer, neuron, example, choose);
+    this.followed = html("div", {class: "box", hidden: !pin});
+    this.details.replaceChildren(this.followed, html("div", {class: "box"}, ...table));
+    if (pin) this.#follow(pin);
+  }
+
+  /** Draws a pinned weight's curve at once from what is there, and again when all frames are. */
+  async #follow(pin) {
+    const {run, frame} = this.drawn;
+    const box = this.followed;
+    const steps = this.#store.steps(run);
+    const place = steps.indexOf(frame.step);
+    const draw = (frames) => box.replaceChildren(html("h3", {}, "The pinned weight through training"), followBox(frames, pin, place));
+    const frames = await Promise.all(steps.map((step) => this.#store.frame(run, step).catch(() => null)));
+    if (box.isConnected) draw(frames);
+  }
+
+  #hover(target) {
+    this.hovered = target;
+    this.picture.mark(target ?? this.drawn.view.pin ?? {l: this.drawn.view.layer, j: this.drawn.view.neuron});
+    this.#showChain();
+  }
+
+  /** A neuron is looked at; a weight is pinned, too. */
+  #choose(target) {
+    this.change({layer: target.l, neuron: target.j, ...(target.k === undefined ? {} : {pin: nameOf(target)})});
+  }
+
+  #address(run, frame, view) {
+    const {maps} = this.said;
+    const pin = view.pin ? nameOf(view.pin) : null;
+    const {phase, exampleId: example} = view;
+    const {layer, neuron, spacing, column} = this.said; // if nobody chose a neuron, it is the output that is wanted
+    this.said = {run, step: frame.step, phase: phase.id, example, layer, neuron, maps, pin, spacing, column};
+    writeAddress(this.said);
+  }
+
+  /** The steps beside this one, so that they are there when they are asked for. */
+  #prefetch(run, step) {
+    const steps = this.#store.steps(run);
+    const place = steps.indexOf(step);
+    for (const beside of [steps[place + 1], steps[place - 1], steps[place + 2]]) {
+      if (beside !== undefined) this.#store.frame(run, beside).catch(() => {}); // said when it is shown
+    }
+  }
+
+  #move(by) {
+    if (!this.drawn) return -1;
+    const {phases, view} = this.drawn;
+    const place = phases.findIndex(({id}) => id === view.phase.id) + by;
+    if (phases[place]) this.change({phase: phases[place].id});
+    return place;
+  }
+
+  #play() {
+    if (this.timer) return this.#stop();
+    if (!this.drawn) return;
+    if (this.drawn.view.phase.id === "step") this.change({phase: "forward"});
+    this.player.textContent = "Pause";
+    this.timer = setInterval(() => this.#move(1) >= this.drawn.phases.length - 1 && this.#stop(), PLAY_EVERY);
+  }
+
+  #stop() {
+    clearInterval(this.timer);
+    this.timer = null;
+    this.player.textContent = "Play phases";
+  }
+
+  #arrow(text, title, by) {
+    return html("button", {title, "aria-label": title, onclick: () => this.#move(by)}, text);
+  }
+
+  #key(event) {
+    if (event.ctrlKey || event.altKey || event.metaKey || this.help.open || event.target.matches("select, input")) return;
+    const {key, shiftKey} = event;
+    const onButton = event.target.matches("button, summary") && (key === " " || key === "Enter");
+    const actions = {
+      ArrowRight: () => (shiftKey ? this.timeline.move(1) : this.#move(1)),
+      ArrowLeft: () => (shiftKey ? this.timeline.move(-1) : this.#move(-1)),
+      " ": () => this.#play(),
+      t: () => this.timeline.play(),
+      w: () => this.change({example: "worst"}),
+      m: () => this.#nextMaps(),
+      Escape: () => this.change({pin: null}),
+      "?": () => this.help.showModal(),
+    };
+    if (onButton || !this.drawn) return;
+    if (/^\d$/.test(key)) this.change({example: key});
+    else if (key in actions) actions[key]();
+    else return;
+    event.preventDefault();
+  }
+
+  #nextMaps() {
+    const names = Object.keys(MAPS);
+    this.change({maps: names[(names.indexOf(this.drawn.view.maps) + 1) % names.length]});
+  }
+
+  #download() {
+    const {run, frame, view} = this.drawn;
+    const name = `backprop ${run} step ${frame.step} ${view.phase.id}.svg`.replace(/[^\w.-]+/g, "-");
+    download(this.picture.element, name, `${run}, step ${frame.step}, ${view.phase.title.toLowerCase()}: a ${frame.labels[view.example]}`);
+  }
+
+  /** A frame that cannot be read leaves the others to choose from. */
+  #damaged(run, step, error, timeline) {
+    this.#say(`Step ${step} of run ${run} cannot be shown: ${error.message}. Choose another step or run.`, run);
+    this.said = {...this.said, run, step};
+    this.main.hidden = false;
+    this.main.classList.add("damaged");
+    timeline();
+  }
+
+  /** Says what is to be said in place of the network, above the list of runs, if there is one. */
+  #say(what, run) {
+    this.notice.replaceChildren(what);
+    this.notice.hidden = false;
+    this.main.hidden = true;
+    this.bar.replaceChildren(...(run ? [runList(this.#store.runs, run, (name) => this.change({run: name, step: undefined, pin: null}))] : []));
+  }
+}
+
+/** What is looked at: every choice made, or what is usual in place of one that is not there. */
+function viewOf(frame, phases, said) {
+  const {layers} = frame;
+  const phase = phases.find(({id}) => id === said.phase) ?? phases[0];
+  const [exampleId, example] = exampleOf(frame, said.example);
+  const wanted = Math.min(frame.labels[example], layers.at(-1).out - 1);
+  const layer = within(said.layer, layers.length) ?? layers.length - 1;
+  const neuron = within(said.neuron, layers[layer].out) ?? (layer === layers.length - 1 ? wanted : 0);
+  const maps = said.maps in MAPS ? said.maps : usualMaps(phase, layer);
+  return {phase, exampleId, example, layer, neuron, maps, pin: pinOf(layers, said.pin), column: Number(said.column) || 0};
+}
+
+/** An example's name in the address, and its place in the frame. */
+function exampleOf(frame, said = "0") {
+  const n = /^batch-(\d+)$/.exec(said)?.[1];
+  if (n !== undefined && n < frame.miniBatch.length) return [said, frame.probes + Number(n)];
+  if (said === "worst") return [said, frame.worst];
+  const probe = within(said, frame.probes) ?? 0;
+  return [`${probe}`, probe];
+}
+
+function pinOf(layers, said) {
+  const [l, j, k] = /^(\d+)\.(\d+)\.(\d+)$/.exec(said ?? "")?.slice(1).map(Number) ?? [];
+  return layers[l] && j < layers[l].out && k < layers[l].ins ? {l, j, k} : null;
+}
+
+const nameOf = ({l, j, k}) => (k === undefined ? null : `${l}.${j}.${k}`);
+
+const same = (a, b) => Boolean(a && b) && a.l === b.l && a.j === b.j && a.k === b.k;
+
+/** A whole number from 0 that is below a limit; otherwise undefined. */
+function within(said, limit) {
+  const value = Number(said ?? NaN);
+  return Number.isInteger(value) && value >= 0 && value < limit ? value : undefined;
+}
+
+/** The step that is asked for, or the nearest one logged; the first if none is. */
+function nearest(steps, said) {
+  const wanted = Number(said ?? NaN);
+  if (Number.isNaN(wanted)) return steps[0];
+  return steps.reduce((best, step) => (Math.abs(step - wanted) < Math.abs(best - wanted) ? step : best), steps[0]);
+}
+
+function refusal(run, network) {
+  const more = network.unknown ? "." : ". The tab shows chains of dense layers, such as bp_torch.nn.mlp makes; everything else that was logged is in the other tabs.";
+  return `Run ${run} cannot be walked through here: ${network.refusal}${more}`;
+}
+
+function emptyState() {
+  return html(
+    "div",
+    {class: "empty"},
+    html("h1", {}, "No run here has frames yet"),
+    html("p", {}, "Train a network; every run logs some, unless it is told not to (--frames 0):"),
+    html("pre", {}, html("code", {}, "make train")),
+    html("p", {}, "or, in an environment of your own,"),
+    html("pre", {}, html("code", {}, "python scripts/train.py --data digits")),
+    html("p", {}, "It takes half a minute. Then press TensorBoard’s reload button."),
+  );
+}
+
+function helpDialog() {
+  const rows = KEYS.map(([keys, what]) => html("tr", {}, html("th", {scope: "row"}, keys), html("td", {}, what)));
+  const close = html("button", {onclick: ({target}) => target.closest("dialog").close()}, "Close");
+  const words =
+    "Brightness is activation. Blue and solid is more, orange and dashed is less. A wish is minus the gradient: what lowers the cost most quickly. " +
+    "Point at a neuron, a line, or a pixel of a map for its chain rule; click to keep it.";
+  return html("dialog", {"aria-label": "Help"}, html("p", {}, words), html("table", {}, html("tbody", {}, ...rows)), close);
+}

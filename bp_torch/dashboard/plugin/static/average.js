@@ -1,0 +1,98 @@
+// The lecture's table: a row for each of a neuron's weights, a column for each example of the mini-batch, and the mean.
+// Some columns have their numbers; a strip beside them has every column in colour, and chooses which those are.
+
+import {neuronName} from "./chain.js";
+import {html} from "./dom.js";
+import {draw, greys, largest, signs} from "./maps.js";
+import {count, number, power} from "./numbers.js";
+import {wishCell} from "./panel.js";
+
+const MOST_ROWS = 17;
+const COLUMNS = 6;
+
+/** What every example asks of a neuron's weights and bias, and what that comes to on average. */
+export function averageTable(frame, l, j, column, change) {
+  const rows = rowsOf(frame, l, j);
+  const unit = unitOf(rows);
+  const examples = frame.miniBatch.length;
+  const first = Math.max(0, Math.min(examples - COLUMNS, column));
+  const scale = Math.max(...rows.map(({wishes}) => largest(wishes)));
+  const means = Math.max(...rows.map(({mean}) => Math.abs(mean)));
+  const shown = (value, most) => wishCell(value, most, (value / unit.size).toFixed(2).replace("-", "−"));
+  const strip = html("td", {class: "strip", rowspan: rows.length}, stripOf(rows, scale, first, (n) => change({column: n - COLUMNS / 2})));
+  const body = rows.map(({name, wishes, mean}, row) =>
+    html("tr", {}, html("th", {scope: "row"}, name), ...wishes.slice(first, first + COLUMNS).map((value) => shown(value, scale)), ...(row ? [] : [strip]), shown(mean, means)),
+  );
+  const move = (text, by, name) => html("button", {"aria-label": name, title: name, onclick: () => change({column: first + by})}, text);
+  const all = html("th", {scope: "colgroup"}, move("◀", -COLUMNS, "Columns before"), ` all ${examples} `, move("▶", COLUMNS, "Columns after"));
+  const digits = Array.from({length: Math.min(COLUMNS, examples)}, (_, i) => heading(frame, first + i, change));
+  const heads = html("tr", {}, html("td"), ...digits, all, html("th", {scope: "col", class: "mean"}, "mean"));
+  return [
+    html("h3", {}, `What ${count(frame.examples)} examples ask of ${neuronName(frame.network, l, j)}, in ${unit.name}`),
+    html("table", {class: "average"}, html("thead", {}, heads), html("tbody", {}, ...body)),
+    html("p", {class: "note"}, verdict(frame, rows), remainder(frame, l, rows)),
+  ];
+}
+
+/** The bias and the weights, of pixels those with the largest means: a wish for each example, and the means. */
+function rowsOf(frame, l, j) {
+  const {miniBatch, layers} = frame;
+  const {ins, biasGradient, weightGradient} = layers[l];
+  const whole = miniBatch.length === frame.examples;
+  const deltas = miniBatch.map((example) => frame.wishes(l, example)[j]);
+  const inputs = miniBatch.map((example) => frame.before(l, example));
+  const rowOf = (name, wishes, applied) => ({name, wishes, applied, mean: whole ? meanOf(wishes) : applied});
+  const bias = biasGradient ? [rowOf("bias", deltas, -biasGradient[j])] : [];
+  if (!weightGradient) return bias;
+  const applied = frame.averageWishes(l, j);
+  const places = [...Array(ins).keys()];
+  const chosen = ins < MOST_ROWS ? places : places.sort((a, b) => Math.abs(applied[b]) - Math.abs(applied[a])).slice(0, MOST_ROWS - 1);
+  const weights = chosen.map((k) => rowOf(l ? `w ${k}` : `pixel ${k}`, deltas.map((delta, n) => delta * inputs[n][k]), applied[k]));
+  return [...bias, ...weights];
+}
+
+const meanOf = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+/** A power of ten, so that the means have digits before the point. */
+function unitOf(rows) {
+  const most = largest(rows.map(({mean}) => mean)) || 1;
+  const exponent = Math.floor(Math.log10(most));
+  return {size: 10 ** exponent, name: `units of ${power(exponent)}`};
+}
+
+/** Every column in colour, a box around those with numbers; a click moves it. */
+function stripOf(rows, scale, first, choose) {
+  const examples = rows[0].wishes.length;
+  const values = rows.flatMap(({wishes}) => wishes);
+  const canvas = draw(values, signs(scale), [examples, rows.length]);
+  const part = 100 / examples;
+  const box = html("span", {class: "box-around", style: `left: ${first * part}%; width: ${Math.min(COLUMNS, examples) * part}%`});
+  const at = (event) => {
+    const {left, width} = canvas.getBoundingClientRect();
+    choose(Math.floor(((event.clientX - left) / width) * examples));
+  };
+  return html("div", {onclick: at, title: "Each example a column; click to see its numbers"}, canvas, box);
+}
+
+/** The digit itself; choosing it shows what it asks for. */
+function heading(frame, n, change) {
+  const example = frame.probes + n;
+  const name = `example ${n} of the mini-batch, a ${frame.labels[example]}`;
+  const canvas = draw(frame.input(example), greys([frame.low, frame.high]));
+  return html("th", {scope: "col"}, html("button", {title: name, "aria-label": name, onclick: () => change({example: `batch-${n}`})}, canvas));
+}
+
+/** Whether the means of the columns are what SGD applied. */
+function verdict(frame, rows) {
+  if (frame.miniBatch.length < frame.examples) return `Shown are ${frame.miniBatch.length} of ${count(frame.examples)} examples; the mean is over all. `;
+  const difference = largest(rows.map(({mean, applied}) => mean - applied));
+  const most = largest(rows.map(({applied}) => applied));
+  const part = most ? difference / most : difference;
+  const same = part < 1e-4 ? "The means are what SGD applied at this step, times the learning rate" : "The means are NOT what SGD applied";
+  return `${same}: they differ by ${number(part, 2)} of the largest. `;
+}
+
+function remainder(frame, l, rows) {
+  const more = frame.network.sizes[l] + 1 - rows.length;
+  return more > 0 ? `${count(more)} more weights are not shown.` : "";
+}

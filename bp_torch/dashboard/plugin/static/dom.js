@@ -1,0 +1,28 @@
+// Elements, made in one line. A string among the children becomes text, never markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An HTML element; attributes that begin with "on" are listeners, and false ones are left out. */
+export function html(name, attributes = {}, ...children) {
+  return filled(document.createElement(name), attributes, children);
+}
+
+/** The same of SVG. */
+export function svg(name, attributes = {}, ...children) {
+  return filled(document.createElementNS(SVG, name), attributes, children);
+}
+
+/** Gives an element these attributes. */
+export function set(element, attributes) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === false || value === null || value === undefined) element.removeAttribute(name);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  return element;
+}
+
+function filled(element, attributes, children) {
+  set(element, attributes).append(...children);
+  return element;
+}

@@ -1,0 +1,177 @@
+// A network and its frames, as files tell them; see bp_torch/dashboard/frames.py for what is in them.
+
+import {read} from "./safetensors.js";
+
+export const FORMAT = 1;
+
+/** What the frames of a run have in common. `refusal` says why none can be shown, where that is so. */
+export async function readNetwork(buffer) {
+  const {arrays, said} = read(buffer);
+  const network = json(said.network, "network");
+  if (network.format !== FORMAT) {
+    const refusal = `it was written in format ${network.format}, and this tab reads format ${FORMAT}. Use the same version of bp_torch for both`;
+    return {...network, refusal, unknown: true};
+  }
+  if (network.refusal) return network;
+  const {sizes, functions, names, low, high} = network;
+  if (![sizes, functions, names].every(Array.isArray) || sizes.length !== functions.length + 1 || !functions.length) {
+    throw new Error("what it says of its layers does not fit together");
+  }
+  const labels = take(arrays, "labels", [null]);
+  const inputs = await inflate(take(arrays, "inputs", [null]), labels.length * sizes[0]);
+  return {...network, labels, inputs, range: [low, high]};
+}
+
+/** One step, of a network. */
+export async function readFrame(buffer, network) {
+  const {arrays, said} = read(buffer);
+  const told = json(said.frame, "frame");
+  const labels = take(arrays, "labels", [null]);
+  const probes = network.labels.length;
+  if (labels.length <= probes) throw new Error("it has no mini-batch");
+  const inputs = await inflate(take(arrays, "inputs", [null]), (labels.length - probes) * network.sizes[0]);
+  const costs = take(arrays, "costs", [labels.length]);
+  const layers = [];
+  for (let l = 0; l < network.functions.length; l++) layers.push(layerOf(arrays, network, l, labels.length));
+  return new Frame(network, {...told, labels, costs, layers, inputs});
+}
+
+/** A step of training: the network before it, and what P probes and then the examples of its mini-batch ask for. */
+class Frame {
+  constructor(network, told) {
+    Object.assign(this, told, {network, probes: network.labels.length});
+  }
+
+  /** Where the mini-batch's examples stand among all. */
+  get miniBatch() {
+    return Array.from({length: this.labels.length - this.probes}, (_, n) => this.probes + n);
+  }
+
+  /** The mini-batch's example of the highest cost. */
+  get worst() {
+    return this.miniBatch.reduce((worst, n) => (this.costs[n] > this.costs[worst] ? n : worst));
+  }
+
+  /** What the network takes of an example. */
+  input(example) {
+    const {network, probes} = this;
+    const probe = example < probes;
+    const [low, high] = probe ? network.range : [this.low, this.high];
+    const width = network.sizes[0];
+    const first = (probe ? example : example - probes) * width;
+    const shades = (probe ? network.inputs : this.inputs).subarray(first, first + width);
+    return Float32Array.from(shades, (shade) => low + (shade / 255) * (high - low));
+  }
+
+  /** What reaches a layer: the activations before it, or the example's pixels. */
+  before(l, example) {
+    return l === 0 ? this.input(example) : this.row(l - 1, "activations", example);
+  }
+
+  /** One example's activations, slopes or nudges at a layer. */
+  row(l, kind, example) {
+    const {out} = this.layers[l];
+    return this.layers[l][kind].subarray(example * out, (example + 1) * out);
+  }
+
+  /** δ = f′(z) · nudge, what an example wishes of each weighted sum, and so of each bias. */
+  wishes(l, example) {
+    const nudges = this.row(l, "nudges", example);
+    return this.row(l, "slopes", example).map((slope, j) => slope * nudges[j]);
+  }
+
+  /** A neuron's weights. */
+  weights(l, j) {
+    const {weight, ins} = this.layers[l];
+    return weight.subarray(j * ins, (j + 1) * ins);
+  }
+
+  /** What an example wishes of a neuron's weights: δⱼ xₖ. */
+  weightWishes(l, j, example) {
+    const delta = this.wishes(l, example)[j];
+    return this.before(l, example).map((x) => delta * x);
+  }
+
+  /** What a neuron alone asks of the activations before it: δⱼ wⱼₖ. */
+  contributions(l, j, example) {
+    const delta = this.wishes(l, example)[j];
+    return this.weights(l, j).map((w) => delta * w);
+  }
+
+  /** What all neurons of a layer together wish of the activations before it, or of the pixels. */
+  summed(l, example) {
+    if (l > 0) return this.row(l - 1, "nudges", example);
+    const {out, ins} = this.layers[0];
+    const delta = this.wishes(0, example);
+    const sum = new Float64Array(ins);
+    for (let j = 0; j < out; j++) this.weights(0, j).forEach((w, k) => (sum[k] += delta[j] * w));
+    return sum;
+  }
+
+  /** What the mini-batch wishes of a neuron's weights on average: minus the gradient that is applied. */
+  averageWishes(l, j) {
+    const {weightGradient, ins} = this.layers[l];
+    return weightGradient ? weightGradient.subarray(j * ins, (j + 1) * ins).map((g) => -g) : new Float32Array(ins);
+  }
+
+  /** The class whose output is largest. */
+  answer(example) {
+    const outputs = this.row(this.layers.length - 1, "activations", example);
+    return outputs.indexOf(Math.max(...outputs));
+  }
+
+  /** What is wanted of each output. */
+  target(example) {
+    return Array.from({length: this.layers.at(-1).out}, (_, j) => Number(j === this.labels[example]));
+  }
+}
+
+function layerOf(arrays, network, l, examples) {
+  const all = network.sizes[l + 1];
+  const states = ["activations", "slopes", "nudges"].map((kind) => [kind, arrays[`${l}.${kind}`]]);
+  const out = states[0][1]?.shape[1];
+  const ins = arrays[`${l}.weight`]?.shape[1];
+  const [weightName, biasName] = network.names[l];
+  return {
+    all,
+    out,
+    ins,
+    weight: take(arrays, `${l}.weight`, [out, ins]),
+    bias: `${l}.bias` in arrays ? take(arrays, `${l}.bias`, [out]) : null,
+    weightGradient: weightName === null ? null : take(arrays, `${l}.weight.gradient`, [out, ins]),
+    biasGradient: biasName === null ? null : take(arrays, `${l}.bias.gradient`, [out]),
+    ...Object.fromEntries(states.map(([kind]) => [kind, take(arrays, `${l}.${kind}`, [examples, out])])),
+  };
+}
+
+/** An array that must be there, of this shape; null stands for any length. */
+function take(arrays, name, shape) {
+  const found = Object.hasOwn(arrays, name) ? arrays[name] : null;
+  if (!found || found.shape.length !== shape.length) throw new Error(`it lacks the array ${name}`);
+  if (shape.some((length, i) => length !== null && length !== found.shape[i])) {
+    throw new Error(`its array ${name} is ${found.shape.join(" by ")}, not ${shape.join(" by ")}`);
+  }
+  return found.data;
+}
+
+async function inflate(deflated, length) {
+  const stream = new Blob([deflated]).stream().pipeThrough(new DecompressionStream("deflate"));
+  let inflated;
+  try {
+    inflated = new Uint8Array(await new Response(stream).arrayBuffer());
+  } catch {
+    throw new Error("its pictures are damaged");
+  }
+  if (inflated.length !== length) throw new Error("it lacks pictures");
+  return inflated;
+}
+
+function json(text, what) {
+  try {
+    const said = JSON.parse(text);
+    if (said !== null && typeof said === "object") return said;
+  } catch {
+    // said below
+  }
+  throw new Error(`it does not say what ${what} it is`);
+}

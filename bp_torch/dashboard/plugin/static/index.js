@@ -1,0 +1,9 @@
+// What TensorBoard imports; it then calls render() in a page of the tab's own.
+import {start} from "./app.js";
+import {html} from "./dom.js";
+
+export function render() {
+  document.documentElement.lang = "en";
+  document.head.append(html("link", {rel: "stylesheet", href: new URL("style.css", import.meta.url).href}));
+  return start(document.body);
+}

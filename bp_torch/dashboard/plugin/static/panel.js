@@ -1,0 +1,120 @@
+// Beside the network: the chain rule of what is under the pointer, a pinned weight through training, and the avenues.
+
+import {neuronChain, neuronName, stepChain, weightChain, weightName} from "./chain.js";
+import {css, wish} from "./colours.js";
+import {html} from "./dom.js";
+import {largest} from "./maps.js";
+import {count, number, signed} from "./numbers.js";
+
+const MOST_ROWS = 24;
+
+/** The chain rule with its numbers: of a weight, if the target has a `k`, or of a neuron. */
+export function chainBox(frame, phase, {l, j, k}, example, pinned, pin) {
+  const {network} = frame;
+  const weight = k !== undefined;
+  const averaged = weight && (phase.id === "average" || phase.id === "step");
+  const equations = weight ? weightChain(frame, l, j, k, example) : neuronChain(frame, l, j, example);
+  const title = weight ? `The weight from ${neuronName(network, l - 1, k)} to ${neuronName(network, l, j)}` : capital(neuronName(network, l, j));
+  const {weight: weights, ins} = frame.layers[l];
+  const name = weight ? `${weightName(network, l, j, k)} = ${number(weights[j * ins + k])}` : biasName(frame, l, j);
+  return [
+    html("h2", {}, title),
+    html("p", {class: "name"}, html("code", {}, name), weight ? pinButton(pinned, pin) : ""),
+    html("dl", {class: "chain"}, ...[...equations, ...(averaged ? stepChain(frame, l, j, k) : [])].flatMap(equation)),
+  ];
+}
+
+function biasName({network, layers}, l, j) {
+  const bias = layers[l].bias;
+  return bias ? `${network.names[l][1] ?? "frozen bias"}[${j}] = ${number(bias[j])}` : "no bias";
+}
+
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
+
+function pinButton(pinned, pin) {
+  const label = pinned ? "Unpin" : "Pin and follow";
+  return html("button", {class: "pin", "aria-pressed": String(pinned), onclick: pin}, label);
+}
+
+function equation({left, symbols, numbers, result}) {
+  const right = [symbols, numbers].filter(Boolean).flatMap((text) => [html("span", {}, `= ${text}`), " "]);
+  return [html("dt", {}, left), html("dd", {}, ...right, html("b", {}, `= ${result}`))];
+}
+
+/** The three avenues of a neuron: its bias, its weights, and the activations before it. */
+export function avenuesTable(frame, l, j, example, choose) {
+  const {network} = frame;
+  const delta = frame.wishes(l, example)[j];
+  const before = frame.before(l, example);
+  const weights = frame.weights(l, j);
+  const [byWeight, byActivation] = [frame.weightWishes(l, j, example), frame.contributions(l, j, example)];
+  const rows = strongest(byWeight, byActivation, MOST_ROWS);
+  const scales = [Math.max(largest(byWeight), Math.abs(delta)), largest(byActivation)];
+  const more = weights.length - rows.length;
+  return [
+    html("h3", {}, `Three avenues of ${neuronName(network, l, j)}`),
+    html(
+      "table",
+      {class: "avenues"},
+      head(["from", "activation\na", "weight\nw", "weight’s wish\nδ · a", "activation’s wish\nδ · w"]),
+      html(
+        "tbody",
+        {},
+        html("tr", {}, html("th", {scope: "row"}, "bias"), ...["", number(frame.layers[l].bias?.[j] ?? 0)].map(cell), wishCell(delta, scales[0]), cell("")),
+        ...rows.map((k) =>
+          html(
+            "tr",
+            {},
+            html("th", {scope: "row"}, fromButton(l, j, k, choose)),
+            cell(number(before[k])),
+            cell(number(weights[k])),
+            wishCell(byWeight[k], scales[0]),
+            wishCell(byActivation[k], scales[1]),
+          ),
+        ),
+      ),
+    ),
+    html("p", {class: "note"}, `δ = −∂C/∂z = ${signed(delta)}${more ? `; of ${count(weights.length)} weights, those with the strongest wishes` : ""}`),
+  ];
+}
+
+/** What a step makes of a neuron's bias and weights. */
+export function movesTable(frame, l, j, choose) {
+  const {bias, biasGradient} = frame.layers[l];
+  const weights = frame.weights(l, j);
+  const wishes = frame.averageWishes(l, j);
+  const scale = Math.max(largest(wishes), Math.abs(biasGradient?.[j] ?? 0));
+  const row = (name, before, wish) => {
+    const move = frame.learning_rate * wish;
+    return html("tr", {}, html("th", {scope: "row"}, name), cell(number(before)), wishCell(wish, scale), cell(signed(move)), cell(number(before + move)));
+  };
+  const places = strongest(wishes, wishes, MOST_ROWS);
+  return [
+    html("h3", {}, `What the step does to ${neuronName(frame.network, l, j)}`),
+    html(
+      "table",
+      {class: "avenues"},
+      head(["from", "before", "average wish", `times ${number(frame.learning_rate)}`, "after"]),
+      html("tbody", {}, bias ? row("bias", bias[j], -(biasGradient?.[j] ?? 0)) : "", ...places.map((k) => row(fromButton(l, j, k, choose), weights[k], wishes[k]))),
+    ),
+  ];
+}
+
+const head = (titles) => html("thead", {}, html("tr", {}, ...titles.map((text) => html("th", {scope: "col"}, text))));
+
+const fromButton = (l, j, k, choose) => html("button", {"data-weight": `${l}.${j}.${k}`, onclick: () => choose({l, j, k})}, l ? `${k}` : `pixel ${k}`);
+
+/** All, in order, or of too many those that ask for most. */
+function strongest(wishes, others, most) {
+  const places = [...wishes.keys()];
+  if (places.length <= most) return places;
+  const size = (k) => Math.abs(wishes[k]) || Math.abs(others[k]) * 1e-6;
+  return places.sort((a, b) => size(b) - size(a)).slice(0, most);
+}
+
+const cell = (text) => html("td", {}, text);
+
+/** A wish on its colour. */
+export function wishCell(value, scale, text = signed(value)) {
+  return html("td", {style: `background: ${css(wish((0.75 * value) / (scale || 1)))}`}, text);
+}

@@ -1,0 +1,142 @@
+// The slider over training: a tick for each logged step, below the mini-batch's cost at it.
+
+import {html, set, svg} from "./dom.js";
+import {count, number} from "./numbers.js";
+
+const HEIGHT = 84;
+const SIDES = 14;
+const FLOOR = 58; // where the cost is 0
+const PLAY_EVERY = 350; // milliseconds
+
+export class Timeline {
+  /** `on` has step(number), and spacing(linear) when the other spacing is asked for. */
+  constructor(on) {
+    this.on = on;
+    this.steps = [];
+    this.costs = [];
+    this.width = 0;
+    this.curve = svg("path", {class: "curve"});
+    this.area = svg("path", {class: "area"});
+    this.marks = svg("g");
+    this.handle = svg("g", {class: "handle"}, svg("line", {y1: 6, y2: FLOOR + 4}), svg("circle", {r: 6, cy: FLOOR + 4}));
+    this.drawing = svg("svg", {height: HEIGHT}, this.area, this.curve, this.marks, this.handle);
+    this.slider = html(
+      "div",
+      {class: "slider", role: "slider", tabindex: 0, "aria-label": "Step of training", onkeydown: (event) => this.#key(event)},
+      this.drawing,
+    );
+    this.says = html("output", {class: "step"});
+    this.playing = html("button", {onclick: () => this.play()}, "Play training");
+    this.spacing = html("button", {onclick: () => on.spacing(!this.linear)});
+    const button = (text, title, move) => html("button", {title, "aria-label": title, onclick: () => this.move(move)}, text);
+    this.element = html(
+      "div",
+      {class: "timeline"},
+      html(
+        "div",
+        {class: "controls"},
+        this.playing,
+        button("|◀", "First step", -Infinity),
+        button("◀", "Step before (Shift ←)", -1),
+        button("▶", "Next step (Shift →)", 1),
+        button("▶|", "Last step", Infinity),
+        this.spacing,
+        this.says,
+      ),
+      this.slider,
+    );
+    this.#listen();
+  }
+
+  /** Shows these steps and their costs, and where among them it is. */
+  update(steps, costs, step, linear, steps_in_all) {
+    Object.assign(this, {steps, costs, step, linear, all: steps_in_all});
+    this.spacing.textContent = linear ? "Linear" : "Log-spaced";
+    this.spacing.title = `Steps are spaced ${linear ? "evenly" : "by their logarithm"}; click for the other`;
+    const place = steps.indexOf(step);
+    const cost = costs.find(([its]) => its === step)?.[1];
+    const text = `step ${count(step)} of ${count(steps_in_all)}, cost ${cost === undefined ? "unknown" : number(cost)}`;
+    this.says.textContent = `${text} · ${place + 1} of ${steps.length} logged`;
+    set(this.slider, {"aria-valuemin": steps[0], "aria-valuemax": steps.at(-1), "aria-valuenow": step, "aria-valuetext": text});
+    this.#draw();
+  }
+
+  /** So many logged steps on, or back. */
+  move(by) {
+    const place = Math.max(0, Math.min(this.steps.length - 1, this.steps.indexOf(this.step) + by));
+    if (this.steps[place] !== this.step) this.on.step(this.steps[place]);
+    return place;
+  }
+
+  /** Plays through training, from the start if it stands at the end; or stops. */
+  play() {
+    if (this.timer) return this.stop();
+    if (this.step === this.steps.at(-1)) this.move(-Infinity);
+    this.playing.textContent = "Pause training";
+    this.timer = setInterval(() => this.move(1) === this.steps.length - 1 && this.stop(), PLAY_EVERY);
+  }
+
+  stop() {
+    clearInterval(this.timer);
+    this.timer = null;
+    this.playing.textContent = "Play training";
+  }
+
+  #listen() {
+    const chosen = ({clientX}) => this.#nearest(clientX - this.drawing.getBoundingClientRect().left);
+    let held = false;
+    this.slider.addEventListener("pointerdown", (event) => {
+      held = true;
+      this.slider.setPointerCapture(event.pointerId);
+      this.stop();
+      this.on.step(chosen(event));
+    });
+    this.slider.addEventListener("pointermove", (event) => held && this.on.step(chosen(event)));
+    for (const end of ["pointerup", "pointercancel"]) this.slider.addEventListener(end, () => (held = false));
+    new ResizeObserver(([{contentRect}]) => {
+      this.width = contentRect.width; // asking for it at each step would lay out the whole page
+      this.#draw();
+    }).observe(this.slider);
+  }
+
+  #key(event) {
+    const moves = {ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -Infinity, End: Infinity};
+    if (!(event.key in moves)) return;
+    this.move(moves[event.key]);
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  #x(step) {
+    const width = this.width - 2 * SIDES;
+    const [first, last] = [this.steps[0], this.steps.at(-1)];
+    const t = this.linear ? (step - first) / (last - first) : Math.log((step + 1) / (first + 1)) / Math.log((last + 1) / (first + 1));
+    return SIDES + (width * t || 0);
+  }
+
+  #nearest(x) {
+    return this.steps.reduce((best, step) => (Math.abs(this.#x(step) - x) < Math.abs(this.#x(best) - x) ? step : best));
+  }
+
+  #draw() {
+    if (!this.steps.length || !this.width) return;
+    const points = this.costs.filter(([, cost]) => Number.isFinite(cost));
+    const most = Math.max(...points.map(([, cost]) => cost)) || 1;
+    const line = points.map(([step, cost]) => `${this.#x(step)},${FLOOR - (FLOOR - 12) * (cost / most)}`).join(" L");
+    this.curve.setAttribute("d", line && `M${line}`);
+    this.area.setAttribute("d", line && `M${this.#x(points[0][0])},${FLOOR} L${line} L${this.#x(points.at(-1)[0])},${FLOOR} Z`);
+    const ticks = this.steps.map((step) => svg("line", {class: "tick", x1: this.#x(step), x2: this.#x(step), y1: FLOOR, y2: FLOOR + 7}));
+    const top = svg("text", {x: this.width - SIDES, y: 10, class: "end"}, `cost of the mini-batch, up to ${number(most)}`);
+    this.marks.replaceChildren(...ticks, ...this.#numbers(), top);
+    this.handle.setAttribute("transform", `translate(${this.#x(this.step)}, 0)`);
+  }
+
+  /** The steps that are written below their ticks: as many as have room. */
+  #numbers() {
+    const places = this.steps.map((step) => [this.#x(step), step]);
+    const [end] = places.splice(-1);
+    let free = -Infinity;
+    const shown = places.filter(([x]) => x > free && x < end[0] - 60 && (free = x + 46));
+    return [...shown, end].map(([x, step]) => svg("text", {x, y: HEIGHT - 5, class: step === end[1] ? "end" : "middle"}, count(step)));
+  }
+}
