@@ -5,25 +5,16 @@ import {html, set} from "./dom.js";
 import {download} from "./download.js";
 import {followBox} from "./follow.js";
 import {followTheme, onAddress, onReload, readAddress, writeAddress} from "./host.js";
+import {emptyState, helpDialog, refusal} from "./messages.js";
 import {NetworkView} from "./network.js";
 import {avenuesTable, chainBox, movesTable} from "./panel.js";
-import {captionOf, phasesOf, sceneOf, usualMaps} from "./phases.js";
+import {captionOf, phasesOf, sceneOf} from "./phases.js";
 import {Store} from "./store.js";
 import {Timeline} from "./timeline.js";
 import {badge, exampleList, runList} from "./toolbar.js";
+import {MAPS, nameOf, nearest, same, viewOf} from "./view.js";
 
 const PLAY_EVERY = 3500; // milliseconds a phase stays
-const MAPS = {weights: "Weights", change: "Desired change", pixels: "Asked of pixels"};
-const KEYS = [
-  ["← →", "phase before, next phase"],
-  ["Space", "play the phases"],
-  ["Shift ← →", "logged step before, next"],
-  ["t", "play training"],
-  ["0 … 9, w", "a digit of the test set; the worst of the mini-batch"],
-  ["Tab, then arrows", "go from neuron to neuron; Enter chooses"],
-  ["m", "other maps of the first layer"],
-  ["Escape", "unpin the weight"],
-];
 
 export async function start(root) {
   const app = new App(root);
@@ -49,12 +40,19 @@ class App {
     this.details = html("div", {class: "details"});
     this.panel = html("aside", {class: "panel"}, this.chain, this.details);
     this.timeline = new Timeline({
-      step: (step) => this.change({step}, {fast: true}),
+      step: (step, fast) => this.change({step}, {fast}),
       spacing: (linear) => this.change({spacing: linear ? "linear" : null}),
     });
     this.notice = html("div", {class: "notice", role: "alert", hidden: true});
     this.help = helpDialog();
-    const nav = html("nav", {"aria-label": "Phases"}, this.#arrow("◀", "Phase before (←)", -1), this.stepper, this.#arrow("▶", "Next phase (→)", 1), this.player);
+    const nav = html(
+      "nav",
+      {"aria-label": "Phases"},
+      this.#arrow("◀", "Phase before (←)", -1),
+      this.stepper,
+      this.#arrow("▶", "Next phase (→)", 1),
+      this.player,
+    );
     const picture = html("section", {class: "left"}, this.stage, this.mapsChooser, this.timeline.element);
     this.main = html("main", {}, nav, this.caption, html("div", {class: "stage"}, picture, this.panel));
     root.replaceChildren(this.bar, this.notice, this.main, this.help);
@@ -83,7 +81,9 @@ class App {
     const {runs} = this.#store;
     if (!runs.length) return this.#say(emptyState());
     const run = runs.includes(this.said.run) ? this.said.run : this.#store.newest;
-    const drawing = await this.#prepared(run).catch((error) => () => this.#say(`Run ${run} cannot be shown: ${error.message}.`, run));
+    const drawing = await this.#prepared(run).catch(
+      (error) => () => this.#say(`Run ${run} cannot be shown: ${error.message}.`, run),
+    );
     if (asked === this.#asked) drawing(fast);
   }
 
@@ -92,9 +92,11 @@ class App {
     const network = await this.#store.network(run);
     if (network.refusal) return () => this.#say(refusal(run, network), run);
     const step = nearest(this.#store.steps(run), this.said.step);
-    if (step === undefined) return () => this.#say(`Run ${run} has no frames yet: its first step is still to come.`, run);
+    if (step === undefined)
+      return () => this.#say(`Run ${run} has no frames yet: its first step is still to come.`, run);
     const costs = await this.#store.costs(run);
-    const timeline = () => this.timeline.update(this.#store.steps(run), costs, step, this.said.spacing === "linear", network.steps);
+    const timeline = () =>
+      this.timeline.update(this.#store.steps(run), costs, step, this.said.spacing === "linear", network.steps);
     try {
       const frame = await this.#store.frame(run, step);
       return (fast) => this.#draw(run, frame, timeline, fast);
@@ -142,10 +144,16 @@ class App {
 
   #showPhases(phases, {phase}) {
     if (this.stepper.children.length !== phases.length) {
-      const item = ({id, title}, i) => html("li", {}, html("button", {"data-phase": id, onclick: () => this.change({phase: id})}, `${i + 1} ${title}`));
+      const item = ({id, title}, i) =>
+        html(
+          "li",
+          {},
+          html("button", {"data-phase": id, onclick: () => this.change({phase: id})}, `${i + 1} ${title}`),
+        );
       this.stepper.replaceChildren(...phases.map(item));
     }
-    for (const {firstChild: button} of this.stepper.children) set(button, {"aria-current": button.dataset.phase === phase.id && "step"});
+    for (const {firstChild: button} of this.stepper.children)
+      set(button, {"aria-current": button.dataset.phase === phase.id && "step"});
   }
 
   #showNetwork(run, frame, view, before) {
@@ -157,7 +165,9 @@ class App {
     const scene = sceneOf(frame, view.phase, view);
     this.picture.update(frame, scene, view);
     if (before && before.view.phase.id !== view.phase.id) this.picture.pulse(scene.edges, view.phase.id !== "forward");
-    const buttons = Object.entries(MAPS).map(([id, name]) => html("button", {"aria-pressed": String(id === view.maps), onclick: () => this.change({maps: id})}, name));
+    const buttons = Object.entries(MAPS).map(([id, name]) =>
+      html("button", {"aria-pressed": String(id === view.maps), onclick: () => this.change({maps: id})}, name),
+    );
     this.mapsChooser.replaceChildren("Maps of the first layer: ", ...buttons);
   }
 
@@ -188,7 +198,8 @@ class App {
     const box = this.followed;
     const steps = this.#store.steps(run);
     const place = steps.indexOf(frame.step);
-    const draw = (frames) => box.replaceChildren(html("h3", {}, "The pinned weight through training"), followBox(frames, pin, place));
+    const draw = (frames) =>
+      box.replaceChildren(html("h3", {}, "The pinned weight through training"), followBox(frames, pin, place));
     const frames = await Promise.all(steps.map((step) => this.#store.frame(run, step).catch(() => null)));
     if (box.isConnected) draw(frames);
   }
@@ -249,7 +260,8 @@ class App {
   }
 
   #key(event) {
-    if (event.ctrlKey || event.altKey || event.metaKey || this.help.open || event.target.matches("select, input")) return;
+    if (event.ctrlKey || event.altKey || event.metaKey || this.help.open || event.target.matches("select, input"))
+      return;
     const {key, shiftKey} = event;
     const onButton = event.target.matches("button, summary") && (key === " " || key === "Enter");
     const actions = {
@@ -277,7 +289,11 @@ class App {
   #download() {
     const {run, frame, view} = this.drawn;
     const name = `backprop ${run} step ${frame.step} ${view.phase.id}.svg`.replace(/[^\w.-]+/g, "-");
-    download(this.picture.element, name, `${run}, step ${frame.step}, ${view.phase.title.toLowerCase()}: a ${frame.labels[view.example]}`);
+    download(
+      this.picture.element,
+      name,
+      `${run}, step ${frame.step}, ${view.phase.title.toLowerCase()}: a ${frame.labels[view.example]}`,
+    );
   }
 
   /** A frame that cannot be read leaves the others to choose from. */
@@ -294,76 +310,8 @@ class App {
     this.notice.replaceChildren(what);
     this.notice.hidden = false;
     this.main.hidden = true;
-    this.bar.replaceChildren(...(run ? [runList(this.#store.runs, run, (name) => this.change({run: name, step: undefined, pin: null}))] : []));
+    this.bar.replaceChildren(
+      ...(run ? [runList(this.#store.runs, run, (name) => this.change({run: name, step: undefined, pin: null}))] : []),
+    );
   }
-}
-
-/** What is looked at: every choice made, or what is usual in place of one that is not there. */
-function viewOf(frame, phases, said) {
-  const {layers} = frame;
-  const phase = phases.find(({id}) => id === said.phase) ?? phases[0];
-  const [exampleId, example] = exampleOf(frame, said.example);
-  const wanted = Math.min(frame.labels[example], layers.at(-1).out - 1);
-  const layer = within(said.layer, layers.length) ?? layers.length - 1;
-  const neuron = within(said.neuron, layers[layer].out) ?? (layer === layers.length - 1 ? wanted : 0);
-  const maps = said.maps in MAPS ? said.maps : usualMaps(phase, layer);
-  return {phase, exampleId, example, layer, neuron, maps, pin: pinOf(layers, said.pin), column: Number(said.column) || 0};
-}
-
-/** An example's name in the address, and its place in the frame. */
-function exampleOf(frame, said = "0") {
-  const n = /^batch-(\d+)$/.exec(said)?.[1];
-  if (n !== undefined && n < frame.miniBatch.length) return [said, frame.probes + Number(n)];
-  if (said === "worst") return [said, frame.worst];
-  const probe = within(said, frame.probes) ?? 0;
-  return [`${probe}`, probe];
-}
-
-function pinOf(layers, said) {
-  const [l, j, k] = /^(\d+)\.(\d+)\.(\d+)$/.exec(said ?? "")?.slice(1).map(Number) ?? [];
-  return layers[l] && j < layers[l].out && k < layers[l].ins ? {l, j, k} : null;
-}
-
-const nameOf = ({l, j, k}) => (k === undefined ? null : `${l}.${j}.${k}`);
-
-const same = (a, b) => Boolean(a && b) && a.l === b.l && a.j === b.j && a.k === b.k;
-
-/** A whole number from 0 that is below a limit; otherwise undefined. */
-function within(said, limit) {
-  const value = Number(said ?? NaN);
-  return Number.isInteger(value) && value >= 0 && value < limit ? value : undefined;
-}
-
-/** The step that is asked for, or the nearest one logged; the first if none is. */
-function nearest(steps, said) {
-  const wanted = Number(said ?? NaN);
-  if (Number.isNaN(wanted)) return steps[0];
-  return steps.reduce((best, step) => (Math.abs(step - wanted) < Math.abs(best - wanted) ? step : best), steps[0]);
-}
-
-function refusal(run, network) {
-  const more = network.unknown ? "." : ". The tab shows chains of dense layers, such as bp_torch.nn.mlp makes; everything else that was logged is in the other tabs.";
-  return `Run ${run} cannot be walked through here: ${network.refusal}${more}`;
-}
-
-function emptyState() {
-  return html(
-    "div",
-    {class: "empty"},
-    html("h1", {}, "No run here has frames yet"),
-    html("p", {}, "Train a network; every run logs some, unless it is told not to (--frames 0):"),
-    html("pre", {}, html("code", {}, "make train")),
-    html("p", {}, "or, in an environment of your own,"),
-    html("pre", {}, html("code", {}, "python scripts/train.py --data digits")),
-    html("p", {}, "It takes half a minute. Then press TensorBoard’s reload button."),
-  );
-}
-
-function helpDialog() {
-  const rows = KEYS.map(([keys, what]) => html("tr", {}, html("th", {scope: "row"}, keys), html("td", {}, what)));
-  const close = html("button", {onclick: ({target}) => target.closest("dialog").close()}, "Close");
-  const words =
-    "Brightness is activation. Blue and solid is more, orange and dashed is less. A wish is minus the gradient: what lowers the cost most quickly. " +
-    "Point at a neuron, a line, or a pixel of a map for its chain rule; click to keep it.";
-  return html("dialog", {"aria-label": "Help"}, html("p", {}, words), html("table", {}, html("tbody", {}, ...rows)), close);
 }

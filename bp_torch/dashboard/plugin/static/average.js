@@ -19,12 +19,30 @@ export function averageTable(frame, l, j, column, change) {
   const scale = Math.max(...rows.map(({wishes}) => largest(wishes)));
   const means = Math.max(...rows.map(({mean}) => Math.abs(mean)));
   const shown = (value, most) => wishCell(value, most, (value / unit.size).toFixed(2).replace("-", "−"));
-  const strip = html("td", {class: "strip", rowspan: rows.length}, stripOf(rows, scale, first, (n) => change({column: n - COLUMNS / 2})));
-  const body = rows.map(({name, wishes, mean}, row) =>
-    html("tr", {}, html("th", {scope: "row"}, name), ...wishes.slice(first, first + COLUMNS).map((value) => shown(value, scale)), ...(row ? [] : [strip]), shown(mean, means)),
+  const strip = html(
+    "td",
+    {class: "strip", rowspan: rows.length},
+    stripOf(rows, scale, first, (n) => change({column: n - COLUMNS / 2})),
   );
-  const move = (text, by, name) => html("button", {"aria-label": name, title: name, onclick: () => change({column: first + by})}, text);
-  const all = html("th", {scope: "colgroup"}, move("◀", -COLUMNS, "Columns before"), ` all ${examples} `, move("▶", COLUMNS, "Columns after"));
+  const body = rows.map(({name, wishes, mean}, row) =>
+    html(
+      "tr",
+      {},
+      html("th", {scope: "row"}, name),
+      ...wishes.slice(first, first + COLUMNS).map((value) => shown(value, scale)),
+      ...(row ? [] : [strip]),
+      shown(mean, means),
+    ),
+  );
+  const move = (text, by, name) =>
+    html("button", {"aria-label": name, title: name, onclick: () => change({column: first + by})}, text);
+  const all = html(
+    "th",
+    {scope: "colgroup"},
+    move("◀", -COLUMNS, "Columns before"),
+    ` all ${examples} `,
+    move("▶", COLUMNS, "Columns after"),
+  );
   const digits = Array.from({length: Math.min(COLUMNS, examples)}, (_, i) => heading(frame, first + i, change));
   const heads = html("tr", {}, html("td"), ...digits, all, html("th", {scope: "col", class: "mean"}, "mean"));
   return [
@@ -46,8 +64,17 @@ function rowsOf(frame, l, j) {
   if (!weightGradient) return bias;
   const applied = frame.averageWishes(l, j);
   const places = [...Array(ins).keys()];
-  const chosen = ins < MOST_ROWS ? places : places.sort((a, b) => Math.abs(applied[b]) - Math.abs(applied[a])).slice(0, MOST_ROWS - 1);
-  const weights = chosen.map((k) => rowOf(l ? `w ${k}` : `pixel ${k}`, deltas.map((delta, n) => delta * inputs[n][k]), applied[k]));
+  const chosen =
+    ins < MOST_ROWS
+      ? places
+      : places.sort((a, b) => Math.abs(applied[b]) - Math.abs(applied[a])).slice(0, MOST_ROWS - 1);
+  const weights = chosen.map((k) =>
+    rowOf(
+      l ? `w ${k}` : `pixel ${k}`,
+      deltas.map((delta, n) => delta * inputs[n][k]),
+      applied[k],
+    ),
+  );
   return [...bias, ...weights];
 }
 
@@ -66,7 +93,10 @@ function stripOf(rows, scale, first, choose) {
   const values = rows.flatMap(({wishes}) => wishes);
   const canvas = draw(values, signs(scale), [examples, rows.length]);
   const part = 100 / examples;
-  const box = html("span", {class: "box-around", style: `left: ${first * part}%; width: ${Math.min(COLUMNS, examples) * part}%`});
+  const box = html("span", {
+    class: "box-around",
+    style: `left: ${first * part}%; width: ${Math.min(COLUMNS, examples) * part}%`,
+  });
   const at = (event) => {
     const {left, width} = canvas.getBoundingClientRect();
     choose(Math.floor(((event.clientX - left) / width) * examples));
@@ -79,16 +109,24 @@ function heading(frame, n, change) {
   const example = frame.probes + n;
   const name = `example ${n} of the mini-batch, a ${frame.labels[example]}`;
   const canvas = draw(frame.input(example), greys([frame.low, frame.high]));
-  return html("th", {scope: "col"}, html("button", {title: name, "aria-label": name, onclick: () => change({example: `batch-${n}`})}, canvas));
+  return html(
+    "th",
+    {scope: "col"},
+    html("button", {title: name, "aria-label": name, onclick: () => change({example: `batch-${n}`})}, canvas),
+  );
 }
 
 /** Whether the means of the columns are what SGD applied. */
 function verdict(frame, rows) {
-  if (frame.miniBatch.length < frame.examples) return `Shown are ${frame.miniBatch.length} of ${count(frame.examples)} examples; the mean is over all. `;
+  if (frame.miniBatch.length < frame.examples)
+    return `Shown are ${frame.miniBatch.length} of ${count(frame.examples)} examples; the mean is over all. `;
   const difference = largest(rows.map(({mean, applied}) => mean - applied));
   const most = largest(rows.map(({applied}) => applied));
   const part = most ? difference / most : difference;
-  const same = part < 1e-4 ? "The means are what SGD applied at this step, times the learning rate" : "The means are NOT what SGD applied";
+  const same =
+    part < 1e-4
+      ? "The means are what SGD applied at this step, times the learning rate"
+      : "The means are NOT what SGD applied";
   return `${same}: they differ by ${number(part, 2)} of the largest. `;
 }
 

@@ -34,7 +34,7 @@ function curve(points, count, place, label) {
   const line = points.filter(([, value]) => Number.isFinite(value)).map(([i, value]) => `${x(i)},${y(value)}`);
   return svg(
     "svg",
-    {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label},
+    {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "xMinYMid", role: "img", "aria-label": label},
     svg("line", {class: "zero", x1: 0, x2: WIDTH, y1: HEIGHT / 2, y2: HEIGHT / 2}),
     svg("path", {class: "curve", d: line.length ? `M${line.join(" L")}` : ""}),
     svg("line", {class: "here", x1: x(place), x2: x(place), y1: 0, y2: HEIGHT}),

@@ -14,7 +14,9 @@ export function chainBox(frame, phase, {l, j, k}, example, pinned, pin) {
   const weight = k !== undefined;
   const averaged = weight && (phase.id === "average" || phase.id === "step");
   const equations = weight ? weightChain(frame, l, j, k, example) : neuronChain(frame, l, j, example);
-  const title = weight ? `The weight from ${neuronName(network, l - 1, k)} to ${neuronName(network, l, j)}` : capital(neuronName(network, l, j));
+  const title = weight
+    ? `The weight from ${neuronName(network, l - 1, k)} to ${neuronName(network, l, j)}`
+    : capital(neuronName(network, l, j));
   const {weight: weights, ins} = frame.layers[l];
   const name = weight ? `${weightName(network, l, j, k)} = ${number(weights[j * ins + k])}` : biasName(frame, l, j);
   return [
@@ -60,7 +62,14 @@ export function avenuesTable(frame, l, j, example, choose) {
       html(
         "tbody",
         {},
-        html("tr", {}, html("th", {scope: "row"}, "bias"), ...["", number(frame.layers[l].bias?.[j] ?? 0)].map(cell), wishCell(delta, scales[0]), cell("")),
+        html(
+          "tr",
+          {},
+          html("th", {scope: "row"}, "bias"),
+          ...["", number(frame.layers[l].bias?.[j] ?? 0)].map(cell),
+          wishCell(delta, scales[0]),
+          cell(""),
+        ),
         ...rows.map((k) =>
           html(
             "tr",
@@ -74,7 +83,11 @@ export function avenuesTable(frame, l, j, example, choose) {
         ),
       ),
     ),
-    html("p", {class: "note"}, `δ = −∂C/∂z = ${signed(delta)}${more ? `; of ${count(weights.length)} weights, those with the strongest wishes` : ""}`),
+    html(
+      "p",
+      {class: "note"},
+      `δ = −∂C/∂z = ${signed(delta)}${more ? `; of ${count(weights.length)} weights, those with the strongest wishes` : ""}`,
+    ),
   ];
 }
 
@@ -86,7 +99,15 @@ export function movesTable(frame, l, j, choose) {
   const scale = Math.max(largest(wishes), Math.abs(biasGradient?.[j] ?? 0));
   const row = (name, before, wish) => {
     const move = frame.learning_rate * wish;
-    return html("tr", {}, html("th", {scope: "row"}, name), cell(number(before)), wishCell(wish, scale), cell(signed(move)), cell(number(before + move)));
+    return html(
+      "tr",
+      {},
+      html("th", {scope: "row"}, name),
+      cell(number(before)),
+      wishCell(wish, scale),
+      cell(signed(move)),
+      cell(number(before + move)),
+    );
   };
   const places = strongest(wishes, wishes, MOST_ROWS);
   return [
@@ -95,14 +116,20 @@ export function movesTable(frame, l, j, choose) {
       "table",
       {class: "avenues"},
       head(["from", "before", "average wish", `times ${number(frame.learning_rate)}`, "after"]),
-      html("tbody", {}, bias ? row("bias", bias[j], -(biasGradient?.[j] ?? 0)) : "", ...places.map((k) => row(fromButton(l, j, k, choose), weights[k], wishes[k]))),
+      html(
+        "tbody",
+        {},
+        bias ? row("bias", bias[j], -(biasGradient?.[j] ?? 0)) : "",
+        ...places.map((k) => row(fromButton(l, j, k, choose), weights[k], wishes[k])),
+      ),
     ),
   ];
 }
 
 const head = (titles) => html("thead", {}, html("tr", {}, ...titles.map((text) => html("th", {scope: "col"}, text))));
 
-const fromButton = (l, j, k, choose) => html("button", {"data-weight": `${l}.${j}.${k}`, onclick: () => choose({l, j, k})}, l ? `${k}` : `pixel ${k}`);
+const fromButton = (l, j, k, choose) =>
+  html("button", {"data-weight": `${l}.${j}.${k}`, onclick: () => choose({l, j, k})}, l ? `${k}` : `pixel ${k}`);
 
 /** All, in order, or of too many those that ask for most. */
 function strongest(wishes, others, most) {

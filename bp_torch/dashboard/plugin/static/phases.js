@@ -118,7 +118,10 @@ const CAPTIONS = {
     const last = frame.layers.length - 1;
     const nudges = frame.row(last, "nudges", example);
     const label = frame.labels[example];
-    const most = nudges.reduce((m, nudge, j) => (j !== label && Math.abs(nudge) > Math.abs(nudges[m] ?? 0) ? j : m), -1);
+    const most = nudges.reduce(
+      (m, nudge, j) => (j !== label && Math.abs(nudge) > Math.abs(nudges[m] ?? 0) ? j : m),
+      -1,
+    );
     const others = most < 0 ? "" : ` Of the others, output ${most} is to change most, by ${signed(nudges[most])}.`;
     const outputs = frame.row(last, "activations", example);
     const own = `Output ${label} is ${number(outputs[label])} and should be larger: its wish, minus the slope of the cost, is ${signed(nudges[label])}.`;
@@ -165,6 +168,8 @@ function addedUp(frame, layer, {example}) {
   return (
     `${who} has its own wish for each neuron before it, a square beside it. Their sum is the arrow: ` +
     `neuron ${most} gets the largest, ${signed(sum[most])}. ` +
-    (last ? "Adding up all wishes, and passing them on, is what propagating backwards means." : "The same again, a layer further back.")
+    (last
+      ? "Adding up all wishes, and passing them on, is what propagating backwards means."
+      : "The same again, a layer further back.")
   );
 }

@@ -9,7 +9,7 @@ const FLOOR = 58; // where the cost is 0
 const PLAY_EVERY = 350; // milliseconds
 
 export class Timeline {
-  /** `on` has step(number), and spacing(linear) when the other spacing is asked for. */
+  /** `on` has step(number, fast), fast while it is dragged, and spacing(linear) when the other spacing is asked for. */
   constructor(on) {
     this.on = on;
     this.steps = [];
@@ -18,17 +18,29 @@ export class Timeline {
     this.curve = svg("path", {class: "curve"});
     this.area = svg("path", {class: "area"});
     this.marks = svg("g");
-    this.handle = svg("g", {class: "handle"}, svg("line", {y1: 6, y2: FLOOR + 4}), svg("circle", {r: 6, cy: FLOOR + 4}));
+    this.handle = svg(
+      "g",
+      {class: "handle"},
+      svg("line", {y1: 6, y2: FLOOR + 4}),
+      svg("circle", {r: 6, cy: FLOOR + 4}),
+    );
     this.drawing = svg("svg", {height: HEIGHT}, this.area, this.curve, this.marks, this.handle);
     this.slider = html(
       "div",
-      {class: "slider", role: "slider", tabindex: 0, "aria-label": "Step of training", onkeydown: (event) => this.#key(event)},
+      {
+        class: "slider",
+        role: "slider",
+        tabindex: 0,
+        "aria-label": "Step of training",
+        onkeydown: (event) => this.#key(event),
+      },
       this.drawing,
     );
     this.says = html("output", {class: "step"});
     this.playing = html("button", {onclick: () => this.play()}, "Play training");
     this.spacing = html("button", {onclick: () => on.spacing(!this.linear)});
-    const button = (text, title, move) => html("button", {title, "aria-label": title, onclick: () => this.move(move)}, text);
+    const button = (text, title, move) =>
+      html("button", {title, "aria-label": title, onclick: () => this.move(move)}, text);
     this.element = html(
       "div",
       {class: "timeline"},
@@ -48,16 +60,21 @@ export class Timeline {
     this.#listen();
   }
 
-  /** Shows these steps and their costs, and where among them it is. */
-  update(steps, costs, step, linear, steps_in_all) {
-    Object.assign(this, {steps, costs, step, linear, all: steps_in_all});
+  /** Shows these steps and their costs, and where among them it is; `all` is how many steps the run takes. */
+  update(steps, costs, step, linear, all) {
+    Object.assign(this, {steps, costs, step, linear});
     this.spacing.textContent = linear ? "Linear" : "Log-spaced";
     this.spacing.title = `Steps are spaced ${linear ? "evenly" : "by their logarithm"}; click for the other`;
     const place = steps.indexOf(step);
     const cost = costs.find(([its]) => its === step)?.[1];
-    const text = `step ${count(step)} of ${count(steps_in_all)}, cost ${cost === undefined ? "unknown" : number(cost)}`;
+    const text = `step ${count(step)} of ${count(all)}, cost ${cost === undefined ? "unknown" : number(cost)}`;
     this.says.textContent = `${text} · ${place + 1} of ${steps.length} logged`;
-    set(this.slider, {"aria-valuemin": steps[0], "aria-valuemax": steps.at(-1), "aria-valuenow": step, "aria-valuetext": text});
+    set(this.slider, {
+      "aria-valuemin": steps[0],
+      "aria-valuemax": steps.at(-1),
+      "aria-valuenow": step,
+      "aria-valuetext": text,
+    });
     this.#draw();
   }
 
@@ -89,9 +106,9 @@ export class Timeline {
       held = true;
       this.slider.setPointerCapture(event.pointerId);
       this.stop();
-      this.on.step(chosen(event));
+      this.on.step(chosen(event), true);
     });
-    this.slider.addEventListener("pointermove", (event) => held && this.on.step(chosen(event)));
+    this.slider.addEventListener("pointermove", (event) => held && this.on.step(chosen(event), true));
     for (const end of ["pointerup", "pointercancel"]) this.slider.addEventListener(end, () => (held = false));
     new ResizeObserver(([{contentRect}]) => {
       this.width = contentRect.width; // asking for it at each step would lay out the whole page
@@ -100,7 +117,16 @@ export class Timeline {
   }
 
   #key(event) {
-    const moves = {ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -Infinity, End: Infinity};
+    const moves = {
+      ArrowLeft: -1,
+      ArrowDown: -1,
+      ArrowRight: 1,
+      ArrowUp: 1,
+      PageDown: -10,
+      PageUp: 10,
+      Home: -Infinity,
+      End: Infinity,
+    };
     if (!(event.key in moves)) return;
     this.move(moves[event.key]);
     event.preventDefault();
@@ -110,7 +136,9 @@ export class Timeline {
   #x(step) {
     const width = this.width - 2 * SIDES;
     const [first, last] = [this.steps[0], this.steps.at(-1)];
-    const t = this.linear ? (step - first) / (last - first) : Math.log((step + 1) / (first + 1)) / Math.log((last + 1) / (first + 1));
+    const t = this.linear
+      ? (step - first) / (last - first)
+      : Math.log((step + 1) / (first + 1)) / Math.log((last + 1) / (first + 1));
     return SIDES + (width * t || 0);
   }
 
@@ -124,9 +152,18 @@ export class Timeline {
     const most = Math.max(...points.map(([, cost]) => cost)) || 1;
     const line = points.map(([step, cost]) => `${this.#x(step)},${FLOOR - (FLOOR - 12) * (cost / most)}`).join(" L");
     this.curve.setAttribute("d", line && `M${line}`);
-    this.area.setAttribute("d", line && `M${this.#x(points[0][0])},${FLOOR} L${line} L${this.#x(points.at(-1)[0])},${FLOOR} Z`);
-    const ticks = this.steps.map((step) => svg("line", {class: "tick", x1: this.#x(step), x2: this.#x(step), y1: FLOOR, y2: FLOOR + 7}));
-    const top = svg("text", {x: this.width - SIDES, y: 10, class: "end"}, `cost of the mini-batch, up to ${number(most)}`);
+    this.area.setAttribute(
+      "d",
+      line && `M${this.#x(points[0][0])},${FLOOR} L${line} L${this.#x(points.at(-1)[0])},${FLOOR} Z`,
+    );
+    const ticks = this.steps.map((step) =>
+      svg("line", {class: "tick", x1: this.#x(step), x2: this.#x(step), y1: FLOOR, y2: FLOOR + 7}),
+    );
+    const top = svg(
+      "text",
+      {x: this.width - SIDES, y: 10, class: "end"},
+      `cost of the mini-batch, up to ${number(most)}`,
+    );
     this.marks.replaceChildren(...ticks, ...this.#numbers(), top);
     this.handle.setAttribute("transform", `translate(${this.#x(this.step)}, 0)`);
   }
@@ -137,6 +174,8 @@ export class Timeline {
     const [end] = places.splice(-1);
     let free = -Infinity;
     const shown = places.filter(([x]) => x > free && x < end[0] - 60 && (free = x + 46));
-    return [...shown, end].map(([x, step]) => svg("text", {x, y: HEIGHT - 5, class: step === end[1] ? "end" : "middle"}, count(step)));
+    return [...shown, end].map(([x, step]) =>
+      svg("text", {x, y: HEIGHT - 5, class: step === end[1] ? "end" : "middle"}, count(step)),
+    );
   }
 }

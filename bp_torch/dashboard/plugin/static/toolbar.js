@@ -7,16 +7,33 @@ import {number} from "./numbers.js";
 /** A list to choose a run from. */
 export function runList(runs, run, choose) {
   const options = runs.map((name) => html("option", {value: name, selected: name === run}, name));
-  return html("label", {}, "Run ", html("select", {name: "run", onchange: ({target}) => choose(target.value)}, ...options));
+  return html(
+    "label",
+    {},
+    "Run ",
+    html("select", {name: "run", onchange: ({target}) => choose(target.value)}, ...options),
+  );
 }
 
 /** The digits to choose from: the probes, and of the mini-batch the worst and the one that was chosen there. */
 export function exampleList(frame, example, id, choose) {
   const {probes, labels, network} = frame;
-  const buttons = Array.from({length: probes}, (_, p) => digit(frame, p, `${p}`, `a ${labels[p]}, of the test set`, id, network.range, choose));
+  const buttons = Array.from({length: probes}, (_, p) =>
+    digit(frame, p, `${p}`, `a ${labels[p]}, of the test set`, id, network.range, choose),
+  );
   const batch = [frame.low, frame.high];
-  const worst = digit(frame, frame.worst, "worst", `the worst of the mini-batch, a ${labels[frame.worst]}`, id, batch, choose);
-  const other = /^batch-/.test(id) ? [digit(frame, example, id, `example ${id.slice(6)} of the mini-batch`, id, batch, choose)] : [];
+  const worst = digit(
+    frame,
+    frame.worst,
+    "worst",
+    `the worst of the mini-batch, a ${labels[frame.worst]}`,
+    id,
+    batch,
+    choose,
+  );
+  const other = /^batch-/.test(id)
+    ? [digit(frame, example, id, `example ${id.slice(6)} of the mini-batch`, id, batch, choose)]
+    : [];
   return html(
     "div",
     {class: "examples", role: "radiogroup", "aria-label": "Example"},
@@ -28,13 +45,20 @@ export function exampleList(frame, example, id, choose) {
 }
 
 function digit(frame, example, id, name, chosen, range, choose) {
-  const attributes = {role: "radio", "aria-checked": String(id === chosen), "aria-label": name, title: name, "data-example": id};
+  const attributes = {
+    role: "radio",
+    "aria-checked": String(id === chosen),
+    "aria-label": name,
+    title: name,
+    "data-example": id,
+  };
   return html("button", {...attributes, onclick: () => choose(id)}, draw(frame.input(example), greys(range)));
 }
 
 /** The hand-written gradient of this step against autograd's: the verdict, and what it is made of. */
 export function badge({comparisons}) {
-  if (!comparisons?.length) return html("span", {class: "badge none", title: "as with --compare-every 0"}, "not compared with autograd");
+  if (!comparisons?.length)
+    return html("span", {class: "badge none", title: "as with --compare-every 0"}, "not compared with autograd");
   const failed = comparisons.filter(({passed}) => !passed);
   const worst = Math.max(...comparisons.map(({relative_difference: difference}) => difference ?? Infinity));
   const verdict = failed.length
@@ -49,13 +73,24 @@ export function badge({comparisons}) {
     html(
       "div",
       {class: "popover"},
-      html("p", {}, "The hand-written gradient of this very step and mini-batch, beside autograd’s through PyTorch’s own layers:"),
-      html("table", {}, html("thead", {}, html("tr", {}, ...head.map((text) => html("th", {scope: "col"}, text)))), html("tbody", {}, ...rows)),
+      html(
+        "p",
+        {},
+        "The hand-written gradient of this very step and mini-batch, beside autograd’s through PyTorch’s own layers:",
+      ),
+      html(
+        "table",
+        {},
+        html("thead", {}, html("tr", {}, ...head.map((text) => html("th", {scope: "col"}, text)))),
+        html("tbody", {}, ...rows),
+      ),
     ),
   );
 }
 
 function rowOf({name, passed, relative_difference: relative, difference, error_ratio: ratio}) {
-  const figures = [relative, difference, ratio].map((figure) => html("td", {}, figure === null ? "not finite" : number(figure, 2)));
+  const figures = [relative, difference, ratio].map((figure) =>
+    html("td", {}, figure === null ? "not finite" : number(figure, 2)),
+  );
   return html("tr", {}, html("th", {scope: "row"}, name), html("td", {}, passed ? "✓" : "✗"), ...figures);
 }

@@ -1,0 +1,52 @@
+// What is said where there is no network to be seen, and on the keys.
+
+import {html} from "./dom.js";
+
+const KEYS = [
+  ["← →", "phase before, next phase"],
+  ["Space", "play the phases"],
+  ["Shift ← →", "logged step before, next"],
+  ["t", "play training"],
+  ["0 … 9, w", "a digit of the test set; the worst of the mini-batch"],
+  ["Tab, then arrows", "go from neuron to neuron; Enter chooses"],
+  ["m", "other maps of the first layer"],
+  ["Escape", "unpin the weight"],
+];
+
+/** Why a run cannot be walked through. */
+export function refusal(run, network) {
+  const more = network.unknown
+    ? "."
+    : ". The tab shows chains of dense layers, such as bp_torch.nn.mlp makes; everything else that was logged is in the other tabs.";
+  return `Run ${run} cannot be walked through here: ${network.refusal}${more}`;
+}
+
+/** What to do where there is nothing. */
+export function emptyState() {
+  return html(
+    "div",
+    {class: "empty"},
+    html("h1", {}, "No run here has frames yet"),
+    html("p", {}, "Train a network; every run logs some, unless it is told not to (--frames 0):"),
+    html("pre", {}, html("code", {}, "make train")),
+    html("p", {}, "or, in an environment of your own,"),
+    html("pre", {}, html("code", {}, "python scripts/train.py --data digits")),
+    html("p", {}, "It takes half a minute. Then press TensorBoard’s reload button."),
+  );
+}
+
+/** What the colours mean, and what the keys do. */
+export function helpDialog() {
+  const rows = KEYS.map(([keys, what]) => html("tr", {}, html("th", {scope: "row"}, keys), html("td", {}, what)));
+  const close = html("button", {onclick: ({target}) => target.closest("dialog").close()}, "Close");
+  const words =
+    "Brightness is activation. Blue and solid is more, orange and dashed is less. A wish is minus the gradient: what lowers the cost most quickly. " +
+    "Point at a neuron, a line, or a pixel of a map for its chain rule; click to keep it.";
+  return html(
+    "dialog",
+    {"aria-label": "Help"},
+    html("p", {}, words),
+    html("table", {}, html("tbody", {}, ...rows)),
+    close,
+  );
+}
