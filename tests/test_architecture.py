@@ -18,7 +18,14 @@ MAY_IMPORT = {
     "gradients": {"catalogue"},
     "data": set(),
     "training": {"files", "nn", "engine", "inspection", "data", "gradients", "catalogue"},
-    "dashboard": {"files", "training.records", "gradients.records", "gradients.tables", "inspection"},
+    "dashboard": {
+        "files",
+        "training.records",
+        "gradients.Comparison",
+        "gradients.records",
+        "gradients.tables",
+        "inspection",
+    },
     "benchmark": {
         "functional",
         "nn",
@@ -42,7 +49,17 @@ LIBRARIES = {
     "gradients": {"torch"},
     "data": {"torch", "torchvision"},
     "training": {"torch", "tqdm"},
-    "dashboard": {"torch", "tensorboard", "matplotlib", "numpy", "PIL", "google"},
+    "dashboard": {
+        "torch",
+        "tensorboard",
+        "matplotlib",
+        "numpy",
+        "PIL",
+        "google",
+        "google_crc32c",
+        "safetensors",
+        "werkzeug",
+    },
     "benchmark": {"torch", "torchvision", "backpack"},
     "cli": {"tyro"},
     "files": set(),
@@ -99,6 +116,12 @@ def test_only_mnist_knows_torchvision() -> None:
 @pytest.mark.parametrize("module", ["bp_torch", "bp_torch.dashboard", "bp_torch.dashboard.tags"])
 def test_first_imports_bring_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'tensorboard' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_plugin_brings_tensorboard_no_torch() -> None:
+    loader = "bp_torch.dashboard.plugin.loader"
+    code = f"import sys, {loader}; sys.exit({loader!r} not in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

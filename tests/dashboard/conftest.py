@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from browsing import browsing
+from playwright.sync_api import Browser
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
+from tiny_frames import tiny_frame, tiny_network
 
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.gradients import Comparison, compare
@@ -22,6 +25,17 @@ def comparison(name: str, factor: float) -> Comparison:
     """Of a gradient that is `factor` times the true one, with a builtin that errs by 2⁻²³."""
     truth = torch.tensor([1.0, -0.5], dtype=torch.float64)
     return compare(name, (truth * factor).float(), (truth * (1 + 2**-23)).float(), truth)
+
+
+@pytest.fixture
+def compared() -> Callable[[str, float], Comparison]:
+    return comparison
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with browsing() as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -70,6 +84,8 @@ def one_of_each(
         records.EpochRecord(500, 1, 0.25, 0.875, 0.5, 0.75),
         picture,
         embedding,
+        tiny_network(step=650),
+        tiny_frame(650, costs=torch.tensor([9.0, 9.0, 0.25, 0.5, 0.75, 1.0, 1.25])),
         records.RunFinished(700, {"test_accuracy": 0.75, "seconds": 14.5, "data": "digits"}),
     ]
 

@@ -30,6 +30,11 @@ def test_every_scalar_but_the_learning_rate_is_in_exactly_one_chart(written: set
     assert found == {tag: int(tag != tags.LEARNING_RATE) for tag in written}
 
 
+def test_what_is_not_for_charts_is_in_none() -> None:
+    kept = (tags.NETWORK, tags.FRAME, tags.FRAME_COST)
+    assert not [(pattern, tag) for pattern in PATTERNS for tag in kept if re.match(pattern, tag)]
+
+
 def test_a_pattern_takes_special_characters_as_they_are() -> None:
     (pattern,) = exactly("a.b/c+")
     assert re.match(pattern, "a.b/c+")

@@ -18,7 +18,7 @@ def test_tags_are_distinct_and_grouped() -> None:
     assert len({*constants, *made}) == len(constants) + len(made)
     groups = {tag.split("/")[0] for tag in [*constants, *made]}
     measured = {"learning", "agreement", "noise", "health", "weights", "gradients", "activations", "pictures"}
-    assert groups == {*measured, "run", "checker", "experiments"}
+    assert groups == {*measured, "run", "checker", "experiments", "backprop"}
 
 
 def test_neither_torch_nor_tensorboard_is_imported() -> None:

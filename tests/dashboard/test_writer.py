@@ -12,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator, plugin_event_accumulator
+from tensorboard.compat.proto import summary_pb2
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util.tensor_util import make_ndarray
+from tiny_frames import tiny_frame
 
-from bp_torch.dashboard import hparams, tags
+from bp_torch.dashboard import frames, hparams, tags
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.training import records
 from bp_torch.training.records import ParameterHealth, Record, RunStarted
@@ -86,7 +88,29 @@ def test_every_scalar_of_a_run_has_its_tag_step_and_value(write: Write, one_of_e
 
 
 def test_each_record_but_the_embedding_is_one_event(write: Write, one_of_each: list[Record]) -> None:
-    assert [event.step for event in write(*one_of_each)] == [0, 100, 200, 200, 300, 400, 500, 600, 700]
+    assert [event.step for event in write(*one_of_each)] == [0, 100, 200, 200, 300, 400, 500, 600, 650, 650, 700]
+
+
+def test_frames_are_of_their_own_plugin_and_of_no_other(write: Write, one_of_each: list[Record]) -> None:
+    """So that no chart is made of what the Backprop tab reads: neither a scalar nor a text."""
+    written = write(*one_of_each)
+    of_plugin = {value.tag: value for value in values(written).values() if value.tag.startswith("backprop/")}
+    classes = {tag: value.metadata.data_class for tag, value in of_plugin.items()}
+    assert classes == {
+        tags.NETWORK: summary_pb2.DATA_CLASS_BLOB_SEQUENCE,
+        tags.FRAME: summary_pb2.DATA_CLASS_BLOB_SEQUENCE,
+        tags.FRAME_COST: summary_pb2.DATA_CLASS_SCALAR,
+    }
+    assert {value.metadata.plugin_data.plugin_name for value in of_plugin.values()} == {tags.BACKPROP}
+    network, frame = next(r for r in one_of_each if isinstance(r, records.NetworkRecord)), one_of_each[-2]
+    contents = {tag: make_ndarray(value.tensor).tolist() for tag, value in of_plugin.items()}
+    assert contents[tags.NETWORK] == [frames.network_file(network)]
+    assert contents[tags.FRAME] == [frames.frame_file(frame, network)]
+    assert contents[tags.FRAME_COST] == 0.75, "of the mini-batch, not of the probes"
+
+
+def test_a_frame_of_no_known_network_is_passed_over(write: Write) -> None:
+    assert write(tiny_frame(3)) == []
 
 
 def test_a_resumed_run_starts_at_its_first_step(write: Write, run_started: RunStarted) -> None:

@@ -36,7 +36,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
 
 
 def events(folder: Path) -> EventAccumulator:
-    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0})
     accumulator.Reload()
     return accumulator
 
@@ -44,9 +44,9 @@ def events(folder: Path) -> EventAccumulator:
 def test_a_run_says_what_it_did(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     _, done = finished
     assert done.returncode == 0, done.stderr
-    for said in ("gradients agree=24/24", "cost=", "test accuracy=", "data: Digits drawn by bp_torch"):
+    for said in ("gradients agree=120/120", "cost=", "test accuracy=", "data: Digits drawn by bp_torch"):
         assert said in done.stderr
-    for said in ("24 of 24 comparisons with autograd agree", "tensorboard --logdir runs", "logging"):
+    for said in ("120 of 120 comparisons with autograd agree", "tensorboard --logdir runs", "logging"):
         assert said in done.stdout
 
 
@@ -58,7 +58,7 @@ def test_a_run_leaves_its_files(finished: tuple[Path, subprocess.CompletedProces
         "backend", "gradient_checks", "gradient_checks_passed", "worst_gradient_ratio", "torch",
     }  # fmt: skip
     assert (summary["data"], summary["epochs"], summary["steps"], summary["backend"]) == ("digits", 2, 20, "functions")
-    assert summary["gradient_checks"] == summary["gradient_checks_passed"] == 24
+    assert summary["gradient_checks"] == summary["gradient_checks_passed"] == 120
     config = json.loads((folder / "config.json").read_text())
     assert (config["data"], config["batch_size"], config["hidden"]) == ("digits", 2000, [16, 16])
     assert "Digits drawn" in config["data_origin"]
@@ -76,6 +76,7 @@ def test_the_curves_can_be_read_back(finished: tuple[Path, subprocess.CompletedP
     assert (last.step, last.value) == (19, pytest.approx(summary["test_accuracy"]))
     assert set(board.Tags()["images"]) == {tags.FIRST_WEIGHTS, tags.WORST_DIGITS, tags.WISHES}
     assert {tags.weights("0.weight"), tags.RUN_START} <= set(board.Tags()["tensors"])
+    assert [frame.step for frame in board.Tensors(tags.FRAME)] == list(range(20)), "60 would be taken of a longer run"
 
 
 def test_resuming_gives_what_an_unbroken_run_gives(
@@ -99,16 +100,19 @@ def test_resuming_gives_what_an_unbroken_run_gives(
     resumed = run("--resume", "copied", cwd=tmp_path)
     assert (tmp_path / "runs" / "broken" / "checkpoint.pt").read_bytes() == before
     assert resumed.returncode == 0, resumed.stderr
-    assert "24 of 24 comparisons" in resumed.stdout  # those before the break are not forgotten
+    assert "120 of 120 comparisons" in resumed.stdout  # those before the break are not forgotten
     gone_on = tmp_path / "runs" / "copied"
     first, second = (torch.load(run / "checkpoint.pt", weights_only=True) for run in (unbroken, gone_on))
     assert first["epoch"] == second["epoch"] == 2
-    assert first["comparisons"] == second["comparisons"] == 24
+    assert first["comparisons"] == second["comparisons"] == 120
     for name, parameter in first["parameters"].items():
         assert torch.equal(parameter, second["parameters"][name])
     boards = (events(unbroken), events(gone_on))
     steps = [{tag: [e.step for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]} for board in boards]
     assert steps[0] == steps[1]
+    frames = [[(frame.step, frame.tensor_proto) for frame in board.Tensors(tags.FRAME)] for board in boards]
+    assert frames[0] == frames[1]
+    assert len(frames[0]) == 20
 
 
 @pytest.mark.parametrize(
@@ -121,6 +125,7 @@ def test_resuming_gives_what_an_unbroken_run_gives(
         (("--learning-rate", "-1"), "--learning-rate"),
         (("--hidden", "16", "0"), "--hidden"),
         (("--batch-size", "0"), "--batch-size"),
+        (("--frames", "-1"), "--frames"),
         (("--device", "abacus"), "--device"),
         (("--run-name", "a/b"), "--run-name"),
         (("--device", "meta"), "--device"),
@@ -167,7 +172,7 @@ def test_a_wrong_equation_ends_with_status_1_and_says_where(tmp_path: Path) -> N
         "Linear.backward = staticmethod(wrong)\n"
         f"sys.path.insert(0, {str(ROOT / 'scripts')!r}); import train; from bp_torch import cli; cli.run(train.main)"
     )
-    command = [sys.executable, "-c", plant, *QUICK]
+    command = [sys.executable, "-c", plant, *QUICK, "--frames", "0"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 1
     assert "step 0: 4.bias[" in done.stderr
@@ -213,7 +218,7 @@ def test_help_names_every_flag(tmp_path: Path) -> None:
     assert done.returncode == 0
     for flag in (
         "--data", "--data-root", "--mnist-source", "--hidden", "--activation", "--cost", "--batch-size",
-        "--learning-rate", "--epochs", "--seed", "--backend", "--compare-every", "--runs-dir", "--run-name",
+        "--learning-rate", "--epochs", "--seed", "--backend", "--compare-every", "--frames", "--runs-dir", "--run-name",
         "--resume", "--device", "--threads",
     ):  # fmt: skip
         assert flag in done.stdout

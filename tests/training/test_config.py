@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from bp_torch.training.config import TrainConfig
         ({"epochs": 0}, "--epochs"),
         ({"threads": -1}, "--threads"),
         ({"compare_every": -1}, "--compare-every"),
+        ({"frames": -1}, "--frames must be from 0 to 1,000,000, got -1"),
+        ({"frames": 1.5}, "--frames must be of type int"),
         ({"seed": -1}, "--seed"),
         ({"learning_rate": 0.0}, "--learning-rate must be a positive number"),
         ({"learning_rate": 1e39}, "--learning-rate must be a positive number"),
@@ -51,6 +54,13 @@ def test_what_cannot_be_trained_is_refused_by_its_flag(options: dict[str, Any], 
 def test_a_configuration_survives_json() -> None:
     config = TrainConfig(hidden=(8,), mnist_source=Path("somewhere"), run_name="a")
     assert TrainConfig.from_dict({**config.as_dict(), "data_origin": "known only to the file"}) == config
+
+
+def test_a_configuration_from_before_there_were_frames_has_none() -> None:
+    config = TrainConfig(hidden=(8,), run_name="a")
+    kept = {name: value for name, value in config.as_dict().items() if name != "frames"}
+    assert TrainConfig.from_dict(kept) == replace(config, frames=0)
+    assert TrainConfig.from_dict({**kept, "frames": 7}) == replace(config, frames=7)
 
 
 def test_no_hidden_layer_is_a_network_too() -> None:

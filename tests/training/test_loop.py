@@ -4,6 +4,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from kept import Kept, trained
 from torch import Tensor
 
 import bp_torch.functional as hand
@@ -24,32 +25,8 @@ from bp_torch.training.records import (
     HealthRecord,
     NoiseRecord,
     PictureRecord,
-    Record,
     StepRecord,
 )
-
-
-class Kept:
-    """A recorder that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-
-    def record(self, record: Record) -> None:
-        self.records.append(record)
-
-    def close(self) -> None:
-        pass
-
-    def of(self, kind: type[Any]) -> list[Any]:
-        return [record for record in self.records if isinstance(record, kind)]
-
-
-def trained(dataset: Dataset, **options: Any) -> tuple[Trainer, Kept, dict[str, Any]]:
-    kept = Kept()
-    config = TrainConfig(**{"epochs": 3, "compare_every": 10, **options})
-    trainer = Trainer(config, dataset, [kept])
-    return trainer, kept, trainer.run()
 
 
 def weights(trainer: Trainer) -> list[Tensor]:
@@ -86,10 +63,10 @@ def test_the_trajectory_is_plain_sgd(small_digits: Dataset) -> None:
     torch.testing.assert_close(weights(trainer), [p.detach() for p in model.parameters()], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("compare_every", [0, 1])
+@pytest.mark.parametrize("looks", [{"compare_every": 0}, {"compare_every": 1}, {"frames": 60}])
 @pytest.mark.parametrize("backend", get_args(Backend))
-def test_comparing_leaves_the_trajectory_untouched(small_digits: Dataset, compare_every: int, backend: str) -> None:
-    usual, other = (trained(small_digits, backend=backend, **o)[0] for o in ({}, {"compare_every": compare_every}))
+def test_looking_leaves_the_trajectory_untouched(small_digits: Dataset, looks: dict[str, int], backend: str) -> None:
+    usual, other = (trained(small_digits, backend=backend, **options)[0] for options in ({}, looks))
     assert all(torch.equal(a, b) for a, b in zip(weights(usual), weights(other), strict=True))
 
 

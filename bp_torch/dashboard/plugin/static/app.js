@@ -271,7 +271,7 @@ class App {
       t: () => this.timeline.play(),
       w: () => this.change({example: "worst"}),
       m: () => this.#nextMaps(),
-      Escape: () => this.change({pin: null}),
+      Escape: () => this.#letGo(),
       "?": () => this.help.showModal(),
     };
     if (onButton || !this.drawn) return;
@@ -279,6 +279,12 @@ class App {
     else if (key in actions) actions[key]();
     else return;
     event.preventDefault();
+  }
+
+  /** Unpins, and leaves the network, whose arrow keys lead from neuron to neuron. */
+  #letGo() {
+    document.activeElement?.blur();
+    this.change({pin: null});
   }
 
   #nextMaps() {

@@ -51,7 +51,8 @@ function write(said) {
   const here = host.location.hash.slice(1).split("&")[0];
   if (here !== NAME && host !== window) return;
   const told = Object.entries(said).filter(([, value]) => value !== null && value !== undefined);
-  host.history.replaceState(host.history.state, "", `#${NAME}&${new URLSearchParams(told)}`);
+  const {pathname, search} = host.location; // without them it would be relative to the page's <base>
+  host.history.replaceState(host.history.state, "", `${pathname}${search}#${NAME}&${new URLSearchParams(told)}`);
 }
 
 /** Calls when someone else changed the address. */

@@ -10,7 +10,7 @@ const KEYS = [
   ["0 … 9, w", "a digit of the test set; the worst of the mini-batch"],
   ["Tab, then arrows", "go from neuron to neuron; Enter chooses"],
   ["m", "other maps of the first layer"],
-  ["Escape", "unpin the weight"],
+  ["Escape", "unpin the weight, leave the network"],
 ];
 
 /** Why a run cannot be walked through. */

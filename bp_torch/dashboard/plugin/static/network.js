@@ -214,7 +214,7 @@ export class NetworkView {
       const t = Math.min(1, Math.abs(value) / (scale || 1)) || 0;
       line.style.stroke = css(wish(Math.sign(value)));
       line.style.strokeWidth = 0.3 + 3.9 * t ** 1.3;
-      line.style.opacity = values ? 0.05 + 0.95 * t ** 1.2 : 0;
+      line.style.opacity = value ? 0.05 + 0.95 * t ** 1.2 : 0;
       line.style.strokeDasharray = value < 0 ? "5 3" : "";
     });
   }

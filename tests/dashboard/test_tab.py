@@ -1,0 +1,225 @@
+"""The Backprop tab as someone sees it: every phase, and its numbers beside autograd's."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from browsing import ALONE, needs_chromium, opened
+from playwright.sync_api import Browser, Page, expect
+from served import serving
+from told_run import RATE, STEPS, Told, write_run
+
+pytestmark = needs_chromium
+
+PHASES = ["forward", "nudges", "avenues", "sums", "back-1", "average", "step"]
+
+
+@pytest.fixture(scope="module")
+def logdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def told(logdir: Path) -> list[Told]:
+    return write_run(logdir / "told")
+
+
+@pytest.fixture(scope="module")
+def address(told: list[Told], logdir: Path) -> Iterator[str]:
+    write_run(logdir / "wide", hidden=40, examples=130)
+    write_run(logdir / "wrong", wrong=True)
+    with serving(logdir) as address:
+        yield f"{address}{ALONE}"
+
+
+@pytest.fixture
+def tab(browser: Browser, address: str, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The tab at what the test asks for, and otherwise at the first step of the run that is told."""
+    choices = getattr(request, "param", "")
+    with opened(browser, f"{address}#backprop&run=told&{choices}") as page:
+        expect(page.locator(".neuron")).not_to_have_count(0)
+        yield page
+
+
+def at(choices: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("tab", [choices], indirect=True)
+
+
+def read(text: str) -> float:
+    """A number as the page writes it, such as −1.78·10⁻³."""
+    plain = text.translate(str.maketrans("−⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "--0123456789")).replace(",", "").replace("·10", "e")
+    return float(re.sub(r"^[=\s]*", "", plain))
+
+
+def near(value: float) -> object:
+    """To the three digits that the page writes."""
+    return pytest.approx(value, rel=6e-3, abs=1e-9)
+
+
+def results(page: Page) -> dict[str, float]:
+    """What the chain rule says, by what stands before it."""
+    names, values = page.locator(".chain dt").all_inner_texts(), page.locator(".chain dd b").all_inner_texts()
+    return dict(zip(names, map(read, values), strict=True))
+
+
+def hover(page: Page, selector: str) -> None:
+    box = page.locator(selector).bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+
+@pytest.mark.parametrize("options", [{}, {"color_scheme": "dark", "viewport": {"width": 900, "height": 800}}])
+def test_every_phase_says_something_of_its_own(browser: Browser, address: str, options: dict[str, object]) -> None:
+    captions = []
+    with opened(browser, f"{address}#backprop&run=told", **options) as page:
+        for phase in PHASES:
+            expect(page.locator("[aria-current=step]")).to_have_attribute("data-phase", phase)
+            captions.append(page.locator(".caption").inner_text())
+            page.keyboard.press("ArrowRight")
+        wide = page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert len(set(captions)) == len(PHASES)
+    assert all(len(caption) > 80 for caption in captions)
+    assert wide
+
+
+@at("step=3&example=4&phase=avenues")
+def test_a_weights_chain_rule_is_autograds(tab: Page, told: list[Told]) -> None:
+    hover(tab, 'line[data-weight="1.4.2"]')
+    expect(tab.locator("h2")).to_have_text("The weight from neuron 2 of hidden layer 1 to output 4")
+    output = told[3].model(told[3].inputs.double())[0]
+    assert output.shape == (10,)
+    truth = told[3].example(4)
+    found = results(tab)
+    assert found["∂C/∂w"] == near(truth["2.weight"][4, 2].item())
+    assert found["the wish −∂C/∂w"] == near(-truth["2.weight"][4, 2].item())
+    numbers = tab.locator(".chain dd span").all_inner_texts()[-1]  # = a · σ′(z) · ∂C/∂a, which multiply to it
+    factors = [read(factor.strip("() ")) for factor in numbers.removeprefix("= ").split(" · ")]
+    assert torch.tensor(factors).prod().item() == pytest.approx(found["∂C/∂w"], rel=0.02)
+
+
+@at("step=3&example=4&phase=avenues")
+def test_a_pixels_weight_has_its_chain_rule(tab: Page, told: list[Told]) -> None:
+    weight = 14 * 28 + 14
+    truth = told[3].example(4)["0.weight"]
+    box = tab.locator(".map").nth(5).bounding_box()
+    assert box is not None
+    tab.mouse.move(box["x"] + box["width"] * 14.5 / 28, box["y"] + box["height"] * 14.5 / 28)
+    expect(tab.locator(".name")).to_contain_text(f"0.weight[5, {weight}]")
+    assert results(tab)["∂C/∂w"] == near(truth[5, weight].item())
+
+
+@at("step=2&example=7&phase=nudges")
+def test_a_neurons_chain_rule_is_autograds(tab: Page, told: list[Told]) -> None:
+    truth = told[2].example(7)
+    hover(tab, '[data-neuron="0.3"] circle')
+    expect(tab.locator("h2")).to_have_text("Neuron 3 of hidden layer 1")
+    found = results(tab)
+    assert found["∂C/∂zⱼ = ∂C/∂b"] == near(truth["0.bias"][3].item())
+    assert found["the wish −∂C/∂aⱼ"] == near(-truth["2"][0, 3].item())
+
+
+@at("step=3&example=4&phase=avenues")
+def test_the_three_avenues_are_autograds(tab: Page, told: list[Told]) -> None:
+    truth, model = told[3].example(4), told[3].model
+    rows = [row.locator("td").all_inner_texts() for row in tab.locator(".avenues tbody tr").all()]
+    assert read(rows[0][2]) == near(-truth["2.bias"][4].item())
+    assert [read(row[2]) for row in rows[1:]] == [near(-w) for w in truth["2.weight"][4].tolist()]
+    wishes = -truth["2.bias"][4] * model[2].weight[4]
+    assert [read(row[3]) for row in rows[1:]] == [near(wish) for wish in wishes.tolist()]
+
+
+@at("step=3&example=4&phase=sums")
+def test_added_up_wishes_are_autograds(tab: Page, told: list[Told]) -> None:
+    truth = -told[3].example(4)["2"][0]
+    names = [tab.locator(f'[data-neuron="0.{j}"]').get_attribute("aria-label") or "" for j in range(8)]
+    assert [read(name.split(" by ")[1]) for name in names] == [near(wish) for wish in truth.tolist()]
+    assert tab.locator(".strips rect").count() == 8 * 10
+
+
+@at("step=3&phase=average&layer=1&neuron=6")
+def test_the_average_table_is_what_sgd_applies(tab: Page, told: list[Told]) -> None:
+    truth = told[3].of(told[3].inputs, told[3].targets.double())
+    unit = float(
+        "1e" + tab.locator(".details h3").inner_text().split("10")[-1].translate(str.maketrans("⁻⁰¹²³⁴⁵", "-012345"))
+    )
+    means = [read(cell) * unit for cell in tab.locator(".average tbody td:last-child").all_inner_texts()]
+    wanted = [truth["2.bias"][6].item(), *truth["2.weight"][6].tolist()]
+    assert means == [pytest.approx(-gradient, abs=0.006 * unit) for gradient in wanted]
+    expect(tab.locator(".note")).to_contain_text("The means are what SGD applied at this step")
+    rows = [tab.locator(f".average tbody tr:nth-child({row}) td").all_inner_texts() for row in (1, 2)]
+    for n in range(6):
+        alone = told[3].of(told[3].inputs[n : n + 1], told[3].targets[n : n + 1].double())
+        shown = [read(row[n]) * unit for row in rows]
+        assert shown == [
+            pytest.approx(-g.item(), abs=0.006 * unit) for g in (alone["2.bias"][6], alone["2.weight"][6, 0])
+        ]
+
+
+@at("step=3&phase=average&layer=1&neuron=6")
+def test_every_example_has_its_column(tab: Page) -> None:
+    names = tab.locator(".average thead [scope=col] button")
+    assert "example 0 of the mini-batch" in (names.first.get_attribute("aria-label") or "")
+    box = tab.locator(".strip canvas").bounding_box()
+    assert box is not None
+    tab.mouse.click(box["x"] + box["width"] - 3, box["y"] + 20)
+    expect(names.last).to_have_attribute("aria-label", re.compile("example 19 of the mini-batch"))
+    names.last.click()
+    expect(tab.locator("[aria-checked=true]")).to_have_attribute("data-example", "batch-19")
+
+
+@at("step=3&phase=step&layer=1&neuron=6&pin=1.6.2")
+def test_the_step_leads_to_the_next_weights(tab: Page, told: list[Told]) -> None:
+    after = [read(cell) for cell in tab.locator(".avenues tbody td:last-child").all_inner_texts()]
+    following = told[4].model
+    assert after == [near(x) for x in (following[2].bias[6].item(), *following[2].weight[6].tolist())]
+    truth = told[3].of(told[3].inputs, told[3].targets.double())["2.weight"][6, 2].item()
+    assert results(tab)["mean ∂C/∂w of 20 examples"] == near(truth)
+    assert f"times {RATE:.2f}" in tab.locator(".avenues thead").inner_text()
+
+
+@at("step=3&example=4&phase=back-1")
+def test_pixels_are_wished_what_autograd_says(tab: Page, told: list[Told]) -> None:
+    expect(tab.locator("svg .pixels:not(.map)").nth(1)).to_be_visible()
+    colours = tab.evaluate(
+        """async () => {
+            const image = new Image();
+            image.src = document.querySelectorAll('.pixels:not(.map)')[1].href.baseVal;
+            await image.decode();
+            const context = document.createElement('canvas').getContext('2d');
+            context.drawImage(image, 0, 0);
+            return [...context.getImageData(0, 0, 28, 28).data];
+        }"""
+    )
+    found = torch.tensor(colours, dtype=torch.float64).view(784, 4)
+    truth = -told[3].example(4)["x"][0]
+    strong = truth.abs() > 0.2 * truth.abs().max()
+    assert (found[strong, 2] > found[strong, 0]).equal(truth[strong] > 0)  # blue where more is wished
+    assert found[:, 3] == pytest.approx((255 * (truth / truth.abs().max()).abs() ** 0.6).numpy(), abs=2)
+
+
+@at("phase=forward&example=3")
+def test_the_badge_tells_how_well_the_gradients_agree(tab: Page) -> None:
+    tab.locator(".badge summary").click()
+    rows = [row.locator("td").all_inner_texts() for row in tab.locator(".popover tbody tr").all()]
+    assert tab.locator(".popover tbody th").all_inner_texts() == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    assert all(row[0] == "✓" and read(row[1]) < 1e-5 for row in rows)
+
+
+@at("run=wrong")
+def test_the_badge_tells_of_a_wrong_gradient(tab: Page) -> None:
+    expect(tab.locator(".badge.failed")).to_contain_text("4 of 4 gradients differ from autograd’s")
+
+
+@at("run=wide&phase=average&layer=0&neuron=3")
+def test_what_is_too_wide_is_counted(tab: Page) -> None:
+    expect(tab.locator("svg.network")).to_contain_text("and 16 more")
+    assert tab.locator('[data-neuron^="0."]').count() == 24
+    expect(tab.locator(".note")).to_contain_text("Shown are 100 of 130 examples; the mean is over all.")
+    expect(tab.locator(".note")).to_contain_text("768 more weights are not shown.")
+
+
+@at(f"step={STEPS - 1}")
+def test_the_last_step_is_there(tab: Page) -> None:
+    expect(tab.locator(".step")).to_contain_text("step 5 of 6")

@@ -1,0 +1,189 @@
+"""Frames: of which steps they are, and every number in them, against PyTorch's own layers and autograd in float64."""
+
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import bp_torch.functional as F
+from bp_torch import nn
+from bp_torch.engine import Backprop
+from bp_torch.training.frames import Frames, frame_steps
+from bp_torch.training.records import FrameRecord
+
+PROBES, EXAMPLES = 3, 7
+COSTS: dict[str, tuple[Any, Any]] = {
+    "squared_error": (F.squared_error, lambda y, t: ((y - t) ** 2).sum(1)),
+    "cross_entropy": (F.cross_entropy, lambda y, t: torch.nn.functional.cross_entropy(y, t, reduction="none")),
+}
+ACTIVATIONS = {name: kind for name, kind in nn.ACTIVATIONS.items() if name != "identity"}
+NETWORKS: dict[str, Callable[[], torch.nn.Sequential]] = {
+    **{name: lambda name=name: nn.mlp((6, 5, 4, 3), name) for name in ACTIVATIONS},  # type: ignore[misc]
+    "one layer": lambda: nn.mlp((6, 3), output_activation="identity"),
+    "GELU by tanh": lambda: torch.nn.Sequential(nn.Linear(6, 4), nn.GELU("tanh"), nn.Linear(4, 3)),
+    "sums of sums": lambda: torch.nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3), nn.Tanh()),
+    "without bias": lambda: torch.nn.Sequential(nn.Linear(6, 4, bias=False), nn.ReLU(), nn.Linear(4, 3, bias=False)),
+}
+
+
+@given(st.integers(1, 10**6), st.integers(0, 300))
+@example(10**12, 60)
+@example(1, 2)
+def test_as_many_steps_as_asked_for_from_the_first_to_the_last(steps: int, frames: int) -> None:
+    chosen = sorted(frame_steps(steps, frames))
+    assert len(chosen) == min(frames, steps)
+    assert all(0 <= step < steps for step in chosen)
+    if frames >= 2:
+        assert (chosen[0], chosen[-1]) == (0, steps - 1)
+    gaps = [after - before for before, after in pairwise(chosen)]
+    assert all(after >= before - 1 for before, after in pairwise(gaps)), "but for rounding, ever fewer"
+
+
+@pytest.mark.parametrize(
+    ("steps", "frames", "expected"),
+    [
+        (1000, 0, []),
+        (1000, 1, [0]),
+        (1000, 2, [0, 999]),
+        (1000, 4, [0, 9, 99, 999]),  # the 1st, 10th, 100th and 1000th
+        (81, 5, [0, 2, 8, 26, 80]),
+        (8, 6, [0, 1, 2, 3, 5, 7]),
+        (3, 60, [0, 1, 2]),
+        (1, 1, [0]),
+    ],
+)
+def test_steps_worked_by_hand(steps: int, frames: int, expected: list[int]) -> None:
+    assert sorted(frame_steps(steps, frames)) == expected
+
+
+class Taken:
+    """A frame of a network in float64, and the examples it was taken of: the probes, then the mini-batch."""
+
+    def __init__(self, model: torch.nn.Module, cost: str) -> None:
+        self.model, (hand, self.cost) = model.double(), COSTS[cost]
+        labels = torch.arange(PROBES + EXAMPLES) % 3
+        self.inputs = torch.randn(len(labels), 6).double()
+        self.targets = labels if cost == "cross_entropy" else torch.eye(3).double()[labels]
+        self.frames = Frames(model, hand, self.inputs[:PROBES], self.targets[:PROBES])
+        batch = self.inputs[PROBES:], self.targets[PROBES:]
+        _, gradients = Backprop(model, hand).gradients(*batch)
+        self.frame: FrameRecord = self.frames.take(5, *batch, 0.25, gradients)
+
+    def automatic(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """By dense layer, out of torch.nn: the activations, the slopes, and minus ∂Cₙ/∂activation for each example."""
+        signal, layers = self.inputs, []
+        for module in nn.as_builtin(self.model):  # type: ignore[attr-defined]
+            before, signal = signal, module(signal)
+            if isinstance(module, torch.nn.Linear):
+                layers.append((signal, torch.ones_like(signal)))
+            elif not isinstance(module, torch.nn.Identity):
+                layers[-1] = signal, torch.autograd.grad(signal.sum(), before, retain_graph=True)[0]
+        self.costs = self.cost(signal, self.targets)  # no example's cost depends on another's activations
+        nudges = [-gradient for gradient in torch.autograd.grad(self.costs.sum(), [y for y, _ in layers])]
+        return [(y.detach(), slopes, nudge) for (y, slopes), nudge in zip(layers, nudges, strict=True)]
+
+
+@pytest.fixture(params=[(network, cost) for network in NETWORKS for cost in COSTS], ids="-".join)
+def taken(request: pytest.FixtureRequest) -> Taken:
+    network, cost = request.param
+    torch.manual_seed(4)
+    return Taken(NETWORKS[network](), cost)
+
+
+def test_activations_slopes_nudges_and_costs_are_autograds(taken: Taken) -> None:
+    found = [(layer.activations, layer.slopes, layer.nudges) for layer in taken.frame.layers]
+    torch.testing.assert_close(found, taken.automatic())
+    torch.testing.assert_close(taken.frame.costs, taken.costs.detach())
+
+
+def test_the_mini_batch_s_wishes_average_to_minus_the_gradient(taken: Taken) -> None:
+    cost = taken.cost(nn.as_builtin(taken.model)(taken.inputs[PROBES:]), taken.targets[PROBES:]).mean()
+    parameters = dict(taken.model.named_parameters())
+    expected = dict(zip(parameters, torch.autograd.grad(cost, tuple(parameters.values())), strict=True))
+    before, found = taken.inputs[PROBES:], {}
+    for layer in taken.frame.layers:
+        wished = layer.slopes[PROBES:] * layer.nudges[PROBES:]
+        weight, bias = layer.names
+        found[weight] = -wished.T @ before / EXAMPLES
+        if bias is not None:
+            found[bias] = -wished.mean(0)
+        before = layer.activations[PROBES:]
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(taken.frame.gradients, expected)
+
+
+def test_the_rest_of_a_frame_is_what_was_given() -> None:
+    taken = Taken(nn.mlp((6, 4, 3)), "squared_error")
+    frame = taken.frame
+    assert (frame.step, frame.learning_rate, frame.comparisons) == (5, 0.25, ())
+    assert torch.equal(frame.inputs, taken.inputs[PROBES:])
+    assert frame.labels.tolist() == [0, 1, 2, 0, 1, 2, 0]  # three probes came before
+    parameters = dict(taken.model.named_parameters())
+    for layer, (weight, bias) in zip(frame.layers, (("0.weight", "0.bias"), ("2.weight", "2.bias")), strict=True):
+        assert layer.names == (weight, bias)
+        assert torch.equal(layer.weight, parameters[weight])
+        assert layer.bias is not None
+        assert torch.equal(layer.bias, parameters[bias])
+
+
+@pytest.mark.parametrize("cost", COSTS)
+def test_what_all_frames_have_in_common(cost: str) -> None:
+    taken = Taken(nn.mlp((6, 5, 3), "leaky_relu"), cost)
+    network = taken.frames.network(12, 100)
+    assert (network.step, network.steps, network.cost, network.refusal) == (12, 100, cost, None)
+    assert network.sizes == (6, 5, 3)
+    assert network.functions == ("leakyrelu", "identity")
+    assert network.names == (("0.weight", "0.bias"), ("2.weight", "2.bias"))
+    assert torch.equal(network.inputs, taken.inputs[:PROBES])
+    assert network.labels.tolist() == [0, 1, 2]
+
+
+def test_a_cost_that_is_a_module_goes_by_its_class() -> None:
+    inputs, targets = torch.rand(2, 6), torch.rand(2, 3)
+    assert Frames(nn.mlp((6, 3)), nn.SquaredError(), inputs, targets).network(0, 1).cost == "SquaredError"
+
+
+def test_what_does_not_learn_has_no_name_but_all_the_rest() -> None:
+    model = nn.mlp((6, 5, 3)).double()
+    model[0].requires_grad_(False)
+    model[2].bias.requires_grad_(False)
+    taken = Taken(model, "squared_error")
+    assert [layer.names for layer in taken.frame.layers] == [(None, None), ("2.weight", None)]
+    assert taken.frame.gradients.keys() == {"2.weight"}
+    held = [tensor for layer in taken.frame.layers for tensor in (layer.weight, layer.bias)]
+    torch.testing.assert_close(held, [p.detach() for p in model.parameters()])
+    model.requires_grad_()  # for autograd to tell
+    found = [(layer.activations, layer.slopes, layer.nudges) for layer in taken.frame.layers]
+    torch.testing.assert_close(found, taken.automatic())
+
+
+class Skip(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:
+        return input + super().forward(input)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (torch.nn.Sequential(nn.Sigmoid(), nn.Linear(6, 3)), r"must begin with a dense layer, not with 0 \(Sigmoid\)"),
+        (torch.nn.Sequential(nn.Linear(6, 3), nn.Softmax(1)), r"layer 1 \(Softmax\): only one elementwise activation"),
+        (torch.nn.Sequential(nn.Linear(6, 3), nn.ReLU(), nn.Tanh()), r"layer 2 \(Tanh\): only one elementwise"),
+        (torch.nn.Sequential(Skip(6, 6), nn.Linear(6, 3)), r"cannot drive layer 0 \(Skip\)"),
+        (torch.nn.Sequential(torch.nn.Linear(6, 3)), r"cannot drive layer 0 \(Linear\): it applies no hand-written"),
+    ],
+)
+def test_what_is_no_chain_of_dense_layers_is_refused(model: torch.nn.Module, message: str) -> None:
+    inputs, targets = torch.rand(3, 6), torch.eye(3)
+    frames = Frames(model, F.squared_error, inputs, targets)
+    network = frames.network(0, 9)
+    assert network.refusal == frames.refusal
+    assert re.search(message, str(network.refusal))
+    assert (network.sizes, network.functions, network.names) == ((6,), (), ())
+    with pytest.raises(TypeError, match=message):
+        frames.take(0, inputs, targets, 0.1, {})
