@@ -18,7 +18,7 @@ export function averageTable(frame, l, j, column, change) {
   const first = Math.max(0, Math.min(examples - COLUMNS, column));
   const scale = Math.max(...rows.map(({wishes}) => largest(wishes)));
   const means = Math.max(...rows.map(({mean}) => Math.abs(mean)));
-  const shown = (value, most) => wishCell(value, most, (value / unit.size).toFixed(2).replace("-", "−"));
+  const shown = (value, most) => wishCell(value, most, hundredths(value / unit.size));
   const strip = html(
     "td",
     {class: "strip", rowspan: rows.length},
@@ -77,6 +77,9 @@ function rowsOf(frame, l, j) {
   );
   return [...bias, ...weights];
 }
+
+/** Two digits after the point, and a true minus sign unless all are 0. */
+const hundredths = (x) => (Math.abs(x) < 0.005 ? "0.00" : x.toFixed(2).replace("-", "−"));
 
 const meanOf = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
