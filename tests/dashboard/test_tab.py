@@ -159,14 +159,14 @@ def test_the_average_table_is_what_sgd_applies(tab: Page, told: list[Told]) -> N
 
 @at("step=3&phase=average&layer=1&neuron=6")
 def test_every_example_has_its_column(tab: Page) -> None:
-    names = tab.locator(".average thead [scope=col] button")
+    names = tab.locator(".average thead button:has(canvas)")
     assert "example 0 of the mini-batch" in (names.first.get_attribute("aria-label") or "")
     box = tab.locator(".strip canvas").bounding_box()
     assert box is not None
     tab.mouse.click(box["x"] + box["width"] - 3, box["y"] + 20)
     expect(names.last).to_have_attribute("aria-label", re.compile("example 19 of the mini-batch"))
     names.last.click()
-    expect(tab.locator("[aria-checked=true]")).to_have_attribute("data-example", "batch-19")
+    expect(tab.locator(".examples [aria-pressed=true]")).to_have_attribute("data-key", "example batch-19")
 
 
 @at("step=3&phase=step&layer=1&neuron=6&pin=1.6.2")

@@ -105,7 +105,7 @@ def test_phases_play_and_pause(tab: Page) -> None:
 
 
 def test_a_pinned_weight_is_followed_and_let_go(tab: Page) -> None:
-    tab.locator('.avenues button[data-weight="1.4.2"]').click()
+    tab.locator('.avenues button[data-key="weight 1.4.2"]').click()
     address_says(tab, "pin=1.4.2")
     expect(tab.locator(".follow path")).to_have_count(2)
     assert (tab.locator(".follow path").first.get_attribute("d") or "").count("L") == 5
@@ -134,6 +134,13 @@ def test_keys_alone_lead_everywhere(tab: Page) -> None:
     address_says(tab, "phase=sums")
     tab.locator("body").press("?")
     expect(tab.get_by_role("dialog")).to_be_visible()
+
+
+def test_a_key_pressed_on_what_is_drawn_anew_leaves_the_focus_there(tab: Page) -> None:
+    for key in ("weight 1.4.2", "example 7", "maps change", "pin"):
+        tab.locator(f'[data-key="{key}"]').press("Enter")
+        tab.wait_for_timeout(100)
+        assert tab.evaluate("document.activeElement.dataset.key") == key
 
 
 @pytest.mark.parametrize("maps", ["Weights", "Desired change", "Asked of pixels"])

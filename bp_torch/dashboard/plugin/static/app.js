@@ -1,7 +1,7 @@
 // The tab: what is chosen, what follows from it, and who is told when that changes.
 
 import {averageTable} from "./average.js";
-import {html, set} from "./dom.js";
+import {html, refocused, set} from "./dom.js";
 import {download} from "./download.js";
 import {followBox} from "./follow.js";
 import {followTheme, onAddress, onReload, readAddress, writeAddress} from "./host.js";
@@ -15,6 +15,7 @@ import {badge, exampleList, runList} from "./toolbar.js";
 import {MAPS, nameOf, nearest, same, viewOf} from "./view.js";
 
 const PLAY_EVERY = 3500; // milliseconds a phase stays
+const MOST_FOLLOWED = 200;
 
 export async function start(root) {
   const app = new App(root);
@@ -43,6 +44,10 @@ class App {
       step: (step, fast) => this.change({step}, {fast}),
       spacing: (linear) => this.change({spacing: linear ? "linear" : null}),
     });
+    this.buttons = [
+      html("button", {"data-key": "svg", title: "Save the picture", onclick: () => this.#download()}, "SVG"),
+      html("button", {"data-key": "help", title: "Help", onclick: () => this.help.showModal()}, "?"),
+    ];
     this.notice = html("div", {class: "notice", role: "alert", hidden: true});
     this.help = helpDialog();
     const nav = html(
@@ -115,13 +120,15 @@ class App {
     this.main.classList.remove("damaged");
     document.body.classList.toggle("fast", fast);
     this.main.dataset.phase = view.phase.id;
-    this.#showBar(run, frame, view);
     this.#showPhases(phases, view);
-    const caption = captionOf(frame, view.phase, view);
-    if (this.caption.textContent !== caption) this.caption.textContent = caption;
-    this.#showNetwork(run, frame, view, before);
-    this.#showChain();
-    this.#showDetails(frame, view);
+    this.caption.textContent = captionOf(frame, view.phase, view);
+    this.#showNetwork(frame, view, before);
+    refocused(() => {
+      this.#showBar(run, frame, view);
+      this.#showMaps(view);
+      this.#showChain();
+      this.#showDetails(frame, view);
+    });
     timeline();
     this.#address(run, frame, view);
     this.#prefetch(run, frame.step);
@@ -129,17 +136,12 @@ class App {
 
   #showBar(run, frame, view) {
     const open = this.bar.querySelector("details")?.open ?? false;
-    const focused = this.bar.contains(document.activeElement) ? document.activeElement.dataset.example : undefined;
-    const seal = badge(frame);
-    if (seal.open !== undefined) seal.open = open;
     this.bar.replaceChildren(
       runList(this.#store.runs, run, (name) => this.change({run: name, step: undefined, pin: null})),
-      exampleList(frame, view.example, view.exampleId, (example) => this.change({example})),
-      seal,
-      html("button", {title: "Save the picture as an SVG file", onclick: () => this.#download()}, "SVG"),
-      html("button", {title: "Keys", "aria-label": "Help", onclick: () => this.help.showModal()}, "?"),
+      exampleList(frame, view, (example) => this.change({example})),
+      badge(frame, open),
+      ...this.buttons,
     );
-    if (focused) this.bar.querySelector(`[data-example="${focused}"]`)?.focus();
   }
 
   #showPhases(phases, {phase}) {
@@ -156,8 +158,9 @@ class App {
       set(button, {"aria-current": button.dataset.phase === phase.id && "step"});
   }
 
-  #showNetwork(run, frame, view, before) {
+  #showNetwork(frame, view, before) {
     if (before?.frame.network !== frame.network) {
+      this.hovered = null;
       const on = {hover: (target) => this.#hover(target), choose: (target) => this.#choose(target)};
       this.picture = new NetworkView(frame.network, frame.layers, on);
       this.stage.replaceChildren(this.picture.element);
@@ -165,15 +168,19 @@ class App {
     const scene = sceneOf(frame, view.phase, view);
     this.picture.update(frame, scene, view);
     if (before && before.view.phase.id !== view.phase.id) this.picture.pulse(scene.edges, view.phase.id !== "forward");
-    const buttons = Object.entries(MAPS).map(([id, name]) =>
-      html("button", {"aria-pressed": String(id === view.maps), onclick: () => this.change({maps: id})}, name),
-    );
+  }
+
+  #showMaps(view) {
+    const buttons = Object.entries(MAPS).map(([id, name]) => {
+      const attributes = {"data-key": `maps ${id}`, "aria-pressed": String(id === view.maps)};
+      return html("button", {...attributes, onclick: () => this.change({maps: id})}, name);
+    });
     this.mapsChooser.replaceChildren("Maps of the first layer: ", ...buttons);
   }
 
   #showChain() {
     const {frame, view} = this.drawn;
-    const target = this.hovered ?? view.pin ?? {l: view.layer, j: view.neuron};
+    const target = this.hovered ?? view.target;
     const pinned = same(target, view.pin);
     const pin = () => this.change({pin: pinned ? null : nameOf(target)});
     this.chain.replaceChildren(...chainBox(frame, view.phase, target, view.example, pinned, pin));
@@ -192,21 +199,21 @@ class App {
     if (pin) this.#follow(pin);
   }
 
-  /** Draws a pinned weight's curve at once from what is there, and again when all frames are. */
+  /** Draws a pinned weight's curves once the frames are there; of very many, those between which it can be seen. */
   async #follow(pin) {
     const {run, frame} = this.drawn;
     const box = this.followed;
-    const steps = this.#store.steps(run);
-    const place = steps.indexOf(frame.step);
-    const draw = (frames) =>
-      box.replaceChildren(html("h3", {}, "The pinned weight through training"), followBox(frames, pin, place));
+    const all = this.#store.steps(run);
+    const every = Math.ceil(all.length / MOST_FOLLOWED);
+    const steps = all.filter((step, place) => place % every === 0 || step === frame.step);
     const frames = await Promise.all(steps.map((step) => this.#store.frame(run, step).catch(() => null)));
-    if (box.isConnected) draw(frames);
+    const title = html("h3", {}, "The pinned weight through training");
+    if (box.isConnected) box.replaceChildren(title, followBox(frames, pin, steps.indexOf(frame.step)));
   }
 
   #hover(target) {
     this.hovered = target;
-    this.picture.mark(target ?? this.drawn.view.pin ?? {l: this.drawn.view.layer, j: this.drawn.view.neuron});
+    this.picture.mark(target ?? this.drawn.view.target);
     this.#showChain();
   }
 
@@ -276,7 +283,7 @@ class App {
     };
     if (onButton || !this.drawn) return;
     if (/^\d$/.test(key)) this.change({example: key});
-    else if (key in actions) actions[key]();
+    else if (Object.hasOwn(actions, key)) actions[key]();
     else return;
     event.preventDefault();
   }

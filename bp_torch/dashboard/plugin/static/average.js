@@ -14,42 +14,38 @@ const COLUMNS = 6;
 export function averageTable(frame, l, j, column, change) {
   const rows = rowsOf(frame, l, j);
   const unit = unitOf(rows);
-  const examples = frame.miniBatch.length;
-  const first = Math.max(0, Math.min(examples - COLUMNS, column));
-  const scale = Math.max(...rows.map(({wishes}) => largest(wishes)));
-  const means = Math.max(...rows.map(({mean}) => Math.abs(mean)));
-  const shown = (value, most) => wishCell(value, most, hundredths(value / unit.size));
-  const strip = html(
-    "td",
-    {class: "strip", rowspan: rows.length},
-    stripOf(rows, scale, first, (n) => change({column: n - COLUMNS / 2})),
-  );
-  const body = rows.map(({name, wishes, mean}, row) =>
-    html(
-      "tr",
-      {},
-      html("th", {scope: "row"}, name),
-      ...wishes.slice(first, first + COLUMNS).map((value) => shown(value, scale)),
-      ...(row ? [] : [strip]),
-      shown(mean, means),
-    ),
-  );
-  const move = (text, by, name) =>
-    html("button", {"aria-label": name, title: name, onclick: () => change({column: first + by})}, text);
-  const all = html(
-    "th",
-    {scope: "colgroup"},
-    move("◀", -COLUMNS, "Columns before"),
-    ` all ${examples} `,
-    move("▶", COLUMNS, "Columns after"),
-  );
-  const digits = Array.from({length: Math.min(COLUMNS, examples)}, (_, i) => heading(frame, first + i, change));
-  const heads = html("tr", {}, html("td"), ...digits, all, html("th", {scope: "col", class: "mean"}, "mean"));
+  const first = Math.max(0, Math.min(frame.miniBatch.length - COLUMNS, column));
   return [
     html("h3", {}, `What ${count(frame.examples)} examples ask of ${neuronName(frame.network, l, j)}, in ${unit.name}`),
-    html("table", {class: "average"}, html("thead", {}, heads), html("tbody", {}, ...body)),
+    html("table", {class: "average"}, headOf(frame, first, change), bodyOf(rows, unit.size, first, change)),
     html("p", {class: "note"}, verdict(frame, rows), remainder(frame, l, rows)),
   ];
+}
+
+function headOf(frame, first, change) {
+  const examples = frame.miniBatch.length;
+  const move = (text, by, name) => {
+    const attributes = {"data-key": name, "aria-label": name, title: name};
+    return html("button", {...attributes, onclick: () => change({column: first + by})}, text);
+  };
+  const [before, after] = [move("◀", -COLUMNS, "Columns before"), move("▶", COLUMNS, "Columns after")];
+  const digits = Array.from({length: Math.min(COLUMNS, examples)}, (_, i) => heading(frame, first + i, change));
+  const all = html("th", {scope: "col", class: "all"}, before, ` all ${examples} `, after);
+  const mean = html("th", {scope: "col", class: "mean"}, "mean");
+  return html("thead", {}, html("tr", {}, html("td"), ...digits, all, mean));
+}
+
+function bodyOf(rows, unit, first, change) {
+  const scale = largest(rows.map(({wishes}) => largest(wishes)));
+  const means = largest(rows.map(({mean}) => mean));
+  const shown = (value, most) => wishCell(value, most, hundredths(value / unit));
+  const strip = stripOf(rows, scale, first, (n) => change({column: n - COLUMNS / 2}));
+  const spanning = html("td", {class: "strip", rowspan: rows.length}, strip);
+  const body = rows.map(({name, wishes, mean}, row) => {
+    const numbers = wishes.slice(first, first + COLUMNS).map((value) => shown(value, scale));
+    return html("tr", {}, html("th", {scope: "row"}, name), ...numbers, row ? "" : spanning, shown(mean, means));
+  });
+  return html("tbody", {}, ...body);
 }
 
 /** The bias and the weights, of pixels those with the largest means: a wish for each example, and the means. */
@@ -111,11 +107,15 @@ function stripOf(rows, scale, first, choose) {
 function heading(frame, n, change) {
   const example = frame.probes + n;
   const name = `example ${n} of the mini-batch, a ${frame.labels[example]}`;
-  const canvas = draw(frame.input(example), greys([frame.low, frame.high]));
+  const canvas = draw(frame.input(example), greys(frame.low, frame.high));
   return html(
     "th",
     {scope: "col"},
-    html("button", {title: name, "aria-label": name, onclick: () => change({example: `batch-${n}`})}, canvas),
+    html(
+      "button",
+      {"data-key": name, title: name, "aria-label": name, onclick: () => change({example: `batch-${n}`})},
+      canvas,
+    ),
   );
 }
 

@@ -22,6 +22,15 @@ export function set(element, attributes) {
   return element;
 }
 
+/** Draws anew, and gives the focus back to what has the same data-key as what had it. */
+export function refocused(draw) {
+  const key = document.activeElement?.dataset.key;
+  draw();
+  if (key && document.activeElement?.dataset.key !== key) {
+    document.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({preventScroll: true});
+  }
+}
+
 function filled(element, attributes, children) {
   set(element, attributes).append(...children);
   return element;

@@ -21,10 +21,7 @@ export function draw(values, colour, [width, height] = shape(values.length)) {
 }
 
 /** Greys from the lowest input to the highest. */
-export const greys =
-  ([low, high]) =>
-  (value) =>
-    ink((value - low) / (high - low || 1));
+export const greys = (low, high) => (value) => ink((value - low) / (high - low || 1));
 
 /** Colours symmetric around 0, the largest size in full; mixed once, and not for each pixel. */
 export function signs(largest) {

@@ -46,7 +46,7 @@ export class NetworkView {
     frame.layers.forEach((_, l) => this.#showEdges(l, scene.edges[l], l === behind ? Infinity : scale));
     this.#showStrips(scene.strips);
     this.#showLegend(scale);
-    this.mark(view.pin ?? {l: view.layer, j: view.neuron});
+    this.mark(view.target);
   }
 
   /** Rings a neuron, and lets a weight's line, or its pixel, stand out. */
@@ -163,7 +163,7 @@ export class NetworkView {
 
   #showPixels(frame, {pixels}) {
     const {example} = this.view;
-    this.digit.setAttribute("href", draw(frame.input(example), greys(this.network.range)).toDataURL());
+    this.digit.setAttribute("href", draw(frame.input(example), greys(...this.network.range)).toDataURL());
     this.overlay.setAttribute("href", pixels ? veil(pixels).toDataURL() : "");
     for (const part of [this.overlay, this.overlayTitle]) part.classList.toggle("hidden", !pixels);
     this.digitTitle.textContent = `${count(this.network.sizes[0])} pixels: a ${frame.labels[example]}`;

@@ -35,7 +35,7 @@ const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
 function pinButton(pinned, pin) {
   const label = pinned ? "Unpin" : "Pin and follow";
-  return html("button", {class: "pin", "aria-pressed": String(pinned), onclick: pin}, label);
+  return html("button", {"data-key": "pin", class: "pin", "aria-pressed": String(pinned), onclick: pin}, label);
 }
 
 function equation({left, symbols, numbers, result}) {
@@ -129,7 +129,7 @@ export function movesTable(frame, l, j, choose) {
 const head = (titles) => html("thead", {}, html("tr", {}, ...titles.map((text) => html("th", {scope: "col"}, text))));
 
 const fromButton = (l, j, k, choose) =>
-  html("button", {"data-weight": `${l}.${j}.${k}`, onclick: () => choose({l, j, k})}, l ? `${k}` : `pixel ${k}`);
+  html("button", {"data-key": `weight ${l}.${j}.${k}`, onclick: () => choose({l, j, k})}, l ? `${k}` : `pixel ${k}`);
 
 /** All, in order, or of too many those that ask for most. */
 function strongest(wishes, others, most) {

@@ -7,56 +7,33 @@ import {number} from "./numbers.js";
 /** A list to choose a run from. */
 export function runList(runs, run, choose) {
   const options = runs.map((name) => html("option", {value: name, selected: name === run}, name));
-  return html(
-    "label",
-    {},
-    "Run ",
-    html("select", {name: "run", onchange: ({target}) => choose(target.value)}, ...options),
-  );
+  const attributes = {"data-key": "run", onchange: ({target}) => choose(target.value)};
+  return html("label", {}, "Run ", html("select", attributes, ...options));
 }
 
 /** The digits to choose from: the probes, and of the mini-batch the worst and the one that was chosen there. */
-export function exampleList(frame, example, id, choose) {
-  const {probes, labels, network} = frame;
-  const buttons = Array.from({length: probes}, (_, p) =>
-    digit(frame, p, `${p}`, `a ${labels[p]}, of the test set`, id, network.range, choose),
-  );
-  const batch = [frame.low, frame.high];
-  const worst = digit(
-    frame,
-    frame.worst,
-    "worst",
-    `the worst of the mini-batch, a ${labels[frame.worst]}`,
-    id,
-    batch,
-    choose,
-  );
-  const other = /^batch-/.test(id)
-    ? [digit(frame, example, id, `example ${id.slice(6)} of the mini-batch`, id, batch, choose)]
-    : [];
+export function exampleList(frame, {example, exampleId}, choose) {
+  const {probes, labels, worst} = frame;
+  const button = (id, place, name) => {
+    const attributes = {"data-key": `example ${id}`, "aria-pressed": String(id === exampleId), "aria-label": name};
+    const [low, high] = place < probes ? frame.network.range : [frame.low, frame.high];
+    const picture = draw(frame.input(place), greys(low, high));
+    return html("button", {...attributes, title: name, onclick: () => choose(id)}, picture);
+  };
+  const tested = Array.from({length: probes}, (_, p) => button(`${p}`, p, `a ${labels[p]}, of the test set`));
+  const chosen = /^batch-/.test(exampleId) ? [button(exampleId, example, "the chosen one of the mini-batch")] : [];
   return html(
     "div",
-    {class: "examples", role: "radiogroup", "aria-label": "Example"},
-    ...buttons,
+    {class: "examples", role: "group", "aria-label": "Example"},
+    ...tested,
     html("span", {class: "between"}, "worst of the mini-batch"),
-    worst,
-    ...other,
+    button("worst", worst, `the worst of the mini-batch, a ${labels[worst]}`),
+    ...chosen,
   );
-}
-
-function digit(frame, example, id, name, chosen, range, choose) {
-  const attributes = {
-    role: "radio",
-    "aria-checked": String(id === chosen),
-    "aria-label": name,
-    title: name,
-    "data-example": id,
-  };
-  return html("button", {...attributes, onclick: () => choose(id)}, draw(frame.input(example), greys(range)));
 }
 
 /** The hand-written gradient of this step against autograd's: the verdict, and what it is made of. */
-export function badge({comparisons}) {
+export function badge({comparisons}, open) {
   if (!comparisons?.length)
     return html("span", {class: "badge none", title: "as with --compare-every 0"}, "not compared with autograd");
   const failed = comparisons.filter(({passed}) => !passed);
@@ -68,8 +45,8 @@ export function badge({comparisons}) {
   const head = ["parameter", "", "‖hand − autograd‖ / ‖autograd‖", "largest difference", "error / PyTorch’s own"];
   return html(
     "details",
-    {class: `badge ${failed.length ? "failed" : "passed"}`},
-    html("summary", {}, verdict),
+    {class: `badge ${failed.length ? "failed" : "passed"}`, open},
+    html("summary", {"data-key": "badge"}, verdict),
     html(
       "div",
       {class: "popover"},

@@ -10,20 +10,13 @@ export function viewOf(frame, phases, said) {
   const {layers} = frame;
   const phase = phases.find(({id}) => id === said.phase) ?? phases[0];
   const [exampleId, example] = exampleOf(frame, said.example);
-  const wanted = Math.min(frame.labels[example], layers.at(-1).out - 1);
+  const wanted = Math.max(0, Math.min(frame.labels[example], layers.at(-1).out - 1));
   const layer = within(said.layer, layers.length) ?? layers.length - 1;
   const neuron = within(said.neuron, layers[layer].out) ?? (layer === layers.length - 1 ? wanted : 0);
-  const maps = said.maps in MAPS ? said.maps : usualMaps(phase, layer);
-  return {
-    phase,
-    exampleId,
-    example,
-    layer,
-    neuron,
-    maps,
-    pin: pinOf(layers, said.pin),
-    column: Number(said.column) || 0,
-  };
+  const maps = Object.hasOwn(MAPS, said.maps) ? said.maps : usualMaps(phase, layer);
+  const pin = pinOf(layers, said.pin);
+  const target = pin ?? {l: layer, j: neuron}; // whose chain rule is shown, unless something else is pointed at
+  return {phase, exampleId, example, layer, neuron, maps, pin, target, column: Number(said.column) || 0};
 }
 
 /** An example's name in the address, and its place in the frame. */
@@ -36,15 +29,11 @@ function exampleOf(frame, said = "0") {
 }
 
 function pinOf(layers, said) {
-  const [l, j, k] =
-    /^(\d+)\.(\d+)\.(\d+)$/
-      .exec(said ?? "")
-      ?.slice(1)
-      .map(Number) ?? [];
+  const [l, j, k] = /^\d+\.\d+\.\d+$/.test(said) ? said.split(".").map(Number) : [];
   return layers[l] && j < layers[l].out && k < layers[l].ins ? {l, j, k} : null;
 }
 
-/** A weight in the address. */
+/** How a weight is called in the address. */
 export const nameOf = ({l, j, k}) => (k === undefined ? null : `${l}.${j}.${k}`);
 
 export const same = (a, b) => Boolean(a && b) && a.l === b.l && a.j === b.j && a.k === b.k;
