@@ -45,98 +45,65 @@ function equation({left, symbols, numbers, result}) {
 
 /** The three avenues of a neuron: its bias, its weights, and the activations before it. */
 export function avenuesTable(frame, l, j, example, choose) {
-  const {network} = frame;
   const delta = frame.wishes(l, example)[j];
-  const before = frame.before(l, example);
-  const weights = frame.weights(l, j);
+  const [before, weights, {bias}] = [frame.before(l, example), frame.weights(l, j), frame.layers[l]];
   const [byWeight, byActivation] = [frame.weightWishes(l, j, example), frame.contributions(l, j, example)];
-  const rows = strongest(byWeight, byActivation, MOST_ROWS);
-  const scales = [Math.max(largest(byWeight), Math.abs(delta)), largest(byActivation)];
-  const more = weights.length - rows.length;
+  const places = strongest(byWeight, byActivation);
+  const [most, mostOfActivations] = [Math.max(largest(byWeight), Math.abs(delta)), largest(byActivation)];
+  const ofBias = bias ? [row("bias", cell(""), cell(number(bias[j])), wishCell(delta, most), cell(""))] : [];
+  const ofWeights = places.map((k) => {
+    const wishes = [wishCell(byWeight[k], most), wishCell(byActivation[k], mostOfActivations)];
+    return row(fromButton(l, j, k, choose), cell(number(before[k])), cell(number(weights[k])), ...wishes);
+  });
+  const titles = ["from", "activation\na", "weight\nw", "weight’s wish\nδ · a", "activation’s wish\nδ · w"];
   return [
-    html("h3", {}, `Three avenues of ${neuronName(network, l, j)}`),
-    html(
-      "table",
-      {class: "avenues"},
-      head(["from", "activation\na", "weight\nw", "weight’s wish\nδ · a", "activation’s wish\nδ · w"]),
-      html(
-        "tbody",
-        {},
-        html(
-          "tr",
-          {},
-          html("th", {scope: "row"}, "bias"),
-          ...["", number(frame.layers[l].bias?.[j] ?? 0)].map(cell),
-          wishCell(delta, scales[0]),
-          cell(""),
-        ),
-        ...rows.map((k) =>
-          html(
-            "tr",
-            {},
-            html("th", {scope: "row"}, fromButton(l, j, k, choose)),
-            cell(number(before[k])),
-            cell(number(weights[k])),
-            wishCell(byWeight[k], scales[0]),
-            wishCell(byActivation[k], scales[1]),
-          ),
-        ),
-      ),
-    ),
-    html(
-      "p",
-      {class: "note"},
-      `δ = −∂C/∂z = ${signed(delta)}${more ? `; of ${count(weights.length)} weights, those with the strongest wishes` : ""}`,
-    ),
+    html("h3", {}, `Three avenues of ${neuronName(frame.network, l, j)}`),
+    table(titles, [...ofBias, ...ofWeights]),
+    html("p", {class: "note"}, `δ = −∂C/∂z = ${signed(delta)}${ofHowMany(places, weights)}`),
   ];
 }
 
 /** What a step makes of a neuron's bias and weights. */
 export function movesTable(frame, l, j, choose) {
   const {bias, biasGradient} = frame.layers[l];
-  const weights = frame.weights(l, j);
-  const wishes = frame.averageWishes(l, j);
-  const scale = Math.max(largest(wishes), Math.abs(biasGradient?.[j] ?? 0));
-  const row = (name, before, wish) => {
+  const [weights, wishes, biasWish] = [frame.weights(l, j), frame.averageWishes(l, j), -(biasGradient?.[j] ?? 0)];
+  const places = strongest(wishes, wishes);
+  const most = Math.max(largest(wishes), Math.abs(biasWish));
+  const moved = (name, before, wish) => {
     const move = frame.learning_rate * wish;
-    return html(
-      "tr",
-      {},
-      html("th", {scope: "row"}, name),
-      cell(number(before)),
-      wishCell(wish, scale),
-      cell(signed(move)),
-      cell(number(before + move)),
-    );
+    return row(name, cell(number(before)), wishCell(wish, most), cell(signed(move)), cell(number(before + move)));
   };
-  const places = strongest(wishes, wishes, MOST_ROWS);
+  const ofBias = bias ? [moved("bias", bias[j], biasWish)] : [];
+  const ofWeights = places.map((k) => moved(fromButton(l, j, k, choose), weights[k], wishes[k]));
   return [
     html("h3", {}, `What the step does to ${neuronName(frame.network, l, j)}`),
-    html(
-      "table",
-      {class: "avenues"},
-      head(["from", "before", "average wish", `times ${number(frame.learning_rate)}`, "after"]),
-      html(
-        "tbody",
-        {},
-        bias ? row("bias", bias[j], -(biasGradient?.[j] ?? 0)) : "",
-        ...places.map((k) => row(fromButton(l, j, k, choose), weights[k], wishes[k])),
-      ),
+    table(
+      ["from", "before", "average wish", `times ${number(frame.learning_rate)}`, "after"],
+      [...ofBias, ...ofWeights],
     ),
+    html("p", {class: "note"}, `The learning rate is ${number(frame.learning_rate)}${ofHowMany(places, weights)}`),
   ];
 }
 
-const head = (titles) => html("thead", {}, html("tr", {}, ...titles.map((text) => html("th", {scope: "col"}, text))));
+function table(titles, rows) {
+  const head = html("tr", {}, ...titles.map((text) => html("th", {scope: "col"}, text)));
+  return html("table", {class: "avenues"}, html("thead", {}, head), html("tbody", {}, ...rows));
+}
+
+const row = (name, ...cells) => html("tr", {}, html("th", {scope: "row"}, name), ...cells);
+
+const ofHowMany = (places, weights) =>
+  places.length < weights.length ? `; of ${count(weights.length)} weights, those with the strongest wishes` : "";
 
 const fromButton = (l, j, k, choose) =>
   html("button", {"data-key": `weight ${l}.${j}.${k}`, onclick: () => choose({l, j, k})}, l ? `${k}` : `pixel ${k}`);
 
 /** All, in order, or of too many those that ask for most. */
-function strongest(wishes, others, most) {
+function strongest(wishes, others) {
   const places = [...wishes.keys()];
-  if (places.length <= most) return places;
+  if (places.length <= MOST_ROWS) return places;
   const size = (k) => Math.abs(wishes[k]) || Math.abs(others[k]) * 1e-6;
-  return places.sort((a, b) => size(b) - size(a)).slice(0, most);
+  return places.sort((a, b) => size(b) - size(a)).slice(0, MOST_ROWS);
 }
 
 const cell = (text) => html("td", {}, text);

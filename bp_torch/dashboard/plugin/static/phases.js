@@ -110,7 +110,7 @@ const CAPTIONS = {
     const verdict = answer === label ? "which is right" : `but it is a ${label}`;
     const sum = frame.network.cost === "squared_error" ? ", the sum of squared differences from what is wanted" : "";
     return (
-      `Each neuron adds up the activations before it, each times a weight, adds its bias, and squashes the sum. ` +
+      `Each neuron adds up the activations before it, each times a weight, adds its bias, and passes the sum through its activation function. ` +
       `Output ${answer} is largest, ${verdict}. The cost of this example is ${number(frame.costs[example])}${sum}.`
     );
   },
@@ -125,7 +125,9 @@ const CAPTIONS = {
     const others = most < 0 ? "" : ` Of the others, output ${most} is to change most, by ${signed(nudges[most])}.`;
     const outputs = frame.row(last, "activations", example);
     const own = `Output ${label} is ${number(outputs[label])} and should be larger: its wish, minus the slope of the cost, is ${signed(nudges[label])}.`;
-    return `${label < nudges.length ? own : ""}${others} Each wish is in proportion to how far off the output is.`;
+    const far = {squared_error: "the output", cross_entropy: "its probability"}[frame.network.cost];
+    const why = far ? ` Each wish is in proportion to how far off ${far} is.` : "";
+    return `${label < nudges.length ? own : ""}${others}${why}`;
   },
   avenues(frame, {example, layer, neuron}) {
     const name = neuronName(frame.network, layer, neuron);
@@ -167,7 +169,7 @@ function addedUp(frame, layer, {example}) {
   const most = sum.reduce((m, wish, k) => (Math.abs(wish) > Math.abs(sum[m]) ? k : m), 0);
   return (
     `${who} has its own wish for each neuron before it, a square beside it. Their sum is the arrow: ` +
-    `neuron ${most} gets the largest, ${signed(sum[most])}. ` +
+    `${sum.length < network.sizes[layer] ? "of those drawn, " : ""}neuron ${most} gets the largest, ${signed(sum[most])}. ` +
     (last
       ? "Adding up all wishes, and passing them on, is what propagating backwards means."
       : "The same again, a layer further back.")
