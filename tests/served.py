@@ -32,7 +32,16 @@ def serving(logdir: Path, *options: str) -> Iterator[str]:
             assert served.poll() is None, Path(said.name).read_text()
             yield address_in(Path(said.name))
         finally:
-            served.terminate()
+            end(served)
+
+
+def end(served: subprocess.Popen[bytes]) -> None:
+    """Politely first: a TensorBoard can miss SIGTERM, and a test must not wait for it for ever."""
+    served.terminate()
+    try:
+        served.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        served.kill()
 
 
 def address_in(said: Path) -> str:

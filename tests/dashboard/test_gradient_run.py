@@ -1,14 +1,9 @@
 """The run of the gradient checker, read back from its event file."""
 
-import json
-import re
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
+from served import asked, serving, until
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bp_torch.dashboard import tags
@@ -55,28 +50,15 @@ def test_the_pictures_are_there(events: EventAccumulator) -> None:
 def test_tensorboard_shows_them(tmp_path: Path, load_fast: str) -> None:
     """Both of its loaders do."""
     write_gradients(tmp_path / "gradients", SURVEYS, BOARD)
-    command = ["-m", "tensorboard.main", "--logdir", str(tmp_path), "--port", "0", "--host", "127.0.0.1"]
-    with subprocess.Popen(
-        [sys.executable, *command, f"--load_fast={load_fast}"], stderr=subprocess.PIPE, text=True
-    ) as served:
-        assert served.stderr is not None
-        try:
-            said = next(line for line in served.stderr if " at http" in line)
-            address = re.findall(r"http://\S+/", said)[0]
-            assert shown(address, "text") == {tags.CHECKED_FUNCTIONS, tags.CHECKER_SCORES}
-            assert shown(address, "images") == {tags.CHECKED_FUNCTIONS_PICTURE, tags.CHECKER_SCORES_PICTURE}
-        finally:
-            served.terminate()
+    with serving(tmp_path, f"--load_fast={load_fast}") as address:
+        assert shown(address, "text") == {tags.CHECKED_FUNCTIONS, tags.CHECKER_SCORES}
+        assert shown(address, "images") == {tags.CHECKED_FUNCTIONS_PICTURE, tags.CHECKER_SCORES_PICTURE}
 
 
 def shown(address: str, tab: str) -> set[str]:
     """The tags on a tab of TensorBoard's, as soon as it has read the run."""
-    for _ in range(100):
-        with urllib.request.urlopen(f"{address}data/plugin/{tab}/tags") as answer:
-            if found := json.load(answer):
-                return set(found["gradients"])
-        time.sleep(0.1)
-    return set()
+    until(lambda: asked(address, f"plugin/{tab}/tags"))
+    return set(asked(address, f"plugin/{tab}/tags")["gradients"])
 
 
 def test_a_second_time_takes_the_first_ones_place_and_removes_nothing(tmp_path: Path) -> None:
