@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -13,13 +14,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from bp_torch.dashboard import tags
 
-ROOT = Path(__file__).parents[2]
+SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 QUICK = ("--data", "digits", "--epochs", "2", "--batch-size", "2000", "--compare-every", "5")
 
 
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "train.py"), *arguments],
+        [sys.executable, str(SCRIPT), *arguments],
         cwd=cwd,
         env={**os.environ, **environment},
         capture_output=True,
@@ -89,7 +90,7 @@ def test_resuming_gives_what_an_unbroken_run_gives(
         "save = run.save_checkpoint\n"
         "def stop(*arguments):\n    save(*arguments)\n    raise KeyboardInterrupt\n"
         "run.save_checkpoint = stop\n"
-        f"sys.path.insert(0, {str(ROOT / 'scripts')!r}); import train; from bp_torch import cli; cli.run(train.main)"
+        f"sys.path.insert(0, {str(SCRIPT.parent)!r}); import train; from bp_torch import cli; cli.run(train.main)"
     )
     command = [sys.executable, "-c", stop_after_one, *QUICK, "--run-name", "broken"]
     broken = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
@@ -137,14 +138,25 @@ def test_resuming_gives_what_an_unbroken_run_gives(
         (("--data", "mnist", "--mnist-source", "."), "train-images-idx3-ubyte.gz"),
     ],
 )
-def test_bad_input_gets_one_line_and_changes_nothing(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
+def test_bad_input_gets_one_line_and_changes_nothing(
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Asked in this process, which has torch already."""
     (tmp_path / "occupied").write_text("a file, not a folder")
-    done = run(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert done.stderr.startswith("error: ")
-    assert says in done.stderr
-    assert not done.stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    said = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert len(said.err.strip().splitlines()) == 1
+    assert said.err.startswith("error: ")
+    assert says in said.err
+    assert not said.out
     assert not (tmp_path / "runs").exists()
 
 
@@ -170,7 +182,7 @@ def test_a_wrong_equation_ends_with_status_1_and_says_where(tmp_path: Path) -> N
         "    grad_input, grad_weight, grad_bias = right(ctx, grad_output)\n"
         "    return grad_input, grad_weight, None if grad_bias is None else 1.001 * grad_bias\n"
         "Linear.backward = staticmethod(wrong)\n"
-        f"sys.path.insert(0, {str(ROOT / 'scripts')!r}); import train; from bp_torch import cli; cli.run(train.main)"
+        f"sys.path.insert(0, {str(SCRIPT.parent)!r}); import train; from bp_torch import cli; cli.run(train.main)"
     )
     command = [sys.executable, "-c", plant, *QUICK, "--frames", "0"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
