@@ -2,7 +2,7 @@
 
 Either is a safetensors file, https://huggingface.co/docs/safetensors: named arrays, and a JSON header whose
 "__metadata__" holds, under "frame" or "network", a JSON object of everything that is no array. Wide layers and large
-mini-batches are cut to what can be drawn; the sums that the wishes are made of were taken before.
+mini-batches are cut to what can be drawn; the sums that the wishes are made of are taken before.
 
 A network has the arrays "inputs" and "labels", of the probes. A frame has, of P probes and then N examples of its
 mini-batch, "inputs", "labels" and "costs", and for layer l = 0, 1, …:
@@ -12,6 +12,7 @@ mini-batch, "inputs", "labels" and "costs", and for layer l = 0, 1, …:
 | l.weight, l.bias | (out, in), (out,) | before the step |
 | l.weight.gradient, l.bias.gradient | (out, in), (out,) | of what learns: the step applies them, times −learning rate |
 | l.activations, l.slopes, l.nudges | (P + N, out) | y, f′(z) and −∂Cₙ/∂y |
+| pixels | (P + N, in) | −∂Cₙ/∂x, of a first layer that is cut: 128 is 0, and 1 and 255 are the example's largest |
 
 Inputs are uint8 from "low" to "high", so that pixels are exact; as zlib deflates them, (bytes,), of a frame's the
 mini-batch's alone. Labels are int32, all else is float32.
@@ -42,11 +43,16 @@ MOST_EXAMPLES: Final = 100
 """Of a mini-batch that are kept."""
 
 
+def refused(network: NetworkRecord) -> str | None:
+    """Why frames of a network cannot be drawn, if that is so."""
+    if network.sizes[0] > MOST_INPUTS:
+        return f"it takes {network.sizes[0]:,} inputs, and up to {MOST_INPUTS:,} can be drawn"
+    return network.refusal
+
+
 def network_file(record: NetworkRecord) -> bytes:
     """What all frames of a run have in common, or why there are none."""
-    refusal = record.refusal
-    if record.sizes[0] > MOST_INPUTS:
-        refusal = f"it takes {record.sizes[0]:,} inputs, and up to {MOST_INPUTS:,} can be drawn"
+    refusal = refused(record)
     said = {
         "format": FORMAT,
         "steps": record.steps,
@@ -79,7 +85,7 @@ def frame_file(record: FrameRecord, network: NetworkRecord) -> bytes:
         **scale,
     }
     plain = {name: _plain(array) for name, array in arrays.items()}
-    return save({"inputs": pixels, **plain}, {"frame": _json(said)})
+    return save({"inputs": pixels, **_wished(record.layers[0], kept), **plain}, {"frame": _json(said)})
 
 
 def mini_batch_cost(record: FrameRecord, network: NetworkRecord) -> float:
@@ -98,6 +104,15 @@ def _of_layer(
             yield f"{kind}.gradient", _cut(gradients[name], first)
     for kind in ("activations", "slopes", "nudges"):
         yield kind, getattr(layer, kind)[:examples, :MOST_NEURONS]
+
+
+def _wished(first: LayerState, examples: int) -> Mapping[str, np.ndarray]:
+    """What is wished of the pixels by more neurons than are kept."""
+    if first.weight.shape[0] <= MOST_NEURONS:
+        return {}
+    nudges = (first.slopes * first.nudges)[:examples] @ first.weight
+    shades = 128 + 127 * nudges / nudges.abs().amax(1, keepdim=True).clamp_min(torch.finfo(nudges.dtype).tiny)
+    return {"pixels": shades.nan_to_num(128).round().detach().to("cpu", torch.uint8).numpy()}
 
 
 def _cut(parameter: Tensor, first: bool) -> Tensor:

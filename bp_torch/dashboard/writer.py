@@ -100,7 +100,7 @@ class TensorBoardRecorder:
             case NetworkRecord():
                 self._network = record
                 return [own_bytes(tags.NETWORK, frames.network_file(record), tags.BACKPROP)]
-            case FrameRecord() if self._network is not None:
+            case FrameRecord() if self._network is not None and frames.refused(self._network) is None:
                 return _frame(record, self._network)
             case RunFinished():
                 return [text(tags.RUN_SUMMARY, pages.finish_page(record)), hparams.finished()]

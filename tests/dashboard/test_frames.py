@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +14,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_frames import EXAMPLES, PROBES, SIZES, tiny_frame, tiny_network
 from torch import Tensor
 
+from bp_torch.dashboard import tags
 from bp_torch.dashboard.frames import FORMAT, frame_file, mini_batch_cost, network_file
+from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.gradients import Comparison
 from bp_torch.training.records import FrameRecord, NetworkRecord
 
@@ -118,10 +122,26 @@ def test_wide_layers_are_cut_to_what_can_be_drawn() -> None:
     assert [found[f"{place}.weight"].shape for place in range(4)] == shapes
     assert [found[f"{place}.weight.gradient"].shape for place in range(4)] == shapes
     assert [len(found[f"{place}.bias"]) for place in range(4)] == [24, 24, 24, 10]
+    first = frame.layers[0]
+    wished = (first.slopes * first.nudges).double() @ first.weight.double()  # by all thirty
+    largest = wished.abs().amax(1, keepdim=True)
+    torch.testing.assert_close(
+        (found["pixels"].double() - 128) / 127 * largest, wished, rtol=0, atol=largest.max() / 250
+    )
     for place, layer in enumerate(frame.layers):
         assert torch.equal(found[f"{place}.weight"], layer.weight[:24] if place == 0 else layer.weight[:24, :24])
         assert torch.equal(found[f"{place}.slopes"], layer.slopes[:, :24])
     assert said(network_file(network))["sizes"] == list(sizes), "of the whole network"
+
+
+def test_what_cannot_be_drawn_is_not_written(tmp_path: Path) -> None:
+    sizes = (1025, 4, 3)
+    with TensorBoardRecorder(tmp_path) as recorder:
+        recorder.record(tiny_network(sizes))
+        recorder.record(tiny_frame(0, sizes))
+    accumulator = EventAccumulator(str(tmp_path))
+    accumulator.Reload()
+    assert accumulator.Tags()["tensors"] == [tags.NETWORK]
 
 
 @pytest.mark.parametrize(("examples", "kept"), [(100, 100), (101, 100), (250, 100), (1, 1)])
