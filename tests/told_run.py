@@ -36,7 +36,8 @@ class Told:
         between.retain_grad()
         cost = (self.model[2:](between) - targets).square().sum() / len(inputs)
         cost.backward()
-        found = {name: parameter.grad.clone() for name, parameter in self.model.named_parameters()}
+        learning = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        found = {name: parameter.grad.clone() for name, parameter in learning}
         self.model.zero_grad()
         return {**found, "x": cut.grad, "2": between.grad}
 
@@ -44,10 +45,13 @@ class Told:
         return self.of(PROBES[probe : probe + 1], torch.eye(10, dtype=torch.float64)[probe : probe + 1])
 
 
-def write_run(folder: Path, *, hidden: int = 8, examples: int = N, wrong: bool = False) -> list[Told]:
-    """Record every step of a run; `wrong` is one whose gradients differ from autograd's."""
+def write_run(
+    folder: Path, *, hidden: int = 8, examples: int = N, wrong: bool = False, frozen: bool = False
+) -> list[Told]:
+    """Record every step of a run, of `wrong` gradients, or with the first layer `frozen`."""
     torch.manual_seed(0)
     model = mlp((784, hidden, 10))
+    model[0].requires_grad_(not frozen)
     labels = torch.arange(examples) % 10
     inputs, targets = prepare(draw(labels, seed=2)), torch.eye(10)[labels]
     driver = Backprop(model, F.squared_error)

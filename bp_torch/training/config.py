@@ -55,7 +55,7 @@ class TrainConfig:
     compare_every: int = 100
     """Steps between comparisons of all gradients with autograd's; 0 = never."""
     frames: int = 60
-    """Steps that the Backprop tab can walk through, log-spaced, compared too; 0 = none. Each takes about 160 KB."""
+    """Steps that the Backprop tab can walk through, log-spaced, compared too; 0 = none. Each takes about 180 KB."""
     runs_dir: Path = Path("runs")
     """Where runs are kept."""
     run_name: str | None = None

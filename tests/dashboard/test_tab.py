@@ -27,8 +27,13 @@ def told(logdir: Path) -> list[Told]:
 
 
 @pytest.fixture(scope="module")
-def address(told: list[Told], logdir: Path) -> Iterator[str]:
-    write_run(logdir / "wide", hidden=40, examples=130)
+def wide(logdir: Path) -> list[Told]:
+    return write_run(logdir / "wide", hidden=40, examples=130)
+
+
+@pytest.fixture(scope="module")
+def address(told: list[Told], wide: list[Told], logdir: Path) -> Iterator[str]:
+    write_run(logdir / "frozen", frozen=True)
     write_run(logdir / "wrong", wrong=True)
     with serving(logdir) as address:
         yield f"{address}{ALONE}"
@@ -147,7 +152,7 @@ def test_the_average_table_is_what_sgd_applies(tab: Page, told: list[Told]) -> N
     means = [read(cell) * unit for cell in tab.locator(".average tbody td:last-child").all_inner_texts()]
     wanted = [truth["2.bias"][6].item(), *truth["2.weight"][6].tolist()]
     assert means == [pytest.approx(-gradient, abs=0.006 * unit) for gradient in wanted]
-    expect(tab.locator(".note")).to_contain_text("The means are what SGD applied at this step")
+    expect(tab.locator(".details .note")).to_contain_text("The means are what SGD applied at this step")
     rows = [tab.locator(f".average tbody tr:nth-child({row}) td").all_inner_texts() for row in (1, 2)]
     for n in range(6):
         alone = told[3].of(told[3].inputs[n : n + 1], told[3].targets[n : n + 1].double())
@@ -179,8 +184,11 @@ def test_the_step_leads_to_the_next_weights(tab: Page, told: list[Told]) -> None
     assert f"times {RATE:.2f}" in tab.locator(".avenues thead").inner_text()
 
 
-@at("step=3&example=4&phase=back-1")
-def test_pixels_are_wished_what_autograd_says(tab: Page, told: list[Told]) -> None:
+@pytest.mark.parametrize(
+    ("tab", "run"), [(f"run={run}&step=3&example=4&phase=back-1", run) for run in ("told", "wide")], indirect=["tab"]
+)
+def test_pixels_are_wished_what_autograd_says(tab: Page, run: str, request: pytest.FixtureRequest) -> None:
+    """By all neurons, drawn or not."""
     expect(tab.locator("svg .pixels:not(.map)").nth(1)).to_be_visible()
     colours = tab.evaluate(
         """async () => {
@@ -193,10 +201,11 @@ def test_pixels_are_wished_what_autograd_says(tab: Page, told: list[Told]) -> No
         }"""
     )
     found = torch.tensor(colours, dtype=torch.float64).view(784, 4)
-    truth = -told[3].example(4)["x"][0]
+    truth = -request.getfixturevalue(run)[3].example(4)["x"][0]
     strong = truth.abs() > 0.2 * truth.abs().max()
     assert (found[strong, 2] > found[strong, 0]).equal(truth[strong] > 0)  # blue where more is wished
-    assert found[:, 3] == pytest.approx((255 * (truth / truth.abs().max()).abs() ** 0.6).numpy(), abs=2)
+    seen = found[:, 3] / 255
+    torch.testing.assert_close(seen ** (1 / 0.6), (truth / truth.abs().max()).abs(), rtol=0, atol=0.01)
 
 
 @at("phase=forward&example=3")
@@ -216,8 +225,22 @@ def test_the_badge_tells_of_a_wrong_gradient(tab: Page) -> None:
 def test_what_is_too_wide_is_counted(tab: Page) -> None:
     expect(tab.locator("svg.network")).to_contain_text("and 16 more")
     assert tab.locator('[data-neuron^="0."]').count() == 24
-    expect(tab.locator(".note")).to_contain_text("Shown are 100 of 130 examples; the mean is over all.")
-    expect(tab.locator(".note")).to_contain_text("768 more weights are not shown.")
+    expect(tab.locator(".details .note")).to_contain_text("Shown are 100 of 130 examples; the mean is over all.")
+    expect(tab.locator(".details .note")).to_contain_text("768 more weights are not shown.")
+
+
+@at("run=wide&phase=sums")
+def test_the_neurons_that_are_not_drawn_have_wished_too(tab: Page) -> None:
+    expect(tab.locator(".caption")).to_contain_text("of those drawn, neuron")
+    expect(tab.locator(".details .note").last).to_contain_text("24 of 40 weights, the first")
+
+
+@at("run=frozen&phase=average&layer=0&neuron=3")
+def test_a_frozen_layer_takes_no_step(tab: Page) -> None:
+    expect(tab.locator(".details")).to_contain_text("neuron 3 of hidden layer 1 are frozen: nothing is averaged")
+    tab.locator("[data-phase=step]").last.click()
+    expect(tab.locator(".details")).to_contain_text("frozen: the step leaves them as they are")
+    expect(tab.locator(".caption")).to_contain_text("Whatever is not frozen takes a step")
 
 
 @at(f"step={STEPS - 1}")

@@ -4,6 +4,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -43,6 +44,13 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     whole = frames.frame_file(tiny_frame(0), tiny_network())
     zeroed = whole[:900] + bytes(len(whole) - 900)
     write_blobs(logdir / "damaged", frames.network_file(tiny_network()), whole, whole[:500], zeroed, b"", whole)
+    frame = tiny_frame(0)
+    cut = replace(frame.layers[1], weight=torch.ones(3, 9))
+    odd = [
+        whole.replace(b'\\"comparisons\\": []', b'\\"comparisons\\": 12'),
+        frames.frame_file(replace(frame, layers=(frame.layers[0], cut)), tiny_network()),
+    ]
+    write_blobs(logdir / "odd", frames.network_file(tiny_network()), *odd, whole)
     with serving(logdir) as address:
         yield address
 
@@ -109,8 +117,68 @@ def test_a_pinned_weight_is_followed_and_let_go(tab: Page) -> None:
     address_says(tab, "pin=1.4.2")
     expect(tab.locator(".follow path")).to_have_count(2)
     assert (tab.locator(".follow path").first.get_attribute("d") or "").count("L") == 5
-    expect(tab.locator('line[data-weight="1.4.2"]')).to_have_class("edge marked")
+    expect(tab.locator('line[data-weight="1.4.2"]')).to_have_class("edge marked pinned")
     tab.keyboard.press("Escape")
+    expect(tab.locator(".follow")).to_have_count(0)
+
+
+def test_another_neuron_is_looked_at_beside_the_pinned_weight(tab: Page) -> None:
+    tab.locator('.avenues button[data-key="weight 1.4.2"]').click()
+    expect(tab.locator("h2")).to_have_text("The weight from neuron 2 of hidden layer 1 to output 4")
+    tab.locator('[data-neuron="1.7"] circle').click()
+    tab.mouse.move(0, 0)
+    expect(tab.locator("h2")).to_have_text("Output 7")
+    expect(tab.locator('line[data-weight="1.4.2"]')).to_have_class("edge pinned")
+    expect(tab.locator(".follow")).to_have_count(1)
+
+
+def test_clicks_are_counted_however_quick(tab: Page) -> None:
+    tab.evaluate("""() => {
+        const click = (title, times) => {
+            const button = document.querySelector(`[title^="${title}"]`);
+            for (let i = 0; i < times; i++) button.click();
+        };
+        click("First step", 1);
+        click("Next step", 4);
+        click("Next phase", 3);
+    }""")
+    expect(tab.get_by_role("slider")).to_have_attribute("aria-valuenow", "4")
+    expect(tab.locator("[aria-current=step]")).to_have_attribute("data-phase", "average")
+
+
+def test_maps_go_with_the_phase_again_when_asked(tab: Page) -> None:
+    title = tab.locator("svg.network .title.end")
+    tab.get_by_role("button", name="Weights").click()
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("ArrowRight")
+    expect(title).to_have_text("weights")
+    tab.get_by_role("button", name="As the phase has it").click()
+    expect(title).to_have_text("asked of pixels")
+
+
+def test_the_focus_stays_while_the_pointer_moves(tab: Page) -> None:
+    tab.locator('.avenues button[data-key="weight 1.4.2"]').click()
+    tab.locator('[data-key="pin"]').focus()
+    box = tab.locator('line[data-weight="1.4.2"]').bounding_box()
+    assert box is not None
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tab.wait_for_timeout(50)
+    assert tab.evaluate("document.activeElement.dataset.key") == "pin"
+
+
+def test_captions_are_not_read_out_while_training_plays(tab: Page) -> None:
+    caption = tab.locator(".caption")
+    expect(caption).to_have_attribute("aria-live", "polite")
+    tab.get_by_role("button", name="First step").click()
+    tab.keyboard.press("t")
+    expect(caption).to_have_attribute("aria-live", "off")
+
+
+def test_a_link_in_an_open_tab_means_what_it_means_in_a_new_one(tab: Page) -> None:
+    tab.locator('.avenues button[data-key="weight 1.4.2"]').click()
+    address_says(tab, "pin=1.4.2")
+    tab.evaluate("location.hash = '#backprop&run=told&step=2'")
+    expect(tab.locator("[aria-current=step]")).to_have_attribute("data-phase", "forward")
     expect(tab.locator(".follow")).to_have_count(0)
 
 
@@ -226,6 +294,9 @@ def test_without_frames_it_says_how_to_have_some(browser: Browser, tmp_path: Pat
         ("damaged&step=1", "Step 1 of run damaged cannot be shown: it is cut short. Choose another step or run."),
         ("damaged&step=2", "Step 2 of run damaged cannot be shown:"),
         ("damaged&step=3", "Step 3 of run damaged cannot be shown: it is only 0 bytes long."),
+        ("odd&step=0", "Step 0 of run odd cannot be shown: it does not say what was compared."),
+        ("odd&step=1", "Step 1 of run odd cannot be shown: its array 1.weight is 3 by 9, not 3 by 4."),
+        ("gone", "There is no run gone with frames here. Choose another."),
     ],
 )
 def test_what_cannot_be_shown_is_said(browser: Browser, address: str, run: str, said: str) -> None:
@@ -249,7 +320,15 @@ def test_names_are_text_and_never_markup(browser: Browser, address: str) -> None
 
 
 @pytest.mark.parametrize(
-    "choice", ["step=99999", "step=x", "example=-1&layer=7&neuron=2", "phase=none", "pin=9.9.9&maps=no"]
+    "choice",
+    [
+        "step=99999",
+        "step=x",
+        "column=1.5&phase=average",
+        "example=-1&layer=7&neuron=2",
+        "phase=none",
+        "pin=9.9.9&maps=no",
+    ],
 )
 def test_an_address_that_means_nothing_is_forgiven(browser: Browser, address: str, choice: str) -> None:
     with opened(browser, f"{address}{ALONE}#backprop&run=told&{choice}") as page:

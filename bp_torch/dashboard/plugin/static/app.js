@@ -3,25 +3,24 @@
 import {averageTable} from "./average.js";
 import {html, refocused, set} from "./dom.js";
 import {download} from "./download.js";
-import {followBox} from "./follow.js";
+import {followBox, followed} from "./follow.js";
 import {followTheme, onAddress, onReload, readAddress, writeAddress} from "./host.js";
+import {onKeys} from "./keys.js";
 import {emptyState, helpDialog, refusal} from "./messages.js";
 import {NetworkView} from "./network.js";
 import {avenuesTable, chainBox, movesTable} from "./panel.js";
 import {captionOf, phasesOf, sceneOf} from "./phases.js";
+import {Stepper} from "./stepper.js";
 import {Store} from "./store.js";
 import {Timeline} from "./timeline.js";
 import {badge, exampleList, runList} from "./toolbar.js";
 import {MAPS, nameOf, nearest, same, viewOf} from "./view.js";
 
-const PLAY_EVERY = 3500; // milliseconds a phase stays
-const MOST_FOLLOWED = 200;
-
 export async function start(root) {
   const app = new App(root);
   followTheme(() => app.show());
   onReload(() => app.reload());
-  onAddress(() => app.change(readAddress()));
+  onAddress(() => app.visit());
   await app.reload();
 }
 
@@ -32,8 +31,7 @@ class App {
   constructor(root) {
     this.said = readAddress();
     this.bar = html("header", {class: "bar"});
-    this.stepper = html("ol", {class: "phases"});
-    this.player = html("button", {class: "play", onclick: () => this.#play()}, "Play phases");
+    this.stepper = new Stepper({phase: (phase) => this.change({phase})});
     this.caption = html("p", {class: "caption", "aria-live": "polite"});
     this.stage = html("div", {class: "picture"});
     this.mapsChooser = html("div", {class: "maps", role: "group", "aria-label": "Maps of the first layer"});
@@ -41,7 +39,7 @@ class App {
     this.details = html("div", {class: "details"});
     this.panel = html("aside", {class: "panel"}, this.chain, this.details);
     this.timeline = new Timeline({
-      step: (step, fast) => this.change({step}, {fast}),
+      step: (step) => this.change({step}),
       spacing: (linear) => this.change({spacing: linear ? "linear" : null}),
     });
     this.buttons = [
@@ -50,18 +48,16 @@ class App {
     ];
     this.notice = html("div", {class: "notice", role: "alert", hidden: true});
     this.help = helpDialog();
-    const nav = html(
-      "nav",
-      {"aria-label": "Phases"},
-      this.#arrow("◀", "Phase before (←)", -1),
-      this.stepper,
-      this.#arrow("▶", "Next phase (→)", 1),
-      this.player,
-    );
     const picture = html("section", {class: "left"}, this.stage, this.mapsChooser, this.timeline.element);
-    this.main = html("main", {}, nav, this.caption, html("div", {class: "stage"}, picture, this.panel));
+    this.main = html(
+      "main",
+      {},
+      this.stepper.element,
+      this.caption,
+      html("div", {class: "stage"}, picture, this.panel),
+    );
     root.replaceChildren(this.bar, this.notice, this.main, this.help);
-    document.addEventListener("keydown", (event) => this.#key(event));
+    onKeys(this.#actions());
   }
 
   /** Asks which runs and steps there are, and shows what is chosen. */
@@ -74,22 +70,33 @@ class App {
     await this.show();
   }
 
+  /** Shows what the address says, if it says anything of this tab, and nothing of what was chosen before. */
+  visit() {
+    const told = readAddress();
+    if (!Object.keys(told).length) return;
+    this.said = told;
+    this.show();
+  }
+
   /** Chooses otherwise: any of run, step, phase, example, layer, neuron, maps, pin, column and spacing. */
-  change(choices, options) {
+  change(choices) {
     this.said = {...this.said, ...choices};
-    return this.show(options);
+    this.show();
   }
 
   /** Shows what is chosen; what cannot be is replaced by what comes nearest. */
-  async show({fast = false} = {}) {
+  async show() {
     const asked = ++this.#asked;
     const {runs} = this.#store;
     if (!runs.length) return this.#say(emptyState());
-    const run = runs.includes(this.said.run) ? this.said.run : this.#store.newest;
-    const drawing = await this.#prepared(run).catch(
-      (error) => () => this.#say(`Run ${run} cannot be shown: ${error.message}.`, run),
-    );
-    if (asked === this.#asked) drawing(fast);
+    const run = this.said.run ?? this.#store.newest;
+    if (!runs.includes(run)) return this.#say(`There is no run ${run} with frames here. Choose another.`, run);
+    try {
+      const drawing = await this.#prepared(run);
+      if (asked === this.#asked) drawing();
+    } catch (error) {
+      if (asked === this.#asked) this.#say(`Run ${run} cannot be shown: ${error.message}.`, run);
+    }
   }
 
   /** How to draw what is chosen of a run, or to say why that cannot be. */
@@ -104,23 +111,24 @@ class App {
       this.timeline.update(this.#store.steps(run), costs, step, this.said.spacing === "linear", network.steps);
     try {
       const frame = await this.#store.frame(run, step);
-      return (fast) => this.#draw(run, frame, timeline, fast);
+      return () => this.#draw(run, frame, timeline);
     } catch (error) {
       return () => this.#damaged(run, step, error, timeline);
     }
   }
 
-  #draw(run, frame, timeline, fast) {
+  #draw(run, frame, timeline) {
     const phases = phasesOf(frame.network);
     const view = viewOf(frame, phases, this.said);
     const before = this.drawn;
-    this.drawn = {run, frame, view, phases};
+    this.drawn = {run, frame, view};
     this.notice.hidden = true;
     this.main.hidden = false;
     this.main.classList.remove("damaged");
-    document.body.classList.toggle("fast", fast);
+    document.body.classList.toggle("still", view.phase.id === before?.view.phase.id); // a change of step is not drawn out
     this.main.dataset.phase = view.phase.id;
-    this.#showPhases(phases, view);
+    this.stepper.update(phases, view.phase);
+    set(this.caption, {"aria-live": this.timeline.runs ? "off" : "polite"});
     this.caption.textContent = captionOf(frame, view.phase, view);
     this.#showNetwork(frame, view, before);
     refocused(() => {
@@ -144,20 +152,6 @@ class App {
     );
   }
 
-  #showPhases(phases, {phase}) {
-    if (this.stepper.children.length !== phases.length) {
-      const item = ({id, title}, i) =>
-        html(
-          "li",
-          {},
-          html("button", {"data-phase": id, onclick: () => this.change({phase: id})}, `${i + 1} ${title}`),
-        );
-      this.stepper.replaceChildren(...phases.map(item));
-    }
-    for (const {firstChild: button} of this.stepper.children)
-      set(button, {"aria-current": button.dataset.phase === phase.id && "step"});
-  }
-
   #showNetwork(frame, view, before) {
     if (before?.frame.network !== frame.network) {
       this.hovered = null;
@@ -172,7 +166,7 @@ class App {
 
   #showMaps(view) {
     const buttons = Object.entries(MAPS).map(([id, name]) => {
-      const attributes = {"data-key": `maps ${id}`, "aria-pressed": String(id === view.maps)};
+      const attributes = {"data-key": `maps ${id}`, "aria-pressed": String(id === view.chosenMaps)};
       return html("button", {...attributes, onclick: () => this.change({maps: id})}, name);
     });
     this.mapsChooser.replaceChildren("Maps of the first layer: ", ...buttons);
@@ -199,13 +193,11 @@ class App {
     if (pin) this.#follow(pin);
   }
 
-  /** Draws a pinned weight's curves once the frames are there; of very many, those between which it can be seen. */
+  /** Draws a pinned weight's curves once the frames are there. */
   async #follow(pin) {
     const {run, frame} = this.drawn;
     const box = this.followed;
-    const all = this.#store.steps(run);
-    const every = Math.ceil(all.length / MOST_FOLLOWED);
-    const steps = all.filter((step, place) => place % every === 0 || step === frame.step);
+    const steps = followed(this.#store.steps(run), frame.step);
     const frames = await Promise.all(steps.map((step) => this.#store.frame(run, step).catch(() => null)));
     const title = html("h3", {}, "The pinned weight through training");
     if (box.isConnected) box.replaceChildren(title, followBox(frames, pin, steps.indexOf(frame.step)));
@@ -214,7 +206,7 @@ class App {
   #hover(target) {
     this.hovered = target;
     this.picture.mark(target ?? this.drawn.view.target);
-    this.#showChain();
+    refocused(() => this.#showChain());
   }
 
   /** A neuron is looked at; a weight is pinned, too. */
@@ -240,63 +232,35 @@ class App {
     }
   }
 
-  #move(by) {
-    if (!this.drawn) return -1;
-    const {phases, view} = this.drawn;
-    const place = phases.findIndex(({id}) => id === view.phase.id) + by;
-    if (phases[place]) this.change({phase: phases[place].id});
-    return place;
-  }
-
-  #play() {
-    if (this.timer) return this.#stop();
-    if (!this.drawn) return;
-    if (this.drawn.view.phase.id === "step") this.change({phase: "forward"});
-    this.player.textContent = "Pause";
-    this.timer = setInterval(() => this.#move(1) >= this.drawn.phases.length - 1 && this.#stop(), PLAY_EVERY);
-  }
-
-  #stop() {
-    clearInterval(this.timer);
-    this.timer = null;
-    this.player.textContent = "Play phases";
-  }
-
-  #arrow(text, title, by) {
-    return html("button", {title, "aria-label": title, onclick: () => this.#move(by)}, text);
-  }
-
-  #key(event) {
-    if (event.ctrlKey || event.altKey || event.metaKey || this.help.open || event.target.matches("select, input"))
-      return;
-    const {key, shiftKey} = event;
-    const onButton = event.target.matches("button, summary") && (key === " " || key === "Enter");
+  /** What keys do, once there is something to see. */
+  #actions() {
     const actions = {
-      ArrowRight: () => (shiftKey ? this.timeline.move(1) : this.#move(1)),
-      ArrowLeft: () => (shiftKey ? this.timeline.move(-1) : this.#move(-1)),
-      " ": () => this.#play(),
+      ArrowRight: () => this.stepper.move(1),
+      ArrowLeft: () => this.stepper.move(-1),
+      ShiftArrowRight: () => this.timeline.move(1),
+      ShiftArrowLeft: () => this.timeline.move(-1),
+      " ": () => this.stepper.play(),
+      0: (digit) => this.change({example: digit}),
       t: () => this.timeline.play(),
       w: () => this.change({example: "worst"}),
       m: () => this.#nextMaps(),
       Escape: () => this.#letGo(),
       "?": () => this.help.showModal(),
     };
-    if (onButton || !this.drawn) return;
-    if (/^\d$/.test(key)) this.change({example: key});
-    else if (Object.hasOwn(actions, key)) actions[key]();
-    else return;
-    event.preventDefault();
+    const unless = (action) => (key) => (this.drawn && !this.help.open ? void action(key) : false);
+    return Object.fromEntries(Object.entries(actions).map(([key, action]) => [key, unless(action)]));
   }
 
-  /** Unpins, and leaves the network, whose arrow keys lead from neuron to neuron. */
+  /** Unpins, closes the badge, and leaves the network, whose arrow keys lead from neuron to neuron. */
   #letGo() {
     document.activeElement?.blur();
+    this.bar.querySelector("details")?.removeAttribute("open");
     this.change({pin: null});
   }
 
   #nextMaps() {
     const names = Object.keys(MAPS);
-    this.change({maps: names[(names.indexOf(this.drawn.view.maps) + 1) % names.length]});
+    this.change({maps: names[(names.indexOf(this.drawn.view.chosenMaps) + 1) % names.length]});
   }
 
   #download() {

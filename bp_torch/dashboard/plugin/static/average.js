@@ -12,11 +12,15 @@ const COLUMNS = 6;
 
 /** What every example asks of a neuron's weights and bias, and what that comes to on average. */
 export function averageTable(frame, l, j, column, change) {
+  const name = neuronName(frame.network, l, j);
+  if (!frame.learns(l))
+    return [html("p", {}, `The weights and bias of ${name} are frozen: nothing is averaged for them.`)];
   const rows = rowsOf(frame, l, j);
   const unit = unitOf(rows);
   const first = Math.max(0, Math.min(frame.miniBatch.length - COLUMNS, column));
+  const asking = frame.examples === 1 ? "one example asks" : `${count(frame.examples)} examples ask`;
   return [
-    html("h3", {}, `What ${count(frame.examples)} examples ask of ${neuronName(frame.network, l, j)}, in ${unit.name}`),
+    html("h3", {}, `What ${asking} of ${name}, in ${unit.name}`),
     html("table", {class: "average"}, headOf(frame, first, change), bodyOf(rows, unit.size, first, change)),
     html("p", {class: "note"}, verdict(frame, rows), remainder(frame, l, rows)),
   ];
@@ -134,6 +138,7 @@ function verdict(frame, rows) {
 }
 
 function remainder(frame, l, rows) {
-  const more = frame.network.sizes[l] + 1 - rows.length;
+  const {biasGradient, weightGradient} = frame.layers[l];
+  const more = (weightGradient ? frame.network.sizes[l] : 0) + (biasGradient ? 1 : 0) - rows.length;
   return more > 0 ? `${count(more)} more weights are not shown.` : "";
 }

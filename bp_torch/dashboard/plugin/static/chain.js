@@ -66,7 +66,8 @@ export function neuronChain(frame, l, j, example) {
 /** What the mini-batch's mean of a weight's gradient is, and what the step makes of it. */
 export function stepChain(frame, l, j, k) {
   const {weight, weightGradient, ins} = frame.layers[l];
-  const [before, gradient] = [weight[j * ins + k], weightGradient?.[j * ins + k] ?? 0];
+  if (!weightGradient) return [{left: "w ← w", result: "it is frozen"}];
+  const [before, gradient] = [weight[j * ins + k], weightGradient[j * ins + k]];
   const change = -frame.learning_rate * gradient;
   return [
     {left: `mean ∂C/∂w of ${frame.examples} examples`, result: number(gradient)},

@@ -6,6 +6,13 @@ import {number, signed} from "./numbers.js";
 
 const WIDTH = 360;
 const HEIGHT = 70;
+const MOST = 200; // frames that are read
+
+/** Of very many steps those between which the one that is shown can be seen, too. */
+export function followed(steps, shown) {
+  const every = Math.ceil(steps.length / MOST);
+  return steps.filter((step, place) => place % every === 0 || step === shown);
+}
 
 /** Fills a box with the weight's curves, as far as frames are there; `place` is where among them it stands. */
 export function followBox(frames, {l, j, k}, place) {

@@ -3,6 +3,8 @@
 import {read} from "./safetensors.js";
 
 export const FORMAT = 1;
+const MOST_NEURONS = 24; // of a layer that are kept
+const NO_WISH = 128; // among the shades of "pixels"
 
 /** What the frames of a run have in common. `refusal` says why none can be shown, where that is so. */
 export async function readNetwork(buffer) {
@@ -13,10 +15,12 @@ export async function readNetwork(buffer) {
     return {...network, refusal, unknown: true};
   }
   if (network.refusal) return network;
-  const {sizes, functions, names, low, high} = network;
-  if (![sizes, functions, names].every(Array.isArray) || sizes.length !== functions.length + 1 || !functions.length) {
+  const {sizes, functions, names, steps, low, high} = network;
+  const lists = [sizes, functions, names].every(Array.isArray) && names.every(Array.isArray);
+  if (!lists || sizes.length !== functions.length + 1 || !functions.length || functions.length !== names.length) {
     throw new Error("what it says of its layers does not fit together");
   }
+  if (![...sizes, steps, low, high].every(Number.isFinite)) throw new Error("it lacks numbers of itself");
   const labels = take(arrays, "labels", [null]);
   const inputs = await inflate(take(arrays, "inputs", [null]), labels.length * sizes[0]);
   return {...network, labels, inputs, range: [low, high]};
@@ -29,11 +33,15 @@ export async function readFrame(buffer, network) {
   const labels = take(arrays, "labels", [null]);
   const probes = network.labels.length;
   if (labels.length <= probes) throw new Error("it has no mini-batch");
+  if (!Array.isArray(told.comparisons) || !told.comparisons.every((one) => one && typeof one.name === "string")) {
+    throw new Error("it does not say what was compared");
+  }
   const inputs = await inflate(take(arrays, "inputs", [null]), (labels.length - probes) * network.sizes[0]);
   const costs = take(arrays, "costs", [labels.length]);
   const layers = [];
   for (let l = 0; l < network.functions.length; l++) layers.push(layerOf(arrays, network, l, labels.length));
-  return new Frame(network, {...told, labels, costs, layers, inputs});
+  const wished = "pixels" in arrays ? take(arrays, "pixels", [labels.length, network.sizes[0]]) : null;
+  return new Frame(network, {...told, labels, costs, layers, inputs, wished});
 }
 
 /** A step of training: the network before it, and what P probes and then the examples of its mini-batch ask for. */
@@ -98,10 +106,12 @@ class Frame {
     return this.weights(l, j).map((w) => delta * w);
   }
 
-  /** What all neurons of a layer together wish of the activations before it, or of the pixels. */
+  /** What all neurons of a layer, kept or not, together wish of the activations before it, or of the pixels. */
   summed(l, example) {
     if (l > 0) return this.row(l - 1, "nudges", example);
     const {out, ins} = this.layers[0];
+    if (this.wished)
+      return Float64Array.from(this.wished.subarray(example * ins, (example + 1) * ins), (x) => x - NO_WISH);
     const delta = this.wishes(0, example);
     const sum = new Float64Array(ins);
     for (let j = 0; j < out; j++) this.weights(0, j).forEach((w, k) => (sum[k] += delta[j] * w));
@@ -112,6 +122,11 @@ class Frame {
   averageWishes(l, j) {
     const {weightGradient, ins} = this.layers[l];
     return weightGradient ? weightGradient.subarray(j * ins, (j + 1) * ins).map((g) => -g) : new Float32Array(ins);
+  }
+
+  /** Whether a neuron has anything that the step changes. */
+  learns(l) {
+    return Boolean(this.layers[l].weightGradient || this.layers[l].biasGradient);
   }
 
   /** The class whose output is largest. */
@@ -128,9 +143,9 @@ class Frame {
 
 function layerOf(arrays, network, l, examples) {
   const all = network.sizes[l + 1];
-  const states = ["activations", "slopes", "nudges"].map((kind) => [kind, arrays[`${l}.${kind}`]]);
-  const out = states[0][1]?.shape[1];
-  const ins = arrays[`${l}.weight`]?.shape[1];
+  const out = Math.min(all, MOST_NEURONS);
+  const ins = l ? Math.min(network.sizes[l], MOST_NEURONS) : network.sizes[0];
+  const state = (kind) => [kind, take(arrays, `${l}.${kind}`, [examples, out])];
   const [weightName, biasName] = network.names[l];
   return {
     all,
@@ -140,7 +155,7 @@ function layerOf(arrays, network, l, examples) {
     bias: `${l}.bias` in arrays ? take(arrays, `${l}.bias`, [out]) : null,
     weightGradient: weightName === null ? null : take(arrays, `${l}.weight.gradient`, [out, ins]),
     biasGradient: biasName === null ? null : take(arrays, `${l}.bias.gradient`, [out]),
-    ...Object.fromEntries(states.map(([kind]) => [kind, take(arrays, `${l}.${kind}`, [examples, out])])),
+    ...Object.fromEntries(["activations", "slopes", "nudges"].map(state)),
   };
 }
 

@@ -98,5 +98,5 @@ function columnOf(out, l, layers) {
   const gap = Math.min(44, (BOTTOM - TOP - 4) / out);
   const middle = (TOP + BOTTOM) / 2;
   const places = Array.from({length: out}, (_, j) => ({x, y: middle + (j - (out - 1) / 2) * gap}));
-  return Object.assign(places, {x, gap, radius: Math.min(14, gap * 0.42)});
+  return Object.assign(places, {x, gap, radius: Math.min(14, gap * 0.46)});
 }

@@ -1,17 +1,7 @@
-// What is said where there is no network to be seen, and on the keys.
+// What is said where there is no network to be seen, and on the colours and keys.
 
 import {html} from "./dom.js";
-
-const KEYS = [
-  ["← →", "phase before, next phase"],
-  ["Space", "play the phases"],
-  ["Shift ← →", "logged step before, next"],
-  ["t", "play training"],
-  ["0 … 9, w", "a digit of the test set; the worst of the mini-batch"],
-  ["Tab, then arrows", "go from neuron to neuron; Enter chooses"],
-  ["m", "other maps of the first layer"],
-  ["Escape", "unpin the weight, leave the network"],
-];
+import {KEYS} from "./keys.js";
 
 /** Why a run cannot be walked through. */
 export function refusal(run, network) {

@@ -47,6 +47,8 @@ export class NetworkView {
     this.#showStrips(scene.strips);
     this.#showLegend(scale);
     this.mark(view.target);
+    this.element.querySelector(".pinned")?.classList.remove("pinned");
+    if (view.pin) this.#edgeOf(view.pin)?.classList.add("pinned");
   }
 
   /** Rings a neuron, and lets a weight's line, or its pixel, stand out. */
@@ -56,8 +58,13 @@ export class NetworkView {
     this.element.querySelector(".marked")?.classList.remove("marked");
     const pixel = l === 0 && k !== undefined;
     if (pixel) set(this.dot, this.geometry.pixel(j, k));
-    else if (k !== undefined) this.edges[l][j * this.geometry.layers[l].ins + k].classList.add("marked");
+    else if (k !== undefined) this.#edgeOf({l, j, k}).classList.add("marked");
     this.dot.classList.toggle("hidden", !pixel);
+  }
+
+  /** A weight's line; a pixel's has none. */
+  #edgeOf({l, j, k}) {
+    return this.edges[l][j * this.geometry.layers[l].ins + k];
   }
 
   /** Lets the strongest wishes run along their lines, from right to left, or activations from left to right. */
@@ -88,7 +95,8 @@ export class NetworkView {
     const last = layers.length - 1;
     const titles = layers.flatMap(({all, out}, l) => {
       const {x} = this.geometry.columns[l];
-      const name = title("", x, TITLES, l === last ? "outputs" : `hidden layer ${l + 1}`);
+      const hidden = layers.length > 5 ? `hidden ${l + 1}` : `hidden layer ${l + 1}`;
+      const name = title("", x, TITLES, l === last ? "outputs" : hidden);
       return all === out ? [name] : [name, title("", x, HEIGHT - 26, `and ${count(all - out)} more`)];
     });
     const pixels = [
@@ -196,8 +204,8 @@ export class NetworkView {
   #showValue(circle, text, value, shade, radius) {
     circle.style.fill = css(ink(shade));
     text.textContent = radius >= 10 ? brief(value) : "";
-    text.style.fill = shade > 0.55 ? "#000" : "#fff";
-    text.style.fontSize = `${radius * (text.textContent.length > 4 ? 0.66 : 0.8)}px`;
+    text.style.fill = shade > 0.46 ? "#000" : "#fff"; // whichever stands out more
+    text.style.fontSize = `${radius * (text.textContent.length > 4 ? 0.7 : 0.85)}px`;
   }
 
   #showLabel(label, frame, j) {
@@ -230,9 +238,12 @@ export class NetworkView {
     const room = this.geometry.columns[layer + 1].x - column.radius - 12 - left;
     const side = Math.min(11, column.gap / 1.2 - 3, room / each.length);
     const who = layer + 2 === this.geometry.columns.length ? "output" : "neuron";
-    this.strips.append(title("start", left, column[0].y - 12, `each ${who}’s wish`));
+    this.strips.append(title("start", left, column[0].y - 21, `each ${who}’s wish`));
     each.forEach((wishes, j) => {
       const name = neuronName(this.network, layer + 1, j);
+      this.strips.append(
+        svg("text", {class: "which", x: left + (j + 0.45) * side, y: column[0].y - side / 2 - 3}, `${j}`),
+      );
       column.forEach(({y}, k) => {
         const square = {x: left + j * side, y: y - side / 2, width: side - 1, height: side - 1};
         const says = svg("title", {}, `${name} wishes ${number(wishes[k])}`);

@@ -4,6 +4,7 @@ const SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
 
 /** Such as 0.128, −1.78, 3.1·10⁻⁵, 0, ∞ or NaN. */
 export function number(x, digits = 3) {
+  if (x === null || x === undefined) return "not finite"; // JSON has no other word for it
   if (Number.isNaN(x)) return "NaN";
   if (!Number.isFinite(x)) return x > 0 ? "∞" : "−∞";
   const size = Math.abs(x);
@@ -24,7 +25,7 @@ export const count = (n) => n.toLocaleString("en-US");
 export function brief(x) {
   if (!Number.isFinite(x)) return number(x);
   const size = Math.abs(x);
-  return (x < 0 ? "−" : "") + (size < 9.95 ? size.toFixed(2) : size < 1000 ? size.toFixed(0) : "≫");
+  return (x <= -0.005 ? "−" : "") + (size < 9.95 ? size.toFixed(2) : size < 1000 ? size.toFixed(0) : "≫");
 }
 
 function plain(size, digits) {

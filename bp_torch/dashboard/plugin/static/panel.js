@@ -14,14 +14,14 @@ export function chainBox(frame, phase, {l, j, k}, example, pinned, pin) {
   const weight = k !== undefined;
   const averaged = weight && (phase.id === "average" || phase.id === "step");
   const equations = weight ? weightChain(frame, l, j, k, example) : neuronChain(frame, l, j, example);
-  const title = weight
-    ? `The weight from ${neuronName(network, l - 1, k)} to ${neuronName(network, l, j)}`
-    : capital(neuronName(network, l, j));
+  const name = neuronName(network, l, j);
+  const title = weight ? `The weight from ${neuronName(network, l - 1, k)} to ${name}` : capital(name);
   const {weight: weights, ins} = frame.layers[l];
-  const name = weight ? `${weightName(network, l, j, k)} = ${number(weights[j * ins + k])}` : biasName(frame, l, j);
+  const value = weight ? `${weightName(network, l, j, k)} = ${number(weights[j * ins + k])}` : biasName(frame, l, j);
   return [
     html("h2", {}, title),
-    html("p", {class: "name"}, html("code", {}, name), weight ? pinButton(pinned, pin) : ""),
+    html("p", {class: "name"}, html("code", {}, value), weight ? pinButton(pinned, pin) : ""),
+    html("p", {class: "note"}, `Of the chosen example, a ${frame.labels[example]}:`),
     html("dl", {class: "chain"}, ...[...equations, ...(averaged ? stepChain(frame, l, j, k) : [])].flatMap(equation)),
   ];
 }
@@ -59,29 +59,32 @@ export function avenuesTable(frame, l, j, example, choose) {
   return [
     html("h3", {}, `Three avenues of ${neuronName(frame.network, l, j)}`),
     table(titles, [...ofBias, ...ofWeights]),
-    html("p", {class: "note"}, `δ = −∂C/∂z = ${signed(delta)}${ofHowMany(places, weights)}`),
+    html("p", {class: "note"}, `δ = −∂C/∂z = ${signed(delta)}${ofHowMany(places, frame, l)}`),
   ];
 }
 
 /** What a step makes of a neuron's bias and weights. */
 export function movesTable(frame, l, j, choose) {
   const {bias, biasGradient} = frame.layers[l];
+  const name = neuronName(frame.network, l, j);
+  if (!frame.learns(l))
+    return [html("p", {}, `The weights and bias of ${name} are frozen: the step leaves them as they are.`)];
   const [weights, wishes, biasWish] = [frame.weights(l, j), frame.averageWishes(l, j), -(biasGradient?.[j] ?? 0)];
   const places = strongest(wishes, wishes);
   const most = Math.max(largest(wishes), Math.abs(biasWish));
-  const moved = (name, before, wish) => {
+  const moved = (from, before, wish) => {
     const move = frame.learning_rate * wish;
-    return row(name, cell(number(before)), wishCell(wish, most), cell(signed(move)), cell(number(before + move)));
+    return row(from, cell(number(before)), wishCell(wish, most), cell(signed(move)), cell(number(before + move)));
   };
   const ofBias = bias ? [moved("bias", bias[j], biasWish)] : [];
   const ofWeights = places.map((k) => moved(fromButton(l, j, k, choose), weights[k], wishes[k]));
   return [
-    html("h3", {}, `What the step does to ${neuronName(frame.network, l, j)}`),
+    html("h3", {}, `What the step does to ${name}`),
     table(
       ["from", "before", "average wish", `times ${number(frame.learning_rate)}`, "after"],
       [...ofBias, ...ofWeights],
     ),
-    html("p", {class: "note"}, `The learning rate is ${number(frame.learning_rate)}${ofHowMany(places, weights)}`),
+    html("p", {class: "note"}, `The learning rate is ${number(frame.learning_rate)}${ofHowMany(places, frame, l)}`),
   ];
 }
 
@@ -92,8 +95,12 @@ function table(titles, rows) {
 
 const row = (name, ...cells) => html("tr", {}, html("th", {scope: "row"}, name), ...cells);
 
-const ofHowMany = (places, weights) =>
-  places.length < weights.length ? `; of ${count(weights.length)} weights, those with the strongest wishes` : "";
+/** Which weights are in a table, where it has not all. */
+function ofHowMany(places, {network, layers}, l) {
+  const all = network.sizes[l];
+  if (places.length === all) return "";
+  return `; ${places.length} of ${count(all)} weights, ${layers[l].ins < all ? "the first" : "those with the strongest wishes"}`;
+}
 
 const fromButton = (l, j, k, choose) =>
   html("button", {"data-key": `weight ${l}.${j}.${k}`, onclick: () => choose({l, j, k})}, l ? `${k}` : `pixel ${k}`);

@@ -148,27 +148,30 @@ const CAPTIONS = {
   step(frame) {
     const moved = frame.layers.flatMap(({weightGradient}) => (weightGradient ? [largest(weightGradient)] : []));
     const most = frame.learning_rate * Math.max(0, ...moved);
+    const who = frame.layers.every((_, l) => frame.learns(l)) ? "Every weight and bias" : "Whatever is not frozen";
     return (
-      `Every weight and bias takes a step: the average wish times the learning rate, ${number(frame.learning_rate)}. ` +
+      `${who} takes a step: the average wish times the learning rate, ${number(frame.learning_rate)}. ` +
       `The largest move of a weight is ${number(most)}. Then comes the next mini-batch: move on in training, below.`
     );
   },
 };
 
-function addedUp(frame, layer, {example}) {
+function addedUp(frame, layer, {example, maps}) {
   const {network} = frame;
   const last = layer === network.functions.length - 1;
   const who = last ? "Each output" : `Each neuron of hidden layer ${layer + 1}`;
   if (layer === 0) {
     return (
-      `${who} has its own wish for every pixel, a map beside it. Their sum lies over the digit: blue pixels should be brighter, ` +
+      `${who} has its own wish for every pixel${maps === "pixels" ? ", a map beside it" : ""}. Their sum lies over the digit: blue pixels should be brighter, ` +
       `orange ones darker. Here the recursion ends, for pixels cannot be changed; but weights can.`
     );
   }
   const sum = frame.summed(layer, example);
+  const {out, all} = frame.layers[layer];
+  const some = out < all ? ` (of ${count(all)}, ${out} are drawn)` : "";
   const most = sum.reduce((m, wish, k) => (Math.abs(wish) > Math.abs(sum[m]) ? k : m), 0);
   return (
-    `${who} has its own wish for each neuron before it, a square beside it. Their sum is the arrow: ` +
+    `${who} has its own wish for each neuron before it, a square beside it${some}. Their sum is the arrow: ` +
     `${sum.length < network.sizes[layer] ? "of those drawn, " : ""}neuron ${most} gets the largest, ${signed(sum[most])}. ` +
     (last
       ? "Adding up all wishes, and passing them on, is what propagating backwards means."

@@ -65,6 +65,8 @@ async function ask(what, asked = {}) {
   const address = new URL(what, import.meta.url);
   for (const [name, value] of Object.entries(asked)) address.searchParams.set(name, value);
   const answer = await fetch(address);
-  if (!answer.ok) throw new Error(`TensorBoard answers: ${(await answer.text()).slice(0, 200) || answer.status}`);
-  return answer;
+  if (answer.ok) return answer;
+  const said = (await answer.text()).slice(0, 200) || `${answer.status}`;
+  const way = said.includes("blob key") ? ". It can read it if it is started with --load_fast false" : "";
+  throw new Error(`TensorBoard answers: ${said}${way}`);
 }

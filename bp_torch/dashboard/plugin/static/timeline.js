@@ -9,12 +9,13 @@ const FLOOR = 58; // where the cost is 0
 const PLAY_EVERY = 350; // milliseconds
 
 export class Timeline {
-  /** `on` has step(number, fast), fast while it is dragged, and spacing(linear) when the other spacing is asked for. */
+  /** `on` has step(number), and spacing(linear) when the other spacing is asked for. */
   constructor(on) {
     this.on = on;
     this.steps = [];
     this.costs = [];
     this.width = 0;
+    this.held = false;
     this.curve = svg("path", {class: "curve"});
     this.area = svg("path", {class: "area"});
     this.marks = svg("g");
@@ -81,8 +82,13 @@ export class Timeline {
   /** So many logged steps on, or back. */
   move(by) {
     const place = Math.max(0, Math.min(this.steps.length - 1, this.steps.indexOf(this.step) + by));
-    if (this.steps[place] !== this.step) this.on.step(this.steps[place]);
+    if (this.steps[place] !== this.step) this.#choose(this.steps[place]);
     return place;
+  }
+
+  /** Whether one step follows another, and there is no time to read. */
+  get runs() {
+    return this.held || Boolean(this.timer);
   }
 
   /** Plays through training, from the start if it stands at the end; or stops. */
@@ -101,19 +107,24 @@ export class Timeline {
 
   #listen() {
     const chosen = ({clientX}) => this.#nearest(clientX - this.drawing.getBoundingClientRect().left);
-    let held = false;
     this.slider.addEventListener("pointerdown", (event) => {
-      held = true;
+      this.held = true;
       this.slider.setPointerCapture(event.pointerId);
       this.stop();
-      this.on.step(chosen(event), true);
+      this.#choose(chosen(event));
     });
-    this.slider.addEventListener("pointermove", (event) => held && this.on.step(chosen(event), true));
-    for (const end of ["pointerup", "pointercancel"]) this.slider.addEventListener(end, () => (held = false));
+    this.slider.addEventListener("pointermove", (event) => this.held && this.#choose(chosen(event)));
+    for (const end of ["pointerup", "pointercancel"]) this.slider.addEventListener(end, () => (this.held = false));
     new ResizeObserver(([{contentRect}]) => {
       this.width = contentRect.width; // asking for it at each step would lay out the whole page
       this.#draw();
     }).observe(this.slider);
+  }
+
+  /** At once, so that the next move begins from there, though its frame is still to come. */
+  #choose(step) {
+    this.step = step;
+    this.on.step(step);
   }
 
   #key(event) {

@@ -6,7 +6,8 @@ import {number} from "./numbers.js";
 
 /** A list to choose a run from. */
 export function runList(runs, run, choose) {
-  const options = runs.map((name) => html("option", {value: name, selected: name === run}, name));
+  const missing = runs.includes(run) ? [] : [html("option", {selected: true, disabled: true}, run)];
+  const options = [...missing, ...runs.map((name) => html("option", {value: name, selected: name === run}, name))];
   const attributes = {"data-key": "run", onchange: ({target}) => choose(target.value)};
   return html("label", {}, "Run ", html("select", attributes, ...options));
 }
@@ -34,7 +35,7 @@ export function exampleList(frame, {example, exampleId}, choose) {
 
 /** The hand-written gradient of this step against autograd's: the verdict, and what it is made of. */
 export function badge({comparisons}, open) {
-  if (!comparisons?.length)
+  if (!comparisons.length)
     return html("span", {class: "badge none", title: "as with --compare-every 0"}, "not compared with autograd");
   const failed = comparisons.filter(({passed}) => !passed);
   const worst = Math.max(...comparisons.map(({relative_difference: difference}) => difference ?? Infinity));
@@ -66,8 +67,6 @@ export function badge({comparisons}, open) {
 }
 
 function rowOf({name, passed, relative_difference: relative, difference, error_ratio: ratio}) {
-  const figures = [relative, difference, ratio].map((figure) =>
-    html("td", {}, figure === null ? "not finite" : number(figure, 2)),
-  );
+  const figures = [relative, difference, ratio].map((figure) => html("td", {}, number(figure, 2)));
   return html("tr", {}, html("th", {scope: "row"}, name), html("td", {}, passed ? "✓" : "✗"), ...figures);
 }

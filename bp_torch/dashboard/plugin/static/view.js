@@ -2,8 +2,13 @@
 
 import {usualMaps} from "./phases.js";
 
-/** The maps of the first layer to choose from. */
-export const MAPS = {weights: "Weights", change: "Desired change", pixels: "Asked of pixels"};
+/** The maps of the first layer to choose from; usually they change with the phase. */
+export const MAPS = {
+  usual: "As the phase has it",
+  weights: "Weights",
+  change: "Desired change",
+  pixels: "Asked of pixels",
+};
 
 /** What is looked at: every choice made, or what is usual in place of one that is not there. */
 export function viewOf(frame, phases, said) {
@@ -11,12 +16,16 @@ export function viewOf(frame, phases, said) {
   const phase = phases.find(({id}) => id === said.phase) ?? phases[0];
   const [exampleId, example] = exampleOf(frame, said.example);
   const wanted = Math.max(0, Math.min(frame.labels[example], layers.at(-1).out - 1));
-  const layer = within(said.layer, layers.length) ?? layers.length - 1;
-  const neuron = within(said.neuron, layers[layer].out) ?? (layer === layers.length - 1 ? wanted : 0);
-  const maps = Object.hasOwn(MAPS, said.maps) ? said.maps : usualMaps(phase, layer);
   const pin = pinOf(layers, said.pin);
-  const target = pin ?? {l: layer, j: neuron}; // whose chain rule is shown, unless something else is pointed at
-  return {phase, exampleId, example, layer, neuron, maps, pin, target, column: Number(said.column) || 0};
+  const layer = within(said.layer, layers.length) ?? pin?.l ?? layers.length - 1;
+  const usual = layer === pin?.l ? pin.j : layer === layers.length - 1 ? wanted : 0;
+  const neuron = within(said.neuron, layers[layer].out) ?? usual;
+  const chosenMaps = Object.hasOwn(MAPS, said.maps) ? said.maps : "usual";
+  const maps = chosenMaps === "usual" ? usualMaps(phase, layer) : chosenMaps;
+  const column = Math.trunc(Number(said.column)) || 0;
+  // Whose chain rule is shown, unless something else is pointed at: the pinned weight's, if it is this neuron's.
+  const target = pin?.l === layer && pin.j === neuron ? pin : {l: layer, j: neuron};
+  return {phase, exampleId, example, layer, neuron, chosenMaps, maps, pin, target, column};
 }
 
 /** An example's name in the address, and its place in the frame. */
