@@ -12,10 +12,10 @@ mini-batch, "inputs", "labels" and "costs", and for layer l = 0, 1, …:
 | l.weight, l.bias | (out, in), (out,) | before the step |
 | l.weight.gradient, l.bias.gradient | (out, in), (out,) | of what learns: the step applies them, times −learning rate |
 | l.activations, l.slopes, l.nudges | (P + N, out) | y, f′(z) and −∂Cₙ/∂y |
-| pixels | (P + N, in) | −∂Cₙ/∂x, of a first layer that is cut: 128 is 0, and 1 and 255 are the example's largest |
+| pixel_nudges | (P + N, in) | −∂Cₙ/∂x, where layer 0 is cut: 128 + 127 times its part of the example's largest |
 
 Inputs are uint8 from "low" to "high", so that pixels are exact; as zlib deflates them, (bytes,), of a frame's the
-mini-batch's alone. Labels are int32, all else is float32.
+mini-batch's alone. pixel_nudges are uint8, too, labels int32, and all else is float32.
 """
 
 import json
@@ -58,20 +58,21 @@ def network_file(record: NetworkRecord) -> bytes:
         "steps": record.steps,
         "cost": record.cost,
         "sizes": record.sizes,
+        "kept": [record.sizes[0], *(min(size, MOST_NEURONS) for size in record.sizes[1:])],
         "functions": record.functions,
         "names": record.names,
         "refusal": refusal,
     }
     if refusal is not None:
         return save({"labels": _plain(record.labels)}, {"network": _json(said)})
-    pixels, scale = _pixels(record.inputs)
+    pixels, scale = _shades(record.inputs)
     return save({"inputs": pixels, "labels": _plain(record.labels)}, {"network": _json({**said, **scale})})
 
 
 def frame_file(record: FrameRecord, network: NetworkRecord) -> bytes:
     """One step, whole, but for the probes' inputs, which do not change."""
     kept = len(network.labels) + min(len(record.inputs), MOST_EXAMPLES)
-    pixels, scale = _pixels(record.inputs[:MOST_EXAMPLES])
+    pixels, scale = _shades(record.inputs[:MOST_EXAMPLES])
     labels = torch.cat([network.labels, record.labels])[:kept]
     arrays = {"labels": labels, "costs": record.costs[:kept]}
     for place, layer in enumerate(record.layers):
@@ -85,7 +86,7 @@ def frame_file(record: FrameRecord, network: NetworkRecord) -> bytes:
         **scale,
     }
     plain = {name: _plain(array) for name, array in arrays.items()}
-    return save({"inputs": pixels, **_wished(record.layers[0], kept), **plain}, {"frame": _json(said)})
+    return save({"inputs": pixels, **_pixel_nudges(record.layers[0], kept), **plain}, {"frame": _json(said)})
 
 
 def mini_batch_cost(record: FrameRecord, network: NetworkRecord) -> float:
@@ -106,20 +107,20 @@ def _of_layer(
         yield kind, getattr(layer, kind)[:examples, :MOST_NEURONS]
 
 
-def _wished(first: LayerState, examples: int) -> Mapping[str, np.ndarray]:
-    """What is wished of the pixels by more neurons than are kept."""
+def _pixel_nudges(first: LayerState, examples: int) -> Mapping[str, np.ndarray]:
+    """−∂Cₙ/∂x = δ W, what is wished of the pixels, if by more neurons than are kept."""
     if first.weight.shape[0] <= MOST_NEURONS:
         return {}
-    nudges = (first.slopes * first.nudges)[:examples] @ first.weight
+    nudges = (first.slopes[:examples] * first.nudges[:examples]) @ first.weight
     shades = 128 + 127 * nudges / nudges.abs().amax(1, keepdim=True).clamp_min(torch.finfo(nudges.dtype).tiny)
-    return {"pixels": shades.nan_to_num(128).round().detach().to("cpu", torch.uint8).numpy()}
+    return {"pixel_nudges": shades.nan_to_num(128).round().detach().to("cpu", torch.uint8).numpy()}
 
 
 def _cut(parameter: Tensor, first: bool) -> Tensor:
     return parameter[:MOST_NEURONS] if first or parameter.dim() == 1 else parameter[:MOST_NEURONS, :MOST_NEURONS]
 
 
-def _pixels(inputs: Tensor) -> tuple[np.ndarray, Mapping[str, float]]:
+def _shades(inputs: Tensor) -> tuple[np.ndarray, Mapping[str, float]]:
     """Inputs in 256 shades from the lowest to the highest, deflated, and what these are."""
     low, high = (x.item() for x in inputs.aminmax())
     shades = ((inputs - low) * (255 / (high - low) if high > low else 0.0)).round().to(torch.uint8)

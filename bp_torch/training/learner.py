@@ -71,6 +71,15 @@ class Learner:
         """What one example asks of the network."""
         return explain(self.hand, self.hand_cost, image, label)
 
+    @torch.no_grad()
+    def activations(self, inputs: Tensor) -> dict[str, Tensor]:
+        """What each layer makes of inputs."""
+        activations, signal = {}, inputs
+        for name, layer in self.model.named_children():
+            signal = layer(signal)
+            activations[f"{name}.{type(layer).__name__}"] = signal
+        return activations
+
     def compare(self, hand: Gradients, inputs: Tensor, targets: Tensor) -> tuple[Comparison, ...]:
         """Compare the hand-written gradients with autograd's, on the same mini-batch and weights."""
 

@@ -233,17 +233,7 @@ class Trainer:
         """Whole tensors: parameters, their gradients on the last mini-batch, and the activations of test examples."""
         parameters = {name: p.detach() for name, p in self.learner.model.named_parameters()}
         _, gradients = self.learner.driver.gradients(*self._last)
-        return DistributionRecord(self.step - 1, parameters, gradients, self._activations())
-
-    @torch.no_grad()
-    def _activations(self) -> dict[str, Tensor]:
-        """What each layer makes of the first test examples."""
-        activations = {}
-        signal = self._test[0][:SHOWN]
-        for name, layer in self.learner.model.named_children():
-            signal = layer(signal)
-            activations[f"{name}.{type(layer).__name__}"] = signal
-        return activations
+        return DistributionRecord(self.step - 1, parameters, gradients, self.learner.activations(self._test[0][:SHOWN]))
 
     def _explain(self, step: int, inputs: Tensor, targets: Tensor) -> None:
         """What a test digit of each class asks for, and where the last hidden layer puts digits.
@@ -256,7 +246,7 @@ class Trainer:
         if not self.config.compare_every:
             self.record(self._noise(step, inputs, targets))
         if self.config.hidden:
-            activations = self._activations()
+            activations = self.learner.activations(self._test[0][:SHOWN])
             *_, (layer, points), _, (_, outputs) = activations.items()
             images, shown = self.test_images[: len(points)], labels[: len(points)].cpu()
             self.record(EmbeddingRecord(step, layer, points, images, shown, outputs.argmax(1).cpu()))

@@ -59,7 +59,7 @@ def frame() -> FrameRecord:
 def test_a_network_says_what_all_its_frames_have_in_common(network: NetworkRecord) -> None:
     content = network_file(network)
     assert {name: value for name, value in said(content).items() if name not in ("low", "high")} == {
-        "format": FORMAT, "steps": 700, "cost": "squared_error", "sizes": [6, 4, 3],
+        "format": FORMAT, "steps": 700, "cost": "squared_error", "sizes": [6, 4, 3], "kept": [6, 4, 3],
         "names": [["0.weight", "0.bias"], ["2.weight", "2.bias"]], "functions": ["sigmoid", "sigmoid"], "refusal": None,
     }  # fmt: skip
     assert load(content).keys() == {"inputs", "labels"}
@@ -126,12 +126,13 @@ def test_wide_layers_are_cut_to_what_can_be_drawn() -> None:
     wished = (first.slopes * first.nudges).double() @ first.weight.double()  # by all thirty
     largest = wished.abs().amax(1, keepdim=True)
     torch.testing.assert_close(
-        (found["pixels"].double() - 128) / 127 * largest, wished, rtol=0, atol=largest.max() / 250
+        (found["pixel_nudges"].double() - 128) / 127 * largest, wished, rtol=0, atol=largest.max() / 250
     )
     for place, layer in enumerate(frame.layers):
         assert torch.equal(found[f"{place}.weight"], layer.weight[:24] if place == 0 else layer.weight[:24, :24])
         assert torch.equal(found[f"{place}.slopes"], layer.slopes[:, :24])
-    assert said(network_file(network))["sizes"] == list(sizes), "of the whole network"
+    told = said(network_file(network))
+    assert (told["sizes"], told["kept"]) == (list(sizes), [784, 24, 24, 24, 10])
 
 
 def test_what_cannot_be_drawn_is_not_written(tmp_path: Path) -> None:

@@ -106,10 +106,10 @@ def test_training_plays_to_its_end(tab: Page) -> None:
 
 
 def test_phases_play_and_pause(tab: Page) -> None:
-    tab.locator(".play").click()
+    tab.get_by_role("button", name="Play phases").click()
     expect(tab.locator("[aria-current=step]")).to_have_attribute("data-phase", "sums")
-    tab.locator(".play").click()
-    expect(tab.locator(".play")).to_have_text("Play phases")
+    tab.get_by_role("button", name="Pause phases").click()
+    expect(tab.get_by_role("button", name="Play phases")).to_be_visible()
 
 
 def test_a_pinned_weight_is_followed_and_let_go(tab: Page) -> None:

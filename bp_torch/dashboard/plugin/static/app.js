@@ -57,7 +57,7 @@ class App {
       html("div", {class: "stage"}, picture, this.panel),
     );
     root.replaceChildren(this.bar, this.notice, this.main, this.help);
-    onKeys(this.#actions());
+    onKeys(this.#actions(), () => this.drawn && !this.help.open);
   }
 
   /** Asks which runs and steps there are, and shows what is chosen. */
@@ -232,23 +232,21 @@ class App {
     }
   }
 
-  /** What keys do, once there is something to see. */
+  /** What keys do. */
   #actions() {
-    const actions = {
+    return {
       ArrowRight: () => this.stepper.move(1),
       ArrowLeft: () => this.stepper.move(-1),
       ShiftArrowRight: () => this.timeline.move(1),
       ShiftArrowLeft: () => this.timeline.move(-1),
-      " ": () => this.stepper.play(),
-      0: (digit) => this.change({example: digit}),
-      t: () => this.timeline.play(),
+      " ": () => this.stepper.player.toggle(),
+      digit: (digit) => this.change({example: digit}),
+      t: () => this.timeline.player.toggle(),
       w: () => this.change({example: "worst"}),
       m: () => this.#nextMaps(),
       Escape: () => this.#letGo(),
       "?": () => this.help.showModal(),
     };
-    const unless = (action) => (key) => (this.drawn && !this.help.open ? void action(key) : false);
-    return Object.fromEntries(Object.entries(actions).map(([key, action]) => [key, unless(action)]));
   }
 
   /** Unpins, closes the badge, and leaves the network, whose arrow keys lead from neuron to neuron. */

@@ -12,6 +12,9 @@ export function svg(name, attributes = {}, ...children) {
   return filled(document.createElementNS(SVG, name), attributes, children);
 }
 
+/** A title in a picture; `anchor` is "start", "end" or "" for the middle. */
+export const title = (anchor, x, y, text = "") => svg("text", {class: `title ${anchor}`, x, y}, text);
+
 /** Gives an element these attributes. */
 export function set(element, attributes) {
   for (const [name, value] of Object.entries(attributes)) {

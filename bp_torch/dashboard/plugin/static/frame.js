@@ -3,8 +3,7 @@
 import {read} from "./safetensors.js";
 
 export const FORMAT = 1;
-const MOST_NEURONS = 24; // of a layer that are kept
-const NO_WISH = 128; // among the shades of "pixels"
+const NO_NUDGE = 128; // among the shades of "pixel_nudges"
 
 /** What the frames of a run have in common. `refusal` says why none can be shown, where that is so. */
 export async function readNetwork(buffer) {
@@ -15,12 +14,13 @@ export async function readNetwork(buffer) {
     return {...network, refusal, unknown: true};
   }
   if (network.refusal) return network;
-  const {sizes, functions, names, steps, low, high} = network;
-  const lists = [sizes, functions, names].every(Array.isArray) && names.every(Array.isArray);
-  if (!lists || sizes.length !== functions.length + 1 || !functions.length || functions.length !== names.length) {
+  const {sizes, kept, functions, names, steps, low, high} = network;
+  const lists = [sizes, kept, functions, names].every(Array.isArray) && names.every(Array.isArray);
+  const lengths = lists && [sizes.length, kept.length, functions.length + 1, names.length + 1];
+  if (!lists || new Set(lengths).size > 1 || !functions.length) {
     throw new Error("what it says of its layers does not fit together");
   }
-  if (![...sizes, steps, low, high].every(Number.isFinite)) throw new Error("it lacks numbers of itself");
+  if (![...sizes, ...kept, steps, low, high].every(Number.isFinite)) throw new Error("it lacks numbers of itself");
   const labels = take(arrays, "labels", [null]);
   const inputs = await inflate(take(arrays, "inputs", [null]), labels.length * sizes[0]);
   return {...network, labels, inputs, range: [low, high]};
@@ -40,8 +40,9 @@ export async function readFrame(buffer, network) {
   const costs = take(arrays, "costs", [labels.length]);
   const layers = [];
   for (let l = 0; l < network.functions.length; l++) layers.push(layerOf(arrays, network, l, labels.length));
-  const wished = "pixels" in arrays ? take(arrays, "pixels", [labels.length, network.sizes[0]]) : null;
-  return new Frame(network, {...told, labels, costs, layers, inputs, wished});
+  const cut = network.kept[1] < network.sizes[1];
+  const pixelNudges = cut ? take(arrays, "pixel_nudges", [labels.length, network.sizes[0]]) : null;
+  return new Frame(network, {...told, labels, costs, layers, inputs, pixelNudges});
 }
 
 /** A step of training: the network before it, and what P probes and then the examples of its mini-batch ask for. */
@@ -110,8 +111,8 @@ class Frame {
   summed(l, example) {
     if (l > 0) return this.row(l - 1, "nudges", example);
     const {out, ins} = this.layers[0];
-    if (this.wished)
-      return Float64Array.from(this.wished.subarray(example * ins, (example + 1) * ins), (x) => x - NO_WISH);
+    if (this.pixelNudges)
+      return Float64Array.from(this.pixelNudges.subarray(example * ins, (example + 1) * ins), (x) => x - NO_NUDGE);
     const delta = this.wishes(0, example);
     const sum = new Float64Array(ins);
     for (let j = 0; j < out; j++) this.weights(0, j).forEach((w, k) => (sum[k] += delta[j] * w));
@@ -124,7 +125,7 @@ class Frame {
     return weightGradient ? weightGradient.subarray(j * ins, (j + 1) * ins).map((g) => -g) : new Float32Array(ins);
   }
 
-  /** Whether a neuron has anything that the step changes. */
+  /** Whether a layer has anything that the step changes. */
   learns(l) {
     return Boolean(this.layers[l].weightGradient || this.layers[l].biasGradient);
   }
@@ -143,8 +144,7 @@ class Frame {
 
 function layerOf(arrays, network, l, examples) {
   const all = network.sizes[l + 1];
-  const out = Math.min(all, MOST_NEURONS);
-  const ins = l ? Math.min(network.sizes[l], MOST_NEURONS) : network.sizes[0];
+  const [ins, out] = network.kept.slice(l, l + 2);
   const state = (kind) => [kind, take(arrays, `${l}.${kind}`, [examples, out])];
   const [weightName, biasName] = network.names[l];
   return {

@@ -11,13 +11,15 @@ export const KEYS = [
   ["Escape", "unpin the weight, leave the network"],
 ];
 
-/** Does what `actions` has for a key, whose name has "Shift" before it where that is held; a digit is 0 to all of them. */
-export function onKeys(actions) {
+/** While `ready()`, does what `actions` has for a key: by its name, behind "Shift" an arrow's, for all digits "digit". */
+export function onKeys(actions, ready) {
   document.addEventListener("keydown", (event) => {
     const {key, shiftKey, target} = event;
-    if (event.ctrlKey || event.altKey || event.metaKey || target.matches("select, input")) return;
+    if (!ready() || event.ctrlKey || event.altKey || event.metaKey || target.matches("select, input")) return;
     if (target.matches("button, summary") && (key === " " || key === "Enter")) return; // presses the button
-    const name = /^\d$/.test(key) ? "0" : shiftKey && key.startsWith("Arrow") ? `Shift${key}` : key;
-    if (Object.hasOwn(actions, name) && actions[name](key) !== false) event.preventDefault();
+    const name = /^\d$/.test(key) ? "digit" : shiftKey && key.startsWith("Arrow") ? `Shift${key}` : key;
+    if (!Object.hasOwn(actions, name)) return;
+    actions[name](key);
+    event.preventDefault();
   });
 }

@@ -1,11 +1,12 @@
 // The network as a picture: the digit, a map of each first-layer neuron, neurons, and the weights between them.
 
 import {neuronName} from "./chain.js";
-import {css, ink, strong, wish} from "./colours.js";
-import {set, svg} from "./dom.js";
+import {css, ink, wish} from "./colours.js";
+import {set, svg, title} from "./dom.js";
 import {DIGIT, Geometry, HEIGHT, TITLES, WIDTH} from "./geometry.js";
 import {draw, greys, largest, signs} from "./maps.js";
 import {brief, count, number} from "./numbers.js";
+import {Strips} from "./strips.js";
 
 const MAP_TITLES = {weights: "weights", change: "desired change", pixels: "asked of pixels"};
 const MOST_PULSES = 60;
@@ -22,7 +23,7 @@ export class NetworkView {
     this.neurons = columns.map((column, l) => column.map((place, j) => this.#neuron(l, j, place)));
     this.digit = svg("image", {class: "pixels", ...DIGIT});
     this.overlay = svg("image", {class: "pixels", ...DIGIT});
-    this.strips = svg("g", {class: "strips"});
+    this.strips = new Strips(network, this.geometry);
     this.ring = svg("circle", {class: "ring"});
     this.dot = svg("rect", {class: "dot"});
     this.pulses = svg("g", {"aria-hidden": "true"});
@@ -44,7 +45,7 @@ export class NetworkView {
     const behind = scene.strips ? scene.strips.layer + 1 : 0; // lines that would hide the strips
     const scale = largest(scene.edges.flatMap((values, l) => (values && l && l !== behind ? [largest(values)] : [])));
     frame.layers.forEach((_, l) => this.#showEdges(l, scene.edges[l], l === behind ? Infinity : scale));
-    this.#showStrips(scene.strips);
+    this.strips.update(scene.strips);
     this.#showLegend(scale);
     this.mark(view.target);
     this.element.querySelector(".pinned")?.classList.remove("pinned");
@@ -108,7 +109,15 @@ export class NetworkView {
       ...this.maps,
       this.mapsTitle,
     ];
-    const front = [...titles, this.pulses, this.strips, this.ring, ...this.neurons.flat(), this.dot, this.legend];
+    const front = [
+      ...titles,
+      this.pulses,
+      this.strips.element,
+      this.ring,
+      ...this.neurons.flat(),
+      this.dot,
+      this.legend,
+    ];
     const name = `A network of ${this.network.sizes.join(", ")} neurons`;
     const attributes = {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "network", role: "group", "aria-label": name};
     const listeners = {
@@ -227,31 +236,6 @@ export class NetworkView {
     });
   }
 
-  /** Beside each neuron a square for each wish of the layer after it, before they are added up. */
-  #showStrips(strips) {
-    this.strips.replaceChildren();
-    if (!strips) return;
-    const {layer, each} = strips;
-    const column = this.geometry.columns[layer];
-    const left = column.x + column.radius + 24;
-    const scale = largest(each.map(largest)) || 1;
-    const room = this.geometry.columns[layer + 1].x - column.radius - 12 - left;
-    const side = Math.min(11, column.gap / 1.2 - 3, room / each.length);
-    const who = layer + 2 === this.geometry.columns.length ? "output" : "neuron";
-    this.strips.append(title("start", left, column[0].y - 21, `each ${who}’s wish`));
-    each.forEach((wishes, j) => {
-      const name = neuronName(this.network, layer + 1, j);
-      this.strips.append(
-        svg("text", {class: "which", x: left + (j + 0.45) * side, y: column[0].y - side / 2 - 3}, `${j}`),
-      );
-      column.forEach(({y}, k) => {
-        const square = {x: left + j * side, y: y - side / 2, width: side - 1, height: side - 1};
-        const says = svg("title", {}, `${name} wishes ${number(wishes[k])}`);
-        this.strips.append(svg("rect", {...square, style: `fill: ${css(strong(wishes[k] / scale))}`}, says));
-      });
-    });
-  }
-
   #showLegend(scale) {
     const line = (x, sign) => {
       const dashes = sign < 0 ? "stroke-dasharray: 5 3" : "";
@@ -279,8 +263,6 @@ export class NetworkView {
     return this.geometry.at(point, (l, place) => this.edges[l][place].style.opacity > 0.02);
   }
 }
-
-const title = (anchor, x, y, text = "") => svg("text", {class: `title ${anchor}`, x, y}, text);
 
 /** Wishes over a digit: the stronger, the less of it shows through. */
 function veil(values) {

@@ -4,7 +4,8 @@ const SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
 
 /** Such as 0.128, −1.78, 3.1·10⁻⁵, 0, ∞ or NaN. */
 export function number(x, digits = 3) {
-  if (x === null || x === undefined) return "not finite"; // JSON has no other word for it
+  if (x === undefined) return "unknown";
+  if (x === null) return "not finite"; // of which JSON has no more to say
   if (Number.isNaN(x)) return "NaN";
   if (!Number.isFinite(x)) return x > 0 ? "∞" : "−∞";
   const size = Math.abs(x);

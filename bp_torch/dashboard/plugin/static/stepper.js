@@ -1,6 +1,7 @@
 // Above the picture: the phases, from one to the next by buttons, or played.
 
 import {html, set} from "./dom.js";
+import {Player} from "./player.js";
 
 const PLAY_EVERY = 3500; // milliseconds a phase stays
 
@@ -10,10 +11,13 @@ export class Stepper {
     this.on = on;
     this.phases = [];
     this.list = html("ol", {class: "phases"});
-    this.playing = html("button", {class: "play", onclick: () => this.play()}, "Play phases");
+    this.player = new Player("phases", PLAY_EVERY, {
+      begin: () => this.id === this.phases.at(-1)?.id && this.#choose(this.phases[0].id),
+      next: () => this.move(1) >= this.phases.length - 1,
+    });
     const arrow = (text, title, by) => html("button", {title, "aria-label": title, onclick: () => this.move(by)}, text);
     const [before, after] = [arrow("◀", "Phase before (←)", -1), arrow("▶", "Next phase (→)", 1)];
-    this.element = html("nav", {"aria-label": "Phases"}, before, this.list, after, this.playing);
+    this.element = html("nav", {"aria-label": "Phases"}, before, this.list, after, this.player.element);
   }
 
   /** Shows these phases, and at which of them it is. */
@@ -29,20 +33,6 @@ export class Stepper {
     const place = this.phases.findIndex(({id}) => id === this.id) + by;
     if (this.phases[place]) this.#choose(this.phases[place].id);
     return place;
-  }
-
-  /** Plays through the phases, from the first if it stands at the last; or stops. */
-  play() {
-    if (this.timer) return this.stop();
-    if (this.id === this.phases.at(-1)?.id) this.#choose(this.phases[0].id);
-    this.playing.textContent = "Pause";
-    this.timer = setInterval(() => this.move(1) >= this.phases.length - 1 && this.stop(), PLAY_EVERY);
-  }
-
-  stop() {
-    clearInterval(this.timer);
-    this.timer = null;
-    this.playing.textContent = "Play phases";
   }
 
   /** At once, so that the next move begins from there, though it is still to be drawn. */

@@ -2,6 +2,7 @@
 
 import {html, set, svg} from "./dom.js";
 import {count, number} from "./numbers.js";
+import {Player} from "./player.js";
 
 const HEIGHT = 84;
 const SIDES = 14;
@@ -38,7 +39,10 @@ export class Timeline {
       this.drawing,
     );
     this.says = html("output", {class: "step"});
-    this.playing = html("button", {onclick: () => this.play()}, "Play training");
+    this.player = new Player("training", PLAY_EVERY, {
+      begin: () => this.step === this.steps.at(-1) && this.move(-Infinity),
+      next: () => this.move(1) === this.steps.length - 1,
+    });
     this.spacing = html("button", {onclick: () => on.spacing(!this.linear)});
     const button = (text, title, move) =>
       html("button", {title, "aria-label": title, onclick: () => this.move(move)}, text);
@@ -48,7 +52,7 @@ export class Timeline {
       html(
         "div",
         {class: "controls"},
-        this.playing,
+        this.player.element,
         button("|◀", "First step", -Infinity),
         button("◀", "Step before (Shift ←)", -1),
         button("▶", "Next step (Shift →)", 1),
@@ -68,7 +72,7 @@ export class Timeline {
     this.spacing.title = `Steps are spaced ${linear ? "evenly" : "by their logarithm"}; click for the other`;
     const place = steps.indexOf(step);
     const cost = costs.find(([its]) => its === step)?.[1];
-    const text = `step ${count(step)} of ${count(all)}, cost ${cost === undefined ? "unknown" : number(cost)}`;
+    const text = `step ${count(step)} of ${count(all)}, cost ${number(cost)}`;
     this.says.textContent = `${text} · ${place + 1} of ${steps.length} logged`;
     set(this.slider, {
       "aria-valuemin": steps[0],
@@ -88,21 +92,7 @@ export class Timeline {
 
   /** Whether one step follows another, and there is no time to read. */
   get runs() {
-    return this.held || Boolean(this.timer);
-  }
-
-  /** Plays through training, from the start if it stands at the end; or stops. */
-  play() {
-    if (this.timer) return this.stop();
-    if (this.step === this.steps.at(-1)) this.move(-Infinity);
-    this.playing.textContent = "Pause training";
-    this.timer = setInterval(() => this.move(1) === this.steps.length - 1 && this.stop(), PLAY_EVERY);
-  }
-
-  stop() {
-    clearInterval(this.timer);
-    this.timer = null;
-    this.playing.textContent = "Play training";
+    return this.held || this.player.plays;
   }
 
   #listen() {
@@ -110,7 +100,7 @@ export class Timeline {
     this.slider.addEventListener("pointerdown", (event) => {
       this.held = true;
       this.slider.setPointerCapture(event.pointerId);
-      this.stop();
+      this.player.stop();
       this.#choose(chosen(event));
     });
     this.slider.addEventListener("pointermove", (event) => this.held && this.#choose(chosen(event)));
