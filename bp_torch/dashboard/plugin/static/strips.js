@@ -33,12 +33,13 @@ export class Strips {
   #squares({layer, each}) {
     const column = this.geometry.columns[layer];
     const left = column.x + column.radius + 24;
-    const room = this.geometry.columns[layer + 1].x - column.radius - 12 - left;
-    const side = Math.min(11, column.gap / 1.2 - 3, room / each.length);
+    const width = this.geometry.columns[layer + 1].x - column.radius - 12 - left;
+    const side = Math.min(11, column.gap / 1.2 - 3, width / each.length);
     const who = layer + 2 === this.geometry.columns.length ? "output" : "neuron";
-    const numbers = each.map((_, j) =>
-      svg("text", {class: "which", x: left + (j + 0.45) * side, y: column[0].y - side / 2 - 3}, `${j}`),
-    );
+    const every = each.length > 10 ? 2 : 1; // two digits take the room of two
+    const numbered = [...each.keys()].filter((j) => j % every === 0);
+    const top = column[0].y - side / 2 - 3;
+    const numbers = numbered.map((j) => svg("text", {class: "which", x: left + (j + 0.45) * side, y: top}, `${j}`));
     const squares = each.flatMap((_, j) =>
       column.map(({y}) => {
         const square = {x: left + j * side, y: y - side / 2, width: side - 1, height: side - 1};
