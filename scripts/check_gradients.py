@@ -22,7 +22,7 @@ from bp_torch.catalogue import CATALOGUE
 from bp_torch.gradients import CannotCheck, Scoreboard, Survey, check_gradients, tables
 from bp_torch.gradients.expressions import parse_sample
 from bp_torch.gradients.survey import survey
-from bp_torch.training.checkpoint import RunError, require_no_run
+from bp_torch.training.folder import RunError, require_no_run
 
 RUN = "gradients"
 PLANTED = Path(__file__).parents[1] / "tests"

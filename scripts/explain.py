@@ -19,7 +19,7 @@ from bp_torch.inspection.drawing import draw_explanation
 from bp_torch.inspection.experiments import Subject
 from bp_torch.inspection.per_example import Cost
 from bp_torch.inspection.telling import tell, tell_strengthened, tell_wiggles
-from bp_torch.training.checkpoint import RunError, require_no_run
+from bp_torch.training.folder import RunError, require_no_run
 from bp_torch.training.run import run_folder, trained
 
 FOLDER = "explain"

@@ -48,7 +48,7 @@ LIBRARIES = {
     "inspection": {"torch", "matplotlib", "numpy", "rich"},
     "gradients": {"torch"},
     "data": {"torch", "torchvision"},
-    "training": {"torch", "tqdm"},
+    "training": {"torch", "tqdm", "filelock"},
     "dashboard": {
         "torch",
         "tensorboard",

@@ -65,9 +65,9 @@ def run_shares(dataset: Dataset) -> list[Row]:
                 {
                     "backend": backend,
                     "seconds": round(taken, 1),
-                    "of it comparing": f"{trainer.comparing_seconds / taken:.1%}",
+                    "of it comparing": f"{trainer.observer.comparing_seconds / taken:.1%}",
                     "of it logging": f"{board.seconds / taken:.1%}",
-                    "gradients that agree": f"{trainer.comparisons_passed} of {trainer.comparisons}",
+                    "gradients that agree": f"{trainer.observer.comparisons_passed} of {trainer.observer.comparisons}",
                 }
             )
     return rows

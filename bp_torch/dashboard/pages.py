@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from textwrap import indent
 from typing import Any
 
-from bp_torch.training.records import RunFinished, RunStarted
+from bp_torch.training.records import FailureRecord, RunFinished, RunStarted
 
 
 def start_page(record: RunStarted) -> str:
@@ -17,6 +17,7 @@ def start_page(record: RunStarted) -> str:
             f"**{plain(record.data_origin)}**",
             "## Command",
             _verbatim(record.command),
+            f"## Processes: {record.processes}",
             f"## Model: {record.parameters:,} weights and biases",
             _verbatim(record.model),
             f"## Configuration: steps {record.first_step:,} to {record.steps:,}",
@@ -25,6 +26,12 @@ def start_page(record: RunStarted) -> str:
             table(("package", ""), record.versions.items()),
         ]
     )
+
+
+def failure_page(record: FailureRecord) -> str:
+    """What ended the run, and the mini-batch by which it can be replayed."""
+    examples = " ".join(map(str, record.examples.tolist()))
+    return "\n\n".join([f"## Step {record.step:,} was not taken", plain(record.what), "## Examples", examples])
 
 
 def finish_page(record: RunFinished) -> str:

@@ -50,6 +50,7 @@ FRAME: Final = "backprop/frame"
 FRAME_COST: Final = "backprop/cost"
 
 RUN_START: Final = "run/start"
+RUN_FAILURE: Final = "run/failure"
 RUN_SUMMARY: Final = "run/summary"
 
 

@@ -8,7 +8,7 @@ from typing import Self
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from bp_torch.dashboard import explanation_pictures, frames, hparams, pages, pictures, tags
-from bp_torch.dashboard.event_file import EventFile
+from bp_torch.dashboard.event_file import EventFile, event_files, mend
 from bp_torch.dashboard.layout import layout
 from bp_torch.dashboard.projector import Projector
 from bp_torch.dashboard.values import histogram, image, own_bytes, own_scalar, scalar, text
@@ -18,6 +18,7 @@ from bp_torch.training.records import (
     EmbeddingRecord,
     EpochRecord,
     ExplanationRecord,
+    FailureRecord,
     FrameRecord,
     HealthRecord,
     NetworkRecord,
@@ -35,6 +36,7 @@ class TensorBoardRecorder:
 
     Attributes:
         seconds: how long training has waited for this recorder so far.
+        remarks: what was amiss with the files of a resumed run, a sentence each.
     """
 
     def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:
@@ -46,6 +48,7 @@ class TensorBoardRecorder:
                 from the start, which replaces whatever the folder holds.
         """
         self.seconds = 0.0
+        self.remarks = [] if purge_step is None else [line for path in event_files(folder) if (line := _mended(path))]
         self._run = folder.name
         self._projector = Projector(folder, first_step=purge_step or 0)
         self._events = EventFile(folder, first_step=purge_step or 0)
@@ -102,9 +105,16 @@ class TensorBoardRecorder:
                 return [own_bytes(tags.NETWORK, frames.network_file(record), tags.BACKPROP)]
             case FrameRecord() if self._network is not None and frames.refused(self._network) is None:
                 return _frame(record, self._network)
+            case FailureRecord():
+                return [text(tags.RUN_FAILURE, pages.failure_page(record))]
             case RunFinished():
                 return [text(tags.RUN_SUMMARY, pages.finish_page(record)), hparams.finished()]
         return []
+
+
+def _mended(path: Path) -> str | None:
+    lost = mend(path)
+    return f"{path.name} was damaged: {lost:,} bytes of it cannot be read, the rest is kept" if lost else None
 
 
 def _step(record: StepRecord) -> list[Summary.Value]:

@@ -29,7 +29,7 @@ class Batches:
     """Cuts a set into shuffled mini-batches, each example once an epoch.
 
     The order of an epoch is a pure function of (seed, epoch), and drawn on the CPU. So it is the same on every device,
-    and a run resumed at the start of an epoch sees exactly what an unbroken run would have seen.
+    and a run resumed at any mini-batch sees exactly what an unbroken run would have seen.
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int, *, seed: int) -> None:
@@ -59,17 +59,22 @@ class Batches:
         """The number of mini-batches in an epoch."""
         return -(-len(self.inputs) // self.batch_size)  # rounded up
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields every mini-batch (inputs, targets) of one epoch.
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the mini-batches (inputs, targets) of one epoch.
 
         Args:
             epoch: the epoch's number; each has its own order.
+            start: which of them is the first; those before it are left out.
 
         Yields:
             Inputs (B, ...) and targets (B, ...), with B = batch_size but perhaps for the last.
         """
-        for chosen in torch.split(self._order(epoch), self.batch_size):
+        for chosen in torch.split(self._order(epoch), self.batch_size)[start:]:
             yield self.inputs.index_select(0, chosen), self.targets.index_select(0, chosen)
+
+    def examples(self, epoch: int, place: int) -> Tensor:
+        """The places in the set of one mini-batch's examples: int64 (B,)."""
+        return torch.split(self._order(epoch), self.batch_size)[place]
 
     def _order(self, epoch: int) -> Tensor:
         """The permutation of all examples for one epoch: int64 (N,), on the inputs' device."""

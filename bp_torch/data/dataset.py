@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+from bp_torch.data.labels import CLASSES
 
 
 class DataError(RuntimeError):
@@ -37,3 +40,22 @@ class Dataset:
     train: Split
     test: Split
     origin: str
+
+    def __post_init__(self) -> None:
+        """Refuse what is no set of labelled digits.
+
+        Raises:
+            DataError: naming the part, and what is wrong with it.
+        """
+        for part, split in {"train": self.train, "test": self.test}.items():
+            if problem := _problem(*split):
+                raise DataError(f"{self.name}: of the examples to {part}, {problem}")
+
+
+def _problem(images: Tensor, labels: Tensor) -> str | None:
+    if (images.dtype, images.shape[1:]) != (torch.uint8, (28, 28)):
+        return f"images must be uint8 (N, 28, 28), got {images.dtype} {tuple(images.shape)}"
+    if (labels.dtype, labels.shape) != (torch.int64, images.shape[:1]) or not len(labels):
+        return f"labels must be int64, one for each of {len(images)} images, got {labels.dtype} {tuple(labels.shape)}"
+    odd = ((labels < 0) | (labels >= CLASSES)).nonzero()
+    return f"label {int(odd[0])} must be from 0 to {CLASSES - 1}, got {int(labels[odd[0]])}" if len(odd) else None

@@ -9,6 +9,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from errno import ENOENT
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -24,6 +25,14 @@ _FILES: Final = {
     "train-labels-idx1-ubyte": (60_008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
     "t10k-images-idx3-ubyte": (7_840_016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
     "t10k-labels-idx1-ubyte": (10_008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+}
+
+# The original .gz files' lengths: of a longer file no more than that is read.
+_PACKED: Final = {
+    "train-images-idx3-ubyte.gz": 9_912_422,
+    "train-labels-idx1-ubyte.gz": 28_881,
+    "t10k-images-idx3-ubyte.gz": 1_648_877,
+    "t10k-labels-idx1-ubyte.gz": 4_542,
 }
 
 # Runs in a process of its own, which can be stopped: torchvision's downloader has no time limit.
@@ -85,7 +94,7 @@ def _copy(source: Path, staging: Path) -> None:
     raw.mkdir(parents=True)
     for name, md5 in datasets.MNIST.resources:
         try:
-            content = (source / name).read_bytes()
+            content = _beginning(source / name, _PACKED[name] + 1)
         except OSError as error:
             mend = "the source must be a folder with MNIST's four original .gz files"
             raise DataError(f"{source / name} cannot be read ({error.strerror or error}); {mend}") from error
@@ -93,6 +102,14 @@ def _copy(source: Path, staging: Path) -> None:
         # With a wrong sum torchvision would turn to the network: this check keeps a source free of it.
         if not datasets.utils.check_integrity(raw / name, md5):
             raise DataError(f"{source / name} is damaged (its MD5 is not {md5}); replace it with the original file")
+
+
+def _beginning(file: Path, length: int) -> bytes:
+    """As many bytes of a file as that, if it has them; what is no file might have no end, or no beginning."""
+    if not file.is_file():
+        raise FileNotFoundError(ENOENT, "No such file")
+    with file.open("rb") as stream:
+        return stream.read(length)
 
 
 def _download(staging: str, seconds: float) -> None:
@@ -127,14 +144,13 @@ def _check(file: Path, source: Path | None) -> None:
     """Raises DataError unless the unpacked file is MNIST's to the last bit."""
     length, sha256 = _FILES[file.name]
     try:
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        found = file.stat().st_size
+        content = _beginning(file, length + 1)
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror or error}); make it readable") from error
-    if digest == sha256:
+    if hashlib.sha256(content).hexdigest() == sha256:
         return
-    problem = f"{found:,} bytes instead of {length:,}" if found != length else "its SHA-256 is not MNIST's"
+    found = f"{len(content):,}" if len(content) <= length else "more"
+    problem = f"{found} bytes instead of {length:,}" if len(content) != length else "its SHA-256 is not MNIST's"
     remedy = f"unpacked again from {source}" if source else "downloaded again"
     raise DataError(f"{file} is damaged ({problem}); delete it and run again: it will be {remedy}")
 

@@ -1,7 +1,7 @@
 """Backpropagation as the lecture tells it: forward once, back once, and a step downhill."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -168,6 +168,26 @@ class Backprop:
             additions = [_addition(wish) for wish in wishes]
             self._descend(wishes, additions, learning_rate)
         return cost
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What is remembered from step to step: with momentum, the velocity v of each parameter by its name."""
+        return dict(self._velocity)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take up what was remembered; copies are made.
+
+        Args:
+            state: as `state_dict` gave it, for the same model.
+
+        Raises:
+            ValueError: if it is not of this model's parameters.
+        """
+        shapes = {name: parameter.shape for name, parameter in self.model.named_parameters()}
+        for name, velocity in state.items():
+            if not self._momentum or shapes.get(name) != velocity.shape:
+                raise ValueError(f"Backprop: there is no velocity of {name!r} of shape {tuple(velocity.shape)}")
+        self._velocity = {name: velocity.clone() for name, velocity in state.items()}
+        self._chain = None  # so that a velocity is made for those that came without
 
     def _descend(self, wishes: Sequence[Wish], additions: Sequence[Callable[..., None]], learning_rate: float) -> None:
         """Add the gradients to the parameters, or to their velocities and these to the parameters."""

@@ -1,10 +1,18 @@
-"""What a run leaves on disk beside its curves: its configuration, its figures, and where to go on from."""
+"""Checkpoints: where a run can be gone on from, kept so that neither a crash nor a hostile file does harm.
+
+A checkpoint is what torch.save writes of numbers and Tensors, followed by a seal: a mark, and the SHA-256 of all
+before. The last two are kept, and the best. They are read as if a stranger had written them.
+`torch.load(weights_only=True)` runs no code that is in a file, but it does not bound memory: of 700 bytes that name
+`bytearray` it makes 8 GB. So the archive is checked first, and the names in its pickle.
+"""
 
 import io
 import json
-import math
-from collections.abc import Mapping
-from contextlib import suppress
+import pickletools
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,96 +20,159 @@ import torch
 
 from bp_torch.files import replace_file
 from bp_torch.training.config import TrainConfig
+from bp_torch.training.folder import BEST, CHECKPOINT, CONFIG, PREVIOUS, RunError
 
-CONFIG, SUMMARY, CHECKPOINT = "config.json", "summary.json", "checkpoint.pt"
-_EVENTS = "events.out.tfevents.*"
-_PROJECTOR = "projector"
-# The list before what it lists: TensorBoard stumbles over a list whose files are missing.
-_EMBEDDINGS = ("projector_config.pbtxt", f"{_PROJECTOR}/step_*.tsv", f"{_PROJECTOR}/digits_*.png")
+State = dict[str, Any]
+"""What a checkpoint holds, by name."""
 
-
-class RunError(RuntimeError):
-    """A run cannot begin, or go on, in its folder; the message is one line."""
-
-
-def require_free(folder: Path) -> None:
-    """Raise RunError if there is a run in this folder already."""
-    if folder.exists():
-        raise RunError(f"run {folder.name!r} exists in {folder.parent}: choose another --run-name, or --overwrite it")
-
-
-def require_no_run(folder: Path) -> None:
-    """Make a folder for what is no training run; say now, and not when there is something to write, if that fails.
-
-    Raises:
-        RunError: if a training run is kept there.
-        OSError: if it cannot be made.
-    """
-    if (folder / CONFIG).exists():
-        raise RunError(f"{folder} holds a training run of that name: choose another --runs-dir")
-    folder.mkdir(parents=True, exist_ok=True)
+NEWEST_FIRST = CHECKPOINT, PREVIOUS, BEST
+_SEAL = b"bp_torch sha256 "
+_SEALED = len(_SEAL) + sha256().digest_size
+_MEMBERS = re.compile(r"[^/]+/(data\.pkl|data/\d+|version|byteorder|\.format_version|\.storage_alignment|\.data/\w+)")
+_NAMES = {
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    *(f"torch {kind}Storage" for kind in ("Byte", "Double", "Float", "Long")),
+}
+"""What a pickle of numbers and Tensors names."""
+_LEARNED = "hidden", "activation", "cost", "batch_size", "learning_rate", "epochs", "seed", "backend", "data"
+"""What of the configuration decides the numbers."""
+_LARGEST_CONFIG = 2**20
 
 
-def create_run(folder: Path, *, overwrite: bool) -> None:
-    """Make a run's folder, with those above it.
-
-    Args:
-        folder: where the run is kept.
-        overwrite: remove what a run of this name left there.
-
-    Raises:
-        RunError: if it exists and is not to be overwritten, or cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=overwrite)
-        for pattern in (CONFIG, SUMMARY, CHECKPOINT, _EVENTS, *_EMBEDDINGS):
-            for old in folder.glob(pattern):
-                old.unlink()
-        with suppress(OSError):  # there is something else in it, or it is not there
-            (folder / _PROJECTOR).rmdir()
-    except OSError as error:
-        raise RunError(f"cannot make {folder} (--runs-dir, --run-name): {error.strerror}") from None
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a file whole or not at all; a number that is not finite, which JSON lacks, becomes null."""
-    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-    replace_file(path, (json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
-
-
-def update_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write these values over those of the same names in a file, if there is one that can be read."""
-    try:
-        kept = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        kept = {}
-    write_json(path, {**kept, **values})
-
-
-def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
-    """Keep what training needs to go on, in place of the checkpoint before."""
+def packed(state: Mapping[str, Any]) -> bytes:
+    """A checkpoint's content."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
-    replace_file(folder / CHECKPOINT, buffer.getvalue())
+    content = buffer.getvalue()
+    return content + _SEAL + sha256(content).digest()
 
 
-def load_run(folder: Path, **changes: Any) -> tuple[TrainConfig, dict[str, Any]]:
-    """The configuration and the checkpoint of a run.
+def unpacked(content: bytes) -> State:
+    """The state in a checkpoint's content; without a seal it is one of an earlier version.
 
-    Nothing in the files can run code.
+    Raises:
+        Exception: of any kind, if it is damaged or no checkpoint.
+    """
+    body, seal, digest = content[:-_SEALED], content[-_SEALED : len(_SEAL) - _SEALED], content[len(_SEAL) - _SEALED :]
+    if seal != _SEAL:
+        body = content
+    elif sha256(body).digest() != digest:
+        raise ValueError("its digest is not that of its content")
+    return dict(torch.load(_of_numbers_only(body), weights_only=True, map_location="cpu"))
+
+
+def save_checkpoint(folder: Path, content: bytes) -> None:
+    """Keep a checkpoint, and the one before."""
+    replace_file(folder / CHECKPOINT, content, before=folder / PREVIOUS)
+
+
+def load_config(folder: Path, **changes: Any) -> TrainConfig:
+    """The configuration of a run.
 
     Args:
         folder: the run's.
         changes: what is to be configured otherwise than it was.
 
     Raises:
-        RunError: if there is no such run, or a file in it cannot be read.
+        RunError: if there is no such run, or the file is damaged.
     """
     try:
-        config = TrainConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")) | changes)
-        checkpoint = dict(torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise RunError(f"cannot read run {folder.name!r}: there is no {error.filename}") from None
-    except Exception as error:  # whatever a damaged file makes json or torch raise
-        raise RunError(f"cannot read run {folder.name!r}: a file in it is damaged ({type(error).__name__})") from None
-    return config, checkpoint
+        values = json.loads(_read(folder / CONFIG, _LARGEST_CONFIG))
+        return TrainConfig.from_dict({**values, **changes})
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(f"cannot read run {folder.name!r}: there is no {folder / CONFIG}") from None
+    except OSError as error:
+        raise RunError(f"cannot read {folder / CONFIG}: {error.strerror}") from None
+    except Exception as error:  # whatever a damaged file makes json raise, RecursionError among it
+        raise _damaged(folder, CONFIG, error) from None
+
+
+def load_checkpoint(folder: Path, config: TrainConfig, names: Sequence[str] = NEWEST_FIRST) -> tuple[State, list[str]]:
+    """The newest checkpoint of a run that is whole.
+
+    Args:
+        folder: the run's.
+        config: the run's, which says how large a checkpoint can be.
+        names: of the files, the first choice first.
+
+    Returns:
+        What it holds, nothing if there is no checkpoint; and the names of those that are damaged.
+
+    Raises:
+        RunError: if all that there are are damaged, or the checkpoint is of another run than the configuration.
+    """
+    damaged: dict[str, Exception] = {}
+    for name in names:
+        try:
+            state = unpacked(_read(folder / name, 2**20 + 16 * config.parameters))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise RunError(f"cannot read {folder / name}: {error.strerror}") from None
+        except Exception as error:  # whatever a damaged file makes zipfile, pickletools or torch raise
+            damaged[name] = error
+        else:
+            if not _fits(state, config):
+                raise RunError(f"cannot read run {folder.name!r}: its {name} does not fit its {CONFIG}")
+            return state, list(damaged)
+    for name, reason in damaged.items():
+        raise _damaged(folder, name, reason)
+    return {}, []
+
+
+def set_aside(folder: Path, names: Sequence[str]) -> None:
+    """Rename damaged checkpoints, so that none takes the place of a whole one when the next is saved."""
+    for name in names:
+        (folder / name).replace(folder / f"{name}.damaged")
+
+
+def _damaged(folder: Path, name: str, error: Exception) -> RunError:
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    return RunError(f"cannot read run {folder.name!r}: its {name} is damaged ({reason:.200})")
+
+
+def _read(path: Path, most: int) -> bytes:
+    """A file's content, if it is a file and not longer than that."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no file")
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it is longer than {most:,} bytes")
+    return content
+
+
+def _of_numbers_only(body: bytes) -> io.BytesIO:
+    """The same archive made anew of what was checked: so torch reads in it what we read, and nothing besides.
+
+    Raises:
+        Exception: of any kind, if a member is compressed or not torch.save's, or the pickle names what no number needs.
+    """
+    anew = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(body)) as archive, zipfile.ZipFile(anew, "w") as copy:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > len(body):
+            raise ValueError("its members are said to be larger than it is")
+        for member in members:
+            if not _MEMBERS.fullmatch(member.filename) or member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"it holds {member.filename!r}, which is not of a checkpoint")
+            if member.filename in copy.namelist():
+                raise ValueError(f"it holds {member.filename!r} twice")
+            copy.writestr(member.filename, content := archive.read(member))
+            if member.filename.endswith(".pkl"):
+                _require_numbers(content)
+    anew.seek(0)
+    return anew
+
+
+def _require_numbers(pickled: bytes) -> None:
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if ("GLOBAL" in opcode.name or opcode.name == "INST") and argument not in _NAMES:
+            raise ValueError(f"it names {argument!r}, which is neither number nor Tensor")
+
+
+def _fits(state: State, config: TrainConfig) -> bool:
+    """Whether a checkpoint is of a run of this configuration; earlier versions' do not say."""
+    kept, asked = state.get("config", config.as_dict()), config.as_dict()
+    return isinstance(kept, dict) and all(kept.get(name) == asked[name] for name in _LEARNED)

@@ -2,16 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
+from bp_torch.data.labels import CLASSES
+
 Activation = Literal["sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu"]
 Cost = Literal["squared_error", "cross_entropy"]
 Backend = Literal["functions", "engine", "builtin"]
 
+PIXELS = 784
 MOST_NEURONS = 100_000
+MOST_PARAMETERS = 100_000_000
 _RANGES = {
     "batch_size": (1, 10**9),
     "epochs": (1, 10**9),
@@ -19,9 +24,14 @@ _RANGES = {
     "compare_every": (0, 10**12),
     "frames": (0, 10**6),
     "seed": (0, 2**63 - 1),
+    "checkpoint_seconds": (0, 10**9),
 }
-_BEFORE: Mapping[str, Any] = {"frames": 0}
+_BEFORE: Mapping[str, Any] = {"frames": 0, "checkpoint_seconds": 10.0, "quiet": False, "replay": None}
 """What runs of an earlier version did, whose configuration does not say."""
+NOTES = frozenset({"data_origin"})
+"""What a run's configuration tells beside the flags."""
+_NAMES = "run_name", "resume", "replay"
+_PATHS = "data_root", "runs_dir", "mnist_source"
 _ACCEPTED = {int: (int,), float: (float, int), bool: (bool,), str: (str,)}
 """Types a field's value may have; True is no number of epochs."""
 
@@ -64,6 +74,12 @@ class TrainConfig:
     """Begin a run of this name anew, in place of the one that is there."""
     resume: str | None = None
     """Go on with the run of this name from its last checkpoint, as it was configured."""
+    replay: str | None = None
+    """Train nothing: look again, layer by layer, at the mini-batch whose numbers ended the run of this name."""
+    checkpoint_seconds: float = 10.0
+    """Seconds between checkpoints, which are written inside an epoch too; 0 = after every step."""
+    quiet: bool = False
+    """Show no progress; errors and the end are still told."""
     device: str = "cpu"
     """Where to compute, for instance cuda."""
     threads: int = 1
@@ -85,8 +101,23 @@ class TrainConfig:
             raise ValueError(
                 f"--hidden must be numbers of neurons from 1 to {MOST_NEURONS:,}, got {_spaced(self.hidden)}"
             )
+        if self.parameters > MOST_PARAMETERS:
+            raise ValueError(
+                f"--hidden {_spaced(self.hidden)} makes {self.parameters:,} weights and biases; "
+                f"{MOST_PARAMETERS:,} are the most"
+            )
         self._require_device()
         self._require_names()
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Neurons of each layer, the pixels first."""
+        return PIXELS, *self.hidden, CLASSES
+
+    @property
+    def parameters(self) -> int:
+        """How many weights and biases the network has."""
+        return sum((before + 1) * neurons for before, neurons in pairwise(self.sizes))
 
     @property
     def folder(self) -> Path:
@@ -99,11 +130,17 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """The inverse of `as_dict`."""
+        """The inverse of `as_dict`.
+
+        Raises:
+            TypeError, ValueError: if these are not the values of one, whoever wrote them.
+        """
         values = {**_BEFORE, **values}
-        known = {field.name: values[field.name] for field in fields(cls)}
-        paths = {name: Path(values[name]) for name in ("data_root", "runs_dir", "mnist_source") if values[name]}
-        return cls(**{**known, **paths, "hidden": tuple(values["hidden"])})
+        names = {field.name for field in fields(cls)}
+        if odd := (names ^ values.keys()) - NOTES:
+            raise ValueError(f"{min(odd)!r} is {'missing' if min(odd) in names else 'no setting'}")
+        paths = {name: Path(values[name]) for name in _PATHS if values[name] is not None}
+        return cls(**{**{name: values[name] for name in names}, **paths, "hidden": tuple(values["hidden"])})
 
     def _require_types(self) -> None:
         for name, expected in get_type_hints(type(self)).items():
@@ -124,12 +161,13 @@ class TrainConfig:
             ) from None
 
     def _require_names(self) -> None:
-        for name in ("run_name", "resume"):
+        for name in _NAMES:
             value = getattr(self, name)
             if value is not None and not _is_plain_name(value):
                 raise ValueError(f"{flag(name)} must be a plain folder name of at most 200 letters, got {value!r}")
-        if self.resume is not None and (self.overwrite or self.run_name is not None):
-            raise ValueError("--resume names the run to go on with; it goes without --run-name and --overwrite")
+        named = [flag(name) for name in (*_NAMES, "overwrite") if getattr(self, name)]
+        if len(named) > 1 and named != [flag("run_name"), flag("overwrite")]:
+            raise ValueError(f"{named[-2]} goes without {named[-1]}: each says which run is meant")
 
 
 def _is_plain_name(value: object) -> bool:

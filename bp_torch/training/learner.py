@@ -1,21 +1,20 @@
 """What learns: one set of parameters, under the hand-written layers, PyTorch's own, and in float64."""
 
 import copy
-import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from bp_torch.catalogue import CATALOGUE
-from bp_torch.data.labels import CLASSES, one_hot
-from bp_torch.engine import Backprop
+from bp_torch.data.labels import one_hot
+from bp_torch.engine import Backprop, Passage
 from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, nudged, taylor_order
 from bp_torch.inspection import Explanation, GradientNoise, explain, noise_of
 from bp_torch.nn import as_builtin, mlp
 from bp_torch.training.config import TrainConfig
+from bp_torch.training.drivers import Autograd, Driver, ParallelAutograd, ParallelBackprop
+from bp_torch.training.processes import ALONE, Processes
 
-PIXELS = 784
 _TWINS = torch.float32, torch.float64
 
 
@@ -27,15 +26,14 @@ class Learner:
         model: what trains: `hand`, or for the backend 'builtin' the same parameters under torch.nn's layers.
         cost: the cost that trains.
         hand_cost: the same, hand-written.
-        driver: what computes its gradients and takes its steps.
+        driver: what computes its gradients and takes its steps, in all processes together.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
-        """Draw the first weights from the seed."""
+    def __init__(self, config: TrainConfig, processes: Processes = ALONE) -> None:
+        """Draw the first weights from the seed, in each process alike."""
         torch.manual_seed(config.seed)
         output_activation = "sigmoid" if config.cost == "squared_error" else "identity"
-        sizes = (PIXELS, *config.hidden, CLASSES)
-        self.hand = mlp(sizes, config.activation, output_activation=output_activation).to(config.device)
+        self.hand = mlp(config.sizes, config.activation, output_activation=output_activation).to(config.device)
         entry = CATALOGUE[config.cost]
         self.hand_cost, self._builtin_cost = entry.function, entry.reference
         trains_by_hand = config.backend != "builtin"
@@ -46,8 +44,13 @@ class Learner:
         self._twin, self._wide_twin = (Autograd(copy.deepcopy(self.hand).to(d), self.hand_cost) for d in _TWINS)
         self._judges = [Autograd(as_builtin(t.model), self._builtin_cost) for t in (self._twin, self._wide_twin)]
         self._engine = Backprop(self.hand, self.hand_cost)
-        by_autograd = Autograd(self.model, self.cost)
-        self.driver: Backprop | Autograd = self._engine if config.backend == "engine" else by_autograd
+        self._alone: Driver = self._engine if config.backend == "engine" else Autograd(self.model, self.cost)
+        self.driver = self._alone if processes.count == 1 else self._in_parallel(config, processes)
+
+    def _in_parallel(self, config: TrainConfig, processes: Processes) -> Driver:
+        if config.backend == "engine":
+            return ParallelBackprop(self._engine, processes)
+        return ParallelAutograd(self.model, self.cost, processes)
 
     def targets(self, labels: Tensor) -> Tensor:
         """What is wanted of the outputs: 1 of the right one and 0 of the others, or for cross-entropy the class."""
@@ -56,6 +59,14 @@ class Learner:
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Outputs as numbers in [0, 1], (N, classes)."""
         return outputs if self._one_hot else outputs.softmax(1)
+
+    def gradients_alone(self, inputs: Tensor, targets: Tensor) -> Gradients:
+        """The gradients of a mini-batch, computed in this process."""
+        return self._alone.gradients(inputs, targets)[1]
+
+    def trace(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, list[Passage]]:
+        """The cost, and each hand-written function as a mini-batch passes it, forward and back."""
+        return self._engine.trace(inputs, targets)
 
     def gradients_by_hand(self, inputs: Tensor, targets: Tensor, trained: Gradients) -> Gradients:
         """The hand-written gradients on this mini-batch and the weights as they are: those that train, if by hand."""
@@ -118,43 +129,6 @@ class Learner:
         _, builtin = self._judges[0].gradients(inputs, targets)
         _, truth = self._judges[1].gradients(inputs.double(), _wide(targets))
         return builtin, truth
-
-
-class Autograd:
-    """The driver that everybody knows, in `Backprop`'s terms: autograd's engine, and torch.optim.SGD."""
-
-    def __init__(self, model: torch.nn.Module, cost: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Take a model and its cost."""
-        self.model = model
-        self._cost = cost
-        self._parameters = dict(model.named_parameters())
-        self._optimizer = torch.optim.SGD(self._parameters.values(), lr=0.0)
-
-    def gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Gradients]:
-        """The cost, and the gradient of each parameter by its name."""
-        with torch.enable_grad():
-            cost = self._cost(self.model(inputs), targets)
-        gradients = torch.autograd.grad(cost, tuple(self._parameters.values()))
-        return cost.detach(), dict(zip(self._parameters, gradients, strict=True))
-
-    @torch.no_grad()
-    def put(self, parameters: Gradients, direction: Gradients | None = None, distance: float = 0.0) -> None:
-        """Give the model these parameters, in its own dtype, or what lies in a direction from them."""
-        for name, parameter in self._parameters.items():
-            parameter.copy_(parameters[name])
-            if direction is not None:
-                parameter.add_(direction[name], alpha=distance)
-
-    def sgd_step(self, inputs: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
-        """One step downhill; FloatingPointError, and none, if the cost is not finite."""
-        cost = self._cost(self.model(inputs), targets)
-        self._optimizer.zero_grad()
-        cost.backward()  # type: ignore[no-untyped-call]
-        if not math.isfinite(cost.item()):
-            raise FloatingPointError(f"the cost is not finite: {cost.item()}")
-        self._optimizer.param_groups[0]["lr"] = learning_rate
-        self._optimizer.step()
-        return cost.detach()
 
 
 def _wide(targets: Tensor) -> Tensor:

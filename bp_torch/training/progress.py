@@ -1,48 +1,60 @@
-"""What the person at the terminal sees."""
+"""What the person at the terminal sees, or who reads the log later."""
 
 import sys
+import time
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from bp_torch.training.records import AgreementRecord, EpochRecord, Record, RunStarted, StepRecord
+from bp_torch.training.records import (
+    AgreementRecord,
+    EpochRecord,
+    PulseRecord,
+    Record,
+    Recorder,
+    RunStarted,
+    StepRecord,
+)
+
+LINE_SECONDS = 10.0
+"""Between two lines of a log."""
 
 
-class ProgressBar:
-    """A recorder that draws a bar: cost, test accuracy, and how many gradients agree."""
+class Progress:
+    """A recorder that says no more than must be known: where the data come from, what is amiss, wrong gradients."""
 
     def __init__(self) -> None:
         """Wait for a run to start."""
-        self._bar: tqdm[Any] | None = None
-        self._figures: dict[str, str] = {}
         self._agreed = self._compared = 0
 
     def record(self, record: Record) -> None:
-        """Show what matters of a record; a wrong gradient at once, in lines of its own."""
+        """Tell what matters of a record; a wrong gradient at once, in lines of its own."""
         match record:
             case RunStarted():
-                print(f"data: {record.data_origin}", file=sys.stderr)
+                for line in (f"data: {record.data_origin}", *record.remarks):
+                    tqdm.write(line, file=sys.stderr)
                 self._agreed, self._compared = record.agreed, record.compared
-                self._bar = tqdm(total=record.steps, initial=record.first_step, unit="step", desc=record.data)
+                self.start(record)
             case StepRecord():
-                self._show(record.step, {"cost": f"{record.cost:.4f}"})
+                self.show(record.step, {"cost": f"{record.cost:.4f}"})
             case AgreementRecord():
-                self._show(record.step, self._agreement(record))
+                self.show(record.step, self._agreement(record))
             case EpochRecord():
-                self._show(record.step + 1, {"test accuracy": f"{record.test_accuracy:.2%}"})
+                self.show(record.step + 1, {"test accuracy": f"{record.test_accuracy:.2%}"})
+            case PulseRecord():
+                self.show(record.step + 1, {})
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
-        if self._bar is not None:
-            self._bar.close()
+        """There will be no more."""
 
-    def _show(self, step: int, figures: dict[str, str]) -> None:
-        if self._bar is not None:
-            self._figures |= figures
-            self._bar.set_postfix(self._figures, refresh=False)
-            self._bar.update(step - self._bar.n)
+    def start(self, record: RunStarted) -> None:
+        """Begin to show progress."""
+
+    def show(self, step: int, figures: dict[str, str]) -> None:
+        """Show that so many steps are done, and figures that are new."""
 
     def _agreement(self, record: AgreementRecord) -> dict[str, str]:
         for comparison in record.comparisons:
@@ -53,8 +65,71 @@ class ProgressBar:
         return {"gradients agree": f"{self._agreed}/{self._compared}"}
 
 
-def describe(summary: Mapping[str, Any], folder: Path, runs_dir: Path) -> str:
-    """The end of a run in a few lines, the last one the command that opens the dashboard."""
+class ProgressBar(Progress):
+    """On a terminal: a bar with the time that is left, cost, test accuracy, and how many gradients agree."""
+
+    def start(self, record: RunStarted) -> None:
+        """Draw it."""
+        self._bar = tqdm(total=record.steps, initial=record.first_step, unit="step", desc=record.data)
+        self._figures: dict[str, str] = {}
+
+    def show(self, step: int, figures: dict[str, str]) -> None:
+        """Draw it anew, if it is time to."""
+        self._figures |= figures
+        self._bar.set_postfix(self._figures, refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def close(self) -> None:
+        """Leave it as it stands."""
+        self._bar.close()
+
+
+class ProgressLines(Progress):
+    """In a log: the same in plain lines, one at the start, one every so many seconds, and one at the end."""
+
+    def start(self, record: RunStarted) -> None:
+        """Write the first."""
+        self._first, self._steps = record.first_step, record.steps
+        self._step, self._figures = record.first_step, dict[str, str]()
+        self._began = self._told = time.monotonic()
+        self._tell()
+
+    def show(self, step: int, figures: dict[str, str]) -> None:
+        """Write one, if it is time to."""
+        self._step, self._figures = step, self._figures | figures
+        if time.monotonic() - self._told >= LINE_SECONDS:
+            self._tell()
+
+    def close(self) -> None:
+        """Write the last."""
+        self._tell()
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        done, taken = self._step - self._first, self._told - self._began
+        left = timedelta(seconds=round(taken / done * (self._steps - self._step))) if done else "unknown"
+        figures = "".join(f", {name} {figure}" for name, figure in self._figures.items())
+        print(f"step {self._step:,} of {self._steps:,}{figures}; time left: {left}", file=sys.stderr, flush=True)
+
+
+def progress(*, quiet: bool) -> Recorder:
+    """What suits where stderr leads to."""
+    if quiet:
+        return Progress()
+    return ProgressBar() if sys.stderr.isatty() else ProgressLines()
+
+
+def describe(
+    summary: Mapping[str, Any], folder: Path, runs_dir: Path, shares: Mapping[str, tuple[float, float]]
+) -> str:
+    """The end of a run in a few lines.
+
+    Args:
+        summary: its figures.
+        folder: its folder.
+        runs_dir: where it is.
+        shares: what else took how many seconds, and of the time.
+    """
     checks, passed = summary["gradient_checks"], summary["gradient_checks_passed"]
     agreement = (
         f"{passed} of {checks} comparisons with autograd agree; worst error {summary['worst_gradient_ratio']:.2f} x "
@@ -70,5 +145,6 @@ def describe(summary: Mapping[str, Any], folder: Path, runs_dir: Path) -> str:
         f"{summary['examples_per_second']:,.0f} examples a second",
         "kept in": str(folder),
         "dashboard": f"tensorboard --logdir {runs_dir}   (or: make dashboard)",
+        **{name: f"took {seconds:.2f} s, {share:.1%} of the time" for name, (seconds, share) in shares.items()},
     }
-    return "\n".join(f"{name:<10} {line}" for name, line in lines.items())
+    return "\n".join(f"{name:<11} {line}" for name, line in lines.items())

@@ -40,6 +40,10 @@ class RunStarted:
     """Gradients compared before a break, if this run goes on after one."""
     agreed: int = 0
     """How many of them agreed."""
+    processes: int = 1
+    """How many train together."""
+    remarks: tuple[str, ...] = ()
+    """What was found amiss in the run's folder, a sentence each."""
 
 
 @dataclass(frozen=True)
@@ -205,10 +209,31 @@ class FrameRecord:
 
 
 @dataclass(frozen=True)
+class PulseRecord:
+    """A sign of life, once or twice a second."""
+
+    step: int
+    """The last that was taken."""
+
+
+@dataclass(frozen=True)
+class FailureRecord:
+    """Numbers that are not finite have ended a run."""
+
+    step: int
+    """The one that was not taken."""
+    what: str
+    """What is not finite, and where it is so first."""
+    examples: Tensor
+    """Of the step's mini-batch: places in the training set, (N,), int64."""
+
+
+@dataclass(frozen=True)
 class RunFinished:
     """Once, at the end: what summary.json holds."""
 
     step: int
+    """How many were taken."""
     summary: Mapping[str, Any]
 
 
@@ -225,6 +250,8 @@ Record = (
     | EmbeddingRecord
     | NetworkRecord
     | FrameRecord
+    | PulseRecord
+    | FailureRecord
     | RunFinished
 )
 

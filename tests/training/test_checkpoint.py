@@ -4,16 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bp_torch.training.checkpoint import (
-    CHECKPOINT,
-    CONFIG,
-    RunError,
-    create_run,
-    load_run,
-    require_free,
-    save_checkpoint,
-    write_json,
-)
+from bp_torch.training.checkpoint import load_checkpoint, load_config, packed, save_checkpoint
+from bp_torch.training.folder import CHECKPOINT, CONFIG, RunError, create_run, require_free, write_json
 from bp_torch.training.config import TrainConfig
 
 STATE = {"parameters": {"weight": torch.ones(2, 3)}, "epoch": 7}

@@ -15,7 +15,8 @@ from bp_torch.functional.affine import Linear
 from bp_torch.functional.losses import SquaredError
 from bp_torch.inspection import gradient_noise, simple_noise_scale
 from bp_torch.training.config import Activation, Backend, Cost, TrainConfig
-from bp_torch.training.loop import NonFiniteCost, Trainer
+from bp_torch.training.loop import NonFinite, Trainer
+from bp_torch.training.observer import Batch, Observer
 from bp_torch.training.records import (
     AgreementRecord,
     DistributionRecord,
@@ -191,13 +192,13 @@ def test_without_a_hidden_layer_or_comparisons(small_digits: Dataset) -> None:
 
 
 def test_the_speed_is_that_of_training(small_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluate = Trainer._evaluate
+    measure = Observer._measure
 
-    def slowly(trainer: Trainer) -> EpochRecord:
-        time.sleep(0.1)
-        return evaluate(trainer)
+    def slowly(observer: Observer, examples: Batch) -> tuple[float, float, Tensor]:
+        time.sleep(0.05)
+        return measure(observer, examples)
 
-    monkeypatch.setattr(Trainer, "_evaluate", slowly)
+    monkeypatch.setattr(Observer, "_measure", slowly)
     _, kept, summary = trained(small_digits, epochs=30)
     assert all(record.examples_per_second > 0 for record in kept.of(StepRecord)[1:])
     assert kept.of(StepRecord)[-1].examples_per_second > summary["examples_per_second"]  # which counts evaluation in
@@ -240,7 +241,7 @@ def test_the_worst_digits_are_wrong_and_sorted(small_digits: Dataset) -> None:
 def test_an_infinite_cost_stops_before_the_update(small_digits: Dataset, backend: Any) -> None:
     config = TrainConfig(cost="cross_entropy", activation="relu", learning_rate=1e30, epochs=3, backend=backend)
     trainer = Trainer(config, small_digits, [kept := Kept()])
-    with pytest.raises(NonFiniteCost, match=r"at step \d+ \(epoch 1\).*--learning-rate"):
+    with pytest.raises(NonFinite, match=r"at step \d+ \(epoch 1\).*--learning-rate"):
         trainer.run()
     assert kept.of(StepRecord)
     assert trainer.step >= 1

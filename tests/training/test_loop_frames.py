@@ -10,8 +10,8 @@ from kept import Kept, trained
 
 from bp_torch.data import Dataset
 from bp_torch.training import run
-from bp_torch.training.checkpoint import CONFIG
 from bp_torch.training.config import Backend, TrainConfig
+from bp_torch.training.folder import CHECKPOINT, CONFIG
 from bp_torch.training.frames import frame_steps
 from bp_torch.training.loop import Trainer
 from bp_torch.training.records import AgreementRecord, FrameRecord, NetworkRecord, StepRecord
@@ -94,12 +94,12 @@ def test_a_resumed_run_s_frames_are_those_of_an_unbroken_run(small_digits: Datas
     _, unbroken, _ = trained(small_digits, frames=7)
     config, before, after = TrainConfig(epochs=3, frames=7), Kept(), Kept()
     broken = Trainer(config, small_digits, [before])
-    broken.record(broken._frames.network(0, 30))
-    broken.run_epoch()
     resumed = Trainer(config, small_digits, [after])
+    with pytest.raises(Break):
+        broken.run(lambda: break_after(14, broken))
     resumed.load_state(broken.state())
     resumed.run()
-    assert after.steps(NetworkRecord) == [10]
+    assert after.steps(NetworkRecord) == [14]
     assert before.of(FrameRecord)
     taken = before.of(FrameRecord) + after.of(FrameRecord)
     assert [frame.step for frame in taken] == unbroken.steps(FrameRecord)
@@ -108,23 +108,28 @@ def test_a_resumed_run_s_frames_are_those_of_an_unbroken_run(small_digits: Datas
         assert torch.equal(frame.costs, expected.costs)
 
 
+class Break(Exception):
+    pass
+
+
+def break_after(step: int, trainer: Trainer) -> None:
+    if trainer.step == step:
+        raise Break
+
+
 @pytest.fixture
 def old_run(small_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stopped after its first epoch, by a version that took no frames."""
+    """Stopped after its first epoch, by a version that took no frames, and kept no more than this in its checkpoint."""
     monkeypatch.setattr(run, "load", lambda *_, **__: small_digits)
-    save = run.save_checkpoint
-
-    def stop(*arguments: Any) -> None:
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(run, "save_checkpoint", stop)
-        with pytest.raises(KeyboardInterrupt):
-            run.train(TrainConfig(epochs=3, runs_dir=tmp_path, run_name="old", frames=0), lambda *_: [], "")
-    config = json.loads((tmp_path / "old" / CONFIG).read_text())
-    del config["frames"]
-    (tmp_path / "old" / CONFIG).write_text(json.dumps(config))
+    trainer = Trainer(TrainConfig(epochs=3, runs_dir=tmp_path, run_name="old", frames=0), small_digits)
+    with pytest.raises(Break):
+        trainer.run(lambda: break_after(10, trainer))
+    (tmp_path / "old").mkdir()
+    then = ("parameters", "epoch", "seconds", "comparisons", "comparisons_passed", "worst_ratio")
+    torch.save({name: trainer.state()[name] for name in then}, tmp_path / "old" / CHECKPOINT)
+    since = ("frames", "replay", "quiet", "checkpoint_seconds")
+    config = {**trainer.config.as_dict(), "data": "digits", "data_origin": "a thousand digits"}
+    (tmp_path / "old" / CONFIG).write_text(json.dumps({k: v for k, v in config.items() if k not in since}))
     return tmp_path
 
 
@@ -133,11 +138,13 @@ def test_an_old_run_goes_on_without_frames_unless_asked_for(
     old_run: Path, asked: dict[str, int], steps: list[int]
 ) -> None:
     kept = Kept()
-    _, summary = run.train(TrainConfig(runs_dir=old_run, resume="old", **asked), lambda *_: [kept], "")
+    summary = run.train(TrainConfig(runs_dir=old_run, resume="old", **asked), lambda *_: [kept], "").summary
     assert summary["epochs"] == 3
     assert kept.steps(FrameRecord) == sorted(steps)
 
 
 def test_an_old_run_can_be_loaded(old_run: Path) -> None:
-    config, _ = run.trained(old_run / "old")
+    config, learner = run.trained(old_run / "old")
     assert config.frames == 0
+    kept = torch.load(old_run / "old" / CHECKPOINT, weights_only=True)["parameters"]
+    assert all(torch.equal(kept[name], parameter) for name, parameter in learner.hand.state_dict().items())

@@ -1,0 +1,65 @@
+"""A mini-batch's way forward and back in sizes: how large everything is, and where numbers stop being finite."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bp_torch.training.learner import Learner
+
+
+class Stage(NamedTuple):
+    """What is met on the way.
+
+    Attributes:
+        name: such as "output of layer 0 (Linear)".
+        largest: the largest magnitude, of those that are finite.
+        odd: how many are not.
+        numbers: how many there are.
+    """
+
+    name: str
+    largest: float
+    odd: int
+    numbers: int
+
+
+def stages(learner: Learner, inputs: Tensor, targets: Tensor) -> list[Stage]:
+    """All that backpropagation meets on a mini-batch, in the order in which it is computed."""
+    return [_stage(name, tensor.detach()) for name, tensor in _met(learner, inputs, targets)]
+
+
+def first_odd(met: Sequence[Stage]) -> str:
+    """Where numbers that are not finite begin."""
+    return next((f"first in the {stage.name}" for stage in met if stage.odd), "though all was, computed once more")
+
+
+def tell(met: Sequence[Stage]) -> str:
+    """A line for each stage; an arrow at the first that is not finite."""
+    lines, found = [], False
+    for stage in met:
+        mark = "->" if stage.odd and not found else "  "
+        found = found or stage.odd > 0
+        largest = "" if stage.odd == stage.numbers else f"{stage.largest:.4g}"
+        odd = f"{stage.odd:,} of {stage.numbers:,} not finite" if stage.odd else ""
+        lines.append(f"{mark} {stage.name:<44} {largest:>11}  {odd}".rstrip())
+    return "\n".join([f"   {'what':<44} {'largest':>11}", *lines])
+
+
+def _met(learner: Learner, inputs: Tensor, targets: Tensor) -> Iterator[tuple[str, Tensor]]:
+    parameters = dict(learner.hand.named_parameters())
+    yield from ((f"parameter {name}", parameter) for name, parameter in parameters.items())
+    cost, passages = learner.trace(inputs, targets)
+    yield from ((f"output of layer {passage.link.layer}", passage.output) for passage in passages)
+    yield "cost", cost
+    for passage in reversed(passages):
+        yield f"gradient of the output of layer {passage.link.layer}", passage.grad_output
+    gradients = learner.gradients_alone(inputs, targets)
+    yield from ((f"gradient of {name}", gradients[name]) for name in reversed(parameters))
+
+
+def _stage(name: str, tensor: Tensor) -> Stage:
+    finite = tensor.isfinite()
+    largest = torch.where(finite, tensor, 0).abs().max().item()
+    return Stage(name, largest, int((~finite).sum()), tensor.numel())
