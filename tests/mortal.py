@@ -5,10 +5,13 @@ training, so that a hundred of them take no hundred times the start of torch.
 """
 
 import json
+import math
 import os
+import resource
 import runpy
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -35,36 +38,48 @@ class Nursery:
         self._process.kill()
         self._process.communicate()
 
-    def train(self, *flags: str, **deadly: float) -> int:
+    def train(self, *flags: str, after: float = math.inf, **fate: int) -> int:
         """Train, and return the exit status, or minus the signal that it died of.
 
         Args:
             flags: as on the command line.
-            deadly: `after` so many seconds, or `before` the so many-th operation on a file, it is killed.
+            after: so many seconds it is killed.
+            fate: `before` the so many-th operation on a file it is killed; no file may have more than `limit` bytes.
         """
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([flags, deadly.get("before", 0)]) + "\n")
-        self._process.stdin.flush()
-        pid = self._hear()
-        if "after" in deadly and not self._speaks(deadly["after"]):
+        (pid,) = self.begin(*flags, **fate)
+        if after < math.inf and not select.select([self._process.stdout], [], [], after)[0]:
             os.kill(pid, signal.SIGKILL)
-        return os.waitstatus_to_exitcode(self._hear())
+        return self.end()[0]
 
-    def said(self) -> str:
-        """What the last training said on stderr."""
-        return (self.folder / "stderr").read_text(encoding="utf-8")
+    def begin(self, *flags: str, processes: int = 1, **fate: int) -> list[int]:
+        """Begin to train, in so many processes as torchrun would start them; returns their numbers."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([flags, processes, fate]) + "\n")
+        self._process.stdin.flush()
+        return self._hear()
 
-    def _speaks(self, seconds: float) -> bool:
-        return bool(select.select([self._process.stdout], [], [], seconds)[0])
+    def end(self) -> list[int]:
+        """How they ended, once all have."""
+        return [os.waitstatus_to_exitcode(status) for status in self._hear()]
 
-    def _hear(self) -> int:
+    def said(self, rank: int = 0) -> str:
+        """What the last training said on stderr, in one of its processes."""
+        return (self.folder / f"stderr{rank}").read_text(encoding="utf-8")
+
+    def costs(self, rank: int = 0) -> list[float]:
+        """Of each step that the last training took, in one of its processes."""
+        return [float(line) for line in (self.folder / f"costs{rank}").read_text().split()]
+
+    def _hear(self) -> list[int]:
         assert self._process.stdout is not None
-        return int(self._process.stdout.readline())
+        return [int(word) for word in self._process.stdout.readline().split()]
 
 
 def _serve() -> None:
     import torch
+    from matplotlib.figure import Figure
 
+    from bp_torch.dashboard import explanation_pictures, pictures
     from bp_torch.data import Dataset, Split
     from bp_torch.data.digits import draw
     from bp_torch.training import run
@@ -73,25 +88,68 @@ def _serve() -> None:
     train, test = torch.arange(1000) % 10, torch.arange(200) % 10
     digits = Dataset("digits", Split(draw(train, seed=1), train), Split(draw(test, seed=2), test), "a thousand digits")
     run.load = lambda *_, **__: digits
+    blank = pictures.render(Figure(figsize=(0.1, 0.1)))  # to draw takes longer than to train
+    explanation_pictures.probes = pictures.worst_digits = pictures.first_weights = lambda *_: blank
     runpy.run_path(str(SCRIPT), run_name="imported")
     torch.optim.SGD([torch.zeros(1)])  # which imports much
     print(0, flush=True)
     for line in sys.stdin:
-        flags, before = json.loads(line)
-        if (pid := os.fork()) == 0:
-            _train(flags, before)
-        print(pid, flush=True)
-        print(os.waitpid(pid, 0)[1], flush=True)
+        flags, processes, fate = json.loads(line)
+        port, pids = free_port(), []
+        for rank in range(processes):
+            if (pid := os.fork()) == 0:
+                if processes > 1:
+                    os.environ |= _launched(rank, processes, port)
+                _train(flags, rank, **fate)
+            pids.append(pid)
+        print(*pids, flush=True)
+        print(*(os.waitpid(pid, 0)[1] for pid in pids), flush=True)
 
 
-def _train(flags: list[str], before: int) -> None:
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _launched(rank: int, count: int, port: int) -> dict[str, str]:
+    """What torchrun tells the processes that it starts."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
+    return {"TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "127.0.0.1", **{k: str(v) for k, v in place.items()}}
+
+
+def _train(flags: list[str], rank: int, before: int = 0, limit: int = resource.RLIM_INFINITY) -> None:
     """Become a training that says what it says into files, and may kill itself."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     for stream, name in ((sys.stdout, "stdout"), (sys.stderr, "stderr")):
-        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
+        os.dup2(os.open(f"{name}{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
     sys.argv = [str(SCRIPT), *flags]
+    _tell_costs(Path(f"costs{rank}"))
     if before:
         sys.addaudithook(_deadly(before))
     runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def _tell_costs(path: Path) -> None:
+    """Have the cost of each step written into a file at once."""
+    from bp_torch.training.learner import Learner
+
+    path.write_text("")
+    make = Learner.__init__
+
+    def made(learner: Any, *arguments: Any) -> None:
+        make(learner, *arguments)
+        step = learner.driver.sgd_step
+
+        def told(*arguments: Any) -> Any:
+            cost = step(*arguments)
+            with path.open("a") as file:
+                print(repr(cost.item()), file=file)
+            return cost
+
+        learner.driver.sgd_step = told
+
+    Learner.__init__ = made  # type: ignore[method-assign]
 
 
 def _deadly(left: int) -> Any:

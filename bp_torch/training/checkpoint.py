@@ -49,7 +49,7 @@ def packed(state: Mapping[str, Any]) -> bytes:
 
 
 def unpacked(content: bytes) -> State:
-    """The state in a checkpoint's content; without a seal it is one of an earlier version.
+    """The state in a checkpoint's content; without a seal it must be of an earlier version.
 
     Raises:
         Exception: of any kind, if it is damaged or no checkpoint.
@@ -59,7 +59,10 @@ def unpacked(content: bytes) -> State:
         body = content
     elif sha256(body).digest() != digest:
         raise ValueError("its digest is not that of its content")
-    return dict(torch.load(_of_numbers_only(body), weights_only=True, map_location="cpu"))
+    state = dict(torch.load(_of_numbers_only(body), weights_only=True, map_location="cpu"))
+    if seal != _SEAL and "config" in state:
+        raise ValueError("its seal is missing")
+    return state
 
 
 def save_checkpoint(folder: Path, content: bytes) -> None:

@@ -1,9 +1,9 @@
 """Runs that are killed again and again, and gone on with: nothing is lost, nothing is done twice."""
 
 import json
+import math
 import random
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -23,12 +23,6 @@ from bp_torch.training.loop import Trainer
 
 QUICK = ("--data", "digits", "--epochs", "3", "--frames", "5", "--compare-every", "7")
 EVERY_STEP = ("--checkpoint-seconds", "0")
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    with Nursery(tmp_path_factory.mktemp("soak")) as nursery:
-        yield nursery
 
 
 @dataclass
@@ -103,8 +97,8 @@ def killed_until_done(nursery: Nursery, known: Unbroken, name: str, chance: rand
         anew = not (folder / CONFIG).exists()
         flags = (*QUICK, *EVERY_STEP, "--backend", known.backend, "--run-name", name) if anew else ("--resume", name)
         by_time = chance.random() < 0.5
-        deadly = {"after": chance.uniform(0, known.seconds)} if by_time else {"before": chance.randint(1, 60)}
-        status = nursery.train(*flags, **deadly)
+        after, before = (chance.uniform(0, known.seconds), 0) if by_time else (math.inf, chance.randint(1, 60))
+        status = nursery.train(*flags, after=after, before=before)
         assert status in (0, -9), nursery.said()
         if status == -9:
             told.append("in a write" if list(folder.glob(".*.new")) else "elsewhere")

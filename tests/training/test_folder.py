@@ -1,0 +1,83 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from bp_torch.training.folder import (
+    CHECKPOINT,
+    CONFIG,
+    FAILURE,
+    PREVIOUS,
+    RunError,
+    claim,
+    create_run,
+    require_free,
+    write_json,
+)
+
+
+def test_overwriting_removes_what_a_run_left_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    create_run(folder, overwrite=False).release()
+    (folder / "projector").mkdir()
+    embeddings = ("projector_config.pbtxt", "projector/step_00600_3.ReLU_digits.tsv", "projector/digits_0.png")
+    ours = (
+        CONFIG,
+        CHECKPOINT,
+        PREVIOUS,
+        FAILURE,
+        f"{CHECKPOINT}.damaged",
+        "events.out.tfevents.1",
+        "events.out.damaged.1",
+    )
+    for name in (*ours, "notes.txt", *embeddings):
+        (folder / name).write_text("old")
+    with pytest.raises(RunError, match="exists"):
+        require_free(folder)
+    with pytest.raises(RunError, match="exists"):
+        create_run(folder, overwrite=False)
+    create_run(folder, overwrite=True).release()
+    assert [path.name for path in folder.iterdir() if path.name != ".lock"] == ["notes.txt"]
+
+
+def test_a_folder_is_claimed_by_one_at_a_time(tmp_path: Path) -> None:
+    lock = create_run(tmp_path / "run", overwrite=False)
+    for overwrite in (False, True):
+        with pytest.raises(RunError, match=r"run 'run' in .* is being trained by another process"):
+            create_run(tmp_path / "run", overwrite=overwrite)
+    lock.release()
+    claim(tmp_path / "run").release()
+
+
+def test_a_folder_that_is_empty_or_holds_a_lock_is_free(tmp_path: Path) -> None:
+    require_free(tmp_path / "none")
+    require_free(tmp_path)
+    claim(tmp_path).release()
+    require_free(tmp_path)
+
+
+def test_overwriting_leaves_what_is_not_ours_among_the_embeddings(tmp_path: Path) -> None:
+    others = [tmp_path / "projector" / name for name in ("mine.tsv", "sprite.png")]
+    others[0].parent.mkdir()
+    for path in (*others, tmp_path / "projector" / "step_00600_3.ReLU_digits.tsv"):
+        path.write_text("old")
+    create_run(tmp_path, overwrite=True).release()
+    assert sorted((tmp_path / "projector").iterdir()) == others
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "occupied").write_text("")
+    with pytest.raises(RunError, match="occupied"):
+        create_run(tmp_path / "occupied" / "run", overwrite=False)
+
+
+def test_json_is_written_for_people(tmp_path: Path) -> None:
+    write_json(tmp_path / CONFIG, {"σ": 1})
+    text = (tmp_path / CONFIG).read_text(encoding="utf-8")
+    assert text == '{\n  "σ": 1\n}\n'
+    assert json.loads(text) == {"σ": 1}
+
+
+def test_json_has_null_for_what_is_not_finite(tmp_path: Path) -> None:
+    write_json(tmp_path / CONFIG, {"worst": float("inf"), "cost": float("nan")})
+    assert json.loads((tmp_path / CONFIG).read_text()) == {"worst": None, "cost": None}
