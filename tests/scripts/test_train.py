@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 import runpy
-import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,9 +46,11 @@ def events(folder: Path) -> EventAccumulator:
 def test_a_run_says_what_it_did(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     _, done = finished
     assert done.returncode == 0, done.stderr
-    for said in ("gradients agree=120/120", "cost=", "test accuracy=", "data: Digits drawn by bp_torch"):
-        assert said in done.stderr
-    for said in ("120 of 120 comparisons with autograd agree", "tensorboard --logdir runs", "logging"):
+    said = done.stderr.splitlines()
+    assert said[:2] == ["data: Digits drawn by bp_torch in the manner of MNIST", "step 0 of 20; time left: unknown"]
+    last = r"step 20 of 20, cost \d\.\d+, gradients agree 120/120, test accuracy \d+\.\d+%; time left: 0:00:00"
+    assert re.fullmatch(last, said[-1])
+    for said in ("120 of 120 comparisons with autograd agree", "tensorboard --logdir runs", "logging", "checkpoints"):
         assert said in done.stdout
 
 
@@ -80,40 +83,30 @@ def test_the_curves_can_be_read_back(finished: tuple[Path, subprocess.CompletedP
     assert [frame.step for frame in board.Tensors(tags.FRAME)] == list(range(20)), "60 would be taken of a longer run"
 
 
-def test_resuming_gives_what_an_unbroken_run_gives(
-    finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
-    """Stopped after its first epoch, and gone on with: the same parameters bit for bit, no step twice or missing."""
-    unbroken = finished[0] / "runs" / "first"
-    stop_after_one = (
-        "import sys; from bp_torch.training import run\n"
-        "save = run.save_checkpoint\n"
-        "def stop(*arguments):\n    save(*arguments)\n    raise KeyboardInterrupt\n"
-        "run.save_checkpoint = stop\n"
-        f"sys.path.insert(0, {str(SCRIPT.parent)!r}); import train; from bp_torch import cli; cli.run(train.main)"
-    )
-    command = [sys.executable, "-c", stop_after_one, *QUICK, "--run-name", "broken"]
-    broken = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
-    assert broken.returncode == 130
-    assert broken.stderr.strip().splitlines()[-1] == "interrupted"
-    shutil.copytree(tmp_path / "runs" / "broken", tmp_path / "runs" / "copied")
-    before = (tmp_path / "runs" / "broken" / "checkpoint.pt").read_bytes()
-    resumed = run("--resume", "copied", cwd=tmp_path)
-    assert (tmp_path / "runs" / "broken" / "checkpoint.pt").read_bytes() == before
+def test_stopped_and_gone_on_with(finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    """By SIGTERM: the same parameters bit for bit, no step twice or missing."""
+    unbroken, broken = finished[0] / "runs" / "first", tmp_path / "runs" / "broken"
+    command = [sys.executable, str(SCRIPT), *QUICK, "--run-name", "broken", "--checkpoint-seconds", "0"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (broken / "checkpoint.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.terminate()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert re.fullmatch(r"stopped by SIGTERM after \d+ of 20 steps; go on with --resume broken", said.splitlines()[-1])
+    resumed = run("--resume", "broken", "--quiet", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stderr == "data: Digits drawn by bp_torch in the manner of MNIST\n"
     assert "120 of 120 comparisons" in resumed.stdout  # those before the break are not forgotten
-    gone_on = tmp_path / "runs" / "copied"
-    first, second = (torch.load(run / "checkpoint.pt", weights_only=True) for run in (unbroken, gone_on))
+    first, second = (torch.load(run / "checkpoint.pt", weights_only=True) for run in (unbroken, broken))
     assert first["epoch"] == second["epoch"] == 2
     assert first["comparisons"] == second["comparisons"] == 120
     for name, parameter in first["parameters"].items():
         assert torch.equal(parameter, second["parameters"][name])
-    boards = (events(unbroken), events(gone_on))
+    boards = (events(unbroken), events(broken))
     steps = [{tag: [e.step for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]} for board in boards]
     assert steps[0] == steps[1]
-    frames = [[(frame.step, frame.tensor_proto) for frame in board.Tensors(tags.FRAME)] for board in boards]
-    assert frames[0] == frames[1]
-    assert len(frames[0]) == 20
 
 
 @pytest.mark.parametrize(
@@ -133,6 +126,10 @@ def test_resuming_gives_what_an_unbroken_run_gives(
         (("--seed", str(2**64)), "--seed"),
         (("--batch-size", str(10**21)), "--batch-size"),
         (("--resume", "nothing"), "there is no"),
+        (("--replay", "nothing"), "there is no"),
+        (("--replay", "a", "--resume", "b"), "--resume goes without --replay"),
+        (("--checkpoint-seconds", "-1"), "--checkpoint-seconds"),
+        (("--hidden", "100000", "100000"), "100,000,000 are the most"),
         (("--data", "digits", "--runs-dir", "occupied"), "occupied"),
         (("--data", "mnist", "--mnist-source", "nowhere"), "nowhere"),
         (("--data", "mnist", "--mnist-source", "."), "train-images-idx3-ubyte.gz"),
@@ -206,9 +203,18 @@ def test_an_infinite_cost_ends_in_one_line(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.returncode == 1
-    assert "error: the cost is not finite: nan, at step" in done.stderr.splitlines()[-1]
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: the cost is not finite: nan, first in the output of layer 2 (Linear), at step 1 (")
+    assert line.endswith("look at it by --replay x")
     assert "Traceback" not in done.stderr
-    assert events(tmp_path / "runs" / "x").Tags()["scalars"]
+    board = events(tmp_path / "runs" / "x")
+    assert board.Tags()["scalars"]
+    assert [event.step for event in board.Tensors(tags.RUN_FAILURE)] == [1]
+    replayed = run("--replay", "x", cwd=tmp_path)
+    assert replayed.returncode == 1
+    assert replayed.stdout.startswith("step 1, examples ")
+    assert "\n-> output of layer 2 (Linear)" in replayed.stdout
+    assert run("--resume", "x", cwd=tmp_path).returncode == 1, "it is what it was"
 
 
 def test_a_plain_terminal_gets_one_line_too(tmp_path: Path) -> None:
@@ -222,7 +228,7 @@ def test_a_cost_infinite_at_the_end_is_no_success(tmp_path: Path) -> None:
         "--activation", "relu", "--cost", "cross_entropy", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "error: the cost became" in done.stderr.splitlines()[-1]
+    assert "error: the cost became" in done.stderr
 
 
 def test_help_names_every_flag(tmp_path: Path) -> None:
@@ -231,6 +237,6 @@ def test_help_names_every_flag(tmp_path: Path) -> None:
     for flag in (
         "--data", "--data-root", "--mnist-source", "--hidden", "--activation", "--cost", "--batch-size",
         "--learning-rate", "--epochs", "--seed", "--backend", "--compare-every", "--frames", "--runs-dir", "--run-name",
-        "--resume", "--device", "--threads",
+        "--resume", "--replay", "--checkpoint-seconds", "--quiet", "--device", "--threads",
     ):  # fmt: skip
         assert flag in done.stdout

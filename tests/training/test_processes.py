@@ -28,7 +28,7 @@ def errors(nursery: Nursery, rank: int) -> list[str]:
 
 @pytest.mark.parametrize("backend", get_args(Backend))
 def test_the_first_two_hundred_costs_are_those_of_one_process(nursery: Nursery, backend: str) -> None:
-    costs = costs_of(nursery, 100, 20, backend, counts=(2, 4))
+    costs = costs_of(nursery, 20, 4, backend, counts=(2, 4))
     assert len(costs) == 200
     assert costs[-1] < 0.9 * costs[0], "it learns"
 
