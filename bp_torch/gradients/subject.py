@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.gradients import hints
-from bp_torch.gradients.call import Call
+from bp_torch.gradients.call import Call, pulled_back
 from bp_torch.gradients.differences import signed, typical
 from bp_torch.gradients.report import Result
 from bp_torch.gradients.variants import Variant, variants
@@ -95,22 +95,24 @@ class Subject:
             if variant.kind not in kinds or (self.reference is not None and not self.admits(variant.call)):
                 continue
             try:
-                variant.call.value()
+                value = variant.value
             except Exception as error:  # it takes less than its judge, or, without one, than might be expected
                 yield self.not_offered(check, variant, f"raised {first_line(error)}")
                 continue
-            if self.admits(variant.call):
+            if self.reference is not None or value.isfinite().all():
                 yield variant
 
     def admits(self, call: Call) -> bool:
         """Whether the judge is defined at a point: it raises nothing, and is finite; so is a reference's gradient."""
         judge = call.of(self.judge.function)
         try:
-            value = judge.value()
-            judged = {} if self.reference is None else judge.pull(torch.ones_like(value))
+            if self.reference is None:
+                return bool(judge.value().isfinite().all())
+            value, leaves = judge.run()
+            judged = pulled_back(value, leaves, torch.ones_like(value))
         except Exception:  # whatever a function raises outside of its domain
             return False
-        return all(bool(found.isfinite().all()) for found in (value, *judged.values()))
+        return all(bool(found.isfinite().all()) for found in (value, *judged))
 
     def same(
         self, check: str, variant: Variant, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]
@@ -180,7 +182,9 @@ def _place(error: Exception) -> str:
 
 
 def _sizes(call: Call, upstream: Tensor) -> dict[str, float]:
-    return {name: largest_of(tensor) for name, tensor in {**call.pull(upstream), OUTPUT: call.value()}.items()}
+    output, leaves = call.run()
+    found = dict(zip(call.by_name, pulled_back(output, leaves, upstream), strict=True))
+    return {name: largest_of(tensor) for name, tensor in {**found, OUTPUT: output.detach()}.items()}
 
 
 def largest_of(tensor: Tensor) -> float:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -30,6 +31,11 @@ class Variant:
     kind: str
     label: str
     call: Call
+
+    @cached_property
+    def value(self) -> Tensor:
+        """What the call returns, asked once."""
+        return self.call.value()
 
     def under(self, circumstances: str) -> "Variant":
         """The same variant, asked under special circumstances."""

@@ -1,6 +1,8 @@
 """Does the backward behave? It is linear, leaves its arguments alone, and does not depend on circumstances."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -100,16 +102,18 @@ def layouts(subject: Subject) -> Iterator[Result]:
     """
     call, upstream = subject.call, subject.upstream
     names = tuple(name for position, name in call.names.items() if position < len(call.args) - len(call.parameters))
+    same = _Dense(subject, call, upstream)  # the same numbers in most layouts
     for chosen in dict.fromkeys((names, *((name,) for name in names))):
         for how in (strided, transposed, channels_last, displaced, expanded):
             laid = call.at([how(x) if name in chosen else x for name, x in call.by_name.items()])
             if any(map(_lies_otherwise, laid.inputs, call.inputs)):
-                yield from _laid_out(subject, f"{how.__name__} {', '.join(chosen)}", laid, upstream)
+                dense = _Dense(subject, laid, upstream) if how is expanded else same
+                yield from _laid_out(subject, f"{how.__name__} {', '.join(chosen)}", laid, upstream, dense)
     for how in (strided, transposed, channels_last, displaced):
         if _lies_otherwise(how(upstream), upstream):
-            yield from _laid_out(subject, f"{how.__name__} upstream gradient", call, how(upstream))
+            yield from _laid_out(subject, f"{how.__name__} upstream gradient", call, how(upstream), same)
     one = upstream.new_ones(()).expand(upstream.shape)  # what y.sum().backward() sends
-    yield from _laid_out(subject, "expanded upstream gradient", call, one)
+    yield from _laid_out(subject, "expanded upstream gradient", call, one, _Dense(subject, call, one))
 
 
 def saved_tensors(subject: Subject) -> Iterator[Result]:
@@ -174,11 +178,31 @@ def _compact(tensor: Tensor) -> Tensor:
     return tensor.clone(memory_format=torch.contiguous_format)
 
 
-def _laid_out(subject: Subject, how: str, call: Call, upstream: Tensor) -> Iterator[Result]:
-    """Compare with the same numbers in memory of their own, contiguous."""
+@dataclass(frozen=True)
+class _Dense:
+    """The same numbers in memory of their own, contiguous; what is asked of them is asked once."""
+
+    subject: Subject
+    given: Call
+    upstream: Tensor
+
+    @cached_property
+    def call(self) -> Call:
+        return self.given.at([_compact(x) for x in self.given.inputs])
+
+    @cached_property
+    def admitted(self) -> bool:
+        return self.subject.admits(self.call)
+
+    @cached_property
+    def gradients(self) -> Mapping[str, Tensor]:
+        return self.call.pull(_compact(self.upstream))
+
+
+def _laid_out(subject: Subject, how: str, call: Call, upstream: Tensor, dense: _Dense) -> Iterator[Result]:
+    """Compare with the same numbers, dense."""
     check, variant = "layouts", subject.given.under(how)
-    dense, dense_upstream = call.at([_compact(x) for x in call.inputs]), _compact(upstream)
-    if not subject.admits(dense):
+    if not dense.admitted:
         return
     try:
         output, leaves = call.run()
@@ -186,4 +210,4 @@ def _laid_out(subject: Subject, how: str, call: Call, upstream: Tensor) -> Itera
         yield subject.not_offered(check, variant, f"raised {first_line(error)}")
         return
     found = dict(zip(call.by_name, pulled_back(output, leaves, upstream), strict=True))
-    yield from subject.same(check, variant, found, dense.pull(dense_upstream))
+    yield from subject.same(check, variant, found, dense.gradients)

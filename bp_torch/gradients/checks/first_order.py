@@ -41,7 +41,7 @@ def gradient_of_variants(subject: Subject) -> Iterator[Result]:
             continue
         if subject.reference is not None:
             yield value(subject, variant)
-        yield from judged(subject, "gradient", variant, subject.signed(variant.call.value()))
+        yield from judged(subject, "gradient", variant, subject.signed(variant.value))
 
 
 def differences(subject: Subject) -> Iterator[Result]:

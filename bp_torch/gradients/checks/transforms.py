@@ -116,16 +116,20 @@ def vmap(subject: Subject) -> Iterator[Result]:
     whole batch, for which the backward goes through the rule for vmap.
     """
     everything = tuple(subject.call.by_name)
+    together: dict[str, Tensor] = {}  # one by one they give the same whichever dimension is the batch's
     for batched, dim in [(everything, 0), (everything, -1), *(((name,), 0) for name in everything if everything[1:])]:
         variant = subject.given.under(f"a batch of {', '.join(batched)} along dimension {dim}")
         dims = tuple(dim if name in batched else None for name in everything)
         try:
-            yield from _vmapped(subject, variant, dims)
+            yield from _vmapped(subject, variant, dims, together if batched == everything else {})
         except Exception as error:  # also what a hand-written rule raises
             yield _unsupported(subject, "vmap", variant, error)
 
 
-def _vmapped(subject: Subject, variant: Variant, dims: tuple[int | None, ...]) -> Iterator[Result]:
+def _vmapped(
+    subject: Subject, variant: Variant, dims: tuple[int | None, ...], each: dict[str, Tensor]
+) -> Iterator[Result]:
+    """One batch. `each` is what its examples give one by one, or empty, to be filled."""
     call, upstream = subject.call, subject.upstream
     rows = [
         [x if d is None else x * (1 - i / 10) for x, d in zip(call.inputs, dims, strict=True)] for i in range(BATCH)
@@ -135,7 +139,8 @@ def _vmapped(subject: Subject, variant: Variant, dims: tuple[int | None, ...]) -
         for x, d, column in zip(call.inputs, dims, zip(*rows, strict=True), strict=True)
     ]
     value, gradients = torch.func.vmap(lambda *xs: _func_gradients(call.at(xs), upstream), dims)(*columns)
-    each = _stacked([{**call.at(row).pull(upstream), OUTPUT: call.at(row).value()} for row in rows])
+    if not each:
+        each |= _stacked([{**call.at(row).pull(upstream), OUTPUT: call.at(row).value()} for row in rows])
     found = {**dict(zip(call.by_name, gradients, strict=True)), OUTPUT: value}
     yield from subject.same("vmap", variant, found, each)
     if set(dims) == {0}:
