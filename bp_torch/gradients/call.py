@@ -219,15 +219,16 @@ def callable_of(function: Any, parameters: tuple[str, ...], whose: str) -> Calla
 
 def _functional(module: torch.nn.Module, names: Sequence[str]) -> Callable[..., Any]:
     """A module as a function of its arguments and then the parameters of these names; it is itself left alone."""
+    tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    tied = len({id(tensor) for _, tensor in tensors}) < len(tensors)  # looking for them takes longer than most layers
 
     def function(*args: Any, **options: Any) -> Any:
         given = len(args) - len(names)
         dtype = next(arg.dtype for arg in args if isinstance(arg, Tensor) and arg.is_floating_point())
-        own = {**dict(module.named_buffers()), **dict(module.named_parameters())}
-        own = {n: t.detach().to(dtype if t.is_floating_point() else t.dtype, copy=True) for n, t in own.items()}
-        return torch.func.functional_call(
-            module, {**own, **dict(zip(names, args[given:], strict=True))}, args[:given], options
-        )
+        called = dict(zip(names, args[given:], strict=True))
+        for name, own in (*module.named_buffers(), *(() if names else module.named_parameters())):
+            called[name] = own.detach().to(dtype if own.is_floating_point() else own.dtype, copy=True)
+        return torch.func.functional_call(module, called, args[:given], options, tie_weights=tied)
 
     return function
 
