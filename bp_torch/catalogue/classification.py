@@ -12,17 +12,35 @@ from bp_torch.catalogue.entry import BadCall, Entry, Numbers, Sample, reduced
 _draw = Numbers(5)
 
 
-def _index_samples(**options: Any) -> tuple[Sample, ...]:
+def _index_samples() -> tuple[Sample, ...]:
     """Class indices in every shape torch takes, with and without weights and ignored examples."""
+    return reduced([*_weights_and_ignored(), *_shapes_and_sizes()], fully=5)
+
+
+def _smoothed_samples(label_smoothing: float) -> tuple[Sample, ...]:
+    """The same of smoothed labels: every reduction where weights meet ignored examples, or nothing is left to average.
+
+    The others with one each: labels are smoothed in the same way whatever is then done with the costs.
+    """
+    options = {"label_smoothing": label_smoothing}
+    plain, weighted, ignoring, both, nothing_left = _weights_and_ignored(**options)
+    others = _shapes_and_sizes(**options)
+    return reduced([both, nothing_left, plain, weighted, ignoring, *others], fully=2)
+
+
+def _weights_and_ignored(**options: Any) -> tuple[Sample, ...]:
     ignored = torch.tensor([0, -100, 2, 1])
-    with_every_reduction = [
+    return (
         Sample((_draw(4, 3), _draw.classes(4, below=3)), options),
         Sample((_draw(4, 3), _draw.classes(4, below=3)), {"weight": _draw(3).exp(), **options}),
         Sample((_draw(4, 3), ignored), options),
         Sample((_draw(4, 3), ignored), {"weight": _draw(3).exp(), **options}),
         Sample((_draw(2, 3), torch.tensor([-100, -100])), options),  # nothing left to average
-    ]
-    others = [
+    )
+
+
+def _shapes_and_sizes(**options: Any) -> tuple[Sample, ...]:
+    return (
         Sample((_draw(4, 3), torch.tensor([1, 1, 2, 0])), {"ignore_index": 1, **options}),
         Sample((_draw(3), torch.tensor(2)), options),
         Sample((_draw(2, 3, 4), _draw.classes(2, 4, below=3)), options),
@@ -34,8 +52,7 @@ def _index_samples(**options: Any) -> tuple[Sample, ...]:
         Sample((_draw(4, 3, scale=1e-3), _draw.classes(4, below=3)), options),
         Sample((_draw(4, 3, scale=30), _draw.classes(4, below=3)), options),
         Sample((_draw(4, 3), _draw.classes(4, below=3).to(torch.uint8)), options),
-    ]
-    return reduced([*with_every_reduction, *others], fully=len(with_every_reduction))
+    )
 
 
 def _probability_samples() -> tuple[Sample, ...]:
@@ -46,7 +63,7 @@ def _probability_samples() -> tuple[Sample, ...]:
         Sample((_draw(2, 3, 2), _draw.probabilities(2, 3, 2))),
         Sample((_draw(4, 3), _draw(4, 3))),  # torch does not ask that they sum to 1
     )
-    return reduced(calls, fully=len(calls))
+    return reduced(calls, fully=2)
 
 
 def _bad_calls() -> tuple[BadCall, ...]:
@@ -77,7 +94,7 @@ ENTRIES = (
         "cross_entropy",
         torch.nn.functional.cross_entropy,
         "∂C/∂x = g · (softmax(x) − target) / N",
-        _index_samples() + _index_samples(label_smoothing=0.1) + _probability_samples(),
+        _index_samples() + _smoothed_samples(0.1) + _probability_samples(),
         BadCall((_draw(2, 3), torch.tensor([0, 1])), RuntimeError, "label_smoothing", {"label_smoothing": 2.0}),
         BadCall((_draw(2, 3), _draw(2, 3)), RuntimeError, "ignore_index", {"ignore_index": 1}),
     ),

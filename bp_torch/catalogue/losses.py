@@ -1,7 +1,6 @@
 """Costs of outputs against wanted outputs."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,9 +31,16 @@ def _pairs() -> tuple[tuple[Tensor, Tensor], ...]:
     )
 
 
-def _samples(**options: Any) -> tuple[Sample, ...]:
+def _samples() -> tuple[Sample, ...]:
     pairs = (*_pairs(), (_draw(0, 3), _draw(0, 3)), (_draw(), _draw()), (_draw(4, 3), _draw(3)))
-    return reduced((Sample(pair, options) for pair in pairs), fully=2)
+    return reduced((Sample(pair) for pair in pairs), fully=2)
+
+
+def _samples_of_beta(beta: float) -> tuple[Sample, ...]:
+    """Where β may tell: in every reduction and layout, and for small and large distances; shapes are all one to it."""
+    pairs = _pairs()
+    chosen = (pairs[0], *pairs[5:], (_draw(4, 3), _draw(3)))
+    return reduced((Sample(pair, {"beta": beta}) for pair in chosen), fully=1)
 
 
 def _binary_samples() -> tuple[Sample, ...]:
@@ -93,7 +99,7 @@ ENTRIES = (
         functional.smooth_l1_loss,
         torch.nn.functional.smooth_l1_loss,
         "∂C/∂x = g · d/β where |d| < β, else g · sign(d)",
-        samples=(*_samples(), *_samples(beta=0.3), *_samples(beta=0.0)),
+        samples=(*_samples(), *_samples_of_beta(0.3), *_samples_of_beta(0.0)),
         bad_calls=(_REDUCTION, _COUNTS, BadCall((_draw(2), _draw(2)), RuntimeError, "beta", {"beta": -1.0})),
         kinks=(Kink.at(2, target=2, slope=0, beta=0.0),),
     ),
