@@ -19,8 +19,20 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 LEARNING, EXPLAINING, LOOP, DRIVING, CHECKING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def run(example: str, folder: Path, lines: int = 25) -> str:
-    assert len([line for line in example.splitlines() if line.strip()]) <= lines
+BETWEEN = "-- and then --"
+SHOWN_OF_IT = (
+    "\nlabel = digits.test.labels[8]\nprint(torch.equal(explanation.output_nudges, "
+    "2 * (torch.eye(10)[label] - explanation.outputs)), len(avenues.weights), pixels.shape)"
+)
+DIFFERENCE = "\nprint(max((gradients[n] - g).abs().max().item() for n, g in zip(gradients, automatic, strict=True)))"
+
+
+def lines_of(example: str) -> int:
+    return len([line for line in example.splitlines() if line.strip()])
+
+
+def run(example: str, folder: Path) -> str:
+    assert lines_of(example) <= 25
     done = subprocess.run(
         [sys.executable, "-c", example], cwd=folder, capture_output=True, text=True, check=False, timeout=120
     )
@@ -29,27 +41,40 @@ def run(example: str, folder: Path, lines: int = 25) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What the first example says, and then each of the two that go on from its end, without a trace of the other."""
+    learned = textwrap.dedent(
+        f"""
+        names = {{"__name__": "__main__"}}
+        exec({LEARNING!r}, names)
+        for example in ({EXPLAINING + SHOWN_OF_IT!r}, {DRIVING + DIFFERENCE!r}):
+            print({BETWEEN!r})
+            exec(example, dict(names))
+        """
+    )
+    for example, lines in ((LEARNING, 25), (LEARNING + EXPLAINING + SHOWN_OF_IT, 35), (LEARNING + DRIVING, 29)):
+        assert lines_of(example) <= lines
+    return run(learned, tmp_path_factory.mktemp("learned")).split(BETWEEN)
+
+
 def kept_true(what: str) -> list[str]:
     """The lines of a part of the README that a test is said to keep true."""
     (part,) = re.findall(rf"<!-- the {what}: kept [^\n]*by a test -->\n(.*?)\n<!--", README, re.DOTALL)
     return part.splitlines()
 
 
-def test_the_first_example_runs_offline_and_learns(tmp_path: Path) -> None:
-    difference, accuracy = (float(line.split()[-1]) for line in run(LEARNING, tmp_path).splitlines())
+def test_the_first_example_runs_offline_and_learns(said: list[str]) -> None:
+    difference, accuracy = (float(line.split()[-1]) for line in said[0].splitlines())
     assert difference < 1e-6
     assert accuracy > 0.9
 
 
-def test_an_explanation_is_what_is_said_of_it(tmp_path: Path) -> None:
-    shown = (
-        "\nlabel = digits.test.labels[8]\nprint(torch.equal(explanation.output_nudges, "
-        "2 * (torch.eye(10)[label] - explanation.outputs)), len(avenues.weights), pixels.shape)"
-    )
-    said = run(f"{LEARNING}{EXPLAINING}{shown}", tmp_path, lines=35)
-    assert "True 16 torch.Size([28, 28])" in said
-    assert re.search(r"[wb]\[[\d,]+\] of layer [123]: \d+\.\d times as sensitive as [wb]\[", said)
-    predicted, measured, order = map(float, re.findall(r"when wiggled (\S+) (\S+) of order (\S+)", said)[0])
+def test_an_explanation_is_what_is_said_of_it(said: list[str]) -> None:
+    explained = said[1]
+    assert "True 16 torch.Size([28, 28])" in explained
+    assert re.search(r"[wb]\[[\d,]+\] of layer [123]: \d+\.\d times as sensitive as [wb]\[", explained)
+    predicted, measured, order = map(float, re.findall(r"when wiggled (\S+) (\S+) of order (\S+)", explained)[0])
     assert measured == pytest.approx(predicted, rel=0.02)
     assert order == pytest.approx(2, abs=0.1)
 
@@ -76,10 +101,8 @@ def test_the_loop_is_the_engines() -> None:
     assert textwrap.indent(LOOP, " " * 8) in engine
 
 
-def test_the_second_driver_goes_on_where_the_first_example_ends(tmp_path: Path) -> None:
-    shown = "\nprint(max((gradients[n] - g).abs().max().item() for n, g in zip(gradients, automatic, strict=True)))"
-    said = run(f"{LEARNING}{DRIVING}{shown}", tmp_path, lines=30).splitlines()
-    assert float(said[-1]) < 1e-6
+def test_the_second_driver_goes_on_where_the_first_example_ends(said: list[str]) -> None:
+    assert float(said[2].splitlines()[-1]) < 1e-6
 
 
 def test_the_report_on_a_wrong_backward_is_what_is_shown(tmp_path: Path) -> None:
