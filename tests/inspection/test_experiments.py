@@ -39,7 +39,8 @@ def findings(subject: Subject) -> dict[str, Finding]:
 
 def test_every_statement_from_4_to_15_is_measured() -> None:
     """Of all drawn digits, where three do not hold: what a gradient that vanishes is like, and where it has."""
-    claims = [claim for one in EXPERIMENTS.values() for claim in one(Subject(load("digits", ""), quick=True)).claims]
+    subject = Subject(load("digits", ""), quick=True)
+    claims = [claim for one in EXPERIMENTS.values() for claim in one(subject).claims]
     assert {claim.statement for claim in claims} == set(range(4, 16))
     assert [claim.claim for claim in claims if not claim.holds] == [
         "while it learns, the gradient of 100 examples approximates that of all 20,000 well, within 45°",
