@@ -24,7 +24,7 @@ from bp_torch.data import load
 from bp_torch.functional import squared_error
 from bp_torch.inspection import explain
 from bp_torch.inspection.drawing import draw_explanation
-from bp_torch.inspection.experiments import Subject
+from bp_torch.inspection.experiments import Subject, subject
 from bp_torch.training import run as training
 from bp_torch.training.config import TrainConfig
 
@@ -117,18 +117,23 @@ def agree(cells: list[str], numbers: list[float]) -> bool:
     return all(abs(float(d) - number) <= 0.51 * 10.0 ** int(d.as_tuple().exponent) for d, number in shown)
 
 
-def test_a_digit_is_explained_to_a_network_taught_on_the_spot(tmp_path: Path) -> None:
-    done = run("--data", "digits", "--example", "7", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_a_digit_is_explained_to_a_network_taught_on_the_spot(
+    ask: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By six hundred steps, for the sake of this test."""
+    monkeypatch.setattr(subject, "STEPS", 600)
+    monkeypatch.chdir(tmp_path)
+    status, out, err = ask("--data", "digits", "--example", "7")
+    assert (status, err) == (0, "")
     image, label = digits().test.images[7], int(digits().test.labels[7])
     expected = explain(Subject(digits()).taught, squared_error, image, label)
-    assert f"Test digit 7, a {label}, read as {int(expected.outputs.argmax())}: cost {expected.cost:.4f}" in done.stdout
-    outputs = rows(done.stdout, "what is wished of the outputs")
+    assert f"Test digit 7, a {label}, read as {int(expected.outputs.argmax())}: cost {expected.cost:.4f}" in out
+    outputs = rows(out, "what is wished of the outputs")
     columns = (expected.outputs, expected.target, expected.output_nudges, expected.layers[-1].weighted_input_nudges)
     assert [row[0] for row in outputs] == [str(n) for n in range(10)]
     for row, numbers in zip(outputs, torch.stack(columns, 1).tolist(), strict=True):
         assert agree(row[1:], numbers)
-    assert done.stdout.splitlines()[-1] == "figure: runs/explain/taught/digits_7.png"
+    assert out.splitlines()[-1] == "figure: runs/explain/taught/digits_7.png"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "runs/explain/taught/digits_7.png"]
     with Image.open(tmp_path / "runs/explain/taught/digits_7.png") as figure:
         assert (figure.format, figure.size) == ("PNG", (1400, 900))
