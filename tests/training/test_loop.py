@@ -111,11 +111,11 @@ def test_every_gradient_agrees(small_digits: Dataset, activation: str, cost: str
     backend = {1: "functions", 7: "builtin", 100: "engine"}[batch_size]
     _, kept, summary = trained(
         small_digits, activation=activation, cost=cost, batch_size=batch_size, backend=backend, learning_rate=0.2,
-        epochs=max(1, batch_size // 10), compare_every=2 if batch_size > 1 else 10,
+        epochs=max(1, batch_size // 10), compare_every={1: 20, 7: 3, 100: 2}[batch_size],
     )  # fmt: skip
     failed = [str(c) for record in kept.of(AgreementRecord) for c in record.comparisons if not c.passed]
     assert not failed, "\n".join(failed)
-    assert summary["gradient_checks"] == summary["gradient_checks_passed"] >= 300
+    assert summary["gradient_checks"] == summary["gradient_checks_passed"] >= 280
     names = [comparison.name for comparison in kept.of(AgreementRecord)[0].comparisons]
     assert names == ["0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias"]
 
