@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
@@ -135,7 +135,7 @@ class Trainer:
         self.learner.driver.load_state_dict(state.get("optimizer", {}))
         _set_random_states(state.get("random", {}))
         evaluated, (accuracy, reached) = state.get("evaluated"), state.get("best", self.best)
-        self.evaluated = None if evaluated is None else EpochRecord(**evaluated)
+        self.evaluated = None if evaluated is None else _evaluated(evaluated)
         self.best = float(accuracy), int(reached)
         self.step, self._seconds = step, float(state["seconds"])
         for name, count in counts.items():
@@ -200,6 +200,12 @@ class Trainer:
             "backend": self.config.backend,
             **self.observer.figures(),
         }
+
+
+def _evaluated(values: dict[str, Any]) -> EpochRecord:
+    """As it was kept, if these are numbers."""
+    kinds = get_type_hints(EpochRecord)
+    return EpochRecord(**{name: kinds[name](value) for name, value in values.items()})
 
 
 def _random_states() -> dict[str, Any]:

@@ -86,6 +86,8 @@ def one_of_each(
         embedding,
         tiny_network(step=650),
         tiny_frame(650, costs=torch.tensor([9.0, 9.0, 0.25, 0.5, 0.75, 1.0, 1.25])),
+        records.PulseRecord(660),
+        records.FailureRecord(670, "the cost is not finite: nan, first in the output of layer 2", torch.tensor([4, 8])),
         records.RunFinished(700, {"test_accuracy": 0.75, "seconds": 14.5, "data": "digits"}),
     ]
 

@@ -1,15 +1,19 @@
 """Event files, against TensorBoard's own checksums and loaders."""
 
+import os
+import resource
+import signal
 import struct
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
-from bp_torch.dashboard.event_file import EventFile, _checksum
+from bp_torch.dashboard.event_file import EventFile, _checksum, event_files, mend
 from bp_torch.dashboard.values import own_bytes, scalar
 
 
@@ -62,3 +66,81 @@ def test_what_is_written_can_be_read_before_the_file_is_closed(tmp_path: Path) -
     assert len(read(path)) == 3
     file.close()
     file.close()
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> tuple[Path, list[Event]]:
+    """A file of five events, of which the last three are a curve."""
+    file = EventFile(tmp_path)
+    for step in range(3):
+        file.write([scalar("a/b", step / 2)], step)
+    file.close()
+    (path,) = event_files(tmp_path)
+    return path, read(path)
+
+
+def test_a_whole_file_is_left_alone(three: tuple[Path, list[Event]]) -> None:
+    path, _ = three
+    before = path.stat()
+    assert mend(path) == 0
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("part", ["length", "checksum of the length", "content", "checksum of the content"])
+def test_what_is_whole_behind_a_damage_is_kept(three: tuple[Path, list[Event]], part: str) -> None:
+    path, events = three
+    content = bytearray(path.read_bytes())
+    sizes = [event.ByteSize() + 16 for event in events]
+    begin, end = sum(sizes[:3]), sum(sizes[:4])
+    content[{"length": begin + 1, "checksum of the length": begin + 9, "content": begin + 14}.get(part, end - 1)] ^= 1
+    path.write_bytes(content)
+    assert mend(path) == sizes[3]
+    assert read(path) == [*events[:3], events[4]]
+    assert mend(path) == 0
+    aside = path.with_name(path.name.replace("tfevents", "damaged"))
+    assert aside.read_bytes() == content
+    assert event_files(path.parent) == [path]
+
+
+@pytest.mark.parametrize("kept", range(1, 60, 7))
+def test_a_torn_end_is_taken_off(three: tuple[Path, list[Event]], kept: int) -> None:
+    path, events = three
+    last = events[-1].ByteSize() + 16
+    whole = path.read_bytes()[:-last]
+    path.write_bytes(path.read_bytes()[: len(whole) + kept % last])
+    assert mend(path) == kept % last
+    assert path.read_bytes() == whole
+
+
+def test_an_event_that_does_not_fit_leaves_the_file_whole(tmp_path: Path) -> None:
+    """In a process of its own, that may write no more than 4,000 bytes into a file."""
+    if (pid := os.fork()) == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+        file = EventFile(tmp_path)
+        try:
+            for step in range(10):
+                file.write([own_bytes("c/d", bytes(900), "plugin")], step)
+        except OSError as error:
+            os._exit(7 if str(tmp_path) in str(error.filename) else 8)
+        os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    (path,) = event_files(tmp_path)
+    events = read(path)
+    assert [event.step for event in events] == [0, 0, 0, 1, 2, 3][: len(events)]
+    assert len(events) >= 5
+    assert mend(path) == 0
+
+
+def test_what_is_written_is_put_on_the_disk_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, synced = [0.0], list[float]()
+    monkeypatch.setattr("bp_torch.dashboard.event_file.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("os.fsync", lambda _: synced.append(now[0]))
+    file = EventFile(tmp_path)
+    for second in range(30):
+        now[0] = float(second)
+        file.write([scalar("a/b", 0.5)], second)
+    file.close()
+    assert max(b - a for a, b in zip([0.0, *synced], [*synced, 29.0], strict=True)) < 10
+    assert len(synced) < 7, "not at each of them"

@@ -87,8 +87,8 @@ def test_every_scalar_of_a_run_has_its_tag_step_and_value(write: Write, one_of_e
         assert found[tag] == pytest.approx(expected, rel=1e-6), tag
 
 
-def test_each_record_but_the_embedding_is_one_event(write: Write, one_of_each: list[Record]) -> None:
-    assert [event.step for event in write(*one_of_each)] == [0, 100, 200, 200, 300, 400, 500, 600, 650, 650, 700]
+def test_each_record_but_the_embedding_and_the_pulse_is_one_event(write: Write, one_of_each: list[Record]) -> None:
+    assert [event.step for event in write(*one_of_each)] == [0, 100, 200, 200, 300, 400, 500, 600, 650, 650, 670, 700]
 
 
 def test_frames_are_of_their_own_plugin_and_of_no_other(write: Write, one_of_each: list[Record]) -> None:
@@ -102,7 +102,9 @@ def test_frames_are_of_their_own_plugin_and_of_no_other(write: Write, one_of_eac
         tags.FRAME_COST: summary_pb2.DATA_CLASS_SCALAR,
     }
     assert {value.metadata.plugin_data.plugin_name for value in of_plugin.values()} == {tags.BACKPROP}
-    network, frame = next(r for r in one_of_each if isinstance(r, records.NetworkRecord)), one_of_each[-2]
+    network, frame = (
+        next(r for r in one_of_each if isinstance(r, k)) for k in (records.NetworkRecord, records.FrameRecord)
+    )
     contents = {tag: make_ndarray(value.tensor).tolist() for tag, value in of_plugin.items()}
     assert contents[tags.NETWORK] == [frames.network_file(network)]
     assert contents[tags.FRAME] == [frames.frame_file(frame, network)]
@@ -247,3 +249,20 @@ def test_closing_twice_is_allowed_and_ends_the_recording(tmp_path: Path) -> None
         recorder.close()
     with pytest.raises(ValueError, match="closed"):
         recorder.record(records.StepRecord(0, 0, 1.0, 0.5, 0.1, 1.0))
+
+
+def test_what_ended_a_run_is_told_with_its_mini_batch(write: Write, one_of_each: list[Record]) -> None:
+    page = make_ndarray(values(write(*one_of_each))[tags.RUN_FAILURE].tensor).item().decode()
+    assert "Step 670 was not taken" in page
+    assert "first in the output of layer 2" in page
+    assert page.endswith("4 8")
+
+
+def test_a_resumed_run_mends_its_damaged_files_and_says_so(tmp_path: Path) -> None:
+    with TensorBoardRecorder(tmp_path) as recorder:
+        recorder.record(records.EpochRecord(5, 1, 0.25, 0.875, 0.5, 0.75))
+    assert recorder.remarks == []
+    (path,) = tmp_path.glob("events.out.tfevents.*")
+    path.write_bytes(path.read_bytes() + b"torn")
+    with TensorBoardRecorder(tmp_path, purge_step=6) as recorder:
+        assert recorder.remarks == [f"{path.name} was damaged: 4 bytes of it cannot be read, the rest is kept"]

@@ -265,6 +265,34 @@ def test_a_model_that_was_converted_is_read_anew() -> None:
     assert_same(driver.gradients(*batch(7)), by_autograd(model, F.squared_error, *batch(7)))
 
 
+def test_what_is_remembered_is_gone_on_with() -> None:
+    """By another driver, of a copy of the model: as torch.optim.SGD goes on whose state is carried over."""
+    model = chain(nn.Tanh())
+    driver = Backprop(model, F.squared_error, momentum=0.9)
+    for _ in range(3):
+        driver.sgd_step(*batch(7), 0.1)
+    copied = copy.deepcopy(model)
+    another = Backprop(copied, F.squared_error, momentum=0.9)
+    forgetful = Backprop(copy.deepcopy(model), F.squared_error, momentum=0.9)
+    another.load_state_dict(driver.state_dict())
+    for one in (driver, another, forgetful):
+        one.sgd_step(*batch(7), 0.1)
+    assert all(map(torch.equal, model.parameters(), copied.parameters()))
+    assert not torch.equal(next(iter(copied.parameters())), next(iter(forgetful.model.parameters())))
+    driver.sgd_step(*batch(7), 0.1)
+    assert not torch.equal(driver.state_dict()["0.weight"], another.state_dict()["0.weight"]), "each has its own"
+
+
+def test_what_is_not_remembered_of_this_model_is_refused() -> None:
+    model = chain(nn.Tanh())
+    assert Backprop(model, F.squared_error).state_dict() == {}
+    for state in ({"nobody": torch.ones(3)}, {"0.weight": torch.ones(1)}):
+        with pytest.raises(ValueError, match="there is no velocity of"):
+            Backprop(model, F.squared_error, momentum=0.9).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"there is no velocity of '0\.weight'"):
+        Backprop(model, F.squared_error).load_state_dict({"0.weight": model[0].weight.detach()})
+
+
 def renewed(model: torch.nn.Sequential) -> None:
     model.load_state_dict({name: 2 * p for name, p in model.state_dict().items()}, assign=True)
 

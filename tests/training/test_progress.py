@@ -1,0 +1,81 @@
+"""What is shown of long work: on a terminal, in a log, and if nothing is wanted."""
+
+import os
+import sys
+import termios
+import time
+from typing import Any
+
+import pytest
+
+from bp_torch.training import progress
+from bp_torch.training.progress import Progress, ProgressBar, ProgressLines
+from bp_torch.training.records import EpochRecord, PulseRecord, RunStarted, StepRecord
+
+
+def started(**changes: Any) -> RunStarted:
+    values = {"config": {}, "data": "digits", "data_origin": "drawn", "versions": {}, "command": "", "model": ""}
+    return RunStarted(**{**values, "parameters": 3, "first_step": 100, "steps": 500, **changes})
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_log_gets_a_line_every_ten_seconds(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ProgressLines()
+    lines.record(started(remarks=("checkpoint.pt is damaged: going on from the one before",)))
+    for step in range(100, 300):
+        clock[0] += 0.25
+        lines.record(PulseRecord(step))
+        if step == 150:
+            lines.record(StepRecord(150, 0, 0.75, 0.5, 0.1, 1e4))
+            lines.record(EpochRecord(150, 1, 0.1, 0.9, 0.2, 0.8))
+    lines.close()
+    said = capsys.readouterr().err.splitlines()
+    assert said[:3] == [
+        "data: drawn",
+        "checkpoint.pt is damaged: going on from the one before",
+        "step 100 of 500; time left: unknown",
+    ]
+    assert said[3] == "step 140 of 500; time left: 0:01:30", "at 4 steps a second"
+    assert said[4] == "step 180 of 500, cost 0.7500, test accuracy 80.00%; time left: 0:01:20"
+    assert said[-1] == "step 300 of 500, cost 0.7500, test accuracy 80.00%; time left: 0:00:50"
+    assert len(said) == 3 + 50 // 10 + 1
+
+
+def test_quiet_says_where_the_data_come_from_and_what_is_amiss(capsys: pytest.CaptureFixture[str]) -> None:
+    quiet = progress.progress(quiet=True)
+    quiet.record(started(remarks=("something",)))
+    quiet.record(StepRecord(150, 0, 0.75, 0.5, 0.1, 1e4))
+    quiet.record(PulseRecord(151))
+    quiet.close()
+    assert capsys.readouterr().err.splitlines() == ["data: drawn", "something"]
+
+
+def test_a_terminal_gets_a_bar_with_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 120))
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        bar = progress.progress(quiet=False)
+        assert type(bar) is ProgressBar
+        bar.record(started())
+        for step in (200, 300):
+            time.sleep(0.15)
+            bar.record(PulseRecord(step - 1))
+        bar.record(StepRecord(400, 0, 0.75, 0.5, 0.1, 1e4))
+        bar.close()
+    shown = os.read(ours, 10**5).decode()
+    assert "digits:" in shown
+    assert "300/500" in shown
+    assert "cost=0.7500" in shown
+    assert "<00:" in shown, "elapsed < left"
+
+
+def test_what_leads_to_no_terminal_gets_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert type(progress.progress(quiet=False)) is ProgressLines
+    assert type(progress.progress(quiet=True)) is Progress
