@@ -6,7 +6,7 @@ READY := .venv/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check gradients experiments explain benchmark dashboard
+.PHONY: help setup train test soak check gradients experiments explain benchmark dashboard
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ train: $(READY)  ## learn handwritten digits, every gradient checked (--help lis
 
 test: $(READY)  ## the whole suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+soak: $(READY)  ## kill trainings a hundred times and see each go on exactly: ARGS="--kills 1000"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/training/test_soak.py --kills 100 $(ARGS)
 
 check: $(READY)  ## format, lint and types
 	$(BIN)/ruff format --check .
