@@ -34,7 +34,7 @@ class ExplainConfig:
     example: int = 0
     """Which test digit, from 0."""
     checkpoint: Path | None = None
-    """A run's folder, or its checkpoint.pt; without one, the lecture's network is taught first, for two seconds."""
+    """A run's folder, or a checkpoint in it; without one, the lecture's network is taught first, for two seconds."""
     output: int | None = None
     """The output neuron whose three avenues are shown; the right one if not given."""
     data: Literal["auto", "mnist", "digits"] = "auto"

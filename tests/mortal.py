@@ -97,6 +97,7 @@ def _serve() -> None:
         flags, processes, fate = json.loads(line)
         port, pids = free_port(), []
         for rank in range(processes):
+            Path(f"costs{rank}").write_text("")
             if (pid := os.fork()) == 0:
                 if processes > 1:
                     os.environ |= _launched(rank, processes, port)
@@ -134,7 +135,6 @@ def _tell_costs(path: Path) -> None:
     """Have the cost of each step written into a file at once."""
     from bp_torch.training.learner import Learner
 
-    path.write_text("")
     make = Learner.__init__
 
     def made(learner: Any, *arguments: Any) -> None:

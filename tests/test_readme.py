@@ -145,6 +145,7 @@ def test_links_lead_somewhere() -> None:
 def test_every_make_target_named_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert targets == {
-        "help", "setup", "train", "test", "soak", "check", "gradients", "experiments", "explain", "benchmark", "dashboard",
+        "help", "setup", "train", "test", "soak", "check", "gradients", "experiments", "explain", "benchmark",
+        "dashboard",
     }  # fmt: skip
     assert set(re.findall(r"`?make ([a-z]+)", README)) <= targets

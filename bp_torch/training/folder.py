@@ -19,7 +19,8 @@ _EVENTS = "events.*"
 _PROJECTOR = "projector"
 # The list before what it lists: TensorBoard stumbles over a list whose files are missing.
 _EMBEDDINGS = ("projector_config.pbtxt", f"{_PROJECTOR}/step_*.tsv", f"{_PROJECTOR}/digits_*.png")
-_OURS = (CONFIG, SUMMARY, CHECKPOINT, PREVIOUS, BEST, FAILURE, "*.pt.damaged", _EVENTS, *_EMBEDDINGS)
+# The configuration last: as long as it is there, the run can be resumed.
+_OURS = (SUMMARY, CHECKPOINT, PREVIOUS, BEST, FAILURE, "*.pt.damaged", _EVENTS, *_EMBEDDINGS, CONFIG)
 
 
 class RunError(RuntimeError):

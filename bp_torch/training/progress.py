@@ -68,30 +68,44 @@ class Progress:
 class ProgressBar(Progress):
     """On a terminal: a bar with the time that is left, cost, test accuracy, and how many gradients agree."""
 
+    def __init__(self) -> None:
+        """Wait for a run to start."""
+        super().__init__()
+        self._bar: tqdm[Any] | None = None
+        self._figures: dict[str, str] = {}
+
     def start(self, record: RunStarted) -> None:
         """Draw it."""
         self._bar = tqdm(total=record.steps, initial=record.first_step, unit="step", desc=record.data)
-        self._figures: dict[str, str] = {}
 
     def show(self, step: int, figures: dict[str, str]) -> None:
         """Draw it anew, if it is time to."""
-        self._figures |= figures
-        self._bar.set_postfix(self._figures, refresh=False)
-        self._bar.update(step - self._bar.n)
+        if self._bar is not None:
+            self._figures |= figures
+            self._bar.set_postfix(self._figures, refresh=False)
+            self._bar.update(step - self._bar.n)
 
     def close(self) -> None:
         """Leave it as it stands."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
 
 class ProgressLines(Progress):
     """In a log: the same in plain lines, one at the start, one every so many seconds, and one at the end."""
 
+    def __init__(self) -> None:
+        """Wait for a run to start."""
+        super().__init__()
+        self._first = self._step = self._steps = 0
+        self._figures: dict[str, str] = {}
+        self._began = self._told = time.monotonic()
+
     def start(self, record: RunStarted) -> None:
         """Write the first."""
-        self._first, self._steps = record.first_step, record.steps
-        self._step, self._figures = record.first_step, dict[str, str]()
-        self._began = self._told = time.monotonic()
+        self._first = self._step = record.first_step
+        self._steps = record.steps
+        self._began = time.monotonic()
         self._tell()
 
     def show(self, step: int, figures: dict[str, str]) -> None:

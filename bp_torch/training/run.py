@@ -85,7 +85,7 @@ def train(config: TrainConfig, attach: Attach, command: str) -> Trained:
         trainer = Trainer(config, task.dataset, processes=processes)
         if task.state:
             _go_on(trainer, task.state)
-        before = trainer.seconds
+        began = time.perf_counter()
         interruption = stack.enter_context(Interruption(patient=processes.count > 1))
         keeper = Keeper(trainer, config.folder, interruption)
         stack.callback(_close, trainer)
@@ -95,28 +95,29 @@ def train(config: TrainConfig, attach: Attach, command: str) -> Trained:
                 trainer.observer.record(_started(trainer, task, command))
             figures = trainer.run(keeper.after_step)
             summary = _finish(trainer, keeper, task, figures) if processes.first else {}
-    return Trained(config.folder, summary, trainer.seconds - before, keeper.seconds)
+    return Trained(config.folder, summary, time.perf_counter() - began, keeper.seconds)
 
 
 def trained(run: Path) -> tuple[TrainConfig, Learner]:
     """What a run was told, and the network that it has trained, on the CPU.
 
     Args:
-        run: its folder, of which the newest checkpoint that is whole is taken, or one of the checkpoints in it.
+        run: its folder, of which the last checkpoint is taken, or any of the checkpoints in it.
 
     Raises:
         RunError: if there is no such run, or its checkpoint is of another network than its configuration says.
     """
-    folder, names = run_folder(run), NEWEST_FIRST if run_folder(run) == run else (run.name,)
+    folder = run_folder(run)
+    name = CHECKPOINT if run == folder else run.name
     config = load_config(folder, device="cpu")
-    state, _ = load_checkpoint(folder, config, names)
+    state, _ = load_checkpoint(folder, config, (name,))
     if not state:
-        raise RunError(f"cannot read run {folder.name!r}: there is no {folder / names[0]}")
+        raise RunError(f"cannot read run {folder.name!r}: there is no {folder / name}")
     try:
         learner = Learner(config)
         learner.hand.load_state_dict(state["parameters"])
     except (AttributeError, KeyError, RuntimeError, TypeError):
-        raise RunError(f"cannot read run {folder.name!r}: its {CHECKPOINT} does not fit its {CONFIG}") from None
+        raise RunError(f"cannot read run {folder.name!r}: its {name} does not fit its {CONFIG}") from None
     return config, learner
 
 

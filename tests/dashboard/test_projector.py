@@ -19,7 +19,7 @@ from torch import Tensor
 from werkzeug.test import Client
 
 from bp_torch.dashboard.writer import TensorBoardRecorder
-from bp_torch.training.checkpoint import create_run
+from bp_torch.training.folder import create_run
 from bp_torch.training.records import EmbeddingRecord, StepRecord
 
 NAME = "3.Sigmoid, step 00600"
@@ -207,5 +207,5 @@ def test_a_run_without_embeddings_has_no_list(tmp_path: Path, served: Callable[[
 
 def test_overwriting_a_run_leaves_nothing_of_its_embeddings(tmp_path: Path, embedding: EmbeddingRecord) -> None:
     record(tmp_path / "run", embedding, replace(embedding, layer="1.ReLU", images=255 - embedding.images))
-    create_run(tmp_path / "run", overwrite=True)
-    assert list((tmp_path / "run").iterdir()) == []
+    create_run(tmp_path / "run", overwrite=True).release()
+    assert [path for path in (tmp_path / "run").iterdir() if path.name != ".lock"] == []

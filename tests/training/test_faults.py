@@ -1,6 +1,7 @@
 """What goes wrong around training: each fault is really made, ends in one line, and loses nothing that was saved."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -15,7 +16,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 from bp_torch.dashboard import tags
 from bp_torch.data import DataError, Dataset, Split
 from bp_torch.training.config import TrainConfig
-from bp_torch.training.folder import BEST, CHECKPOINT, CONFIG, PREVIOUS, SUMMARY
+from bp_torch.training.folder import BEST, CHECKPOINT, CONFIG, PREVIOUS, SUMMARY, RunError, claim
 from bp_torch.training.loop import Trainer
 
 QUICK = ("--data", "digits", "--epochs", "2", "--frames", "0", "--compare-every", "0", "--checkpoint-seconds", "0")
@@ -24,8 +25,12 @@ QUICK = ("--data", "digits", "--epochs", "2", "--frames", "0", "--compare-every"
 @pytest.fixture(scope="module")
 def final(small_digits: Dataset) -> dict[str, torch.Tensor]:
     """The parameters that an unbroken run ends with."""
+    return trained(small_digits, epochs=2)
+
+
+def trained(digits: Dataset, epochs: int) -> dict[str, torch.Tensor]:
     torch.set_num_threads(1)
-    trainer = Trainer(TrainConfig(epochs=2, frames=0, compare_every=0), small_digits)
+    trainer = Trainer(TrainConfig(epochs=epochs, frames=0, compare_every=0), digits)
     trainer.run()
     return dict(trainer.learner.model.state_dict())
 
@@ -50,22 +55,23 @@ def wait_for(path: Path) -> None:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_asked_to_stop_it_finishes_the_step_and_saves(
-    nursery: Nursery, final: dict[str, torch.Tensor], number: signal.Signals, status: int
+    nursery: Nursery, small_digits: Dataset, number: signal.Signals, status: int
 ) -> None:
     folder = nursery.folder / "runs" / number.name
-    seldom = (*QUICK[:-1], "1000")
-    (pid,) = nursery.begin(*seldom, "--run-name", number.name)
+    long_and_seldom = ("--epochs", "60", "--checkpoint-seconds", "1000")
+    (pid,) = nursery.begin(*QUICK, *long_and_seldom, "--run-name", number.name)
     wait_for(folder / CONFIG)
-    time.sleep(0.3)
+    while len(nursery.costs()) < 7:
+        time.sleep(0.001)
     os.kill(pid, number)
     assert nursery.end() == [status]
     done = torch.load(folder / CHECKPOINT, weights_only=True)
     steps = 10 * done["epoch"] + done["mini_batch"]
-    assert 0 < steps < 20
+    assert steps == len(nursery.costs()) < 600
     last = nursery.said().splitlines()[-1]
-    assert last == f"stopped by {number.name} after {steps} of 20 steps; go on with --resume {number.name}"
+    assert last == f"stopped by {number.name} after {steps} of 600 steps; go on with --resume {number.name}"
     assert nursery.train("--resume", number.name) == 0, nursery.said()
-    assert ends_like(folder, final)
+    assert ends_like(folder, trained(small_digits, epochs=60))
 
 
 def test_a_second_ctrl_c_is_not_waited_for(nursery: Nursery) -> None:
@@ -239,17 +245,24 @@ def costs_hidden(folder: Path) -> bool:
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(nursery: Nursery) -> None:
-    with Nursery(nursery.folder) as other:
-        (pid,) = nursery.begin(*QUICK, "--run-name", "twice")
-        folder = nursery.folder / "runs" / "twice"
-        wait_for(folder / CHECKPOINT)
-        os.kill(pid, signal.SIGSTOP)
-        for flags in (("--resume", "twice"), (*QUICK, "--run-name", "twice", "--overwrite")):
-            assert other.train(*flags) == 2
-            assert errors(other) == ["error: run 'twice' in runs is being trained by another process"]
-        os.kill(pid, signal.SIGCONT)
-        assert nursery.end() == [0]
-    assert (folder / SUMMARY).exists()
+    folder = nursery.folder / "runs" / "twice"
+    refused = "run 'twice' in .*runs is being trained by another process"
+    assert nursery.train(*QUICK, "--epochs", "60", "--run-name", "twice", before=90) == -signal.SIGKILL
+    lock = claim(folder)  # which the one that was killed has not kept
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    for flags in (("--resume", "twice"), (*QUICK, "--run-name", "twice", "--overwrite")):
+        assert nursery.train(*flags) == 2
+        assert re.fullmatch(f"error: {refused}", errors(nursery)[0])
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    lock.release()
+    (pid,) = nursery.begin("--resume", "twice")
+    while not nursery.costs():
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(RunError, match=refused):
+        claim(folder)
+    os.kill(pid, signal.SIGKILL)
+    assert nursery.end() == [-signal.SIGKILL]
 
 
 @pytest.mark.parametrize(
