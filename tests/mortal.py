@@ -4,6 +4,7 @@ Run as a script, this is a process that has torch and the data already; for each
 training, so that a hundred of them take no hundred times the start of torch.
 """
 
+import gc
 import json
 import math
 import os
@@ -75,23 +76,30 @@ class Nursery:
         return [int(word) for word in self._process.stdout.readline().split()]
 
 
-def _serve() -> None:
+def _prepare() -> None:
+    """Import what a training does, and have a thousand digits for it to learn from."""
     import torch
     from matplotlib.figure import Figure
 
+    from bp_torch import data
     from bp_torch.dashboard import explanation_pictures, pictures
-    from bp_torch.data import Dataset, Split
     from bp_torch.data.digits import draw
-    from bp_torch.training import run
 
     torch.set_num_threads(1)
-    train, test = torch.arange(1000) % 10, torch.arange(200) % 10
-    digits = Dataset("digits", Split(draw(train, seed=1), train), Split(draw(test, seed=2), test), "a thousand digits")
-    run.load = lambda *_, **__: digits
+    train, test = (
+        data.Split(draw(n, seed=s), n) for n, s in ((torch.arange(1000) % 10, 1), (torch.arange(200) % 10, 2))
+    )
+    digits = data.Dataset("digits", train, test, "a thousand digits")
+    data.load = lambda *_, **__: digits
     blank = pictures.render(Figure(figsize=(0.1, 0.1)))  # to draw takes longer than to train
     explanation_pictures.probes = pictures.worst_digits = pictures.first_weights = lambda *_: blank
     runpy.run_path(str(SCRIPT), run_name="imported")
     torch.optim.SGD([torch.zeros(1)])  # which imports much
+    gc.freeze()
+
+
+def _serve() -> None:
+    _prepare()
     print(0, flush=True)
     for line in sys.stdin:
         flags, processes, fate = json.loads(line)
@@ -128,7 +136,12 @@ def _train(flags: list[str], rank: int, before: int = 0, limit: int = resource.R
     _tell_costs(Path(f"costs{rank}"))
     if before:
         sys.addaudithook(_deadly(before))
-    runpy.run_path(str(SCRIPT), run_name="__main__")
+    try:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    except SystemExit as end:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(end.code or 0))  # without tidying up, which takes longer than the training
 
 
 def _tell_costs(path: Path) -> None:

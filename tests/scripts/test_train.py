@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mortal import Nursery
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bp_torch.dashboard import tags
@@ -157,18 +158,22 @@ def test_bad_input_gets_one_line_and_changes_nothing(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_run_of_that_name_is_refused_or_overwritten(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    folder, _ = finished
-    before = {path: path.read_bytes() for path in (folder / "runs" / "first").rglob("*") if path.is_file()}
-    refused = run(*QUICK, "--run-name", "first", cwd=folder)
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("error: run 'first' exists")
-    assert before == {path: path.read_bytes() for path in (folder / "runs" / "first").rglob("*") if path.is_file()}
-    for arguments, says in (((), "all of its 2 epochs are done"), (("--epochs", "9"), "--epochs 9 does not fit")):
-        resumed = run("--resume", "first", *arguments, cwd=folder)
-        assert resumed.returncode == 2
-        assert says in resumed.stderr
-    assert before == {path: path.read_bytes() for path in (folder / "runs" / "first").rglob("*") if path.is_file()}
+def test_a_run_of_that_name_is_refused_or_overwritten(nursery: Nursery) -> None:
+    assert nursery.train(*QUICK, "--run-name", "once") == 0
+    files = [path for path in (nursery.folder / "runs" / "once").rglob("*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    for flags, says in (
+        ((*QUICK, "--run-name", "once"), "error: run 'once' exists"),
+        (("--resume", "once"), "all of its 2 epochs are done"),
+        (("--resume", "once", "--epochs", "9"), "--epochs 9 does not fit"),
+        (("--replay", "once"), "it did not end by a number that is not finite"),
+    ):
+        assert nursery.train(*flags) == 2
+        assert says in nursery.said()
+        assert nursery.said().count("\n") == 1
+    assert before == {path: path.read_bytes() for path in files}
+    assert nursery.train(*QUICK, "--run-name", "once", "--overwrite") == 0
+    assert before != {path: path.read_bytes() for path in files if path.exists()}
 
 
 def test_a_wrong_equation_ends_with_status_1_and_says_where(tmp_path: Path) -> None:
@@ -189,32 +194,26 @@ def test_a_wrong_equation_ends_with_status_1_and_says_where(tmp_path: Path) -> N
     assert "12 of 24 comparisons" in done.stdout
 
 
-def test_an_infinite_cost_ends_in_one_line(tmp_path: Path) -> None:
-    done = run(
-        *QUICK,
-        "--activation",
-        "relu",
-        "--cost",
-        "cross_entropy",
-        "--learning-rate",
-        "1e30",
-        "--run-name",
-        "x",
-        cwd=tmp_path,
-    )
-    assert done.returncode == 1
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+WILD = ("--activation", "relu", "--cost", "cross_entropy", "--learning-rate", "1e30")
+
+
+def test_an_infinite_cost_ends_in_one_line_and_can_be_replayed(nursery: Nursery) -> None:
+    assert nursery.train(*QUICK, *WILD, "--batch-size", "100", "--run-name", "x") == 1
+    (line,) = [line for line in nursery.said().splitlines() if line.startswith("error: ")]
     assert line.startswith("error: the cost is not finite: nan, first in the output of layer 2 (Linear), at step 1 (")
     assert line.endswith("look at it by --replay x")
-    assert "Traceback" not in done.stderr
-    board = events(tmp_path / "runs" / "x")
+    assert "Traceback" not in nursery.said()
+    board = events(nursery.folder / "runs" / "x")
     assert board.Tags()["scalars"]
     assert [event.step for event in board.Tensors(tags.RUN_FAILURE)] == [1]
-    replayed = run("--replay", "x", cwd=tmp_path)
-    assert replayed.returncode == 1
-    assert replayed.stdout.startswith("step 1, examples ")
-    assert "\n-> output of layer 2 (Linear)" in replayed.stdout
-    assert run("--resume", "x", cwd=tmp_path).returncode == 1, "it is what it was"
+    kept = (nursery.folder / "runs" / "x" / "failure.pt").read_bytes()
+    assert nursery.train("--replay", "x") == 1, "it is so again"
+    told = (nursery.folder / "stdout0").read_text()
+    assert told.startswith("step 1, examples ")
+    assert "\n-> output of layer 2 (Linear)" in told
+    (nursery.folder / "runs" / "x" / "failure.pt").write_bytes(kept[:-1000])
+    assert nursery.train("--replay", "x") == 2
+    assert nursery.said().startswith("error: cannot read run 'x': its failure.pt is damaged")
 
 
 def test_a_plain_terminal_gets_one_line_too(tmp_path: Path) -> None:
@@ -222,21 +221,20 @@ def test_a_plain_terminal_gets_one_line_too(tmp_path: Path) -> None:
     assert done.stderr == "error: --learning-rate must be a positive number, got -1.0\n"
 
 
-def test_a_cost_infinite_at_the_end_is_no_success(tmp_path: Path) -> None:
-    done = run(
-        "--data", "digits", "--epochs", "1", "--batch-size", "20000", "--learning-rate", "1e30",
-        "--activation", "relu", "--cost", "cross_entropy", cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "error: the cost became" in done.stderr
+def test_a_cost_infinite_at_the_end_is_no_success(nursery: Nursery) -> None:
+    """One step, after which only the whole sets show what it did."""
+    flags = ("--data", "digits", "--epochs", "1", "--batch-size", "1000", "--run-name", "one_step")
+    assert nursery.train(*flags, *WILD) == 1
+    assert "error: the cost became" in nursery.said()
+    assert not (nursery.folder / "runs" / "one_step" / "checkpoint.pt").exists(), "nothing of it is worth keeping"
 
 
-def test_help_names_every_flag(tmp_path: Path) -> None:
-    done = run("--help", cwd=tmp_path)
-    assert done.returncode == 0
+def test_help_names_every_flag(nursery: Nursery) -> None:
+    assert nursery.train("--help") == 0
+    told = (nursery.folder / "stdout0").read_text()
     for flag in (
         "--data", "--data-root", "--mnist-source", "--hidden", "--activation", "--cost", "--batch-size",
         "--learning-rate", "--epochs", "--seed", "--backend", "--compare-every", "--frames", "--runs-dir", "--run-name",
         "--resume", "--replay", "--checkpoint-seconds", "--quiet", "--device", "--threads",
     ):  # fmt: skip
-        assert flag in done.stdout
+        assert flag in told

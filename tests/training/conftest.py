@@ -1,8 +1,5 @@
-from collections.abc import Iterator
-
 import pytest
 import torch
-from mortal import Nursery
 
 from bp_torch.data import Dataset, Split
 from bp_torch.data.digits import draw
@@ -13,10 +10,3 @@ def small_digits() -> Dataset:
     """A thousand drawn digits to learn from and two hundred to be tested on."""
     train, test = torch.arange(1000) % 10, torch.arange(200) % 10
     return Dataset("digits", Split(draw(train, seed=1), train), Split(draw(test, seed=2), test), "a thousand digits")
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    """Starts trainings that may be killed."""
-    with Nursery(tmp_path_factory.mktemp("nursery")) as nursery:
-        yield nursery
