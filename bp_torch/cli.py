@@ -1,4 +1,7 @@
-"""Command lines out of dataclasses, whose mistakes are answered in one line."""
+"""Command lines out of dataclasses, whose mistakes are answered in one line.
+
+A script imports this first: from then on Ctrl-C is answered in a word, also while torch is still being imported.
+"""
 
 import io
 import os
@@ -8,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from importlib import import_module
 from itertools import dropwhile, takewhile
+from types import TracebackType
 from typing import Any, TypeVar
 
 import tyro
@@ -86,6 +90,17 @@ def run(main: Callable[[], int], *errors: type[Exception]) -> None:
         print(f"error: {error}", file=sys.stderr)
         status = 2
     sys.exit(status)
+
+
+def _interrupted_early(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What nobody caught, before `run` could: Ctrl-C in a word, all else as ever."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _interrupted_early
 
 
 def _in_one_line(panel: str) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
 import time
@@ -174,6 +175,20 @@ def test_a_run_of_that_name_is_refused_or_overwritten(nursery: Nursery) -> None:
     assert before == {path: path.read_bytes() for path in files}
     assert nursery.train(*QUICK, "--run-name", "once", "--overwrite") == 0
     assert before != {path: path.read_bytes() for path in files if path.exists()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="what a process has loaded cannot be seen here")
+def test_ctrl_c_while_torch_is_imported_is_answered_in_a_word(tmp_path: Path) -> None:
+    early = subprocess.Popen(
+        [sys.executable, str(SCRIPT)], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background has off
+    )  # fmt: skip
+    while "libtorch" not in Path(f"/proc/{early.pid}/maps").read_text():
+        time.sleep(0.01)
+    early.send_signal(signal.SIGINT)
+    assert early.communicate(timeout=60)[1].strip() == "interrupted"
+    assert early.returncode == -signal.SIGINT
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_wrong_equation_ends_with_status_1_and_says_where(tmp_path: Path) -> None:
