@@ -77,8 +77,7 @@ def run(main: Callable[[], int], *errors: type[Exception]) -> None:
         status = main()
         sys.stdout.flush()
     except mistakes as error:
-        if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts, one says it
-            print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from bp_torch.dashboard.event_file import mend
 from bp_torch.data import DataError, load
 from bp_torch.training.checkpoint import load_checkpoint, load_config, packed
 from bp_torch.training.config import TrainConfig
@@ -56,12 +57,23 @@ def read_packed(folder: Path, content: bytes) -> None:
     load("mnist", folder / "root", source=folder)
 
 
+def read_events(folder: Path, content: bytes) -> None:
+    """What is left is what TensorBoard can read to its end, and nothing of the file is lost."""
+    path = folder / "events.out.tfevents.1.2"
+    path.write_bytes(content)
+    lost = mend(path)
+    assert mend(path) == 0
+    assert path.stat().st_size == len(content) - lost
+    assert not lost or (folder / "events.out.damaged.1.2").read_bytes() == content
+
+
 READERS: dict[str, Callable[[Path, bytes], None]] = {
     "checkpoint": read_checkpoint,
     "pickle": read_pickle,
     "config": read_config,
     "unpacked": read_unpacked,
     "packed": read_packed,
+    "events": read_events,
 }
 
 

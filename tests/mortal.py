@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -45,7 +46,8 @@ class Nursery:
         Args:
             flags: as on the command line.
             after: so many seconds it is killed.
-            fate: `before` the so many-th operation on a file it is killed; no file may have more than `limit` bytes.
+            fate: `before` the so many-th operation on a file it is killed; in the so many-th it is `stuck`; no file may
+                have more than `limit` bytes.
         """
         (pid,) = self.begin(*flags, **fate)
         if after < math.inf and not select.select([self._process.stdout], [], [], after)[0]:
@@ -99,6 +101,7 @@ def _prepare() -> None:
 
 
 def _serve() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background has off
     _prepare()
     print(0, flush=True)
     for line in sys.stdin:
@@ -127,7 +130,7 @@ def _launched(rank: int, count: int, port: int) -> dict[str, str]:
     return {"TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "127.0.0.1", **{k: str(v) for k, v in place.items()}}
 
 
-def _train(flags: list[str], rank: int, before: int = 0, limit: int = resource.RLIM_INFINITY) -> None:
+def _train(flags: list[str], rank: int, before: int = 0, limit: int = resource.RLIM_INFINITY, stuck: int = 0) -> None:
     """Become a training that says what it says into files, and may kill itself."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     for stream, name in ((sys.stdout, "stdout"), (sys.stderr, "stderr")):
@@ -135,7 +138,9 @@ def _train(flags: list[str], rank: int, before: int = 0, limit: int = resource.R
     sys.argv = [str(SCRIPT), *flags]
     _tell_costs(Path(f"costs{rank}"))
     if before:
-        sys.addaudithook(_deadly(before))
+        sys.addaudithook(_before(before, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+    if stuck:
+        sys.addaudithook(_before(stuck, lambda: Path("stuck").touch()))
     try:
         runpy.run_path(str(SCRIPT), run_name="__main__")
     except SystemExit as end:
@@ -165,15 +170,15 @@ def _tell_costs(path: Path) -> None:
     Learner.__init__ = made  # type: ignore[method-assign]
 
 
-def _deadly(left: int) -> Any:
-    """A hook that kills this process before the so many-th operation on a file in runs/."""
+def _before(left: int, act: Callable[[], None]) -> Any:
+    """A hook that does something before the so many-th operation on a file in runs/, and then sleeps."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal left
         if event in OPERATIONS and "runs/" in str(arguments[0]):
             left -= 1
             if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                act()
                 time.sleep(60)
 
     return hook

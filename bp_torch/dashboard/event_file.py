@@ -5,6 +5,7 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import google_crc32c
@@ -15,6 +16,12 @@ from bp_torch.files import replace_file
 
 SYNC_SECONDS = 5.0
 """How often what was written is put on the disk."""
+_REACH = 2**20
+"""How far behind a damage to look for a record."""
+_LONGEST = 2**26
+"""Bytes of a record; a longer one is none of ours."""
+_MOST_MISTAKEN = 100
+"""How often a length may seem right and its record be wrong, before a file is given up."""
 
 
 class EventFile:
@@ -34,7 +41,7 @@ class EventFile:
             first_step: TensorBoard forgets what earlier files in the folder say of this step and later ones.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}"  # TensorBoard reads in order of names
+        path = folder / f"events.out.tfevents.{_later(folder):.6f}.{os.getpid()}"
         self._file = path.open("xb", buffering=0)
         self._synced = time.monotonic()
         self._write(Event(file_version="brain.Event:2"))
@@ -71,6 +78,14 @@ class EventFile:
             raise
 
 
+def _later(folder: Path) -> float:
+    """The time, or if the clock was set back, after all files that are there: TensorBoard reads in order of names."""
+    stamps = [path.name.split(".")[3:5] for path in event_files(folder)]
+    return max(
+        time.time(), *(float(".".join(s)) + 1 for s in stamps if len(s) == 2 and all(p.isdecimal() for p in s)), 0
+    )
+
+
 def event_files(folder: Path) -> list[Path]:
     """Those in a folder, in TensorBoard's order."""
     return sorted(folder.glob("events.out.tfevents.*"))
@@ -79,32 +94,43 @@ def event_files(folder: Path) -> list[Path]:
 def mend(path: Path) -> int:
     """Leave in an event file what can be read, and put the file as it was beside it, if it is damaged.
 
-    TensorBoard reads a file up to the first damage; behind it, what is whole is found by its checksums.
+    TensorBoard reads a file up to the first damage. Behind it, what is whole is found by its checksums, if it begins
+    within a megabyte: more is no damage, but another file.
 
     Returns:
         How many bytes could not be read.
     """
-    content = path.read_bytes()
-    records = list(_whole(content))
-    lost = len(content) - sum(map(len, records))
-    if lost:
-        replace_file(path, b"".join(records), before=path.with_name(path.name.replace("tfevents", "damaged")))
+    if path.is_symlink() or not path.is_file() or not (size := path.stat().st_size):
+        return 0
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        lost = size - sum(end - begin for begin, end in _whole(content))
+        if lost:
+            records = (content[begin:end] for begin, end in _whole(content))
+            replace_file(path, records, before=path.with_name(path.name.replace("tfevents", "damaged")))
     return lost
 
 
-def _whole(content: bytes) -> Iterator[bytes]:
-    """The records that are whole, wherever they begin."""
-    place = 0
-    while place + 16 <= len(content):
-        (length,) = struct.unpack_from("<Q", content, place)
-        end = place + 16 + length
-        if content[place + 8 : place + 12] == _checksum(content[place : place + 8]) and (
-            content[end - 4 : end] == _checksum(content[place + 12 : end - 4])
-        ):
-            yield content[place:end]
-            place = end
+def _whole(content: mmap) -> Iterator[tuple[int, int]]:
+    """Where records that are whole begin and end."""
+    begin = last = mistaken = 0
+    while begin + 16 <= len(content) and begin - last < _REACH and mistaken < _MOST_MISTAKEN:
+        end = _end_of_record(content, begin)
+        if end is not None and content[end - 4 : end] == _checksum(content[begin + 12 : end - 4]):
+            yield begin, end
+            begin = last = end
         else:
-            place += 1
+            mistaken += end is not None
+            begin += 1
+
+
+def _end_of_record(content: mmap, begin: int) -> int | None:
+    """Where a record ends, if one begins there: its length has a checksum of its own."""
+    header = content[begin : begin + 12]
+    if header[8:] != _checksum(header[:8]):
+        return None
+    (length,) = struct.unpack("<Q", header[:8])
+    end = begin + 16 + length
+    return end if end <= len(content) and length <= _LONGEST else None
 
 
 def _checksum(content: bytes) -> bytes:

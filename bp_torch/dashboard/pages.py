@@ -31,7 +31,7 @@ def start_page(record: RunStarted) -> str:
 def failure_page(record: FailureRecord) -> str:
     """What ended the run, and the mini-batch by which it can be replayed."""
     examples = " ".join(map(str, record.examples.tolist()))
-    return "\n\n".join([f"## Step {record.step:,} was not taken", plain(record.what), "## Examples", examples])
+    return "\n\n".join([f"## At step {record.step:,}", plain(record.what), "## Examples", examples])
 
 
 def finish_page(record: RunFinished) -> str:

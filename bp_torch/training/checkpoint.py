@@ -59,7 +59,9 @@ def unpacked(content: bytes) -> State:
         body = content
     elif sha256(body).digest() != digest:
         raise ValueError("its digest is not that of its content")
-    state = dict(torch.load(_of_numbers_only(body), weights_only=True, map_location="cpu"))
+    state = torch.load(_of_numbers_only(body), weights_only=True, map_location="cpu")
+    if type(state) is not dict:
+        raise TypeError(f"it is a {type(state).__name__}")
     if seal != _SEAL and "config" in state:
         raise ValueError("its seal is missing")
     return state
@@ -131,8 +133,13 @@ def set_aside(folder: Path, names: Sequence[str]) -> None:
 
 
 def _damaged(folder: Path, name: str, error: Exception) -> RunError:
-    reason = str(error).partition("\n")[0] or type(error).__name__
+    reason = printable(str(error).partition("\n")[0]) or type(error).__name__
     return RunError(f"cannot read run {folder.name!r}: its {name} is damaged ({reason:.200})")
+
+
+def printable(text: str) -> str:
+    """What a stranger wrote, without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _read(path: Path, most: int) -> bytes:
@@ -178,4 +185,9 @@ def _require_numbers(pickled: bytes) -> None:
 def _fits(state: State, config: TrainConfig) -> bool:
     """Whether a checkpoint is of a run of this configuration; earlier versions' do not say."""
     kept, asked = state.get("config", config.as_dict()), config.as_dict()
-    return isinstance(kept, dict) and all(kept.get(name) == asked[name] for name in _LEARNED)
+    return type(kept) is dict and all(_same(kept.get(name), asked[name]) for name in _LEARNED)
+
+
+def _same(kept: object, asked: object) -> bool:
+    """Of the same type first, and so no Tensor, whose comparison is one, too."""
+    return type(kept) is type(asked) and repr(kept) == repr(asked)

@@ -73,7 +73,7 @@ class TrainConfig:
     overwrite: bool = False
     """Begin a run of this name anew, in place of the one that is there."""
     resume: str | None = None
-    """Go on with the run of this name from its last checkpoint, as it was configured."""
+    """Go on with the run of this name from its last checkpoint, as it was configured, on the device named now."""
     replay: str | None = None
     """Train nothing: look again, layer by layer, at the mini-batch whose numbers ended the run of this name."""
     checkpoint_seconds: float = 10.0

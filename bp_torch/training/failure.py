@@ -7,12 +7,15 @@ import torch
 
 from bp_torch.data import load
 from bp_torch.files import replace_file
-from bp_torch.training.checkpoint import load_checkpoint, load_config, packed
+from bp_torch.training.checkpoint import load_checkpoint, load_config, packed, printable
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.folder import FAILURE, RunError
-from bp_torch.training.loop import Trainer
+from bp_torch.training.loop import Trainer, number
 from bp_torch.training.records import FailureRecord
 from bp_torch.training.stages import first_odd, stages, tell
+
+SHOWN = 20
+"""How many of the mini-batch's examples are named."""
 
 
 def keep_failure(folder: Path, trainer: Trainer, record: FailureRecord) -> None:
@@ -44,11 +47,15 @@ def replay(config: TrainConfig) -> tuple[str, bool]:
     trainer = Trainer(stored, load(stored.data, stored.data_root, source=stored.mnist_source))
     try:
         trainer.load_state(state)
-        examples, step, what = state["examples"], int(state["failed_step"]), str(state["what"])
+        examples, step, what = state["examples"], int(number(state["failed_step"], least=0)), state["what"]
+        if type(what) is not str:
+            raise TypeError(f"a {type(what).__name__} is no message")
         if not torch.equal(examples, trainer.batches.examples(*divmod(step, len(trainer.batches)))):
             raise ValueError("other examples")
     except (ArithmeticError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         raise RunError(f"cannot replay {folder.name!r}: its {FAILURE} is of other data or of another network") from None
     met = stages(trainer.learner, trainer.batches.inputs[examples], trainer.batches.targets[examples])
-    heading = f"step {step}, examples {' '.join(map(str, examples.tolist()))}\nthen: {what}\nnow: {first_odd(met)}"
+    some = " ".join(map(str, examples[:SHOWN].tolist()))
+    more = f" and {len(examples) - SHOWN:,} more" if len(examples) > SHOWN else ""
+    heading = f"at step {step}: {printable(what)}\nnow: {first_odd(met)}\nexamples {some}{more}"
     return f"{heading}\n\n{tell(met)}", any(stage.odd for stage in met)

@@ -15,12 +15,13 @@ CONFIG, SUMMARY = "config.json", "summary.json"
 CHECKPOINT, PREVIOUS, BEST = "checkpoint.pt", "checkpoint.previous.pt", "best.pt"
 FAILURE = "failure.pt"
 _LOCK = ".lock"
-_EVENTS = "events.*"
+_DAMAGED = tuple(f"{name}.damaged" for name in (CHECKPOINT, PREVIOUS, BEST))
+_EVENTS = "events.out.tfevents.*", "events.out.damaged.*"
 _PROJECTOR = "projector"
 # The list before what it lists: TensorBoard stumbles over a list whose files are missing.
 _EMBEDDINGS = ("projector_config.pbtxt", f"{_PROJECTOR}/step_*.tsv", f"{_PROJECTOR}/digits_*.png")
 # The configuration last: as long as it is there, the run can be resumed.
-_OURS = (SUMMARY, CHECKPOINT, PREVIOUS, BEST, FAILURE, "*.pt.damaged", _EVENTS, *_EMBEDDINGS, CONFIG)
+_OURS = (SUMMARY, CHECKPOINT, PREVIOUS, BEST, FAILURE, *_DAMAGED, *_EVENTS, *_EMBEDDINGS, CONFIG)
 
 
 class RunError(RuntimeError):
@@ -58,6 +59,8 @@ def claim(folder: Path) -> BaseFileLock:
         raise RunError(f"run {folder.name!r} in {folder.parent} is being trained by another process") from None
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error.strerror}") from None
+    except NotImplementedError:
+        raise RunError(f"cannot lock {folder}: its file system has no locks; choose another --runs-dir") from None
     return lock
 
 
@@ -84,11 +87,20 @@ def create_run(folder: Path, *, overwrite: bool) -> BaseFileLock:
 
 def remove_run(folder: Path) -> None:
     """Remove what a run left in its folder, and nothing else."""
-    for pattern in _OURS:
+    for pattern in (*_OURS, *(f".{name}.new" for name in _OURS)):
         for old in folder.glob(pattern):
             old.unlink()
     with suppress(OSError):  # there is something else in it, or it is not there
         (folder / _PROJECTOR).rmdir()
+
+
+def require_nothing_to_lose(folder: Path) -> None:
+    """Raise RunError if a run without a checkpoint has left something that is looked at."""
+    for name in (FAILURE, *_DAMAGED):
+        if (folder / name).exists():
+            raise RunError(
+                f"cannot resume {folder.name!r}: it has no checkpoint that can be read, but {name}; --overwrite it"
+            )
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

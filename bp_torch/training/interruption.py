@@ -1,11 +1,11 @@
-"""Ctrl-C and SIGTERM: they are remembered, so that a step is finished and a checkpoint written before the end."""
+"""Ctrl-C, SIGTERM and SIGHUP: remembered, so that a step is finished and a checkpoint written before the end."""
 
 import signal
 from threading import current_thread, main_thread
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-_SIGNALS = signal.SIGINT, signal.SIGTERM
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Stopped(Exception):
@@ -22,7 +22,7 @@ class Stopped(Exception):
 
 
 class Interruption:
-    """Takes the signals while it is entered; a second Ctrl-C is not waited for.
+    """Takes the signals while it is entered, but for those that are ignored, as by nohup; a second Ctrl-C is at once.
 
     Attributes:
         asked: the signal that came, if one did.
@@ -37,7 +37,8 @@ class Interruption:
     def __enter__(self) -> Self:
         """Begin to take them."""
         if current_thread() is main_thread():  # no other may
-            self._before = {number: signal.signal(number, self._take) for number in _SIGNALS}
+            heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._take) for number in heard}
         return self
 
     def __exit__(

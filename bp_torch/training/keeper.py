@@ -36,12 +36,12 @@ class Keeper:
             Stopped: saying how to go on.
             NonFinite: if there are numbers that are not worth saving.
         """
+        first = self._trainer.processes.first
+        if first and self._trainer.best[1] == self._trainer.step:
+            self._best = packed(self._trainer.state())
         stop = self._trainer.processes.any(self._interruption.asked is not None)
-        if self._trainer.processes.first:
-            if self._trainer.best[1] == self._trainer.step:
-                self._best = packed(self._trainer.state())
-            if stop or time.monotonic() - self._saved >= self._trainer.config.checkpoint_seconds:
-                self.save()
+        if first and (stop or time.monotonic() - self._saved >= self._trainer.config.checkpoint_seconds):
+            self.save()
         if stop:
             raise self._stopped()
 
@@ -49,13 +49,17 @@ class Keeper:
         """Write the best and then the last: a crash between them is made up for when the run is gone on with."""
         began = time.monotonic()
         self._trainer.require_finite()
-        if self._best is not None:
-            replace_file(self._folder / BEST, self._best)
-            self._best = None
+        self.save_best()
         save_checkpoint(self._folder, packed(self._trainer.state()))
         self.kept = self._trainer.step
         self._saved = time.monotonic()
         self.seconds += self._saved - began
+
+    def save_best(self) -> None:
+        """Write the best, if a better one was met since."""
+        if self._best is not None:
+            replace_file(self._folder / BEST, self._best)
+            self._best = None
 
     def finish(self) -> None:
         """Save the end, if that was not done."""

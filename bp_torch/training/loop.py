@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,13 +12,10 @@ from torch import Tensor
 from bp_torch.data import Batches, Dataset, Split, prepare
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.learner import Learner
-from bp_torch.training.observer import Batch, Observer
-from bp_torch.training.processes import ALONE, Processes
+from bp_torch.training.observer import Batch, Counts, Observer
+from bp_torch.training.processes import ALONE, Processes, ProcessLost
 from bp_torch.training.records import EpochRecord, FailureRecord, Recorder
 from bp_torch.training.stages import first_odd, stages
-
-_COUNTS: dict[str, type] = {"comparisons": int, "comparisons_passed": int, "worst_ratio": float}
-"""What a state holds of the observer: its attributes."""
 
 
 class NonFinite(RuntimeError):
@@ -98,7 +95,7 @@ class Trainer:
         while self.step < self.steps:
             for batch in self.batches.epoch(*self.place):
                 self._take_step(batch)
-                if self.place[1] == 0 and self.processes.first:
+                if self.place[1] == 0:
                     self._evaluate(batch)
                 after_step()
         self._seconds, self._began = self.seconds, None
@@ -117,7 +114,7 @@ class Trainer:
             "evaluated": None if self.evaluated is None else asdict(self.evaluated),
             "best": list(self.best),
             "config": self.config.as_dict(),
-            **{name: getattr(self.observer, name) for name in _COUNTS},
+            **self.observer.counts._asdict(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -127,36 +124,44 @@ class Trainer:
             ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError: if it is no such state, or
                 of another network.
         """
-        step = int(state["epoch"]) * len(self.batches) + int(state.get("mini_batch", 0))
-        counts = {name: kind(state[name]) for name, kind in _COUNTS.items()}
-        if not (0 <= step <= self.steps and 0 <= counts["comparisons_passed"] <= counts["comparisons"]):
+        epoch, mini_batch = (number(state.get(name, 0), least=0) for name in ("epoch", "mini_batch"))
+        step = int(epoch * len(self.batches) + mini_batch)
+        counts = Counts(*(number(state[name], least=0) for name in Counts._fields))  # type: ignore[arg-type]
+        if step > self.steps or counts.comparisons_passed > counts.comparisons:
             raise ValueError(f"there is no step {step}, or there are no {counts}")
+        self.evaluated = None if state.get("evaluated") is None else _evaluated(state["evaluated"])
+        if step == self.steps and self.evaluated is None:
+            raise ValueError("a run that is at its end was evaluated")
+        best = state.get("best", list(self.best))
+        if type(best) is not list:
+            raise TypeError(f"the best is not a {type(best).__name__}")
+        accuracy, reached = map(number, best)
         self.learner.model.load_state_dict(state["parameters"])
         self.learner.driver.load_state_dict(state.get("optimizer", {}))
         _set_random_states(state.get("random", {}))
-        evaluated, (accuracy, reached) = state.get("evaluated"), state.get("best", self.best)
-        self.evaluated = None if evaluated is None else _evaluated(evaluated)
-        self.best = float(accuracy), int(reached)
-        self.step, self._seconds = step, float(state["seconds"])
-        for name, count in counts.items():
-            setattr(self.observer, name, count)
+        self.best = accuracy, int(reached)
+        self.step, self._seconds = step, float(number(state["seconds"], least=0))
+        self.observer.counts = counts
 
     def require_finite(self) -> None:
         """Raise NonFinite, rather than keep what cannot be gone on from."""
-        for name, parameter in self.learner.model.named_parameters():
-            if not parameter.isfinite().all():
-                raise self._broken(f"parameter {name} is not finite", self.step - 1)
+        if not all(parameter.isfinite().all() for parameter in self.learner.model.parameters()):
+            last = self.batches.examples(*divmod(self.step - 1, len(self.batches)))
+            batch = self.batches.inputs[last], self.batches.targets[last]
+            raise self._broken("the parameters are not finite", batch, self.step - 1)
 
     def _take_step(self, batch: Batch) -> None:
         """One mini-batch: look where the schedule says so, and step downhill."""
-        learning_rate = self.config.learning_rate * (1 - self.step / self.steps)
+        learning_rate, counts = self.config.learning_rate * (1 - self.step / self.steps), self.observer.counts
         try:
             if self.observer.looks_at(self.step):
                 self._look(batch, learning_rate)
             self.learner.driver.sgd_step(*batch, learning_rate)
         except FloatingPointError as error:
-            what = f"{error}, {first_odd(stages(self.learner, *batch))}"
-            raise self._broken(what, self.step) from None
+            raise self._broken(str(error), batch, self.step) from None
+        except ProcessLost:
+            self.observer.counts = counts  # the step will be looked at again
+            raise
         self.step += 1
         if self.processes.first:
             self.observer.passed(self.step - 1)
@@ -170,15 +175,19 @@ class Trainer:
             self.observer.look(self.step, batch, learning_rate, cost, gradients)
 
     def _evaluate(self, last: Batch) -> None:
-        self.evaluated = self.observer.evaluate(self.step - 1, last)
-        for cost in (self.evaluated.train_cost, self.evaluated.test_cost):
-            if not math.isfinite(cost):
-                raise self._broken(f"the cost became {cost} after step {self.step - 1}", self.step - 1)
-        if self.evaluated.test_accuracy > self.best[0]:
-            self.best = self.evaluated.test_accuracy, self.step
+        """The first process looks at both sets, and all hear whether their costs are finite."""
+        finite = True
+        if self.processes.first:
+            self.evaluated = self.observer.evaluate(self.step - 1, last)
+            finite = math.isfinite(self.evaluated.train_cost + self.evaluated.test_cost)
+            if self.evaluated.test_accuracy > self.best[0]:
+                self.best = self.evaluated.test_accuracy, self.step
+        if self.processes.any(not finite):
+            raise self._broken("the cost over a whole set is not finite", last, self.step - 1)
 
-    def _broken(self, what: str, step: int) -> NonFinite:
+    def _broken(self, what: str, batch: Batch, step: int) -> NonFinite:
         epoch, mini_batch = divmod(step, len(self.batches))
+        what = f"{what}, {first_odd(stages(self.learner, *batch))}"
         record = FailureRecord(step, what, self.batches.examples(epoch, mini_batch).cpu())
         rate = f"lower --learning-rate, now {self.config.learning_rate}"
         return NonFinite(f"{what}, at step {step} (epoch {epoch + 1}): {rate}", record)
@@ -188,7 +197,7 @@ class Trainer:
         return prepare(split.images, self.config.device), self.learner.targets(labels)
 
     def _figures(self) -> dict[str, Any]:
-        if self.evaluated is None:  # the first process did that
+        if self.evaluated is None:  # only the first process did that
             return {}
         figures = asdict(self.evaluated)
         return {
@@ -202,10 +211,19 @@ class Trainer:
         }
 
 
+def number(value: object, *, least: float = -math.inf) -> int | float:
+    """A number that a stranger may have written; no Tensor, and not NaN.
+
+    Raises:
+        ValueError: if it is something else, or less than it can be.
+    """
+    if type(value) not in (int, float) or not value >= least:  # type: ignore[operator]
+        raise ValueError(f"a {type(value).__name__} is no number from {least}")
+    return value  # type: ignore[return-value]
+
+
 def _evaluated(values: dict[str, Any]) -> EpochRecord:
-    """As it was kept, if these are numbers."""
-    kinds = get_type_hints(EpochRecord)
-    return EpochRecord(**{name: kinds[name](value) for name, value in values.items()})
+    return EpochRecord(**{name: number(value, least=0) for name, value in values.items()})  # type: ignore[arg-type]
 
 
 def _random_states() -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,14 +46,32 @@ Batch = tuple[Tensor, Tensor]
 """Inputs and targets."""
 
 
+class Counts(NamedTuple):
+    """How comparisons of gradients ended.
+
+    Attributes:
+        comparisons: how many there were.
+        comparisons_passed: how many of them agreed.
+        worst_ratio: of an error to PyTorch's own.
+    """
+
+    comparisons: int = 0
+    comparisons_passed: int = 0
+    worst_ratio: float = 0.0
+
+    def and_of(self, more: Sequence[Comparison]) -> "Counts":
+        """With these."""
+        passed = sum(comparison.passed for comparison in more)
+        worst = max(self.worst_ratio, *(comparison.error_ratio for comparison in more))
+        return Counts(self.comparisons + len(more), self.comparisons_passed + passed, worst)
+
+
 class Observer:
     """Looks at a learner and hands records to whoever is attached.
 
     Attributes:
         recorders: who is.
-        comparisons: gradients compared so far.
-        comparisons_passed: how many of them agreed.
-        worst_ratio: of an error to PyTorch's own.
+        counts: how the comparisons ended so far.
         comparing_seconds: spent on that.
     """
 
@@ -61,8 +79,8 @@ class Observer:
         """Take what is trained, and both sets, as they came and prepared."""
         self.config = config
         self.recorders: Sequence[Recorder] = ()
-        self.comparisons = self.comparisons_passed = 0
-        self.worst_ratio = self.comparing_seconds = 0.0
+        self.counts = Counts()
+        self.comparing_seconds = 0.0
         self._learner = learner
         self._images = dataset.test.images
         self._train, self._test = train, test
@@ -132,9 +150,9 @@ class Observer:
     def figures(self) -> dict[str, Any]:
         """How the comparisons ended."""
         return {
-            "gradient_checks": self.comparisons,
-            "gradient_checks_passed": self.comparisons_passed,
-            "worst_gradient_ratio": self.worst_ratio,
+            "gradient_checks": self.counts.comparisons,
+            "gradient_checks_passed": self.counts.comparisons_passed,
+            "worst_gradient_ratio": self.counts.worst_ratio,
         }
 
     def _compares(self, step: int) -> bool:
@@ -166,9 +184,7 @@ class Observer:
         comparisons = self._learner.compare(hand, *batch)
         order = self._learner.taylor_order(hand, *batch, seed=step)
         noise = self._noise(step, batch)
-        self.comparisons += len(comparisons)
-        self.comparisons_passed += sum(comparison.passed for comparison in comparisons)
-        self.worst_ratio = max(self.worst_ratio, *(comparison.error_ratio for comparison in comparisons))
+        self.counts = self.counts.and_of(comparisons)
         self.comparing_seconds += time.perf_counter() - started
         self.record(AgreementRecord(step, comparisons, order))
         self.record(noise)

@@ -96,9 +96,9 @@ class Processes:
         """Turn what torch raises while processes speak with each other into ProcessLost."""
         try:
             yield
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
-            if self.count == 1:
-                raise
             reason = " ".join(str(error).partition("\n")[0].rpartition("] ")[2].split())
             raise ProcessLost(f"process {self.rank} of {self.count} cannot hear another one ({reason})") from None
 

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,11 @@ class Progress:
         self._agreed = self._compared = 0
 
     def record(self, record: Record) -> None:
-        """Tell what matters of a record; a wrong gradient at once, in lines of its own."""
+        """Tell what matters of a record, a wrong gradient at once; or nothing, if nobody reads any more."""
+        with suppress(OSError):
+            self._tell_of(record)
+
+    def _tell_of(self, record: Record) -> None:
         match record:
             case RunStarted():
                 for line in (f"data: {record.data_origin}", *record.remarks):
@@ -88,7 +93,8 @@ class ProgressBar(Progress):
     def close(self) -> None:
         """Leave it as it stands."""
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):
+                self._bar.close()
 
 
 class ProgressLines(Progress):
@@ -116,7 +122,8 @@ class ProgressLines(Progress):
 
     def close(self) -> None:
         """Write the last."""
-        self._tell()
+        with suppress(OSError):
+            self._tell()
 
     def _tell(self) -> None:
         self._told = time.monotonic()

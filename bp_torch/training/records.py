@@ -221,7 +221,7 @@ class FailureRecord:
     """Numbers that are not finite have ended a run."""
 
     step: int
-    """The one that was not taken."""
+    """The one that was about to be taken, or if what it led to is not finite, had been."""
     what: str
     """What is not finite, and where it is so first."""
     examples: Tensor

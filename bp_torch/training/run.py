@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from bp_torch.training.folder import (
     create_run,
     remove_run,
     require_free,
+    require_nothing_to_lose,
     write_json,
 )
 from bp_torch.training.interruption import Interruption
@@ -36,7 +37,9 @@ from bp_torch.training.records import Recorder, RunFinished, RunStarted
 Attach = Callable[[Path, int], Sequence[Recorder]]
 """Makes the recorders of a run from its folder and its first step."""
 
-_MAY_CHANGE = {"runs_dir", "data_root", "mnist_source", "device", "threads", "frames", "checkpoint_seconds", "quiet"}
+_HERE = {"runs_dir", "data_root", "mnist_source", "device", "checkpoint_seconds", "quiet"}
+"""What is as the command line says it now, although a run was begun otherwise."""
+_MAY_CHANGE = {"threads", "frames", *_HERE}
 _WHICH_RUN = {"resume", "replay", "run_name", "overwrite"}
 
 
@@ -144,27 +147,29 @@ def _task_to_go_on(config: TrainConfig, folder: Path, stack: ExitStack) -> Task:
     Raises:
         RunError: if the run cannot be read, is finished, or is being trained.
     """
-    config = _as_it_was(config, load_config(folder))
+    config = _as_it_was(config, load_config(folder, device=config.device))
     stack.callback(claim(folder).release)
     if (folder / SUMMARY).exists():
         raise RunError(f"cannot resume {folder.name!r}: all of its {config.epochs} epochs are done")
     state, damaged = load_checkpoint(folder, config)
     dataset = load(config.data, config.data_root, source=config.mnist_source)
     if not state:
+        require_nothing_to_lose(folder)
         remove_run(folder)
-        return _begun(config, dataset)
+        return _begun(config, dataset, "there is no checkpoint yet: beginning once more")
+    taken = next(name for name in NEWEST_FIRST if name not in damaged and (folder / name).exists())
     set_aside(folder, damaged)
-    return Task(config, dataset, state, tuple(f"{name} is damaged: going on from the one before" for name in damaged))
+    return Task(config, dataset, state, tuple(f"{name} is damaged: going on from {taken}" for name in damaged))
 
 
-def _begun(config: TrainConfig, dataset: Dataset) -> Task:
+def _begun(config: TrainConfig, dataset: Dataset, *remarks: str) -> Task:
     config = TrainConfig.from_dict({**config.as_dict(), "data": dataset.name, "overwrite": False})
     write_json(config.folder / CONFIG, {**config.as_dict(), "data_origin": dataset.origin})
-    return Task(config, dataset, {})
+    return Task(config, dataset, {}, remarks)
 
 
 def _as_it_was(config: TrainConfig, stored: TrainConfig) -> TrainConfig:
-    """The stored configuration, but for what does not change the numbers.
+    """The stored configuration, but where it runs now, and what it shows.
 
     Raises:
         RunError: if a flag asks for another value than the run has.
@@ -175,9 +180,8 @@ def _as_it_was(config: TrainConfig, stored: TrainConfig) -> TrainConfig:
             raise RunError(f"{flag(field.name)} {given} does not fit the run to resume, which has {kept}: leave it out")
     asked = {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
     free = {name: value for name, value in asked.items() if name in _MAY_CHANGE}
-    return replace(
-        stored, **{**free, "runs_dir": config.runs_dir}, run_name=config.resume, resume=None, overwrite=False
-    )
+    here = {name: getattr(config, name) for name in _HERE}
+    return replace(stored, **{**free, **here}, run_name=config.resume, resume=None, overwrite=False)
 
 
 def _go_on(trainer: Trainer, state: State) -> None:
@@ -188,6 +192,7 @@ def _go_on(trainer: Trainer, state: State) -> None:
     """
     try:
         trainer.load_state(state)
+        trainer.require_finite()
     except (ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         name = trainer.config.run_name
         raise RunError(f"cannot resume {name!r}: its {CHECKPOINT} does not fit its {CONFIG}") from None
@@ -207,15 +212,18 @@ def _failures(trainer: Trainer, keeper: Keeper) -> Iterator[None]:
         yield
     except NonFinite as error:
         if first:
-            keep_failure(config.folder, trainer, error.record)
+            with suppress(OSError):
+                keeper.save_best()
+                keep_failure(config.folder, trainer, error.record)
         raise NonFinite(f"{error}; look at it by --replay {config.run_name}", error.record) from None
     except ProcessLost as error:
         if first:
-            keeper.save()
+            with suppress(OSError, NonFinite):
+                keeper.save()
         raise ProcessLost(f"{error}; go on with {how_to_resume(config)}") from None
     except OSError as error:
         what = f"cannot write {error.filename or config.folder}: {error.strerror}"
-        kept = f"step {keeper.kept:,} is saved: mend that, and go on with {how_to_resume(config)}"
+        kept = f"{keeper.kept:,} steps are saved: mend that, and go on with {how_to_resume(config)}"
         raise RunError(f"{what}; {kept}") from None
 
 
@@ -248,8 +256,8 @@ def _started(trainer: Trainer, task: Task, command: str) -> RunStarted:
         parameters=trainer.config.parameters,
         first_step=trainer.step,
         steps=trainer.steps,
-        compared=trainer.observer.comparisons,
-        agreed=trainer.observer.comparisons_passed,
+        compared=trainer.observer.counts.comparisons,
+        agreed=trainer.observer.counts.comparisons_passed,
         processes=trainer.processes.count,
         remarks=task.remarks,
     )

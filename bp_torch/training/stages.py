@@ -31,8 +31,9 @@ def stages(learner: Learner, inputs: Tensor, targets: Tensor) -> list[Stage]:
 
 
 def first_odd(met: Sequence[Stage]) -> str:
-    """Where numbers that are not finite begin."""
-    return next((f"first in the {stage.name}" for stage in met if stage.odd), "though all was, computed once more")
+    """Where numbers that are not finite begin, as the end of a sentence."""
+    found = next((stage.name for stage in met if stage.odd), None)
+    return f"first in the {found}" if found else "but when computed once more, everything is"
 
 
 def tell(met: Sequence[Stage]) -> str:

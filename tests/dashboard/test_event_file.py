@@ -144,3 +144,36 @@ def test_what_is_written_is_put_on_the_disk_in_time(tmp_path: Path, monkeypatch:
     file.close()
     assert max(b - a for a, b in zip([0.0, *synced], [*synced, 29.0], strict=True)) < 10
     assert len(synced) < 7, "not at each of them"
+
+
+def test_a_file_of_zeros_or_without_end_is_given_up_in_time(tmp_path: Path) -> None:
+    """As a loss of power leaves them, or somebody who wants us to read for ever."""
+    path = tmp_path / "events.out.tfevents.1.2"
+    with path.open("wb") as file:
+        file.truncate(2**42)
+    assert mend(path) == 2**42
+    assert path.stat().st_size == 0
+    lengths = b"".join(struct.pack("<Q", 10**5 - 30 * n) for n in range(3000))
+    path.write_bytes(
+        b"".join(lengths[n : n + 8] + _checksum(lengths[n : n + 8]) for n in range(0, 24000, 8)) + bytes(10**5)
+    )
+    assert mend(path) == path.with_name("events.out.damaged.1.2").stat().st_size
+
+
+def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "events.out.tfevents.1.2")
+    (tmp_path / "events.out.tfevents.1.3").mkdir()
+    (tmp_path / "mine").write_bytes(b"precious")
+    (tmp_path / "events.out.tfevents.1.4").symlink_to(tmp_path / "mine")
+    assert [mend(path) for path in event_files(tmp_path)] == [0, 0, 0]
+    assert (tmp_path / "mine").read_bytes() == b"precious"
+
+
+def test_a_clock_that_was_set_back_begins_no_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorBoard would read its mark before what is to be forgotten by it."""
+    EventFile(tmp_path).close()
+    first = event_files(tmp_path)
+    monkeypatch.setattr("bp_torch.dashboard.event_file.time.time", lambda: 1.7e9)
+    EventFile(tmp_path, first_step=3).close()
+    assert event_files(tmp_path)[0] == first[0]
+    assert len(event_files(tmp_path)) == 2

@@ -253,7 +253,7 @@ def test_closing_twice_is_allowed_and_ends_the_recording(tmp_path: Path) -> None
 
 def test_what_ended_a_run_is_told_with_its_mini_batch(write: Write, one_of_each: list[Record]) -> None:
     page = make_ndarray(values(write(*one_of_each))[tags.RUN_FAILURE].tensor).item().decode()
-    assert "Step 670 was not taken" in page
+    assert "At step 670" in page
     assert "first in the output of layer 2" in page
     assert page.endswith("4 8")
 

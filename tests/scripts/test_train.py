@@ -224,7 +224,10 @@ def test_an_infinite_cost_ends_in_one_line_and_can_be_replayed(nursery: Nursery)
     kept = (nursery.folder / "runs" / "x" / "failure.pt").read_bytes()
     assert nursery.train("--replay", "x") == 1, "it is so again"
     told = (nursery.folder / "stdout0").read_text()
-    assert told.startswith("step 1, examples ")
+    assert told.startswith(
+        "at step 1: the cost is not finite: nan, first in the output of layer 2 (Linear)\nnow: first in"
+    )
+    assert " and 80 more\n" in told
     assert "\n-> output of layer 2 (Linear)" in told
     (nursery.folder / "runs" / "x" / "failure.pt").write_bytes(kept[:-1000])
     assert nursery.train("--replay", "x") == 2
@@ -240,7 +243,7 @@ def test_a_cost_infinite_at_the_end_is_no_success(nursery: Nursery) -> None:
     """One step, after which only the whole sets show what it did."""
     flags = ("--data", "digits", "--epochs", "1", "--batch-size", "1000", "--run-name", "one_step")
     assert nursery.train(*flags, *WILD) == 1
-    assert "error: the cost became" in nursery.said()
+    assert "error: the cost over a whole set is not finite, first in the" in nursery.said()
     assert not (nursery.folder / "runs" / "one_step" / "checkpoint.pt").exists(), "nothing of it is worth keeping"
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from bp_torch.files import replace_file
 from bp_torch.training.folder import (
     CHECKPOINT,
     CONFIG,
@@ -81,3 +82,22 @@ def test_json_is_written_for_people(tmp_path: Path) -> None:
 def test_json_has_null_for_what_is_not_finite(tmp_path: Path) -> None:
     write_json(tmp_path / CONFIG, {"worst": float("inf"), "cost": float("nan")})
     assert json.loads((tmp_path / CONFIG).read_text()) == {"worst": None, "cost": None}
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    """That somebody left where a file is made before it gets its name."""
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / f".{CONFIG}.new").symlink_to(tmp_path / "mine")
+    write_json(tmp_path / CONFIG, {"seed": 3})
+    assert (tmp_path / "mine").read_text() == "precious"
+    assert not (tmp_path / CONFIG).is_symlink()
+
+
+def test_a_disk_without_links_is_given_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    for content in (b"1", b"2", b"3"):
+        replace_file(tmp_path / CHECKPOINT, content, before=tmp_path / PREVIOUS)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {CHECKPOINT: b"3", PREVIOUS: b"2"}

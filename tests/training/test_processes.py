@@ -70,7 +70,7 @@ def test_parts_are_weighted_by_their_examples() -> None:
 def going(nursery: Nursery, request: pytest.FixtureRequest) -> tuple[list[int], Path]:
     """Three processes in the middle of a long run."""
     name = request.node.name.replace("[", "_").replace("]", "")
-    flags = (*FEW_LOOKS, "--epochs", "200", "--checkpoint-seconds", "0.1", "--run-name", name)
+    flags = (*FEW_LOOKS, "--compare-every", "1", "--epochs", "200", "--checkpoint-seconds", "0.1", "--run-name", name)
     pids = nursery.begin(*flags, processes=3)
     folder, deadline = nursery.folder / "runs" / name, time.monotonic() + 60
     while not (folder / CHECKPOINT).exists():
@@ -100,9 +100,11 @@ def test_a_process_that_dies_ends_the_job_which_goes_on_with_other_ones(
     reached = step_of(folder)
     assert 0 < reached < 2000
     assert reached == len(nursery.costs()) or dying == 0, "the first saves all that was done"
+    assert torch.load(folder / CHECKPOINT, weights_only=True)["comparisons"] == 6 * reached, "and counts no look twice"
     for count in (1, 2):
         pids = nursery.begin("--resume", folder.name, processes=count)
-        time.sleep(1.5)
+        while len(nursery.costs()) < 5:
+            time.sleep(0.01)
         os.kill(pids[0], signal.SIGTERM)
         assert nursery.end() == [143] * count, nursery.said()
         assert step_of(folder) == reached + len(nursery.costs()) > reached
@@ -135,6 +137,11 @@ def test_a_number_that_is_not_finite_stops_them_all(nursery: Nursery) -> None:
     for rank in range(2):
         (line,) = errors(nursery, rank)
         assert "is not finite: nan, first in the output of layer 2 (Linear), at step 1 (epoch 1)" in line
+    nursery.begin(*FEW_LOOKS, "--epochs", "1", "--batch-size", "1000", *wild[:-1], "wild at the end", processes=2)
+    assert nursery.end() == [1, 1]
+    for rank in range(2):
+        (line,) = errors(nursery, rank)
+        assert "the cost over a whole set is not finite, first in the " in line
 
 
 def test_torchrun_on_each_of_two_machines(tmp_path: Path) -> None:
