@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch import Tensor
+
 from bp_torch.data import Dataset
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.loop import Trainer
@@ -33,3 +35,7 @@ def trained(dataset: Dataset, **options: Any) -> tuple[Trainer, Kept, dict[str, 
     config = TrainConfig(**{"epochs": 3, "compare_every": 10, "frames": 0, **options})
     trainer = Trainer(config, dataset, [kept])
     return trainer, kept, trainer.run()
+
+
+def weights(trainer: Trainer) -> list[Tensor]:
+    return [p.detach() for p in trainer.learner.model.parameters()]

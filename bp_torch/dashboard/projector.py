@@ -17,6 +17,7 @@ from bp_torch.files import replace_file
 from bp_torch.training.records import EmbeddingRecord
 
 _FOLDER: Final = "projector"
+_LARGEST_LIST: Final = 2**24
 _FILES: Final = ("step_*.tsv", "digits_*.png")
 
 
@@ -38,7 +39,7 @@ class Projector:
         self._folder = folder
         self._list = folder / PROJECTOR_FILENAME
         self._embeddings: dict[str, EmbeddingInfo] = {}
-        if self._list.exists():
+        if self._list.is_file():
             self._embeddings = _listed(self._list, first_step)
             self._write_list()
             self._remove_unlisted()
@@ -88,7 +89,8 @@ class Projector:
 def _listed(path: Path, first_step: int) -> dict[str, EmbeddingInfo]:
     """The embeddings of steps before this one, by name; none if they cannot be read."""
     try:
-        config = text_format.Parse(path.read_text(encoding="utf-8"), ProjectorConfig())
+        with path.open("rb") as file:
+            config = text_format.Parse(file.read(_LARGEST_LIST).decode(), ProjectorConfig())
         names = [(embedding.tensor_name, embedding) for embedding in config.embeddings]
         return {name: embedding for name, embedding in names if int(name.rpartition(" ")[2]) < first_step}
     except (text_format.ParseError, ValueError):

@@ -80,11 +80,11 @@ def train(config: TrainConfig, attach: Attach, command: str) -> Trained:
         ProcessLost: if another process cannot be heard; the first has saved the run by then.
         Stopped: on Ctrl-C or SIGTERM, once the run is saved.
     """
-    torch.set_num_threads(config.threads)
     with ExitStack() as stack:
         processes = stack.enter_context(joined())
         task = processes.from_first(lambda: _task(config, stack))
         config = replace(task.config, device=local_device(task.config.device, processes))
+        torch.set_num_threads(config.threads)
         trainer = Trainer(config, task.dataset, processes=processes)
         if task.state:
             _go_on(trainer, task.state)

@@ -1,11 +1,10 @@
-import math
 import time
 from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
 import torch
-from kept import Kept, trained
+from kept import trained, weights
 from torch import Tensor
 
 import bp_torch.functional as hand
@@ -15,10 +14,8 @@ from bp_torch.functional.activations import Sigmoid
 from bp_torch.functional.affine import Linear
 from bp_torch.functional.losses import SquaredError
 from bp_torch.inspection import gradient_noise, simple_noise_scale
-from bp_torch.training.checkpoint import packed, unpacked
 from bp_torch.training.config import Activation, Backend, Cost, TrainConfig
-from bp_torch.training.drivers import require_finite
-from bp_torch.training.loop import NonFinite, Trainer
+from bp_torch.training.loop import Trainer
 from bp_torch.training.observer import Batch, Observer
 from bp_torch.training.records import (
     AgreementRecord,
@@ -31,10 +28,6 @@ from bp_torch.training.records import (
     PictureRecord,
     StepRecord,
 )
-
-
-def weights(trainer: Trainer) -> list[Tensor]:
-    return [p.detach() for p in trainer.learner.model.parameters()]
 
 
 def test_it_learns(small_digits: Dataset) -> None:
@@ -223,27 +216,6 @@ def test_the_judge_is_pytorch_at_the_weights_of_the_step(small_digits: Dataset) 
     assert {gradient.dtype for gradient in builtin.values()} == {torch.float32}
 
 
-HUGE = torch.ones(1).expand(10**11)
-"""A view of one number, which must not be copied."""
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        {"epoch": -3}, {"epoch": math.inf}, {"epoch": HUGE}, {"epoch": 1}, {"mini_batch": -1}, {"mini_batch": "0"},
-        {"comparisons": -1}, {"comparisons_passed": 7}, {"worst_ratio": math.nan}, {"seconds": -1.0},
-        {"seconds": math.nan}, {"best": HUGE}, {"best": [0.5]}, {"best": [HUGE, 3]}, {"evaluated": HUGE},
-        {"evaluated": {"epoch": -3}}, {"evaluated": {"nothing": 3}}, {"optimizer": HUGE}, {"optimizer": 3},
-        {"random": HUGE}, {"random": {"cpu": HUGE}}, {"random": {"cpu": torch.ones(3)}}, {"parameters": {}},
-        {"parameters": HUGE}, {"parameters": {"0.weight": HUGE}},
-    ],
-)  # fmt: skip
-def test_a_state_that_cannot_be_is_refused(small_digits: Dataset, damage: dict[str, Any]) -> None:
-    trainer = Trainer(TrainConfig(epochs=1), small_digits)
-    with pytest.raises((ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError)):
-        trainer.load_state({**trainer.state(), **damage})
-
-
 def test_the_worst_digits_are_wrong_and_sorted(small_digits: Dataset) -> None:
     _, kept, _ = trained(small_digits, epochs=1)
     record = kept.of(PictureRecord)[-1]
@@ -252,94 +224,6 @@ def test_the_worst_digits_are_wrong_and_sorted(small_digits: Dataset) -> None:
     assert torch.equal(given, given.sort().values)
     assert record.worst_images.shape == (12, 28, 28)
     assert record.worst_images.dtype == torch.uint8
-
-
-@pytest.mark.parametrize("backend", get_args(Backend))
-def test_an_infinite_cost_stops_before_the_update(small_digits: Dataset, backend: Any) -> None:
-    config = TrainConfig(cost="cross_entropy", activation="relu", learning_rate=1e30, epochs=3, backend=backend)
-    trainer = Trainer(config, small_digits, [kept := Kept()])
-    with pytest.raises(
-        NonFinite, match=r"first in the output of layer 2 \(Linear\), at step 1 \(epoch 1\): lower --l"
-    ) as e:
-        trainer.run()
-    assert e.value.record.step == trainer.step == 1
-    assert torch.equal(e.value.record.examples, trainer.batches.examples(0, 1))
-    assert kept.of(StepRecord)
-    assert all(parameter.isfinite().all() for parameter in weights(trainer))
-
-
-def infinite(backward: Callable[..., Any]) -> Callable[..., Any]:
-    def wrong(ctx: Any, grad_output: Tensor) -> Any:
-        grad_input, grad_weight, grad_bias = backward(ctx, grad_output)
-        return grad_input, None if grad_weight is None else grad_weight / 0, grad_bias
-
-    return wrong
-
-
-@pytest.mark.parametrize("backend", ["functions", "builtin"])
-def test_a_gradient_that_is_not_finite_stops_before_the_update(
-    small_digits: Dataset, monkeypatch: pytest.MonkeyPatch, backend: Any
-) -> None:
-    """Although the cost is finite."""
-    trainer = Trainer(TrainConfig(backend=backend, compare_every=0, frames=0), small_digits)
-    monkeypatch.setattr(trainer.learner.driver, "_grads", lambda: {"2.weight": torch.tensor([1.0, math.inf])})
-    before = [parameter.clone() for parameter in weights(trainer)]
-    with pytest.raises(NonFinite, match=r"the gradient of '2.weight' is not finite, but when computed once more"):
-        trainer.run()
-    assert all(torch.equal(a, b) for a, b in zip(before, weights(trainer), strict=True))
-
-
-def test_the_layer_whose_gradient_is_not_finite_is_named(
-    small_digits: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Linear, "backward", staticmethod(infinite(Linear.backward)))
-    trainer = Trainer(TrainConfig(compare_every=0, frames=0), small_digits)
-    trainer.step = 1  # which is not looked at
-    with pytest.raises(NonFinite, match=r"is not finite, first in the gradient of 4.weight, at step 1"):
-        trainer.run()
-
-
-def test_gradients_that_are_only_large_are_applied(small_digits: Dataset) -> None:
-    """Their sum overflows, they do not."""
-    require_finite(torch.tensor(1.0), {"weight": torch.tensor([3e38, 3e38])})
-    with pytest.raises(FloatingPointError, match="'bias'"):
-        require_finite(torch.tensor(1.0), {"weight": torch.ones(2), "bias": torch.tensor(math.nan)})
-
-
-def test_parameters_that_are_not_finite_are_not_kept(small_digits: Dataset) -> None:
-    trainer = Trainer(TrainConfig(), small_digits)
-    trainer.require_finite()
-    trainer.step = 4
-    weights(trainer)[2][3, 4] = math.inf
-    with pytest.raises(NonFinite, match=r"parameters are not finite, first in the parameter 2.weight, at step 3 "):
-        trainer.require_finite()
-
-
-@pytest.mark.parametrize("backend", get_args(Backend))
-def test_gone_on_with_from_any_step_it_is_the_same_run(small_digits: Dataset, backend: Any) -> None:
-    """Parameters and costs, bit for bit, from each of twenty steps, the ends of epochs among them."""
-    config = TrainConfig(epochs=2, backend=backend, compare_every=3, frames=4)
-    trainer, states = Trainer(config, small_digits, [unbroken := Kept()]), dict[int, bytes]()
-
-    def keep() -> None:
-        states[trainer.step] = packed(trainer.state())
-
-    summary = trainer.run(keep)
-    assert list(states) == list(range(1, 21))
-    for step, content in states.items():
-        torch.rand(7)  # which a run of its own would not have drawn
-        again = Trainer(config, small_digits, [rest := Kept()])
-        again.load_state(unpacked(content))
-        assert torch.equal(torch.get_rng_state(), unpacked(content)["random"]["cpu"])
-        ended = again.run()
-        assert all(torch.equal(a, b) for a, b in zip(weights(trainer), weights(again), strict=True))
-        assert {k: v for k, v in ended.items() if "second" not in k} == {
-            k: v for k, v in summary.items() if "second" not in k
-        }
-        costs = [record.cost for record in unbroken.of(StepRecord) if record.step >= step]
-        assert [record.cost for record in rest.of(StepRecord)] == costs
-        evaluated = [record for record in unbroken.of(EpochRecord) if record.step >= step]
-        assert rest.of(EpochRecord) == evaluated
 
 
 def test_a_hand_worked_example() -> None:

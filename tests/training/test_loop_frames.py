@@ -148,3 +148,12 @@ def test_an_old_run_can_be_loaded(old_run: Path) -> None:
     assert config.frames == 0
     kept = torch.load(old_run / "old" / CHECKPOINT, weights_only=True)["parameters"]
     assert all(torch.equal(kept[name], parameter) for name, parameter in learner.hand.state_dict().items())
+
+
+def test_it_is_gone_on_with_in_as_many_threads(old_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another number of them would round its sums otherwise."""
+    path, threads = old_run / "old" / CONFIG, list[int]()
+    path.write_text(json.dumps({**json.loads(path.read_text()), "threads": 3}))
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    run.train(TrainConfig(runs_dir=old_run, resume="old"), lambda *_: [], "")
+    assert threads == [3]

@@ -79,3 +79,17 @@ def test_a_terminal_gets_a_bar_with_the_time_that_is_left(monkeypatch: pytest.Mo
 def test_what_leads_to_no_terminal_gets_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert type(progress.progress(quiet=False)) is ProgressLines
     assert type(progress.progress(quiet=True)) is Progress
+
+
+def test_nobody_has_to_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log's reader that goes away, as head does, or a disk that is full ends no training."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    lines = ProgressLines()
+    monkeypatch.setattr("builtins.print", refuse)
+    monkeypatch.setattr(progress.tqdm, "write", refuse)
+    lines.record(started())
+    lines.record(PulseRecord(101))
+    lines.close()

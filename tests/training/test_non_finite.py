@@ -1,0 +1,80 @@
+"""Numbers that go wrong: the step is not taken, and the layer where it began is named."""
+
+import math
+from collections.abc import Callable
+from typing import Any, get_args
+
+import pytest
+import torch
+from kept import Kept, weights
+from torch import Tensor
+
+from bp_torch.data import Dataset
+from bp_torch.functional.affine import Linear
+from bp_torch.training.config import Backend, TrainConfig
+from bp_torch.training.drivers import require_finite
+from bp_torch.training.loop import NonFinite, Trainer
+from bp_torch.training.records import (
+    StepRecord,
+)
+
+
+@pytest.mark.parametrize("backend", get_args(Backend))
+def test_an_infinite_cost_stops_before_the_update(small_digits: Dataset, backend: Any) -> None:
+    config = TrainConfig(cost="cross_entropy", activation="relu", learning_rate=1e30, epochs=3, backend=backend)
+    trainer = Trainer(config, small_digits, [kept := Kept()])
+    with pytest.raises(
+        NonFinite, match=r"first in the output of layer 2 \(Linear\), at step 1 \(epoch 1\): lower --l"
+    ) as e:
+        trainer.run()
+    assert e.value.record.step == trainer.step == 1
+    assert torch.equal(e.value.record.examples, trainer.batches.examples(0, 1))
+    assert kept.of(StepRecord)
+    assert all(parameter.isfinite().all() for parameter in weights(trainer))
+
+
+def infinite(backward: Callable[..., Any]) -> Callable[..., Any]:
+    def wrong(ctx: Any, grad_output: Tensor) -> Any:
+        grad_input, grad_weight, grad_bias = backward(ctx, grad_output)
+        return grad_input, None if grad_weight is None else grad_weight / 0, grad_bias
+
+    return wrong
+
+
+@pytest.mark.parametrize("backend", ["functions", "builtin"])
+def test_a_gradient_that_is_not_finite_stops_before_the_update(
+    small_digits: Dataset, monkeypatch: pytest.MonkeyPatch, backend: Any
+) -> None:
+    """Although the cost is finite."""
+    trainer = Trainer(TrainConfig(backend=backend, compare_every=0, frames=0), small_digits)
+    monkeypatch.setattr(trainer.learner.driver, "_grads", lambda: {"2.weight": torch.tensor([1.0, math.inf])})
+    before = [parameter.clone() for parameter in weights(trainer)]
+    with pytest.raises(NonFinite, match=r"the gradient of '2.weight' is not finite, but when computed once more"):
+        trainer.run()
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(trainer), strict=True))
+
+
+def test_the_layer_whose_gradient_is_not_finite_is_named(
+    small_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Linear, "backward", staticmethod(infinite(Linear.backward)))
+    trainer = Trainer(TrainConfig(compare_every=0, frames=0), small_digits)
+    trainer.step = 1  # which is not looked at
+    with pytest.raises(NonFinite, match=r"is not finite, first in the gradient of 4.weight, at step 1"):
+        trainer.run()
+
+
+def test_gradients_that_are_only_large_are_applied(small_digits: Dataset) -> None:
+    """Their sum overflows, they do not."""
+    require_finite(torch.tensor(1.0), {"weight": torch.tensor([3e38, 3e38])})
+    with pytest.raises(FloatingPointError, match="'bias'"):
+        require_finite(torch.tensor(1.0), {"weight": torch.ones(2), "bias": torch.tensor(math.nan)})
+
+
+def test_parameters_that_are_not_finite_are_not_kept(small_digits: Dataset) -> None:
+    trainer = Trainer(TrainConfig(), small_digits)
+    trainer.require_finite()
+    trainer.step = 4
+    weights(trainer)[2][3, 4] = math.inf
+    with pytest.raises(NonFinite, match=r"parameters are not finite, first in the parameter 2.weight, at step 3 "):
+        trainer.require_finite()
