@@ -200,7 +200,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "no file": (("--checkpoint", "nothing/checkpoint.pt"), "there is no nothing/config.json"),
     "half a checkpoint": (("--checkpoint", "half"), "run 'half': its checkpoint.pt is damaged (File is"),
     "an empty one": (("--checkpoint", "emptied/checkpoint.pt"), "run 'emptied': its checkpoint.pt is damaged ("),
-    "a list": (("--checkpoint", "listed"), "run 'listed': its checkpoint.pt is damaged (cannot"),
+    "a list": (("--checkpoint", "listed"), "run 'listed': its checkpoint.pt is damaged (it is a list)"),
     "another network": (("--checkpoint", "other"), "run 'other': its checkpoint.pt does not fit its config.json"),
     "no parameters": (("--checkpoint", "silent"), "run 'silent': its checkpoint.pt does not fit its config.json"),
     "no configuration": (("--checkpoint", "headless"), "there is no headless/config.json"),
