@@ -7,7 +7,7 @@ import torch
 
 from bp_torch.data import load
 from bp_torch.files import replace_file
-from bp_torch.training.checkpoint import load_checkpoint, load_config, packed, printable
+from bp_torch.training.checkpoint import State, load_checkpoint, load_config, packed, printable
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.folder import FAILURE, RunError
 from bp_torch.training.loop import Trainer, number
@@ -46,16 +46,30 @@ def replay(config: TrainConfig) -> tuple[str, bool]:
     stored = replace(stored, data_root=config.data_root, mnist_source=config.mnist_source)
     trainer = Trainer(stored, load(stored.data, stored.data_root, source=stored.mnist_source))
     try:
-        trainer.load_state(state)
-        examples, step, what = state["examples"], int(number(state["failed_step"], least=0)), state["what"]
-        if type(what) is not str:
-            raise TypeError(f"a {type(what).__name__} is no message")
-        if not torch.equal(examples, trainer.batches.examples(*divmod(step, len(trainer.batches)))):
-            raise ValueError("other examples")
+        record = _failed(trainer, state)
     except (ArithmeticError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         raise RunError(f"cannot replay {folder.name!r}: its {FAILURE} is of other data or of another network") from None
-    met = stages(trainer.learner, trainer.batches.inputs[examples], trainer.batches.targets[examples])
-    some = " ".join(map(str, examples[:SHOWN].tolist()))
-    more = f" and {len(examples) - SHOWN:,} more" if len(examples) > SHOWN else ""
-    heading = f"at step {step}: {printable(what)}\nnow: {first_odd(met)}\nexamples {some}{more}"
-    return f"{heading}\n\n{tell(met)}", any(stage.odd for stage in met)
+    batch = trainer.batches.inputs[record.examples], trainer.batches.targets[record.examples]
+    met = stages(trainer.learner, *batch)
+    return f"{_heading(record)}\nnow: {first_odd(met)}\n\n{tell(met)}", any(stage.odd for stage in met)
+
+
+def _failed(trainer: Trainer, state: State) -> FailureRecord:
+    """Bring a trainer to where numbers stopped being finite, and say where that was.
+
+    Raises:
+        ArithmeticError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError: if the state does
+            not say, or is of another network or other data.
+    """
+    trainer.load_state(state)
+    step, what = int(number(state["failed_step"], least=0)), state["what"]
+    examples = trainer.batches.examples(*divmod(step, len(trainer.batches))).cpu()
+    if type(what) is not str or not torch.equal(examples, state["examples"]):
+        raise ValueError("this is no message, or these are other examples")
+    return FailureRecord(step, printable(what), examples)
+
+
+def _heading(record: FailureRecord) -> str:
+    some = " ".join(map(str, record.examples[:SHOWN].tolist()))
+    more = f" and {len(record.examples) - SHOWN:,} more" if len(record.examples) > SHOWN else ""
+    return f"at step {record.step}: {record.what}\nexamples {some}{more}"

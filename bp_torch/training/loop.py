@@ -130,8 +130,6 @@ class Trainer:
         if step > self.steps or counts.comparisons_passed > counts.comparisons:
             raise ValueError(f"there is no step {step}, or there are no {counts}")
         self.evaluated = None if state.get("evaluated") is None else _evaluated(state["evaluated"])
-        if step == self.steps and self.evaluated is None:
-            raise ValueError("a run that is at its end was evaluated")
         best = state.get("best", list(self.best))
         if type(best) is not list:
             raise TypeError(f"the best is not a {type(best).__name__}")
@@ -178,10 +176,12 @@ class Trainer:
         """The first process looks at both sets, and all hear whether their costs are finite."""
         finite = True
         if self.processes.first:
-            self.evaluated = self.observer.evaluate(self.step - 1, last)
-            finite = math.isfinite(self.evaluated.train_cost + self.evaluated.test_cost)
-            if self.evaluated.test_accuracy > self.best[0]:
-                self.best = self.evaluated.test_accuracy, self.step
+            evaluated = self.observer.evaluate(self.step - 1, last)
+            finite = math.isfinite(evaluated.train_cost + evaluated.test_cost)
+            if finite:
+                self.evaluated = evaluated
+            if finite and evaluated.test_accuracy > self.best[0]:
+                self.best = evaluated.test_accuracy, self.step
         if self.processes.any(not finite):
             raise self._broken("the cost over a whole set is not finite", last, self.step - 1)
 

@@ -193,6 +193,8 @@ def _go_on(trainer: Trainer, state: State) -> None:
     try:
         trainer.load_state(state)
         trainer.require_finite()
+        if trainer.step == trainer.steps and trainer.evaluated is None:
+            raise ValueError("a run that is at its end was evaluated")
     except (ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         name = trainer.config.run_name
         raise RunError(f"cannot resume {name!r}: its {CHECKPOINT} does not fit its {CONFIG}") from None

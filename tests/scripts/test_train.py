@@ -224,9 +224,9 @@ def test_an_infinite_cost_ends_in_one_line_and_can_be_replayed(nursery: Nursery)
     kept = (nursery.folder / "runs" / "x" / "failure.pt").read_bytes()
     assert nursery.train("--replay", "x") == 1, "it is so again"
     told = (nursery.folder / "stdout0").read_text()
-    assert told.startswith(
-        "at step 1: the cost is not finite: nan, first in the output of layer 2 (Linear)\nnow: first in"
-    )
+    where = "first in the output of layer 2 (Linear)"
+    assert told.startswith(f"at step 1: the cost is not finite: nan, {where}\nexamples ")
+    assert f"\nnow: {where}\n" in told
     assert " and 80 more\n" in told
     assert "\n-> output of layer 2 (Linear)" in told
     (nursery.folder / "runs" / "x" / "failure.pt").write_bytes(kept[:-1000])
@@ -245,6 +245,10 @@ def test_a_cost_infinite_at_the_end_is_no_success(nursery: Nursery) -> None:
     assert nursery.train(*flags, *WILD) == 1
     assert "error: the cost over a whole set is not finite, first in the" in nursery.said()
     assert not (nursery.folder / "runs" / "one_step" / "checkpoint.pt").exists(), "nothing of it is worth keeping"
+    assert nursery.train("--replay", "one_step") == 1, nursery.said()
+    assert (nursery.folder / "stdout0").read_text().startswith("at step 0: the cost over a whole set is not finite")
+    assert nursery.train("--resume", "one_step") == 2
+    assert "no checkpoint that can be read, but failure.pt" in nursery.said()
 
 
 def test_help_names_every_flag(nursery: Nursery) -> None:

@@ -14,9 +14,7 @@ from bp_torch.functional.affine import Linear
 from bp_torch.training.config import Backend, TrainConfig
 from bp_torch.training.drivers import require_finite
 from bp_torch.training.loop import NonFinite, Trainer
-from bp_torch.training.records import (
-    StepRecord,
-)
+from bp_torch.training.records import StepRecord
 
 
 @pytest.mark.parametrize("backend", get_args(Backend))

@@ -10,11 +10,10 @@ from kept import Kept, weights
 from bp_torch.data import Dataset
 from bp_torch.training.checkpoint import packed, unpacked
 from bp_torch.training.config import Backend, TrainConfig
+from bp_torch.training.folder import RunError
 from bp_torch.training.loop import Trainer
-from bp_torch.training.records import (
-    EpochRecord,
-    StepRecord,
-)
+from bp_torch.training.records import EpochRecord, StepRecord
+from bp_torch.training.run import _go_on
 
 
 @pytest.mark.parametrize("backend", get_args(Backend))
@@ -51,7 +50,7 @@ HUGE = torch.ones(1).expand(10**11)
 @pytest.mark.parametrize(
     "damage",
     [
-        {"epoch": -3}, {"epoch": math.inf}, {"epoch": HUGE}, {"epoch": 1}, {"mini_batch": -1}, {"mini_batch": "0"},
+        {"epoch": -3}, {"epoch": math.inf}, {"epoch": HUGE}, {"mini_batch": -1}, {"mini_batch": "0"},
         {"comparisons": -1}, {"comparisons_passed": 7}, {"worst_ratio": math.nan}, {"seconds": -1.0},
         {"seconds": math.nan}, {"best": HUGE}, {"best": [0.5]}, {"best": [HUGE, 3]}, {"evaluated": HUGE},
         {"evaluated": {"epoch": -3}}, {"evaluated": {"nothing": 3}}, {"optimizer": HUGE}, {"optimizer": 3},
@@ -63,3 +62,10 @@ def test_a_state_that_cannot_be_is_refused(small_digits: Dataset, damage: dict[s
     trainer = Trainer(TrainConfig(epochs=1), small_digits)
     with pytest.raises((ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError)):
         trainer.load_state({**trainer.state(), **damage})
+
+
+def test_an_end_without_an_evaluation_is_refused(small_digits: Dataset) -> None:
+    trainer = Trainer(TrainConfig(epochs=1, run_name="a"), small_digits)
+    for damage in ({"epoch": 1}, {"parameters": {n: p / 0 for n, p in trainer.state()["parameters"].items()}}):
+        with pytest.raises(RunError, match=r"cannot resume 'a': its checkpoint\.pt does not fit its config\.json"):
+            _go_on(trainer, {**trainer.state(), **damage})
