@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and survive a loss of power."""
+"""Files that are written whole or not at all, and read no further than is sensible."""
 
 import os
 import shutil
@@ -35,6 +35,18 @@ def replace_file(path: Path, content: bytes | Iterable[bytes], *, before: Path |
             temporary.unlink()
         raise
     _keep_names(path.parent)
+
+
+def beginning(path: Path, most: int) -> bytes:
+    """No more than so many bytes of a file, whoever made it so large.
+
+    Raises:
+        OSError: if it cannot be read; or is no file, such as a pipe, which might have no end, or no beginning.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(EINVAL, "it is no file")
+    with path.open("rb") as file:
+        return file.read(most)
 
 
 def _hidden(path: Path) -> Path:

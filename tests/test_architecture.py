@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "catalogue": {"functional"},
     "inspection": {"functional", "nn", "engine", "data", "gradients.differences"},
     "gradients": {"catalogue"},
-    "data": set(),
+    "data": {"files"},
     "training": {"files", "nn", "engine", "inspection", "data", "gradients", "catalogue"},
     "dashboard": {
         "files",

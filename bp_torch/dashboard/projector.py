@@ -13,7 +13,7 @@ from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
 from tensorboard.plugins.projector.projector_config_pb2 import EmbeddingInfo, ProjectorConfig, SpriteMetadata
 from torch import Tensor
 
-from bp_torch.files import replace_file
+from bp_torch.files import beginning, replace_file
 from bp_torch.training.records import EmbeddingRecord
 
 _FOLDER: Final = "projector"
@@ -89,8 +89,7 @@ class Projector:
 def _listed(path: Path, first_step: int) -> dict[str, EmbeddingInfo]:
     """The embeddings of steps before this one, by name; none if they cannot be read."""
     try:
-        with path.open("rb") as file:
-            config = text_format.Parse(file.read(_LARGEST_LIST).decode(), ProjectorConfig())
+        config = text_format.Parse(beginning(path, _LARGEST_LIST).decode(), ProjectorConfig())
         names = [(embedding.tensor_name, embedding) for embedding in config.embeddings]
         return {name: embedding for name, embedding in names if int(name.rpartition(" ")[2]) < first_step}
     except (text_format.ParseError, ValueError):

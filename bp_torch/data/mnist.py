@@ -9,7 +9,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from errno import ENOENT
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -18,6 +17,7 @@ from typing import Final
 import torch
 
 from bp_torch.data.dataset import DataError, Dataset, Split
+from bp_torch.files import beginning
 
 # The unpacked files: length in bytes and SHA-256. Together they fix the shape, the count and every pixel.
 _FILES: Final = {
@@ -94,7 +94,7 @@ def _copy(source: Path, staging: Path) -> None:
     raw.mkdir(parents=True)
     for name, md5 in datasets.MNIST.resources:
         try:
-            content = _beginning(source / name, _PACKED[name] + 1)
+            content = beginning(source / name, _PACKED[name] + 1)
         except OSError as error:
             mend = "the source must be a folder with MNIST's four original .gz files"
             raise DataError(f"{source / name} cannot be read ({error.strerror or error}); {mend}") from error
@@ -102,14 +102,6 @@ def _copy(source: Path, staging: Path) -> None:
         # With a wrong sum torchvision would turn to the network: this check keeps a source free of it.
         if not datasets.utils.check_integrity(raw / name, md5):
             raise DataError(f"{source / name} is damaged (its MD5 is not {md5}); replace it with the original file")
-
-
-def _beginning(file: Path, length: int) -> bytes:
-    """As many bytes of a file as that, if it has them; what is no file might have no end, or no beginning."""
-    if not file.is_file():
-        raise FileNotFoundError(ENOENT, "No such file")
-    with file.open("rb") as stream:
-        return stream.read(length)
 
 
 def _download(staging: str, seconds: float) -> None:
@@ -144,7 +136,7 @@ def _check(file: Path, source: Path | None) -> None:
     """Raises DataError unless the unpacked file is MNIST's to the last bit."""
     length, sha256 = _FILES[file.name]
     try:
-        content = _beginning(file, length + 1)
+        content = beginning(file, length + 1)
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror or error}); make it readable") from error
     if hashlib.sha256(content).hexdigest() == sha256:

@@ -7,10 +7,10 @@ import torch
 
 from bp_torch.data import load
 from bp_torch.files import replace_file
-from bp_torch.training.checkpoint import State, load_checkpoint, load_config, packed, printable
+from bp_torch.training.checkpoint import State, load_checkpoint, load_config, number, packed, printable
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.folder import FAILURE, RunError
-from bp_torch.training.loop import Trainer, number
+from bp_torch.training.loop import Trainer
 from bp_torch.training.records import FailureRecord
 from bp_torch.training.stages import first_odd, stages, tell
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.data import Batches, Dataset, Split, prepare
+from bp_torch.training.checkpoint import number
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.learner import Learner
 from bp_torch.training.observer import Batch, Counts, Observer
@@ -55,11 +56,11 @@ class Trainer:
         self.config = config
         self.processes = processes
         self.learner = Learner(config, processes)
-        train, test = self._prepared(dataset.train), self._prepared(dataset.test)
-        self.observer = Observer(config, self.learner, dataset, train, test)
+        self.batches = Batches(*self._prepared(dataset.train), config.batch_size, seed=config.seed)
+        self.steps = config.epochs * len(self.batches)
+        test = self._prepared(dataset.test)
+        self.observer = Observer(config, self.learner, self.batches, test, dataset.test.images)
         self.observer.recorders = recorders
-        self.batches = Batches(*train, config.batch_size, seed=config.seed)
-        self.steps = self.observer.steps
         self.step = 0
         self.evaluated: EpochRecord | None = None
         self.best = (-math.inf, 0)
@@ -162,7 +163,7 @@ class Trainer:
             raise
         self.step += 1
         if self.processes.first:
-            self.observer.passed(self.step - 1)
+            self.observer.pulse(self.step - 1)
 
     def _look(self, batch: Batch, learning_rate: float) -> None:
         """All processes compute what will be applied, and the first of them looks at it."""
@@ -209,17 +210,6 @@ class Trainer:
             "backend": self.config.backend,
             **self.observer.figures(),
         }
-
-
-def number(value: object, *, least: float = -math.inf) -> int | float:
-    """A number that a stranger may have written; no Tensor, and not NaN.
-
-    Raises:
-        ValueError: if it is something else, or less than it can be.
-    """
-    if type(value) not in (int, float) or not value >= least:  # type: ignore[operator]
-        raise ValueError(f"a {type(value).__name__} is no number from {least}")
-    return value  # type: ignore[return-value]
 
 
 def _evaluated(values: dict[str, Any]) -> EpochRecord:

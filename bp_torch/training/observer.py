@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bp_torch.data import Dataset
+from bp_torch.data import Batches
 from bp_torch.data.labels import accuracy_of, classes_of, first_of_each
 from bp_torch.gradients import Comparison, Gradients
 from bp_torch.inspection import simple_noise_scale
@@ -75,22 +75,22 @@ class Observer:
         comparing_seconds: spent on that.
     """
 
-    def __init__(self, config: TrainConfig, learner: Learner, dataset: Dataset, train: Batch, test: Batch) -> None:
-        """Take what is trained, and both sets, as they came and prepared."""
+    def __init__(self, config: TrainConfig, learner: Learner, batches: Batches, test: Batch, images: Tensor) -> None:
+        """Take what is trained, both sets as they are trained and tested on, and the images to test on."""
         self.config = config
         self.recorders: Sequence[Recorder] = ()
         self.counts = Counts()
         self.comparing_seconds = 0.0
         self._learner = learner
-        self._images = dataset.test.images
-        self._train, self._test = train, test
-        self._epoch_steps = -(-len(train[0]) // config.batch_size)  # rounded up
-        self.steps = config.epochs * self._epoch_steps
-        self._probes = first_of_each(dataset.test.labels)
+        self._images = images
+        self._train, self._test = (batches.inputs, batches.targets), test
+        self._epoch_steps = len(batches)
+        self._steps = config.epochs * len(batches)
+        self._probes = first_of_each(classes_of(test[1]).cpu())
         probes = self._test[0][self._probes], self._test[1][self._probes]
         self._frames = Frames(learner.hand, learner.hand_cost, *probes)
-        self._frame_steps = frame_steps(self.steps, config.frames)
-        self._pulse = -math.inf
+        self._frame_steps = frame_steps(self._steps, config.frames)
+        self._told = -math.inf
         self._reported = (0, 0.0)
 
     def record(self, record: Record) -> None:
@@ -101,7 +101,7 @@ class Observer:
     def begin(self, step: int) -> None:
         """There is a step to be taken first."""
         if self._frame_steps:
-            self.record(self._frames.network(step, self.steps))
+            self.record(self._frames.network(step, self._steps))
         self._reported = (step, time.perf_counter())
 
     def looks_at(self, step: int) -> bool:
@@ -115,14 +115,14 @@ class Observer:
         comparisons = self._compare(step, gradients, batch) if self._compares(step) else ()
         if step in self._frame_steps:
             self.record(self._frames.take(step, *batch, learning_rate, gradients, comparisons))
-        if step == 0 and self.steps > 1:  # otherwise the last look is at this step, too
+        if step == 0 and self._steps > 1:  # otherwise the last look is at this step, too
             self._explain(0, batch)
 
-    def passed(self, step: int) -> None:
+    def pulse(self, step: int) -> None:
         """A step has been taken; say so now and then."""
         now = time.perf_counter()
-        if now - self._pulse > PULSE_SECONDS:
-            self._pulse = now
+        if now - self._told > PULSE_SECONDS:
+            self._told = now
             self.record(PulseRecord(step))
 
     @torch.no_grad()

@@ -47,10 +47,8 @@ class Processes:
         Where there are fewer examples than processes, the last ones take an example that counts nothing, because a
         mean over none is no number.
         """
-        weight = len(inputs.tensor_split(self.count)[self.rank]) / len(inputs)
-        if weight == 0:
-            return inputs[:1], targets[:1], 0.0
-        return inputs.tensor_split(self.count)[self.rank], targets.tensor_split(self.count)[self.rank], weight
+        part, wanted = (tensor.tensor_split(self.count)[self.rank] for tensor in (inputs, targets))
+        return (part, wanted, len(part) / len(inputs)) if len(part) else (inputs[:1], targets[:1], 0.0)
 
     def total(self, tensor: Tensor) -> Tensor:
         """The sum of all processes' tensors, in place.
