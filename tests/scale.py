@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bp_torch.functional.function import Function, keep
+from bp_torch.functional.function import Function, save
 
 
 class Scale(Function):
@@ -16,7 +16,7 @@ class Scale(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        keep(ctx, *inputs)
+        save(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None]:

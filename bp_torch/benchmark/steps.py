@@ -68,7 +68,7 @@ def compiled(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Wor
 
 
 def products(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Work:
-    """The floor: the matrix products of such a step and nothing else, as `bp_torch.functional.affine` writes them."""
+    """The floor: the matrix products of such a step and nothing else, as `bp_torch.functional.linear` writes them."""
     weights = [p.detach() for p in model.parameters() if p.dim() == 2]
     activations = [inputs, *(torch.rand(len(inputs), len(weight)) for weight in weights)]
 

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.functional.checks import require_floating, require_real, require_tensor
-from bp_torch.functional.function import Function, keep, number
+from bp_torch.functional.function import Function, save, scalar_like
 from bp_torch.functional.precision import rounded_once
+from bp_torch.functional.validation import require_floating, require_real, require_tensor
+
+__all__ = ["elu", "leaky_relu", "relu", "sigmoid", "tanh"]
 
 
 class Sigmoid(Function):
@@ -28,7 +30,7 @@ class Sigmoid(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        keep(ctx, output)
+        save(ctx, output)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
@@ -41,7 +43,7 @@ class Sigmoid(Function):
     @staticmethod
     def through(change: Tensor, output: Tensor) -> Tensor:
         """A change, times y (1 − y); in either direction, and in `dense`."""
-        return change * output * (number(1, output) - output)
+        return change * output * (scalar_like(1, output) - output)
 
 
 class Tanh(Function):
@@ -58,7 +60,7 @@ class Tanh(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        keep(ctx, output)
+        save(ctx, output)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
@@ -71,7 +73,7 @@ class Tanh(Function):
     @staticmethod
     def through(change: Tensor, output: Tensor) -> Tensor:
         """A change, times (1 − y)(1 + y); in either direction, and in `dense`."""
-        return change * ((number(1, output) - output) * (1 + output))
+        return change * ((scalar_like(1, output) - output) * (1 + output))
 
 
 class ReLU(Function):
@@ -88,7 +90,7 @@ class ReLU(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        keep(ctx, output)
+        save(ctx, output)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
@@ -117,7 +119,7 @@ class LeakyReLU(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
         input, ctx.negative_slope = inputs
-        keep(ctx, input)
+        save(ctx, input)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
@@ -147,7 +149,7 @@ class ELU(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
         input, ctx.alpha = inputs
-        keep(ctx, input)
+        save(ctx, input)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.functional.checks import require_class_indices, require_floating, require_tensor, resolve_reduction
 from bp_torch.functional.example_weights import example_weights, reduced, shares
-from bp_torch.functional.function import Function, keep
+from bp_torch.functional.function import Function, save
 from bp_torch.functional.precision import autocast_to_float32, promoted, rounded_once
 from bp_torch.functional.soft_targets import SoftCrossEntropy
 from bp_torch.functional.softmax import log_probabilities
+from bp_torch.functional.validation import require_class_indices, require_floating, require_tensor, resolve_reduction
+
+__all__ = ["cross_entropy", "nll_loss"]
 
 
 class NLLLoss(Function):
@@ -33,7 +35,7 @@ class NLLLoss(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int, str], output: Tensor) -> None:
         input, target, weight, ctx.ignore_index, ctx.reduction = inputs
-        keep(ctx, input, target, weight)
+        save(ctx, input, target, weight)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
@@ -66,7 +68,7 @@ class CrossEntropy(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int, str], output: Tensor) -> None:
         input, target, weight, ctx.ignore_index, ctx.reduction = inputs
-        keep(ctx, input, target, weight)
+        save(ctx, input, target, weight)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:

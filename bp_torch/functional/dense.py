@@ -12,9 +12,11 @@ from torch import Tensor
 
 from bp_torch.functional import activations
 from bp_torch.functional.activations import ReLU, Sigmoid, Tanh
-from bp_torch.functional.affine import Linear, linear
-from bp_torch.functional.function import Function, keep
+from bp_torch.functional.function import Function, save
+from bp_torch.functional.linear import Linear, linear
 from bp_torch.functional.precision import autocast_enabled
+
+__all__ = ["dense"]
 
 
 class _Dense(Function):
@@ -22,7 +24,7 @@ class _Dense(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
-        keep(ctx, inputs[0], inputs[1], output)
+        save(ctx, inputs[0], inputs[1], output)
 
 
 class LinearSigmoid(_Dense):

@@ -72,7 +72,7 @@ def _caller(function: type[Function]) -> Callable[..., Tensor]:
     return call
 
 
-def keep(ctx: Any, *tensors: Tensor | None) -> None:
+def save(ctx: Any, *tensors: Tensor | None) -> None:
     """Keep inputs or outputs for `backward` and for `jvp`; both read them from `ctx.saved_tensors`."""
     ctx.save_for_backward(*tensors)
     ctx.saved_for_forward = tensors  # what save_for_forward does, without its checks in Python
@@ -82,7 +82,7 @@ constants: dict[Any, Tensor] = {}
 """Tensors that never change, by what they are."""
 
 
-def number(value: float, like: Tensor) -> Any:
+def scalar_like(value: float, like: Tensor) -> Any:
     """A number for a Tensor to meet: a constant Tensor of its dtype, for on the way of Python's numbers lies more work.
 
     Tensors of other kinds, such as a compiler's fake ones, refuse to meet a real one; they are given the number.

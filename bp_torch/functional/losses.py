@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.functional.checks import require_floating, require_tensor, resolve_reduction
-from bp_torch.functional.function import Function, keep, number
+from bp_torch.functional.function import Function, save, scalar_like
 from bp_torch.functional.precision import autocast_enabled, autocast_to_float32, promoted, rounded_once
+from bp_torch.functional.validation import require_floating, require_tensor, resolve_reduction
+
+__all__ = ["l1_loss", "mse_loss", "smooth_l1_loss", "squared_error"]
 
 
 def reduced(losses: Tensor, reduction: str) -> Tensor:
@@ -36,16 +38,16 @@ class SquaredError(Function):
     @staticmethod
     def forward(input: Tensor, target: Tensor) -> Tensor:
         error = input - target
-        return (error * error).sum() * number(_one_over_n(input), input)
+        return (error * error).sum() * scalar_like(_one_over_n(input), input)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        keep(ctx, *inputs)
+        save(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None]:
         input, target = ctx.saved_tensors
-        grad_input = (input - target) * grad_output * number(2 * _one_over_n(input), input)
+        grad_input = (input - target) * grad_output * scalar_like(2 * _one_over_n(input), input)
         return grad_input, -grad_input if ctx.needs_input_grad[1] else None
 
     @staticmethod
@@ -74,7 +76,7 @@ class MSELoss(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, str], output: Tensor) -> None:
         input, target, ctx.reduction = inputs
-        keep(ctx, input, target)
+        save(ctx, input, target)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None, None]:
@@ -101,7 +103,7 @@ class L1Loss(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, str], output: Tensor) -> None:
         input, target, ctx.reduction = inputs
-        keep(ctx, input, target)
+        save(ctx, input, target)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None, None]:
@@ -130,7 +132,7 @@ class SmoothL1Loss(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, str, float], output: Tensor) -> None:
         input, target, ctx.reduction, ctx.beta = inputs
-        keep(ctx, input, target)
+        save(ctx, input, target)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None, None, None]:

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional.activations import activate
-from bp_torch.functional.checks import require_tensor
-from bp_torch.functional.function import Function, keep
+from bp_torch.functional.function import Function, save
 from bp_torch.functional.precision import cuda_autocast_to_float32
+from bp_torch.functional.validation import require_tensor
+
+__all__ = ["gelu", "silu", "softplus"]
 
 
 class Softplus(Function):
@@ -34,7 +36,7 @@ class Softplus(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float, float], output: Tensor) -> None:
         input, ctx.beta, ctx.threshold = inputs
-        keep(ctx, input)
+        save(ctx, input)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
@@ -61,7 +63,7 @@ class SiLU(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        keep(ctx, inputs[0])
+        save(ctx, inputs[0])
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
@@ -90,7 +92,7 @@ class GELU(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        keep(ctx, inputs[0])
+        save(ctx, inputs[0])
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
@@ -123,7 +125,7 @@ class GELUTanh(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        keep(ctx, inputs[0])
+        save(ctx, inputs[0])
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional.example_weights import divided, reduced
-from bp_torch.functional.function import Function, keep
+from bp_torch.functional.function import Function, save
 from bp_torch.functional.softmax import log_probabilities
 
 
@@ -27,7 +27,7 @@ class SoftCrossEntropy(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, str], output: Tensor) -> None:
         input, target, scale, ctx.reduction = inputs
-        keep(ctx, input, target, scale)
+        save(ctx, input, target, scale)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None, None, None]:

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.functional.checks import require_floating, require_tensor, resolve_softmax_dim
-from bp_torch.functional.function import Function, keep
+from bp_torch.functional.function import Function, save
 from bp_torch.functional.precision import cuda_autocast_to_float32, rounded_once
+from bp_torch.functional.validation import require_floating, require_tensor, resolve_softmax_dim
+
+__all__ = ["log_softmax", "softmax"]
 
 
 def probabilities(input: Tensor, dim: int) -> Tensor:
@@ -48,7 +50,7 @@ class Softmax(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
         ctx.dim = inputs[1]
-        keep(ctx, output)
+        save(ctx, output)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
@@ -76,7 +78,7 @@ class LogSoftmax(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
         ctx.dim = inputs[1]
-        keep(ctx, output)
+        save(ctx, output)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:

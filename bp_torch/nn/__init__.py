@@ -12,8 +12,8 @@ from bp_torch.nn.activations import (
     Softplus,
     Tanh,
 )
-from bp_torch.nn.affine import Dense, Linear
 from bp_torch.nn.builtin import as_builtin
+from bp_torch.nn.linear import Dense, Linear
 from bp_torch.nn.losses import (
     BCEWithLogitsLoss,
     CrossEntropyLoss,

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 
 from bp_torch.nn.activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
-from bp_torch.nn.affine import Linear
+from bp_torch.nn.linear import Linear
 
 ACTIVATIONS: dict[str, type[torch.nn.Module]] = {
     "sigmoid": Sigmoid,

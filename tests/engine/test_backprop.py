@@ -20,7 +20,7 @@ from bp_torch import nn
 from bp_torch.catalogue import CATALOGUE
 from bp_torch.engine import Backprop
 from bp_torch.functional.activations import Sigmoid
-from bp_torch.functional.affine import Linear
+from bp_torch.functional.linear import Linear
 
 DTYPES = [torch.float32, torch.float64]
 LAYERS: dict[str, Callable[[], torch.nn.Module]] = {

@@ -12,7 +12,7 @@ import bp_torch.functional as F
 from bp_torch import nn
 from bp_torch.engine import Backprop
 from bp_torch.functional.activations import Sigmoid
-from bp_torch.functional.function import Function, keep
+from bp_torch.functional.function import Function, save
 from bp_torch.nn import mlp
 
 INPUTS, WANTED = torch.rand(6, 5), torch.eye(3)[torch.arange(6) % 3]
@@ -138,7 +138,7 @@ class Divide(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        keep(ctx, *inputs)
+        save(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -374,7 +374,7 @@ def test_what_comes_from_a_wrong_shape_changes_nothing() -> None:
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-            keep(ctx, output)
+            save(ctx, output)
 
         @staticmethod
         def backward(ctx: Any, grad_output: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bp_torch.functional.affine import Linear
 from bp_torch.functional.function import Function
+from bp_torch.functional.linear import Linear
 from bp_torch.functional.losses import SquaredError
 from bp_torch.functional.smooth_activations import SiLU
 from bp_torch.gradients import GradientReport, check_gradients

@@ -13,7 +13,7 @@ from bp_torch import nn
 from bp_torch.data import Batches, Dataset, Split, load
 from bp_torch.data.digits import draw
 from bp_torch.engine import Backprop
-from bp_torch.functional.affine import Linear
+from bp_torch.functional.linear import Linear
 from bp_torch.inspection.experiments import EXPERIMENTS, Subject
 from bp_torch.inspection.experiments.convergence import _curvatures, _look
 from bp_torch.inspection.experiments.direction import _tilted

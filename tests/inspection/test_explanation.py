@@ -11,7 +11,7 @@ from torch import Tensor
 import bp_torch.functional as F
 from bp_torch import nn
 from bp_torch.functional.activations import Sigmoid
-from bp_torch.functional.affine import Linear
+from bp_torch.functional.linear import Linear
 from bp_torch.inspection import Explanation, explain
 from bp_torch.inspection.drawing import draw_explanation
 from bp_torch.inspection.telling import tell

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.functional.function import Function, keep
+from bp_torch.functional.function import Function, save
 from bp_torch.functional.precision import rounded_once
 
 KINDS = (
@@ -177,7 +177,7 @@ def _altered(function: type[Function], changes: dict[str, Callable[[Tensor], Ten
 
 def _keeping(kept: Callable[[tuple[Any, ...], Tensor], Any]) -> Callable[..., None]:
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        keep(ctx, *_as_tuple(kept(inputs, output)))
+        save(ctx, *_as_tuple(kept(inputs, output)))
 
     return setup_context
 

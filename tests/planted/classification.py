@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from bp_torch.catalogue.entry import Numbers
 from bp_torch.functional.classification import CrossEntropy, NLLLoss
-from bp_torch.functional.function import Function, keep
+from bp_torch.functional.function import Function, save
 from bp_torch.functional.soft_targets import SoftCrossEntropy
 from planted.alterations import clamped, ones, ones_if_scalar, rounded_to
 from planted.bug import Host
@@ -56,7 +56,7 @@ class SmoothedCrossEntropy(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        keep(ctx, *inputs)
+        save(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from bp_torch.catalogue.entry import Numbers
 from bp_torch.catalogue.losses import squared_error_of_builtins
-from bp_torch.functional.binary import BCEWithLogits
+from bp_torch.functional.bce import BCEWithLogits
 from bp_torch.functional.losses import L1Loss, MSELoss, SmoothL1Loss, SquaredError
 from planted.alterations import (
     clamped,

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from bp_torch.catalogue import CATALOGUE, Entry
 from bp_torch.catalogue.entry import Numbers
 from bp_torch.gradients.call import quiet
-from planted import activations, affine, classification, custom, losses, smooth_activations, softmax
+from planted import activations, classification, custom, linear, losses, smooth_activations, softmax
 from planted.bug import RightFunction, Samples
 
 _draw = Numbers(17)
@@ -46,7 +46,7 @@ with quiet():
 
 _hosts = tuple(
     host.right()
-    for family in (affine, activations, smooth_activations, softmax, classification, losses)
+    for family in (linear, activations, smooth_activations, softmax, classification, losses)
     for host in family.HOSTS
 )
 

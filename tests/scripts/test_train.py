@@ -193,7 +193,7 @@ def test_ctrl_c_while_torch_is_imported_is_answered_in_a_word(tmp_path: Path) ->
 
 def test_a_wrong_equation_ends_with_status_1_and_says_where(tmp_path: Path) -> None:
     plant = (
-        "import sys; from bp_torch.functional.affine import Linear\n"
+        "import sys; from bp_torch.functional.linear import Linear\n"
         "right = Linear.backward\n"
         "def wrong(ctx, grad_output):\n"
         "    grad_input, grad_weight, grad_bias = right(ctx, grad_output)\n"

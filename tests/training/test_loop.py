@@ -11,7 +11,7 @@ import bp_torch.functional as hand
 from bp_torch.data import Dataset, prepare
 from bp_torch.engine import Backprop
 from bp_torch.functional.activations import Sigmoid
-from bp_torch.functional.affine import Linear
+from bp_torch.functional.linear import Linear
 from bp_torch.functional.losses import SquaredError
 from bp_torch.inspection import gradient_noise, simple_noise_scale
 from bp_torch.training.config import Activation, Backend, Cost, TrainConfig

@@ -10,7 +10,7 @@ from kept import Kept, weights
 from torch import Tensor
 
 from bp_torch.data import Dataset
-from bp_torch.functional.affine import Linear
+from bp_torch.functional.linear import Linear
 from bp_torch.training.config import Backend, TrainConfig
 from bp_torch.training.drivers import require_finite
 from bp_torch.training.loop import NonFinite, Trainer

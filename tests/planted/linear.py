@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bp_torch.catalogue.entry import Numbers
-from bp_torch.functional.affine import Linear
-from bp_torch.functional.function import keep
+from bp_torch.functional.function import save
+from bp_torch.functional.linear import Linear
 from planted.alterations import (
     by_fours,
     by_pairs,
@@ -147,12 +147,12 @@ _last: dict[str, Tensor] = {}
 
 
 def _weight_kept_aside(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    keep(ctx, *inputs[:2])
+    save(ctx, *inputs[:2])
     _last["weight"] = inputs[1]
 
 
 def _weight_as_attribute(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    keep(ctx, inputs[0])
+    save(ctx, inputs[0])
     ctx.weight = inputs[1]  # autograd would notice a change of what save_for_backward keeps, but not of this
 
 
@@ -183,7 +183,7 @@ _stale = (
 
 
 def _weight_both_ways(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    keep(ctx, *inputs[:2])
+    save(ctx, *inputs[:2])
     ctx.parameter = inputs[1]
 
 

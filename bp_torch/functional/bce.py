@@ -5,10 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.functional.checks import require_floating, require_tensor, resolve_reduction
-from bp_torch.functional.function import Function, keep
+from bp_torch.functional.function import Function, save
 from bp_torch.functional.losses import reduced, shared
 from bp_torch.functional.precision import autocast_to_float32, promoted, rounded_once
+from bp_torch.functional.validation import require_floating, require_tensor, resolve_reduction
+
+__all__ = ["binary_cross_entropy_with_logits"]
 
 
 class BCEWithLogits(Function):
@@ -29,7 +31,7 @@ class BCEWithLogits(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, str], output: Tensor) -> None:
         *tensors, ctx.reduction = inputs
-        keep(ctx, *tensors)
+        save(ctx, *tensors)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:

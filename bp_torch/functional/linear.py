@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.functional.checks import require_real, require_tensor
-from bp_torch.functional.function import Function, constant_of, constants, keep
+from bp_torch.functional.function import Function, constant_of, constants, save
 from bp_torch.functional.precision import autocast_enabled, autocast_to_half
+from bp_torch.functional.validation import require_real, require_tensor
+
+__all__ = ["linear"]
 
 
 class Linear(Function):
@@ -32,7 +34,7 @@ class Linear(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
         input, weight, _ = inputs
-        keep(ctx, input, weight)
+        save(ctx, input, weight)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
