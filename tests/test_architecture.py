@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "training": {"files", "nn", "engine", "inspection", "data", "gradients", "catalogue"},
     "dashboard": {
         "files",
-        "training.records",
+        "training.logging.events",
         "gradients.Comparison",
         "gradients.records",
         "gradients.tables",
@@ -48,7 +48,7 @@ LIBRARIES = {
     "inspection": {"torch", "matplotlib", "numpy", "rich"},
     "gradients": {"torch"},
     "data": {"torch", "torchvision"},
-    "training": {"torch", "tqdm", "filelock"},
+    "training": {"torch", "tqdm", "filelock", "safetensors"},
     "dashboard": {
         "torch",
         "tensorboard",
