@@ -22,7 +22,7 @@ from bp_torch.catalogue import CATALOGUE
 from bp_torch.gradients import CannotCheck, Scoreboard, Survey, check_gradients, tables
 from bp_torch.gradients.expressions import parse_sample
 from bp_torch.gradients.survey import survey
-from bp_torch.training.folder import RunError, require_no_run
+from bp_torch.training.state.run_dir import RunError, require_no_run
 
 RUN = "gradients"
 PLANTED = Path(__file__).parents[1] / "tests"
@@ -95,9 +95,9 @@ def main() -> int:
 
 def check_yours(config: CheckConfig) -> int:
     """Report on one function."""
-    function = cli.named(config.functions[0], "function")
-    reference = cli.named(config.reference, "--reference") if config.reference else None
-    samples = cli.named(config.samples, "--samples") if config.samples else [*map(parse_sample, config.inputs)]
+    function = cli.import_object(config.functions[0], "function")
+    reference = cli.import_object(config.reference, "--reference") if config.reference else None
+    samples = cli.import_object(config.samples, "--samples") if config.samples else [*map(parse_sample, config.inputs)]
     report = check_gradients(function, samples, reference=reference)
     print(json.dumps(report.as_dict(), indent=2, allow_nan=False) if config.json else report)
     return 0 if report.passed else 1

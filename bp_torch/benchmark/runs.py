@@ -28,7 +28,7 @@ def epoch_times(dataset: Dataset, root: Path, rounds: int) -> list[Row]:
 def _bare_epoch(trainer: Trainer) -> Work:
     def work() -> None:
         for inputs, targets in trainer.batches.epoch(0):
-            trainer.learner.driver.sgd_step(inputs, targets, 0.01)
+            trainer.backend.sgd_step(inputs, targets, 0.01)
 
     return work
 
@@ -61,14 +61,14 @@ def run_shares(dataset: Dataset) -> list[Row]:
         with tempfile.TemporaryDirectory() as folder, TensorBoardRecorder(Path(folder)) as board:
             trainer = Trainer(TrainConfig(backend=backend), dataset, [board])
             taken = seconds(trainer.run)
-            counts = trainer.observer.counts
+            counts = trainer.monitor.counts
             rows.append(
                 {
                     "backend": backend,
                     "seconds": round(taken, 1),
-                    "of it comparing": f"{trainer.observer.comparing_seconds / taken:.1%}",
+                    "of it comparing": f"{trainer.monitor.comparing_seconds / taken:.1%}",
                     "of it logging": f"{board.seconds / taken:.1%}",
-                    "gradients that agree": f"{counts.comparisons_passed} of {counts.comparisons}",
+                    "gradients that agree": f"{counts.gradient_checks_passed} of {counts.gradient_checks}",
                 }
             )
     return rows

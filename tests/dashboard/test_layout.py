@@ -9,13 +9,13 @@ from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
 from bp_torch.dashboard import tags
 from bp_torch.dashboard.layout import CHARTS, exactly, of_all_parameters
-from bp_torch.training.records import Record
+from bp_torch.training.logging import events as records
 
 PATTERNS = [pattern for charts in CHARTS.values() for patterns in charts.values() for pattern in patterns]
 
 
 @pytest.fixture
-def written(write: Callable[..., list[Event]], one_of_each: list[Record]) -> set[str]:
+def written(write: Callable[..., list[Event]], one_of_each: list[records.Event]) -> set[str]:
     events = write(*one_of_each)
     return {value.tag for event in events for value in event.summary.value if value.HasField("simple_value")}
 
@@ -46,7 +46,9 @@ def test_a_pattern_takes_special_characters_as_they_are() -> None:
     assert not re.match(pattern, "axb/0.weight")
 
 
-def test_tensorboard_reads_the_four_categories(write: Callable[..., list[Event]], one_of_each: list[Record]) -> None:
+def test_tensorboard_reads_the_four_categories(
+    write: Callable[..., list[Event]], one_of_each: list[records.Event]
+) -> None:
     (event,) = write(one_of_each[0])
     (value,) = [value for value in event.summary.value if value.tag == metadata.CONFIG_SUMMARY_TAG]
     assert value.metadata.plugin_data.plugin_name == metadata.PLUGIN_NAME

@@ -17,7 +17,7 @@ from bp_torch.dashboard.event_file import EventFile
 from bp_torch.dashboard.frames import frame_file, network_file
 from bp_torch.dashboard.values import own_bytes
 from bp_torch.dashboard.writer import TensorBoardRecorder
-from bp_torch.training.records import FrameRecord, NetworkRecord, StepRecord
+from bp_torch.training.logging.events import FrameEvent, NetworkEvent, StepEvent
 
 MARKUP = "<b>&' größer"
 GARBAGE = b"\x00\xff no file of safetensors"
@@ -34,8 +34,8 @@ DAMAGED: dict[str, tuple[TensorProto, int]] = {
 
 class Written(NamedTuple):
     folder: Path
-    network: NetworkRecord
-    frames: list[FrameRecord]
+    network: NetworkEvent
+    frames: list[FrameEvent]
     """Of the run named long."""
 
 
@@ -49,9 +49,9 @@ def write(folder: Path, *recorded: Any, first_step: int | None = None) -> None:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     folder, network = tmp_path_factory.mktemp("runs"), tiny_network()
     frames = [tiny_frame(step) for step in range(300)]
-    write(folder / "long", network, StepRecord(0, 0, 1.0, 0.5, 0.1, 1.0), *frames)
+    write(folder / "long", network, StepEvent(0, 0, 1.0, 0.5, 0.1, 1.0), *frames)
     write(folder / MARKUP, network, tiny_frame(7))
-    write(folder / "plain", StepRecord(0, 0, 1.0, 0.5, 0.1, 1.0))
+    write(folder / "plain", StepEvent(0, 0, 1.0, 0.5, 0.1, 1.0))
     write(folder / "resumed", network, *frames[:10])
     write(folder / "resumed", tiny_network(step=4, steps=7), *(tiny_frame(step) for step in range(4, 7)), first_step=4)
     for name, (tensor, data_class) in DAMAGED.items():

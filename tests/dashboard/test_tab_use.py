@@ -23,7 +23,7 @@ from bp_torch.dashboard import frames, tags
 from bp_torch.dashboard.event_file import EventFile
 from bp_torch.dashboard.values import own_bytes
 from bp_torch.dashboard.writer import TensorBoardRecorder
-from bp_torch.training.frames import Frames
+from bp_torch.training.logging.traces import FrameCapture
 
 pytestmark = needs_chromium
 
@@ -38,7 +38,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     write_run(logdir / MARKUP.replace("/", ""))
     with TensorBoardRecorder(logdir / "softmax") as recorder:
         model = torch.nn.Sequential(nn.Linear(784, 10), nn.Softmax(1))
-        recorder.record(Frames(model, F.squared_error, PROBES, torch.eye(10)).network(0, 3))
+        recorder.record(FrameCapture(model, F.squared_error, PROBES, torch.eye(10)).network(0, 3))
     write_blobs(logdir / "later", save({}, {"network": json.dumps({"format": 2})}))
     write_blobs(logdir / "garbage", b"\xff\x00garbage" * 20)
     whole = frames.frame_file(tiny_frame(0), tiny_network())

@@ -20,8 +20,8 @@ from tiny_frames import tiny_frame
 
 from bp_torch.dashboard import frames, hparams, tags
 from bp_torch.dashboard.writer import TensorBoardRecorder
-from bp_torch.training import records
-from bp_torch.training.records import ParameterHealth, Record, RunStarted
+from bp_torch.training.logging import events as records
+from bp_torch.training.logging.events import ParameterHealth, RunStarted
 
 Write = Callable[..., list[Event]]
 
@@ -80,18 +80,18 @@ def points(folder: Path, tag: str, loader: ModuleType) -> list[tuple[int, float]
     return [(point.step, make_ndarray(point.tensor_proto).item()) for point in board.Tensors(tag)]
 
 
-def test_every_scalar_of_a_run_has_its_tag_step_and_value(write: Write, one_of_each: list[Record]) -> None:
+def test_every_scalar_of_a_run_has_its_tag_step_and_value(write: Write, one_of_each: list[records.Event]) -> None:
     found = scalars(write(*one_of_each))
     assert found.keys() == WHOLE_RUN.keys()
     for tag, expected in WHOLE_RUN.items():
         assert found[tag] == pytest.approx(expected, rel=1e-6), tag
 
 
-def test_each_record_but_the_embedding_and_the_pulse_is_one_event(write: Write, one_of_each: list[Record]) -> None:
+def test_each_record_but_the_pulse_is_one_event(write: Write, one_of_each: list[records.Event]) -> None:
     assert [event.step for event in write(*one_of_each)] == [0, 100, 200, 200, 300, 400, 500, 600, 650, 650, 670, 700]
 
 
-def test_frames_are_of_their_own_plugin_and_of_no_other(write: Write, one_of_each: list[Record]) -> None:
+def test_frames_are_of_their_own_plugin_and_of_no_other(write: Write, one_of_each: list[records.Event]) -> None:
     """So that no chart is made of what the Backprop tab reads: neither a scalar nor a text."""
     written = write(*one_of_each)
     of_plugin = {value.tag: value for value in values(written).values() if value.tag.startswith("backprop/")}
@@ -103,7 +103,7 @@ def test_frames_are_of_their_own_plugin_and_of_no_other(write: Write, one_of_eac
     }
     assert {value.metadata.plugin_data.plugin_name for value in of_plugin.values()} == {tags.BACKPROP}
     network, frame = (
-        next(r for r in one_of_each if isinstance(r, k)) for k in (records.NetworkRecord, records.FrameRecord)
+        next(r for r in one_of_each if isinstance(r, k)) for k in (records.NetworkEvent, records.FrameEvent)
     )
     contents = {tag: make_ndarray(value.tensor).tolist() for tag, value in of_plugin.items()}
     assert contents[tags.NETWORK] == [frames.network_file(network)]
@@ -123,13 +123,13 @@ def test_unknown_kinds_are_passed_over(write: Write) -> None:
     assert write("not a record", None) == []
 
 
-def test_failed_comparisons_add_up(write: Write, one_of_each: list[Record]) -> None:
+def test_failed_comparisons_add_up(write: Write, one_of_each: list[records.Event]) -> None:
     written = write(one_of_each[2], one_of_each[2])
     assert [scalars([event])[tags.FAILED_COMPARISONS][1] for event in written] == [1, 2]
 
 
 def test_failures_before_a_break_are_not_forgotten(
-    write: Write, run_started: RunStarted, one_of_each: list[Record]
+    write: Write, run_started: RunStarted, one_of_each: list[records.Event]
 ) -> None:
     written = write(replace(run_started, compared=9, agreed=4), one_of_each[2])
     assert scalars(written)[tags.FAILED_COMPARISONS][1] == 6
@@ -138,9 +138,9 @@ def test_failures_before_a_break_are_not_forgotten(
 def test_numbers_that_are_not_finite_are_kept(write: Write) -> None:
     found = scalars(
         write(
-            records.StepRecord(1, 0, math.inf, math.nan, 0.5, -math.inf),
-            records.EpochRecord(2, 1, 1e300, math.nan, math.nan, math.nan),
-            records.HealthRecord(3, math.nan, {"0.weight": ParameterHealth(math.nan, math.inf)}),
+            records.StepEvent(1, 0, math.inf, math.nan, 0.5, -math.inf),
+            records.EpochEvent(2, 1, 1e300, math.nan, math.nan, math.nan),
+            records.HealthEvent(3, math.nan, {"0.weight": ParameterHealth(math.nan, math.inf)}),
         )
     )
     assert found[tags.MINI_BATCH_COST][1] == math.inf
@@ -153,7 +153,7 @@ def test_numbers_that_are_not_finite_are_kept(write: Write) -> None:
 
 def test_histograms_of_weights_gradients_and_activations(write: Write) -> None:
     zeros, ones, twos = (torch.full((3,), float(number)) for number in range(3))
-    found = values(write(records.DistributionRecord(9, {"0": zeros}, {"1": ones}, {"2": twos})))
+    found = values(write(records.DistributionEvent(9, {"0": zeros}, {"1": ones}, {"2": twos})))
     edges = {tag: make_ndarray(value.tensor)[-1].tolist() for tag, value in found.items()}
     assert edges == {tags.weights("0"): [0, 0, 3], tags.gradients("1"): [1, 1, 3], tags.activations("2"): [2, 2, 3]}
 
@@ -164,7 +164,7 @@ def test_histograms_hold_what_is_finite(write: Write) -> None:
         "half": torch.tensor([1.0, 3.0], dtype=torch.bfloat16, requires_grad=True),
     }
     lost = {"empty": torch.empty(0), "nothing finite": torch.tensor([math.nan])}
-    found = values(write(records.DistributionRecord(9, tensors, lost, {"1": torch.zeros(4, 5)})))
+    found = values(write(records.DistributionEvent(9, tensors, lost, {"1": torch.zeros(4, 5)})))
     assert found.keys() == {tags.weights("broken"), tags.weights("half"), tags.activations("1")}
     buckets = make_ndarray(found[tags.weights("broken")].tensor)  # left edge, right edge, count
     assert buckets[:, 2].sum() == 3
@@ -172,7 +172,7 @@ def test_histograms_hold_what_is_finite(write: Write) -> None:
     assert make_ndarray(found[tags.activations("1")].tensor)[:, 2].sum() == 20
 
 
-def test_pictures_are_png_of_the_stated_size(write: Write, picture: records.PictureRecord) -> None:
+def test_pictures_are_png_of_the_stated_size(write: Write, picture: records.PictureEvent) -> None:
     found = values(write(picture))
     assert found.keys() == {tags.FIRST_WEIGHTS, tags.WORST_DIGITS}
     for value in found.values():
@@ -181,7 +181,7 @@ def test_pictures_are_png_of_the_stated_size(write: Write, picture: records.Pict
             assert png.size == (value.image.width, value.image.height)
 
 
-def test_a_first_layer_that_sees_no_image_has_no_picture(write: Write, picture: records.PictureRecord) -> None:
+def test_a_first_layer_that_sees_no_image_has_no_picture(write: Write, picture: records.PictureEvent) -> None:
     assert values(write(replace(picture, first_weights=torch.randn(4, 7)))).keys() == {tags.WORST_DIGITS}
 
 
@@ -198,7 +198,9 @@ def test_the_first_event_tells_of_the_run(write: Write, run_started: RunStarted)
         assert part in page
 
 
-def test_hparams_hold_the_configuration_and_name_metrics_that_exist(write: Write, one_of_each: list[Record]) -> None:
+def test_hparams_hold_the_configuration_and_name_metrics_that_exist(
+    write: Write, one_of_each: list[records.Event]
+) -> None:
     written = write(*one_of_each)
     content = {tag: value.metadata.plugin_data.content for tag, value in values(written).items()}
     experiment = hparams_metadata.parse_experiment_plugin_data(content[hparams_metadata.EXPERIMENT_TAG])
@@ -225,22 +227,21 @@ def test_a_resumed_run_replaces_what_was_recorded_from_its_first_step_on(
     for first_step, steps, cost in ((None, (0, 100, 200, 300), 1.0), (purge_step, (100, 200), 2.0)):
         with TensorBoardRecorder(tmp_path, purge_step=first_step) as recorder:
             for step in steps:
-                recorder.record(records.StepRecord(step, 0, cost, 0.5, 0.1, 1.0))
+                recorder.record(records.StepEvent(step, 0, cost, 0.5, 0.1, 1.0))
     assert points(tmp_path, tags.MINI_BATCH_COST, loader) == expected
 
 
 def test_a_run_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     recorder = TensorBoardRecorder(tmp_path)
-    recorder.record(records.StepRecord(7, 0, 1.0, 0.5, 0.1, 1.0))
+    recorder.record(records.StepEvent(7, 0, 1.0, 0.5, 0.1, 1.0))
     assert points(tmp_path, tags.MINI_BATCH_COST, event_accumulator) == [(7, 1)]
     recorder.close()
 
 
-@pytest.mark.parametrize("kind", ["picture", "embedding"])
-def test_the_time_it_took_is_counted(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
+def test_the_time_it_took_is_counted(tmp_path: Path, picture: records.PictureEvent) -> None:
     with TensorBoardRecorder(tmp_path) as recorder:
         assert recorder.seconds == 0
-        recorder.record(request.getfixturevalue(kind))
+        recorder.record(picture)
         assert recorder.seconds > 0
 
 
@@ -248,10 +249,10 @@ def test_closing_twice_is_allowed_and_ends_the_recording(tmp_path: Path) -> None
     with TensorBoardRecorder(tmp_path) as recorder:
         recorder.close()
     with pytest.raises(ValueError, match="closed"):
-        recorder.record(records.StepRecord(0, 0, 1.0, 0.5, 0.1, 1.0))
+        recorder.record(records.StepEvent(0, 0, 1.0, 0.5, 0.1, 1.0))
 
 
-def test_what_ended_a_run_is_told_with_its_mini_batch(write: Write, one_of_each: list[Record]) -> None:
+def test_what_ended_a_run_is_told_with_its_mini_batch(write: Write, one_of_each: list[records.Event]) -> None:
     page = make_ndarray(values(write(*one_of_each))[tags.RUN_FAILURE].tensor).item().decode()
     assert "At step 670" in page
     assert "first in the output of layer 2" in page
@@ -260,7 +261,7 @@ def test_what_ended_a_run_is_told_with_its_mini_batch(write: Write, one_of_each:
 
 def test_a_resumed_run_mends_its_damaged_files_and_says_so(tmp_path: Path) -> None:
     with TensorBoardRecorder(tmp_path) as recorder:
-        recorder.record(records.EpochRecord(5, 1, 0.25, 0.875, 0.5, 0.75))
+        recorder.record(records.EpochEvent(5, 1, 0.25, 0.875, 0.5, 0.75))
     assert recorder.remarks == []
     (path,) = tmp_path.glob("events.out.tfevents.*")
     path.write_bytes(path.read_bytes() + b"torn")
