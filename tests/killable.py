@@ -18,6 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,6 +33,7 @@ class TrainingServer:
         command = [sys.executable, __file__]
         self.folder = folder
         self._process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._running: list[int] = []
 
     def __enter__(self) -> Self:
         self._read()
@@ -58,9 +60,15 @@ class TrainingServer:
     def begin(self, *flags: str | list[str], processes: int = 1, **fate: int) -> list[int]:
         """Begin to train, in so many processes as torchrun would start them; returns their numbers."""
         assert self._process.stdin is not None
+        for pid in self._running:  # which a test that failed has left
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if self._running:
+            self._read()
         self._process.stdin.write(json.dumps([flags, processes, fate]) + "\n")
         self._process.stdin.flush()
-        return self._read()
+        self._running = self._read()
+        return self._running
 
     def torchrun(self, *commands: list[str]) -> list[int]:
         """Run torchrun with each of these arguments at once, which starts processes of its own; the exit statuses."""
@@ -78,7 +86,8 @@ class TrainingServer:
 
     def end(self) -> list[int]:
         """Their exit statuses, once all have ended."""
-        return [os.waitstatus_to_exitcode(status) for status in self._read()]
+        statuses, self._running = self._read(), []
+        return [os.waitstatus_to_exitcode(status) for status in statuses]
 
     def printed(self, rank: int = 0) -> str:
         """What the last training wrote to stderr, in one of its processes."""
@@ -135,7 +144,8 @@ def _prepare() -> None:
 
 
 def _serve() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background has off
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background ignores
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
     _prepare()
     print(0, flush=True)
     for line in sys.stdin:
