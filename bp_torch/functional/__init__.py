@@ -9,8 +9,10 @@ from bp_torch.functional.activations import *
 from bp_torch.functional.bce import *
 from bp_torch.functional.classification import *
 from bp_torch.functional.dense import *
+from bp_torch.functional.indexing import *
 from bp_torch.functional.linear import *
 from bp_torch.functional.losses import *
+from bp_torch.functional.shape import *
 from bp_torch.functional.smooth_activations import *
 from bp_torch.functional.softmax import *
 
