@@ -42,12 +42,12 @@ class LinearSigmoid(_Dense):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         *given, output = ctx.saved_tensors
-        return Linear.by_avenue(ctx, Sigmoid.through(grad_output, output), *given)
+        return Linear.by_avenue(ctx, grad_output * Sigmoid.derivative(output), *given)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
         *given, output = ctx.saved_tensors
-        return Sigmoid.through(Linear.moved(*tangents, *given), output)
+        return Linear.moved(*tangents, *given) * Sigmoid.derivative(output)
 
 
 class LinearTanh(_Dense):
@@ -65,12 +65,12 @@ class LinearTanh(_Dense):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         *given, output = ctx.saved_tensors
-        return Linear.by_avenue(ctx, Tanh.through(grad_output, output), *given)
+        return Linear.by_avenue(ctx, grad_output * Tanh.derivative(output), *given)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
         *given, output = ctx.saved_tensors
-        return Tanh.through(Linear.moved(*tangents, *given), output)
+        return Linear.moved(*tangents, *given) * Tanh.derivative(output)
 
 
 class LinearReLU(_Dense):
@@ -88,12 +88,12 @@ class LinearReLU(_Dense):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         *given, output = ctx.saved_tensors
-        return Linear.by_avenue(ctx, ReLU.through(grad_output, output), *given)
+        return Linear.by_avenue(ctx, grad_output.masked_fill(output <= 0, 0), *given)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
         *given, output = ctx.saved_tensors
-        return ReLU.through(Linear.moved(*tangents, *given), output)
+        return Linear.moved(*tangents, *given).masked_fill(output <= 0, 0)
 
 
 FUSED = {"sigmoid": LinearSigmoid, "tanh": LinearTanh, "relu": LinearReLU}
