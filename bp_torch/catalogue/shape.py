@@ -53,7 +53,7 @@ ENTRIES = (
     _entry(
         "reshape",
         _SAME,
-        (_draw(2, 6), (3, -1)),
+        (_draw(2, 6), (-1, 2)),
         (_draw(6, 2).t(), (-1,)),
         (_draw(1, 3).expand(2, 3), (1, 2, -1)),
         (_draw(), (1, 1)),
@@ -138,8 +138,8 @@ ENTRIES = (
     _entry(
         "expand",
         "∂C/∂x = Σ g over the copies",
-        (_draw(1, 3), (2, 3)),
         (_draw(2, 1), (3, -1, -1)),
+        (_draw(1, 3), (2, 3)),
         (_draw(3), (2, 2, -1)),
         (_draw(), (2,)),
         (_draw(1, 3), (0, 3)),
