@@ -24,6 +24,7 @@ from bp_torch.nn.losses import (
     SquaredError,
 )
 from bp_torch.nn.mlp import ACTIVATIONS, mlp
+from bp_torch.nn.shape import Flatten, Unflatten
 
 __all__ = [
     "ACTIVATIONS",
@@ -32,6 +33,7 @@ __all__ = [
     "BCEWithLogitsLoss",
     "CrossEntropyLoss",
     "Dense",
+    "Flatten",
     "L1Loss",
     "LeakyReLU",
     "Linear",
@@ -46,6 +48,7 @@ __all__ = [
     "Softplus",
     "SquaredError",
     "Tanh",
+    "Unflatten",
     "as_builtin",
     "mlp",
 ]
