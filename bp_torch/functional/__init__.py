@@ -8,7 +8,6 @@ import inspect
 from bp_torch.functional.activations import *
 from bp_torch.functional.bce import *
 from bp_torch.functional.classification import *
-from bp_torch.functional.dense import *
 from bp_torch.functional.linear import *
 from bp_torch.functional.losses import *
 from bp_torch.functional.smooth_activations import *
