@@ -42,15 +42,15 @@ class Function(torch.autograd.Function):
     call: ClassVar[Callable[..., Tensor]]
     accumulate: ClassVar[Callable[..., None] | None] = None
 
-    @staticmethod
-    def mixes_examples(*inputs: Any) -> bool:
-        """Whether a row of the first axis, an example, reaches another row of the output, or another axis."""
-        return False
-
     def __init_subclass__(cls, **options: Any) -> None:
         """Give the subclass its `call`."""
         super().__init_subclass__(**options)
         cls.call = staticmethod(_caller(cls))
+
+    @staticmethod
+    def mixes_examples(*inputs: Any) -> bool:
+        """Whether, given these inputs, an example (a row of axis 0) affects another's output row, or axis 0 moves."""
+        return False
 
 
 def _caller(function: type[Function]) -> Callable[..., Tensor]:

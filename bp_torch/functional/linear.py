@@ -5,8 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bp_torch.functional.arithmetic import add
 from bp_torch.functional.function import Function, constant, save
 from bp_torch.functional.precision import autocast_enabled, autocast_to_half
+from bp_torch.functional.shape import reshape, squeeze, unsqueeze
 from bp_torch.functional.validation import require_real, require_tensor
 
 __all__ = ["linear"]
@@ -105,7 +107,7 @@ def _of_other_shapes(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
     """Whatever else torch takes: a weight (in,), or a bias that broadcasts."""
     require_real("linear", input=input, weight=weight)
     if weight.dim() == 1 and bias is None:
-        return linear(input, weight.unsqueeze(0)).squeeze(-1)
+        return squeeze(linear(input, unsqueeze(weight, 0)), -1)
     if weight.dim() == 2 and bias is not None:
         return _with_bias(linear(input, weight), bias)
     raise RuntimeError("linear(): a bias wants a 2-D weight")  # and is explained by `_explain`
@@ -113,10 +115,10 @@ def _of_other_shapes(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
 
 def _with_bias(sums: Tensor, bias: Tensor) -> Tensor:
     """A bias of another shape, which may broadcast but not enlarge or widen what it is added to."""
-    output = sums + bias
+    output = add(sums, bias)
     if output.numel() != sums.numel() or bias.dtype != sums.dtype:
         raise RuntimeError("linear(): the bias does not fit")  # and is explained by `_explain`
-    return output.reshape(sums.shape)
+    return output if output.shape == sums.shape else reshape(output, sums.shape)
 
 
 def _explain(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
