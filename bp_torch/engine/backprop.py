@@ -1,13 +1,13 @@
 """Backpropagation as the lecture tells it: forward once, back once, and a step downhill."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bp_torch.engine.tape import Call, Tape, UnsupportedOperation, backward
+from bp_torch.engine.tape import Call, Tape, backward
 
 _InferenceMode: Any = torch._C._InferenceMode  # torch.inference_mode() takes 4 µs
 _LARGEST = torch.finfo(torch.float32).max
@@ -157,14 +157,16 @@ class Backprop:
             raise
 
     def _record(self, tape: Tape, inputs: Inputs, targets: Any) -> tuple[Tensor, Tape]:
-        given = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-        for input in given:
-            if not isinstance(input, Tensor):
-                raise TypeError(f"Backprop: inputs must be a Tensor or several, not {type(input).__name__}")
+        given = [_without_graph(x) for x in ((inputs,) if isinstance(inputs, Tensor) else inputs)]
+        if not all(isinstance(x, Tensor) for x in given):
+            kinds = ", ".join(sorted({type(x).__name__ for x in given}))
+            raise TypeError(f"Backprop: inputs must be a Tensor or several, not {type(inputs).__name__} of {kinds}")
         with _InferenceMode(False), tape:  # gradients are enabled there
-            cost = self.cost(self.model(*given), targets)
+            cost = self.cost(self.model(*given), _without_graph(targets))
+        if not isinstance(cost, Tensor):
+            raise TypeError(f"Backprop: the cost must be a Tensor, not {type(cost).__name__}")
         if cost.grad_fn is not None:
-            tape.refuse(cost)
+            raise tape.unsupported(cost)
         if cost.dim():
             raise ValueError(f"Backprop: the cost must be a scalar, not {tuple(cost.shape)}; reduce it by mean or sum")
         if not cost.requires_grad:
@@ -175,8 +177,8 @@ class Backprop:
         """Apply gradients: those that stand in memory, and those that a function adds as it multiplies them out."""
         into = self._decayed([*(p for p, _ in added), *(p for _, own, _ in accumulated for p in own)], learning_rate)
         alpha = 1.0 if self._momentum else -learning_rate
-        for parameter, gradient in added:
-            into.get(parameter, parameter).add_(gradient, alpha=alpha)
+        for learned, gradient in added:
+            into.get(learned, learned).add_(gradient, alpha=alpha)
         for call, own, grad_output in accumulated:
             call.function.accumulate(call.ctx, grad_output, [into.get(p, p) for p in own], alpha)
         for parameter, velocity in into.items():
@@ -196,30 +198,37 @@ class Backprop:
         return velocities
 
     def _velocity_of(self, name: str, parameter: Tensor) -> Tensor:
-        """The one from the steps before, if its shape is the parameter's."""
+        """The one from the steps before, if there is one of the parameter's shape."""
         velocity = self._velocity.get(name)
         with torch.inference_mode(False), torch.no_grad():
-            fits = velocity is not None and velocity.shape == parameter.shape
-            self._velocity[name] = velocity.to(parameter) if fits else torch.zeros_like(parameter)
+            if velocity is None or velocity.shape != parameter.shape:
+                velocity = torch.zeros_like(parameter)
+            self._velocity[name] = velocity.to(parameter)
         return self._velocity[name]
 
     def _not_finite(self, inputs: Inputs, targets: Any) -> str:
         """Where numbers stop being finite, in the order in which they are computed."""
         cost, tape = self.trace(inputs, targets)
-        for call in tape:
-            if call.module and not call.output.isfinite().all():
-                return f"the output of module {call.module} is not finite"
-        if not cost.isfinite():
-            return f"the cost is not finite: {cost.item()}"
         gradients = backward(tape, cost)
-        for call in reversed(tape):
-            if call.output in gradients and not gradients[call.output].isfinite().all():
-                return f"the gradient of the output of module {call.module} is not finite"
-        names = [name for name, p in self.model.named_parameters() if p in gradients and not _all_finite(gradients[p])]
-        return f"the gradient of {names[0]!r} is not finite" if names else "the cost or a gradient is not finite"
+        inner = [call for call in tape if call.module]
+        places = [(f"the output of module {call.module} is not finite", call.output) for call in inner]
+        places += [(f"the cost is not finite: {cost.item()}", cost)]
+        for call in reversed(inner):
+            if call.output in gradients:
+                place = f"the gradient of the output of module {call.module} is not finite"
+                places += [(place, gradients[call.output])]
+        names = self.model.named_parameters()
+        places += [(f"the gradient of {name!r} is not finite", gradients[p]) for name, p in names if p in gradients]
+        found = (place for place, tensor in places if not tensor.isfinite().all())
+        return next(found, "the cost or a gradient is not finite")
 
 
-def _take_own(call: Call, learned: set[Tensor]) -> list[Tensor | None]:
+def _without_graph(value: Any) -> Any:
+    """A Tensor without what autograd knows of it, where it comes from elsewhere."""
+    return value.detach() if isinstance(value, Tensor) and value.grad_fn is not None else value
+
+
+def _take_own(call: Call, learned: Collection[Tensor]) -> list[Tensor | None]:
     """The parameters whose gradients a call's function adds in place, if it does: `backward` then need not give them.
 
     One for each input after the first; None where there is none.

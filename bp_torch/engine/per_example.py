@@ -5,7 +5,8 @@ others 0, is what example n adds. vmap computes that for all n, of any function;
 """
 
 import copy
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from bp_torch.engine.tape import Call, Context, Tape, backward
 from bp_torch.functional.linear import Linear
 
-_Gradients = tuple[Tensor | None, ...]
+_Gradients = tuple[Any, ...]
 _Rule = TypeVar("_Rule", bound="type[ExampleGradients]")
 
 
@@ -40,6 +41,12 @@ class ExampleGradients:
     def gradients(self) -> _Gradients:
         """(N, *shape) for an input of that shape."""
         return _vmapped(self.function, self.ctx, _apart(self.grad_output))
+
+    @cached_property
+    def total(self) -> _Gradients:
+        """Their sum, in the input's shape: the gradient."""
+        found = self.function.backward(self.ctx, self.grad_output)
+        return found if type(found) is tuple else (found,)
 
     @cached_property
     def norms(self) -> _Gradients:
@@ -83,7 +90,9 @@ class LinearGradients(ExampleGradients):
     @cached_property
     def gradients(self) -> _Gradients:
         """(N, out, in) and (N, out)."""
-        delta, input = (x.reshape(len(x), -1, x.shape[-1]) for x in (self.grad_output, self._input))  # (N, T, ·)
+        delta, input = (
+            x.unsqueeze(1) if x.dim() == 2 else x.flatten(1, -2) for x in (self.grad_output, self._input)
+        )  # (N, T, ·)
         return None, torch.bmm(delta.mT, input), delta.sum(1)
 
     @cached_property
@@ -114,6 +123,7 @@ class _Given(ExampleGradients):
 
     def __init__(self, gradients: _Gradients) -> None:
         self.gradients = gradients
+        self.total = tuple(None if each is None else each.sum(0) for each in gradients)
 
     def double(self) -> "_Given":
         return _Given(tuple(None if each is None else each.double() for each in self.gradients))
@@ -124,18 +134,21 @@ class Contributions(list[tuple[ExampleGradients, int]]):
 
     def gradients(self) -> Tensor:
         """The gradient that each example adds, (N, *shape)."""
-        parts = [part.gradients[position] for part, position in self]
-        return torch.stack(parts).sum(0) if parts[1:] else parts[0]
+        return _sum(part.gradients[position] for part, position in self)
+
+    def total(self) -> Tensor:
+        """Their sum: the gradient."""
+        return _sum(part.total[position] for part, position in self)
 
     def norms(self) -> Tensor:
         """How long each is, (N,)."""
-        part, position = self[0]
-        return _norms(self.gradients()) if self[1:] else part.norms[position]
+        return _norms(self.gradients()) if self[1:] else _sum(part.norms[position] for part, position in self)
 
     def sums_of_squares(self) -> Tensor:
         """Their squares, summed over the examples, in the parameter's shape."""
-        part, position = self[0]
-        return self.gradients().square().sum(0) if self[1:] else part.sums_of_squares[position]
+        if self[1:]:
+            return self.gradients().square().sum(0)
+        return _sum(part.sums_of_squares[position] for part, position in self)
 
     def double(self) -> "Contributions":
         """The same in float64, for sums whose differences matter."""
@@ -175,10 +188,10 @@ def contributions(tape: Tape, cost: Tensor, inputs: Sequence[Tensor]) -> dict[Te
 
 def _with_rows(calls: Sequence[Call], inputs: Sequence[Tensor]) -> set[Tensor]:
     """The Tensors with a row for each example."""
-    by_row = set(inputs)
+    by_row, rows = set(inputs), inputs[0].shape[:1]
     for call in calls:
         if any(isinstance(input, Tensor) and input in by_row for input in call.inputs):
-            if call.function.mixes_examples(*call.inputs):
+            if call.output.shape[:1] != rows or call.function.mixes_examples(*call.inputs):
                 raise TypeError(
                     f"module {call.module}: examples meet in {call.function.__name__}, so that none has a gradient of "
                     "its own"
@@ -201,9 +214,7 @@ def _at_outputs(
     return rows, {x: Contributions([(each, 0)]) for x, each in others.items()}
 
 
-def _split(
-    call: Call, rows: dict[Tensor, Tensor], shared: dict[Tensor, Contributions], by_row: set[Tensor]
-) -> None:
+def _split(call: Call, rows: dict[Tensor, Tensor], shared: dict[Tensor, Contributions], by_row: set[Tensor]) -> None:
     """One call back: rows go on as they do without examples kept apart, what is shared gets its contributions."""
     grad_output, needs = rows[call.output], call.ctx.needs_input_grad
     own = tuple(needed and input not in by_row for input, needed in zip(call.inputs, needs, strict=True))
@@ -214,11 +225,8 @@ def _split(
             if own[position]:
                 shared.setdefault(input, Contributions()).append((each, position))
     on = tuple(needed and not shares for needed, shares in zip(needs, own, strict=True))
-    if True in on:
-        grads = Call(call.function, call.inputs, call.output, _with_needs(call.ctx, on), "").backward(grad_output)
-        for input, needed, grad in zip(call.inputs, on, grads, strict=True):
-            if needed:
-                rows[input] = rows[input] + grad if input in rows else grad
+    for input, gradient in dataclasses.replace(call, ctx=_with_needs(call.ctx, on)).backward(grad_output):
+        rows[input] = rows[input] + gradient if input in rows else gradient
 
 
 def _with_needs(ctx: Context, needs: tuple[bool, ...]) -> Context:
@@ -253,5 +261,11 @@ def _vmapped(function: Any, ctx: Context, grad_outputs: Tensor) -> _Gradients:
     return tuple(next(found) if need else None for need in needs)
 
 
+def _sum(parts: Iterable[Tensor]) -> Tensor:
+    first, *others = parts
+    return sum(others, start=first)
+
+
 def _norms(each: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(each.flatten(1), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(each.flatten(1), dim=1)
+    return norms

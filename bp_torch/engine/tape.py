@@ -52,20 +52,24 @@ class Call:
     ctx: Context
     module: str
 
-    def backward(self, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        """∂C/∂input of each input, from ∂C/∂output, by the function's own equation; None where none is needed.
+    def backward(self, grad_output: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Each input that needs a gradient, with ∂C/∂input from ∂C/∂output by the function's own equation.
 
         Raises:
-            RuntimeError: if a gradient is missing or of the wrong shape, or a tensor it needs was changed in place.
+            RuntimeError: if a gradient is missing or of the wrong shape, or a Tensor it needs was changed in place.
         """
+        if True not in self.ctx.needs_input_grad:
+            return []
         self.ctx.require_unchanged()
         found = self.function.backward(self.ctx, grad_output)
-        gradients: tuple[Tensor | None, ...] = found if type(found) is tuple else (found,)
-        for input, gradient, needed in zip(self.inputs, gradients, self.ctx.needs_input_grad, strict=True):
-            if needed and (gradient is None or gradient.shape != input.shape):
+        gradients = found if type(found) is tuple else (found,)
+        pairs = zip(self.inputs, gradients, self.ctx.needs_input_grad, strict=True)
+        needed = [(input, gradient) for input, gradient, needs in pairs if needs]
+        for input, gradient in needed:
+            if gradient is None or gradient.shape != input.shape:
                 name, given = self.function.__name__, "none" if gradient is None else tuple(gradient.shape)
                 raise RuntimeError(f"{name}.backward must return a gradient {tuple(input.shape)}, not {given}")
-        return gradients
+        return needed
 
 
 class Tape(list[Call]):
@@ -104,7 +108,7 @@ class Tape(list[Call]):
         for input in inputs:
             needs.append(enabled and isinstance(input, Tensor) and input.requires_grad)
             if needs[-1] and input.grad_fn is not None:
-                self.refuse(input)
+                raise self.unsupported(input)
         ctx = Context(tuple(needs))
         _set_grad_enabled(False)
         try:
@@ -120,20 +124,17 @@ class Tape(list[Call]):
         self.append(Call(function, inputs, output, ctx, "" if self._operations is None else self._operations.module))
         return output
 
-    def refuse(self, tensor: Tensor) -> None:
-        """Raise UnsupportedOperation for a tensor that has a graph."""
-        if self._operations is not None and tensor in self._operations.made_by:
-            raise UnsupportedOperation(*self._operations.made_by[tensor])
-        raise UnsupportedOperation(tensor.grad_fn.name(), "")
+    def unsupported(self, tensor: Tensor) -> UnsupportedOperation:
+        """The error about the operation that gave a Tensor its graph."""
+        made_by = {} if self._operations is None else self._operations.made_by
+        return UnsupportedOperation(*made_by.get(tensor, (type(tensor.grad_fn).__name__, "")))
 
 
 def backward(tape: Sequence[Call], output: Tensor) -> dict[Tensor, Tensor]:
     """Backpropagation: ∂C/∂x for every tensor x on the tape that needs one and that C, the output, depends on."""
     gradients = {output: constant(1.0, output.shape, output.dtype, output.device)}
     for call in reversed(tape):
-        if call.output in gradients and True in call.ctx.needs_input_grad:
-            grads = call.backward(gradients[call.output])
-            for input, needed, grad in zip(call.inputs, call.ctx.needs_input_grad, grads, strict=True):
-                if needed:
-                    gradients[input] = gradients[input] + grad if input in gradients else grad
+        if call.output in gradients:
+            for input, gradient in call.backward(gradients[call.output]):
+                gradients[input] = gradients[input] + gradient if input in gradients else gradient
     return gradients

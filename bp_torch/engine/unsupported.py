@@ -53,12 +53,13 @@ class Operations(TorchFunctionMode):
 
             self._hooks.callback(module.register_forward_pre_hook(enter, prepend=True).remove)
             self._hooks.callback(module.register_forward_hook(leave, always_call=True).remove)
-        return super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
 
     def __exit__(self, *exception: Any) -> None:
         """Leave the modules as they were."""
         self._hooks.close()
-        super().__exit__(*exception)
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, and note what it made."""

@@ -70,7 +70,7 @@ def _caller(function: type[Function]) -> Callable[..., Tensor]:
         if _is_compiling():
             return twin.apply(*inputs)
         if (tape := active_tape.tape) is not None:
-            return tape.record(function, inputs)  # type: ignore[no-any-return]
+            return tape.record(function, inputs)
         if _transform_active():
             return function.apply(*inputs)  # type: ignore[no-untyped-call]
         return apply_directly(*inputs)

@@ -45,8 +45,8 @@ class Linear(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         needs_input, needs_weight, needs_bias = ctx.needs_input_grad
+        grad_input = torch.matmul(grad_output, weight) if needs_input else None  # (*, out) (out, in) -> (*, in)
         delta = _rows(grad_output)  # (M, out)
-        grad_input = torch.mm(delta, weight).reshape(input.shape) if needs_input else None  # (M, out) (out, in)
         grad_weight = torch.mm(delta.t(), _rows(input)) if needs_weight else None  # (out, M) (M, in) -> (out, in)
         grad_bias = delta.sum(0) if needs_bias else None  # (out,)
         return grad_input, grad_weight, grad_bias

@@ -203,7 +203,7 @@ def _mark_less(axes: Axes, wishes: Tensor) -> None:
 
 def _draw_avenues(figure: Figure, layer: LayerExplanation, chosen: int) -> None:
     """One output's bias, weights and previous activations, and the sum of all outputs' wishes for the latter."""
-    bias, weights, inputs = layer.avenues(chosen)
+    bias, weights, inputs = layer.neuron_gradient(chosen)
     one, two, three, sums = figure.subplots(1, 4, width_ratios=(0.5, 2, 2, 3))
     one.sharey(two)
     _draw_bars(one, torch.tensor([bias]), f"output {chosen}'s bias\nδ")

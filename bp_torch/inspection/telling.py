@@ -76,7 +76,7 @@ def _outputs(explanation: Explanation) -> Table:
 
 def _avenues(layer: LayerExplanation, chosen: int) -> Table:
     """One output's three avenues; beside the third, what all outputs together ask."""
-    bias, weights, inputs = layer.avenues(chosen)
+    bias, weights, inputs = layer.neuron_gradient(chosen)
     table = _table(
         f"output {chosen} asks along three avenues: its bias, its weights, the previous activations",
         "previous", "activation x", "weight w", "of w: δ · x", "of x: δ · w", "of x, all outputs: sum",

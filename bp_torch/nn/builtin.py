@@ -6,7 +6,6 @@ import torch
 
 import bp_torch.nn
 
-
 __all__ = ["as_builtin"]
 
 

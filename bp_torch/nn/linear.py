@@ -14,4 +14,3 @@ class Linear(torch.nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Input (*, in) times weightᵀ plus bias: (*, out)."""
         return functional.linear(input, self.weight, self.bias)
-
