@@ -321,22 +321,27 @@ def neg(input: Tensor) -> Tensor:
 
 def pow(input: Tensor, exponent: Tensor | float) -> Tensor:
     """`input` to the power of `exponent`, element by element; under autocast on CUDA in float32."""
-    return real("pow", Pow.call(_autocast(input), exponent))
+    return _power("pow", input, exponent, autocast=True)
 
 
 def square(input: Tensor) -> Tensor:
     """input²."""
-    return real("square", Pow.call(input, 2))
+    return _power("square", input, 2)
 
 
 def sqrt(input: Tensor) -> Tensor:
     """√input, as the power ½; NaN below 0."""
-    return real("sqrt", Pow.call(input, 0.5))
+    return _power("sqrt", input, 0.5)
 
 
 def rsqrt(input: Tensor) -> Tensor:
     """1 / √input, as the power −½; under autocast on CUDA in float32."""
-    return real("rsqrt", Pow.call(_autocast(input), -0.5))
+    return _power("rsqrt", input, -0.5, autocast=True)
+
+
+def _power(function: str, input: Tensor, exponent: Tensor | float, autocast: bool = False) -> Tensor:
+    require_tensor(function, input=input)
+    return real(function, Pow.call(cuda_autocast_to_float32(input) if autocast else input, exponent))
 
 
 def exp(input: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def _caller(function: type[Function]) -> Callable[..., Tensor]:
 
     def call(*inputs: Any) -> Tensor:
         if _is_compiling():
-            return twin.apply(*inputs)
+            return twin.apply(*inputs) if _needs_graph(inputs) else function.forward(*inputs)
         if (tape := active_tape.tape) is not None:
             return tape.record(function, inputs)
         if _transform_active():
@@ -76,6 +76,11 @@ def _caller(function: type[Function]) -> Callable[..., Tensor]:
         return apply_directly(*inputs)
 
     return call
+
+
+def _needs_graph(inputs: tuple[Any, ...]) -> bool:
+    """Asked while compiling: without a gradient to take, Dynamo miscounts the arguments of a `forward(*inputs)`."""
+    return torch.is_grad_enabled() and any(isinstance(input, Tensor) and input.requires_grad for input in inputs)
 
 
 def save(ctx: Any, *tensors: Tensor | None) -> None:

@@ -140,6 +140,7 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     Raises:
         IndexError: if there is no such axis; RuntimeError if there are no such places.
     """
+    require_tensor("narrow", input=input)
     return Narrow.call(input, dim, start, length)
 
 

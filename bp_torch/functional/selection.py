@@ -79,8 +79,8 @@ class Amax(Function):
     """y = maxᵢ xᵢ. ∂C/∂xᵢ = g where xᵢ = y, otherwise 0; k values that share the maximum get g / k each."""
 
     @staticmethod
-    def forward(input: Tensor, dim: Axes, keepdim: bool) -> Tensor:
-        return torch.amax(input, axes_of(dim, input.dim()), keepdim)
+    def forward(input: Tensor, dim: Any, keepdim: bool) -> Tensor:
+        return torch.amax(input, dim, keepdim)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -120,11 +120,13 @@ def minimum(input: Tensor, other: Tensor) -> Tensor:
 
 def where(condition: Tensor, input: Tensor | float, other: Tensor | float) -> Tensor:
     """`input` where `condition` (booleans) holds, elsewhere `other`."""
+    require_tensor("where", condition=condition)
     return real("where", Where.call(condition, input, other))
 
 
 def masked_fill(input: Tensor, mask: Tensor, value: Tensor | float) -> Tensor:
     """`input` with `value` where `mask` (booleans) holds: `Where`, which sends no gradient there."""
+    require_tensor("masked_fill", input=input)
     return real("masked_fill", Where.call(mask, value, input))
 
 

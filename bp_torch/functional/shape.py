@@ -262,6 +262,7 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
     Raises:
         RuntimeError: if an axis is named twice; IndexError if there is no such axis.
     """
+    require_tensor("movedim", input=input)
     return Movedim.call(input, source, destination)
 
 

@@ -23,7 +23,8 @@ def small_calls(entry: Entry, *, largest: int = 40) -> Iterator[Call]:
     """Samples for the slower checks: small, not empty, of a finite value."""
     for call in as_calls(entry.function, entry.samples):
         sizes = [x.numel() for x in call.inputs]
-        if min(sizes) > 0 and sum(sizes) <= largest and call.of(entry.reference).value().isfinite().all():
+        value = call.of(entry.reference).value()
+        if min(sizes) > 0 and sum(sizes) <= largest and value.numel() and value.isfinite().all():
             yield call
 
 
@@ -84,7 +85,8 @@ def test_no_graph_without_a_gradient_to_take(entry: Entry) -> None:
     for call in as_calls(entry.function, entry.samples):
         assert not call.output().requires_grad
         with torch.no_grad():
-            assert not call.at([x.requires_grad_() for x in call.fresh().inputs]).output().requires_grad
+            needing = call.at([x.requires_grad_() for x in call.fresh().inputs])
+            assert needing.output().grad_fn is None
 
 
 @entries
@@ -114,7 +116,7 @@ def test_per_example_gradients(entry: Entry) -> None:
         batch = torch.stack([first, first * 0.5 + 0.1, -first])
         hand = torch.func.vmap(torch.func.grad(cost(call)))(batch)
         each = [torch.func.grad(cost(call.of(entry.reference)))(x) for x in batch]
-        torch.testing.assert_close(hand, torch.stack(each), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(hand, torch.stack(each), rtol=1e-10, atol=1e-10, equal_nan=True)
 
 
 @entries
