@@ -19,6 +19,7 @@ CASES = {
     "GELU": ({"approximate": "tanh"}, None),
     "Softmax": ({"dim": 1}, None),
     "LogSoftmax": ({"dim": 0}, None),
+    "Unflatten": ({"dim": 1, "unflattened_size": (3, 1)}, None),
     "MSELoss": ({"reduction": "sum"}, torch.randn(4, 3)),
     "L1Loss": ({"reduction": "none"}, torch.randn(4, 3)),
     "SmoothL1Loss": ({"beta": 0.3}, torch.randn(4, 3)),
@@ -29,7 +30,7 @@ CASES = {
 
 
 def test_the_list_is_not_empty() -> None:
-    assert len(MODULES) == 17
+    assert len(MODULES) == 19
 
 
 @pytest.mark.parametrize("name", MODULES)
