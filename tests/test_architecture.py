@@ -15,11 +15,12 @@ MAY_IMPORT = {
     "engine": {"functional"},
     "catalogue": {"functional"},
     "inspection": {"functional", "nn", "engine", "data", "gradients.differences"},
-    "gradients": {"catalogue"},
+    "gradients": {"catalogue", "markdown"},
     "data": {"files"},
     "training": {"files", "nn", "engine", "inspection", "data", "gradients", "catalogue"},
     "dashboard": {
         "files",
+        "markdown",
         "training.records",
         "gradients.Comparison",
         "gradients.records",
@@ -28,6 +29,7 @@ MAY_IMPORT = {
     },
     "benchmark": {
         "functional",
+        "markdown",
         "nn",
         "engine",
         "catalogue",
@@ -39,6 +41,7 @@ MAY_IMPORT = {
     },
     "cli": set(),
     "files": set(),
+    "markdown": set(),
 }
 LIBRARIES = {
     "functional": {"torch"},
@@ -55,7 +58,6 @@ LIBRARIES = {
         "matplotlib",
         "numpy",
         "PIL",
-        "google",
         "google_crc32c",
         "safetensors",
         "werkzeug",
@@ -63,6 +65,7 @@ LIBRARIES = {
     "benchmark": {"torch", "torchvision", "backpack"},
     "cli": {"tyro"},
     "files": set(),
+    "markdown": set(),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -8,11 +8,10 @@ from matplotlib.figure import Figure
 
 from bp_torch.dashboard.pictures import Picture, render
 from bp_torch.gradients.records import Scoreboard, Survey
+from bp_torch.inspection.figures import BLUE, ORANGE, draw_shares
 
 _DPI: Final = 80
 _WIDTH: Final = 10.0
-_HAND: Final = "#0072b2"
-_BUILTIN: Final = "#d55e00"
 _LEAST: Final = 0.05
 """Errors below it, in roundings, are drawn at the left edge."""
 
@@ -27,8 +26,8 @@ def accuracies(surveys: Sequence[Survey]) -> Picture:
     for number, (axes, dtype) in enumerate(zip(panels, dtypes, strict=True)):
         found = [survey.accuracies[number] for survey in surveys]
         if dtype != "float64":  # there PyTorch is the truth
-            axes.scatter([max(a.builtin, _LEAST) for a in found], rows, 60, facecolors="none", edgecolors=_BUILTIN)
-        axes.scatter([max(a.hand, _LEAST) for a in found], rows, 22, color=_HAND)
+            axes.scatter([max(a.builtin, _LEAST) for a in found], rows, 60, facecolors="none", edgecolors=ORANGE)
+        axes.scatter([max(a.hand, _LEAST) for a in found], rows, 22, color=BLUE)
         axes.set(title=dtype, xscale="log", xlim=(_LEAST * 0.7, None))
         axes.set_yticks(rows, [survey.function for survey in surveys])
         axes.grid(alpha=0.3)
@@ -44,10 +43,7 @@ def caught(board: Scoreboard) -> Picture:
     figure.suptitle(f"Planted bugs caught, of {len(board.bugs)}", fontsize=13)
     axes = figure.subplots()
     parts = numbers / np.array(sizes)[:, None]
-    axes.imshow(parts, cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    for (row, column), number in np.ndenumerate(numbers):
-        colour = "black" if parts[row, column] > 0.5 else "white"
-        axes.text(column, row, f"{number} of {sizes[row]}", ha="center", va="center", color=colour, fontsize=9)
+    draw_shares(axes, parts, lambda row, column: f"{numbers[row, column]} of {sizes[row]}")
     totals = (f"{score.checker.replace(', ', chr(10))}\n{len(score.caught)}" for score in board.scores)
     axes.set_xticks(range(len(board.scores)), list(totals))
     axes.set_yticks(range(len(sizes)), list(board.kinds))

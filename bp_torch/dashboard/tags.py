@@ -34,7 +34,7 @@ HEALTH_FIGURES: Final = ("gradient_norm", "update_ratio")
 
 FIRST_WEIGHTS: Final = "pictures/first_weights"
 WORST_DIGITS: Final = "pictures/worst_digits"
-WISHES: Final = "pictures/wishes"
+NUDGES: Final = "pictures/nudges"
 
 CHECKED_FUNCTIONS: Final = "checker/functions"
 CHECKED_FUNCTIONS_PICTURE: Final = "pictures/functions"

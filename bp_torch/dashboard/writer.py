@@ -7,15 +7,14 @@ from typing import Self
 
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from bp_torch.dashboard import explanation_pictures, frames, hparams, pages, pictures, tags
+from bp_torch.dashboard import frames, hparams, pages, pictures, tags
 from bp_torch.dashboard.event_file import EventFile, event_files, mend
+from bp_torch.dashboard.explanation_pictures import draw_explanations
 from bp_torch.dashboard.layout import layout
-from bp_torch.dashboard.projector import Projector
 from bp_torch.dashboard.values import histogram, image, own_bytes, own_scalar, scalar, text
 from bp_torch.training.records import (
     AgreementRecord,
     DistributionRecord,
-    EmbeddingRecord,
     EpochRecord,
     ExplanationRecord,
     FailureRecord,
@@ -32,7 +31,7 @@ from bp_torch.training.records import (
 
 
 class TensorBoardRecorder:
-    """Writes each record as one event, whose step is the record's own; an embedding becomes files beside the events.
+    """Writes each record as one event, whose step is the record's own.
 
     Attributes:
         seconds: how long training has waited for this recorder so far.
@@ -40,7 +39,7 @@ class TensorBoardRecorder:
     """
 
     def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:
-        """Begins an event file, and takes up the list of embeddings.
+        """Begins an event file.
 
         Args:
             folder: the run's; its name is the run's name in TensorBoard.
@@ -50,7 +49,6 @@ class TensorBoardRecorder:
         self.seconds = 0.0
         self.remarks = [] if purge_step is None else [line for path in event_files(folder) if (line := _mended(path))]
         self._run = folder.name
-        self._projector = Projector(folder, first_step=purge_step or 0)
         self._events = EventFile(folder, first_step=purge_step or 0)
         self._failed = 0
         self._network: NetworkRecord | None = None
@@ -58,9 +56,7 @@ class TensorBoardRecorder:
     def record(self, record: Record) -> None:
         """Writes one record; unknown kinds are passed over."""
         began = perf_counter()
-        if isinstance(record, EmbeddingRecord):
-            self._projector.add(record)
-        elif values := self._values(record):
+        if values := self._values(record):
             step = record.first_step if isinstance(record, RunStarted) else record.step
             self._events.write(values, step)
         self.seconds += perf_counter() - began
@@ -99,7 +95,7 @@ class TensorBoardRecorder:
             case PictureRecord():
                 return _pictures(record)
             case ExplanationRecord():
-                return [image(tags.WISHES, explanation_pictures.probes(record.explanations))]
+                return [image(tags.NUDGES, draw_explanations(record.explanations))]
             case NetworkRecord():
                 self._network = record
                 return [own_bytes(tags.NETWORK, frames.network_file(record), tags.BACKPROP)]

@@ -61,16 +61,7 @@ def picture() -> records.PictureRecord:
 
 
 @pytest.fixture
-def embedding() -> records.EmbeddingRecord:
-    """Of seven digits, the last of which is read wrongly."""
-    images, labels = torch.randint(256, (7, 28, 28), dtype=torch.uint8), torch.arange(7)
-    return records.EmbeddingRecord(600, "3.Sigmoid", torch.rand(7, 4), images, labels, labels.clamp(max=5))
-
-
-@pytest.fixture
-def one_of_each(
-    run_started: records.RunStarted, picture: records.PictureRecord, embedding: records.EmbeddingRecord
-) -> list[Record]:
+def one_of_each(run_started: records.RunStarted, picture: records.PictureRecord) -> list[Record]:
     tensors = {"0.weight": torch.linspace(-1, 1, 40).view(4, 10)}
     noise = GradientNoise(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 0.0]), torch.tensor([1.0, 3.0]))
     health = {"0.weight": ParameterHealth(3.0, 0.25), "0.bias": ParameterHealth(4.0, 0.125)}
@@ -83,7 +74,6 @@ def one_of_each(
         records.DistributionRecord(400, tensors, tensors, {"1": torch.zeros(100, 16)}),
         records.EpochRecord(500, 1, 0.25, 0.875, 0.5, 0.75),
         picture,
-        embedding,
         tiny_network(step=650),
         tiny_frame(650, costs=torch.tensor([9.0, 9.0, 0.25, 0.5, 0.75, 1.0, 1.25])),
         records.PulseRecord(660),

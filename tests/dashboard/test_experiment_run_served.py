@@ -10,19 +10,19 @@ from served import asked, serving, until
 
 from bp_torch.dashboard import tags
 from bp_torch.dashboard.experiment_run import write_experiments
-from bp_torch.inspection.experiments import Finding
+from bp_torch.inspection.experiments import ExperimentResult
 
 FIRST = {
-    "kept": Finding((), {"merit": 1.0}, Figure(figsize=(2, 1)), {"curve": {1: 0.25, 10: 0.5}}),
-    "gone": Finding((), {"merit": 5.0}, Figure(figsize=(2, 1))),
+    "kept": ExperimentResult((), {"metric": 1.0}, Figure(figsize=(2, 1)), {"curve": {1: 0.25, 10: 0.5}}),
+    "gone": ExperimentResult((), {"metric": 5.0}, Figure(figsize=(2, 1))),
 }
-SECOND = {"kept": Finding((), {"merit": 2.0}, Figure(figsize=(2, 1)), {"curve": {5: 0.75}})}
+SECOND = {"kept": ExperimentResult((), {"metric": 2.0}, Figure(figsize=(2, 1)), {"curve": {5: 0.75}})}
 
 
 @pytest.fixture(params=["true", "false"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    for findings in (FIRST, SECOND):
-        write_experiments(tmp_path / "experiments", findings.items(), "drawn by hand")
+    for results in (FIRST, SECOND):
+        write_experiments(tmp_path / "experiments", results.items(), "drawn by hand")
         time.sleep(0.01)  # the files are read in the order of their times
     with serving(tmp_path, f"--load_fast={request.param}") as address:
         yield address
@@ -33,7 +33,7 @@ def points(address: str, tag: str) -> list[tuple[int, float]]:
 
 
 def test_only_what_was_done_last_is_shown(address: str) -> None:
-    kept = tags.experiment("kept", "merit")
+    kept = tags.experiment("kept", "metric")
     until(
         lambda: (
             kept in asked(address, "plugin/scalars/tags").get("experiments", {}) and points(address, kept) == [(0, 2.0)]

@@ -87,7 +87,7 @@ def test_every_scalar_of_a_run_has_its_tag_step_and_value(write: Write, one_of_e
         assert found[tag] == pytest.approx(expected, rel=1e-6), tag
 
 
-def test_each_record_but_the_embedding_and_the_pulse_is_one_event(write: Write, one_of_each: list[Record]) -> None:
+def test_each_record_but_the_pulse_is_one_event(write: Write, one_of_each: list[Record]) -> None:
     assert [event.step for event in write(*one_of_each)] == [0, 100, 200, 200, 300, 400, 500, 600, 650, 650, 670, 700]
 
 
@@ -236,11 +236,10 @@ def test_a_run_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     recorder.close()
 
 
-@pytest.mark.parametrize("kind", ["picture", "embedding"])
-def test_the_time_it_took_is_counted(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
+def test_the_time_it_took_is_counted(tmp_path: Path, picture: records.PictureRecord) -> None:
     with TensorBoardRecorder(tmp_path) as recorder:
         assert recorder.seconds == 0
-        recorder.record(request.getfixturevalue(kind))
+        recorder.record(picture)
         assert recorder.seconds > 0
 
 

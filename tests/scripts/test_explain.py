@@ -24,7 +24,7 @@ from bp_torch.data import load
 from bp_torch.functional import squared_error
 from bp_torch.inspection import explain
 from bp_torch.inspection.drawing import draw_explanation
-from bp_torch.inspection.experiments import Subject, subject
+from bp_torch.inspection.experiments import Setup, setup
 from bp_torch.training import run as training
 from bp_torch.training.config import TrainConfig
 
@@ -121,12 +121,12 @@ def test_a_digit_is_explained_to_a_network_taught_on_the_spot(
     ask: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By six hundred steps, for the sake of this test."""
-    monkeypatch.setattr(subject, "STEPS", 600)
+    monkeypatch.setattr(setup, "STEPS", 600)
     monkeypatch.chdir(tmp_path)
     status, out, err = ask("--data", "digits", "--example", "7")
     assert (status, err) == (0, "")
     image, label = digits().test.images[7], int(digits().test.labels[7])
-    expected = explain(Subject(digits()).taught, squared_error, image, label)
+    expected = explain(Setup(digits()).trained, squared_error, image, label)
     assert f"Test digit 7, a {label}, read as {int(expected.outputs.argmax())}: cost {expected.cost:.4f}" in out
     outputs = rows(out, "what is wished of the outputs")
     columns = (expected.outputs, expected.target, expected.output_nudges, expected.layers[-1].weighted_input_nudges)
