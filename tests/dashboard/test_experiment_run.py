@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from board import points
 from matplotlib.figure import Figure
 from PIL import Image
+from served import asked
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -140,3 +142,10 @@ def test_a_second_time_takes_the_first_ones_place_and_removes_nothing(
     assert (tmp_path / "second.png").read_bytes() == second
     with Image.open(tmp_path / "first.png") as image:
         assert image.size == (500, 200)
+
+
+def test_only_what_was_done_last_is_shown(address: str) -> None:
+    """Of experiments done twice, the second time fewer of them; by both of TensorBoard's loaders."""
+    assert points(address, "experiments", tags.experiment("kept", "metric")) == [(0, 2.0)]
+    assert points(address, "experiments", tags.experiment_curve("kept", "curve")) == [(5, 0.75)]
+    assert set(asked(address, "plugin/images/tags")["experiments"]) == {tags.experiment_picture("kept")}

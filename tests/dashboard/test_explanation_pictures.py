@@ -61,7 +61,7 @@ def as_seen(explanation: Explanation) -> tuple[Array, npt.NDArray[np.float64]]:
     return (255 * (1 - ink)).view(28, 28).numpy(), (nudges / nudges.abs().max()).view(28, 28).numpy()
 
 
-@pytest.mark.parametrize("count", range(1, 11))
+@pytest.mark.parametrize("count", [1, 2, 3, 10])
 def test_each_digit_has_its_ink_and_its_nudges_side_by_side(count: int) -> None:
     explanations = explained(count, 16)
     picture = draw_explanations(explanations)
@@ -109,15 +109,14 @@ def test_no_nudge_is_white() -> None:
     ("hidden", "activation"),
     [((), "sigmoid"), ((100,), "sigmoid"), ((16, 16), "relu"), ((8, 8, 8, 8), "tanh"), ((1,), "softplus")],
 )
-@pytest.mark.parametrize("scale", [1.0, 1e4])
 def test_any_network_is_drawn_beside_them(
-    hidden: tuple[int, ...], activation: str, scale: float, caplog: pytest.LogCaptureFixture
+    hidden: tuple[int, ...], activation: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With large activations too, and without a warning of numpy's or matplotlib's."""
     torch.manual_seed(0)
     model = nn.mlp((784, *hidden, 10), activation, output_activation="identity")
     with torch.no_grad():
-        model[0].weight.mul_(scale)
+        model[0].weight.mul_(1e4)
     image = draw(torch.tensor([7]), seed=1)[0]
     with np.errstate(divide="raise", over="raise", invalid="raise"):
         place = places(draw_explanations([explain(model, F.squared_error, image, 7)]))[0]

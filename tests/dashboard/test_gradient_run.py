@@ -3,24 +3,17 @@
 from pathlib import Path
 
 import pytest
-from served import asked, serving, until
+from board import SCOREBOARD, SURVEYS
+from served import asked
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bp_torch.dashboard import tags
 from bp_torch.dashboard.gradient_run import write_gradients
-from bp_torch.gradients import Accuracy, Score, Scoreboard, Survey
-
-SURVEYS = [
-    Survey(name, 13, 1000, (), (), (Accuracy("float64", 1.25, 0, ()), Accuracy("float16", 0.5, 0.75, ())))
-    for name in ("linear", "gelu")
-]
-BUGS = {"linear: doubled": "factor", "gelu: negated": "sign"}
-BOARD = Scoreboard(BUGS, 7, (Score("ours", frozenset(BUGS), (), 1.5), Score("theirs", frozenset(), ("right",), 0.5)))
 
 
 @pytest.fixture
 def events(tmp_path: Path) -> EventAccumulator:
-    write_gradients(tmp_path / "gradients", SURVEYS, BOARD)
+    write_gradients(tmp_path / "gradients", SURVEYS, SCOREBOARD)
     accumulator = EventAccumulator(str(tmp_path / "gradients"))
     accumulator.Reload()
     return accumulator
@@ -46,25 +39,17 @@ def test_the_pictures_are_there(events: EventAccumulator) -> None:
         assert picture.width == 800
 
 
-@pytest.mark.parametrize("load_fast", ["true", "false"])
-def test_tensorboard_shows_them(tmp_path: Path, load_fast: str) -> None:
+def test_tensorboard_shows_them(address: str) -> None:
     """Both of its loaders do."""
-    write_gradients(tmp_path / "gradients", SURVEYS, BOARD)
-    with serving(tmp_path, f"--load_fast={load_fast}") as address:
-        assert shown(address, "text") == {tags.CHECKED_FUNCTIONS, tags.CHECKER_SCORES}
-        assert shown(address, "images") == {tags.CHECKED_FUNCTIONS_PICTURE, tags.CHECKER_SCORES_PICTURE}
-
-
-def shown(address: str, tab: str) -> set[str]:
-    """The tags on a tab of TensorBoard's, as soon as it has read the run."""
-    until(lambda: asked(address, f"plugin/{tab}/tags"))
-    return set(asked(address, f"plugin/{tab}/tags")["gradients"])
+    shown = [set(asked(address, f"plugin/{tab}/tags")["gradients"]) for tab in ("text", "images")]
+    assert shown[0] == {tags.CHECKED_FUNCTIONS, tags.CHECKER_SCORES}
+    assert shown[1] == {tags.CHECKED_FUNCTIONS_PICTURE, tags.CHECKER_SCORES_PICTURE}
 
 
 def test_a_second_time_takes_the_first_ones_place_and_removes_nothing(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     for _ in range(2):
-        write_gradients(tmp_path, SURVEYS, BOARD)
+        write_gradients(tmp_path, SURVEYS, SCOREBOARD)
     accumulator = EventAccumulator(str(tmp_path))
     accumulator.Reload()
     assert len(accumulator.Images(tags.CHECKER_SCORES_PICTURE)) == 1
