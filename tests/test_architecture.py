@@ -23,8 +23,6 @@ MAY_IMPORT = {
         "markdown",
         "training.records",
         "gradients.Comparison",
-        "gradients.records",
-        "gradients.tables",
         "inspection",
     },
     "benchmark": {

@@ -88,30 +88,6 @@ def products(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Wor
     return step
 
 
-def inlined(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Workload:
-    """The engine's operations, written out for this one network: no Functions, no contexts, nothing checked."""
-    parameters = [p.detach() for p in model.parameters()]
-    layers = list(zip(parameters[::2], parameters[1::2], strict=True))
-    one, ones = torch.ones(()), torch.ones(len(inputs))
-
-    @torch.inference_mode()
-    def step() -> None:
-        activations = [inputs]
-        for weight, bias in layers:
-            activations.append(torch.sigmoid(torch.addmm(bias, activations[-1], weight.t())))
-        error = activations[-1] - targets
-        (error * error).sum()
-        grad, deltas = error.mul_(2 / len(inputs)), []
-        for output, (weight, _) in zip(reversed(activations[1:]), reversed(layers), strict=True):
-            deltas.append((grad * output).mul_(one - output))
-            grad = torch.mm(deltas[-1], weight) if len(deltas) < len(layers) else grad
-        for delta, input, (weight, bias) in zip(reversed(deltas), activations, layers, strict=False):
-            weight.addmm_(delta.t(), input, alpha=-RATE)
-            bias.addmv_(delta.t(), ones, alpha=-RATE)
-
-    return step
-
-
 PEERS: Mapping[str, Maker] = {
     "engine": engine,
     "functions": functions,
@@ -119,7 +95,6 @@ PEERS: Mapping[str, Maker] = {
     "eager, foreach": eager(foreach=True),
     "eager, fused": eager(fused=True),
     "torch.compile": compiled,
-    "inlined": inlined,
     "products": products,
 }
 

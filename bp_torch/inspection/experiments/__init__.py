@@ -17,15 +17,8 @@ from bp_torch.inspection.experiments.wiggles import wiggles
 
 __all__ = ["EXPERIMENTS", "Claim", "ExperimentResult", "Setup"]
 
-EXPERIMENTS: Final[dict[str, Callable[[Setup], ExperimentResult]]] = {
-    "direction": direction,
-    "wiggles": wiggles,
-    "one_example": one_example,
-    "averaging": averaging,
-    "one_class": one_class,
-    "mini_batches": mini_batches,
-    "paths": paths,
-    "convergence": convergence,
-    "labelled_data": labelled_data,
-}
+_ALL: Final[tuple[Callable[[Setup], ExperimentResult], ...]] = (
+    direction, wiggles, one_example, averaging, one_class, mini_batches, paths, convergence, labelled_data
+)  # fmt: skip
+EXPERIMENTS: Final = {experiment.__name__: experiment for experiment in _ALL}
 """By name, about in the order of the lecture's statements."""
