@@ -4,7 +4,7 @@ from pathlib import Path
 
 from board import FUNCTIONS, SCORES
 from served import asked
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from bp_torch.dashboard import tags
 from bp_torch.dashboard.gradient_run import write_gradients
