@@ -197,7 +197,7 @@ def _mark_less(axes: Axes, nudges: Tensor) -> None:
 
 def _draw_avenues(figure: Figure, layer: LayerExplanation, chosen: int) -> None:
     """The nudges of one output's bias, weights and previous activations, and the latter's from all outputs."""
-    bias, weights, inputs = layer.avenues(chosen)
+    bias, weights, inputs = layer.neuron_gradient(chosen)
     one, two, three, sums = figure.subplots(1, 4, width_ratios=(0.5, 2, 2, 3))
     one.sharey(two)
     _draw_bars(one, torch.tensor([bias]), f"output {chosen}'s bias\n−δ")

@@ -83,7 +83,7 @@ def _of_neurons(layer: LayerExplanation) -> dict[str, Tensor]:
 
 def _avenues(layer: LayerExplanation, chosen: int) -> Table:
     """One output's three avenues; beside the third, the sum over all outputs."""
-    bias, weights, inputs = layer.avenues(chosen)
+    bias, weights, inputs = layer.neuron_gradient(chosen)
     plain = {"activation x": layer.inputs, "weight w": layer.weight[chosen]}
     nudges = {"nudge of w: −δ · x": weights, "of x: −δ · w": inputs, "of x, all outputs: sum": layer.input_nudges}
     title = f"output {chosen}'s three avenues: its bias, its weights, the previous activations"

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from bp_torch.functional.tape import Tape, running
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 import bp_torch.functional as F
 from bp_torch.engine import Backprop
 from bp_torch.functional import function
-from bp_torch.functional.tape import Tape, running
 from bp_torch.nn import mlp
 
 

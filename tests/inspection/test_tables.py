@@ -160,7 +160,7 @@ def test_one_layer_and_no_bias() -> None:
     text = rendered(explanation)
     assert "layer 1" not in text
     numbers = [row for row in rows(text, "output 2") if row[0] != "bias"]
-    avenues = explanation.layers[0].avenues(2)
+    avenues = explanation.layers[0].neuron_gradient(2)
     assert [float(row[3]) for row in numbers] == pytest.approx(avenues.weights.tolist(), abs=6e-5)
     assert [float(row[4]) for row in numbers] == pytest.approx(avenues.inputs.tolist(), abs=6e-5)
     assert [float(row[5]) for row in numbers] == pytest.approx(explanation.pixel_nudges.tolist(), abs=6e-5)

@@ -11,8 +11,8 @@ from bp_torch.inspection.experiments.result import Claim, ExperimentResult
 from bp_torch.inspection.experiments.setup import BATCH_SIZE, Setup, cost, flatten, parameters_of
 from bp_torch.inspection.figures import DIVERGING
 from bp_torch.inspection.per_example import per_example_gradients
+from bp_torch.inspection.per_example_table import PerExampleTable, per_example_table
 from bp_torch.inspection.sensitivity import sensitivities
-from bp_torch.inspection.wish_table import WishTable, wish_table
 from bp_torch.nn import as_builtin
 
 TITLE = "Each example's nudges of some weights and biases, in thousandths; the deepest colour is twice an average"
@@ -37,7 +37,7 @@ def averaging(setup: Setup) -> ExperimentResult:
         "equation",
     )
     ranked = sensitivities(model, cost, inputs, targets)
-    table = wish_table(model, cost, inputs, targets, ranked[: ROWS * 24 : 24])
+    table = per_example_table(model, cost, inputs, targets, ranked[: ROWS * 24 : 24])
     metrics = {"largest_difference_from_gradient": from_gradient, "largest_difference_from_step": from_step}
     return ExperimentResult((claim,), metrics, _draw(table, inputs))
 
@@ -57,13 +57,13 @@ def _applied(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     return (before - parameters_of(moved)).float()
 
 
-def _draw(table: WishTable, inputs: Tensor) -> Figure:
+def _draw(table: PerExampleTable, inputs: Tensor) -> Figure:
     """The lecture's table: its columns are headed by the digits."""
     figure = Figure(figsize=(11, 5), dpi=110, layout="constrained")
     figure.suptitle(TITLE, fontsize=13)
     columns = COLUMNS + 2  # examples, dots, average
     numbers = torch.full((len(table.rows), columns), torch.nan)
-    numbers[:, :COLUMNS], numbers[:, -1] = 1000 * table.wishes[:, :COLUMNS], 1000 * table.average
+    numbers[:, :COLUMNS], numbers[:, -1] = 1000 * table.nudges[:, :COLUMNS], 1000 * table.average
     grid = figure.add_gridspec(2, columns, height_ratios=(1, len(table.rows) * 0.6), hspace=0.02, wspace=0.02)
     for column in range(COLUMNS):
         digit = figure.add_subplot(grid[0, column])
@@ -77,7 +77,7 @@ def _draw(table: WishTable, inputs: Tensor) -> Figure:
             axes.text(column, row, _tenths(numbers[row, column].item()), ha="center", va="center", fontsize=9)
         axes.text(COLUMNS, row, "…", ha="center", va="center")
     axes.set_yticks(range(len(table.rows)), [str(row) for row in table.rows], fontsize=8)
-    axes.set_xticks([columns - 1], [f"average\nof {table.wishes.shape[1]}"])
+    axes.set_xticks([columns - 1], [f"average\nof {table.nudges.shape[1]}"])
     return figure
 
 
