@@ -14,7 +14,7 @@ from bp_torch.functional.activations import Sigmoid
 from bp_torch.functional.linear import Linear
 from bp_torch.inspection import Explanation, explain
 from bp_torch.inspection.drawing import draw_explanation
-from bp_torch.inspection.telling import tell
+from bp_torch.inspection.tables import explanation_tables
 
 COSTS: dict[str, tuple[Any, Any]] = {
     "squared_error": (F.squared_error, lambda y, t: torch.nn.functional.mse_loss(y, t, reduction="sum")),
@@ -272,6 +272,6 @@ def test_what_is_no_dense_chain(model: Any, said: str) -> None:
 def test_an_output_that_is_not_there(output: int) -> None:
     explanation = explain(nn.mlp((6, 4, 3)), F.squared_error, torch.rand(6), 1)
     assert [explanation.chosen(one) for one in (None, 0, 2)] == [1, 0, 2]
-    for show in (draw_explanation, tell):
+    for show in (draw_explanation, explanation_tables):
         with pytest.raises(ValueError, match=f"output must be from 0 to 2, got {output}"):
             show(explanation, output)
