@@ -267,10 +267,10 @@ def _regression_loss(
         shape = torch.broadcast_shapes(input.shape, target.shape)  # type: ignore[no-untyped-call]
         input, target = (x if x.shape == shape else expand(x, shape) for x in (input, target))
     if weight is None:
-        return in_float32(function.call, input, target, reduction, constants)
+        return in_float32(function.call, input, target, reduction, *constants)
     if weight.shape != input.shape:
         raise ValueError(f"{name}(): weight {tuple(weight.shape)} must have input's shape {tuple(input.shape)}")
-    losses = arithmetic.mul(weight, in_float32(function.call, input, target, "none", constants))
+    losses = arithmetic.mul(weight, in_float32(function.call, input, target, "none", *constants))
     if reduction == "mean":
         return arithmetic.div(reductions.sum(losses), reductions.sum(weight))
     return apply_reduction(losses, reduction)
