@@ -83,18 +83,20 @@ class Tape(list[Call]):
     def __init__(self, model: torch.nn.Module | None = None) -> None:
         """Begin empty. With a model, calls know their module and errors name the operation, which takes time."""
         super().__init__()
+        self._outer: list[Tape | None] = []
         self._operations = None if model is None else Operations(model)
 
     def __enter__(self) -> Self:
         """Record, in place of a tape that may be active already."""
-        self._outer, active_tape.tape = active_tape.tape, self
+        self._outer.append(active_tape.tape)
+        active_tape.tape = self
         if self._operations is not None:
             self._operations.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Stop."""
-        active_tape.tape = self._outer
+        active_tape.tape = self._outer.pop()
         if self._operations is not None:
             self._operations.__exit__(*exception)
 

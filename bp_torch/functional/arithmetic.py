@@ -131,7 +131,13 @@ def _total(*terms: Tensor | None) -> Tensor:
 
 
 class Mul(BinaryFunction):
-    """y = a b. ∂y/∂a = b, ∂y/∂b = a."""
+    """y = a b. ∂y/∂a = b, ∂y/∂b = a.
+
+    >>> a, b = torch.tensor(3.0, requires_grad=True), torch.tensor(4.0, requires_grad=True)
+    >>> mul(a, b).backward(torch.tensor(10.0))
+    >>> a.grad, b.grad
+    (tensor(40.), tensor(30.))
+    """
 
     @staticmethod
     def forward(input: Tensor, other: Any) -> Tensor:
@@ -147,7 +153,13 @@ class Mul(BinaryFunction):
 
 
 class Div(BinaryFunction):
-    """y = a / b. ∂y/∂a = 1 / b, ∂y/∂b = −a / b² (as −a/b/b: b² might overflow)."""
+    """y = a / b. ∂y/∂a = 1 / b, ∂y/∂b = −a / b² (as −a/b/b: b² might overflow).
+
+    >>> a, b = torch.tensor(1.0, requires_grad=True), torch.tensor(2.0, requires_grad=True)
+    >>> div(a, b).backward(torch.tensor(4.0))
+    >>> a.grad, b.grad
+    (tensor(2.), tensor(-1.))
+    """
 
     @staticmethod
     def forward(input: Tensor, other: Any) -> Tensor:

@@ -80,7 +80,13 @@ def _saved_index(ctx: Any) -> tuple[Any, ...]:
 
 
 class Cat(Function):
-    """Tensors joined along an axis: y = [x₁, x₂, …]. ∂C/∂xᵢ = xᵢ's piece of g."""
+    """Tensors joined along an axis: y = [x₁, x₂, …]. ∂C/∂xᵢ = xᵢ's piece of g.
+
+    >>> a, b = torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)
+    >>> cat((a, b)).backward(torch.tensor([1.0, 2.0, 3.0]))
+    >>> a.grad, b.grad
+    (tensor([1., 2.]), tensor([3.]))
+    """
 
     @staticmethod
     def forward(dim: int, *tensors: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The weighted sum: each neuron adds up the previous layer's activations by its weights, and its bias."""
 
+import math
 from typing import Any
 
 import torch
@@ -71,7 +72,7 @@ class Linear(Function):
 
 def _rows(tensor: Tensor) -> Tensor:
     """All dimensions but the last as one, (M, last)."""
-    return tensor if tensor.dim() == 2 else tensor.flatten(0, -2) if tensor.dim() > 2 else tensor.unsqueeze(0)
+    return tensor if tensor.dim() == 2 else tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -83,8 +83,8 @@ class Matmul(Function):
 
     >>> a, b = torch.tensor([[1.0, 2.0]], requires_grad=True), torch.tensor([[3.0], [4.0]], requires_grad=True)
     >>> matmul(a, b).backward(torch.tensor([[10.0]]))
-    >>> a.grad, b.grad
-    (tensor([[30., 40.]]), tensor([[10.], [20.]]))
+    >>> a.grad.tolist(), b.grad.tolist()
+    ([[30.0, 40.0]], [[10.0], [20.0]])
     """
 
     @staticmethod

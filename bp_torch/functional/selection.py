@@ -45,7 +45,13 @@ class Where(Function):
 
 
 class Maximum(Function):
-    """y = max(a, b), or the minimum. The larger operand gets g, the other 0; at a tie each gets g / 2."""
+    """y = max(a, b), or with `largest` False the minimum. What was chosen gets g, the other 0; at a tie each g / 2.
+
+    >>> a = torch.tensor([1.0, 5.0, 3.0], requires_grad=True)
+    >>> maximum(a, torch.tensor([4.0, 2.0, 3.0])).backward(torch.tensor([10.0, 10.0, 10.0]))
+    >>> a.grad
+    tensor([ 0., 10.,  5.])
+    """
 
     @staticmethod
     def forward(input: Tensor, other: Tensor, largest: bool) -> Tensor:
@@ -76,7 +82,13 @@ class Maximum(Function):
 
 
 class Amax(Function):
-    """y = maxᵢ xᵢ. ∂C/∂xᵢ = g where xᵢ = y, otherwise 0; k values that share the maximum get g / k each."""
+    """y = maxᵢ xᵢ. ∂C/∂xᵢ = g where xᵢ = y, otherwise 0; k values that share the maximum get g / k each.
+
+    >>> x = torch.tensor([1.0, 7.0, 7.0], requires_grad=True)
+    >>> amax(x).backward(torch.tensor(10.0))
+    >>> x.grad
+    tensor([0., 5., 5.])
+    """
 
     @staticmethod
     def forward(input: Tensor, dim: Any, keepdim: bool) -> Tensor:

@@ -129,7 +129,13 @@ class Movedim(ShapeFunction):
 
 
 class Expand(ShapeFunction):
-    """Axes of length 1 repeated, and axes added in front. ∂C/∂x = g summed over the copies; see `sum_to_shape`."""
+    """Axes of length 1 repeated, and axes added in front. ∂C/∂x = g summed over the copies; see `sum_to_shape`.
+
+    >>> x = torch.zeros(3, requires_grad=True)
+    >>> expand(x, 2, 3).backward(torch.tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]]))
+    >>> x.grad
+    tensor([11., 22., 33.])
+    """
 
     @staticmethod
     def forward(input: Tensor, sizes: Sequence[int]) -> Tensor:

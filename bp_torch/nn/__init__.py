@@ -5,3 +5,4 @@ from bp_torch.nn.builtin import *
 from bp_torch.nn.linear import *
 from bp_torch.nn.losses import *
 from bp_torch.nn.mlp import *
+from bp_torch.nn.shape import *

@@ -13,6 +13,8 @@ INVISIBLE = {
     "leaky_relu: slope 1 at 0",
     "elu: slope 1 at 0",
     "l1_loss: 1 where x = t",
+    "abs: 1 at 0",
+    "maximum: all of g to both at a tie",
 }
 """Only a reference tells them: beside a kink, any value between the slopes will do."""
 REALLY_WRONG = {
