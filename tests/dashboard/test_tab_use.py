@@ -259,7 +259,7 @@ def shows_after_a_reload(page: Page, text: str) -> bool:
 @pytest.mark.parametrize(
     ("run", "said"),
     [
-        ("softmax", "Run softmax cannot be walked through here: layer 1 (Softmax): only one elementwise activation"),
+        ("softmax", "Run softmax cannot be walked through here: module 1 (Softmax): only one elementwise activation"),
         ("later", "it was written in format 2, and this tab reads format 1"),
         ("garbage", "Run garbage cannot be shown: it is cut short."),
         ("damaged&step=1", "Step 1 of run damaged cannot be shown: it is cut short. Choose another step or run."),

@@ -1,7 +1,6 @@
 """The experiments' measures, against numbers from elsewhere; and each claim fails where the equations are wrong."""
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from bp_torch import nn
 from bp_torch.data import Batches, Dataset, Split
 from bp_torch.data.digits import draw
 from bp_torch.engine import Backprop
+from bp_torch.engine.per_example import LinearGradients
 from bp_torch.functional.linear import Linear
 from bp_torch.inspection.experiments import EXPERIMENTS, Setup
 from bp_torch.inspection.experiments.convergence import _curvatures, _measure
@@ -42,48 +42,41 @@ def test_what_does_not_depend_on_the_data_holds(results: dict[str, ExperimentRes
     assert results["direction"].metrics["decrease_along_gradient"] == pytest.approx(1, abs=0.01)
 
 
-def averaged_bias(ctx: Any, wishes: Tensor, input: Tensor, weight: Tensor) -> tuple[Tensor | None, ...]:
-    needs_input, needs_weight, needs_bias = ctx.needs_input_grad
-    return (
-        wishes @ weight if needs_input else None,
-        wishes.t() @ input / 2 if needs_weight else None,
-        wishes.mean(0) if needs_bias else None,
-    )
+def halved(ctx: Any, delta: Tensor) -> tuple[Tensor | None, ...]:
+    input, weight = ctx.saved_tensors
+    return delta @ weight, delta.t() @ input / 2 if ctx.needs_input_grad[1] else None, delta.mean(0)
 
 
-def absolute(ctx: Any, wishes: Tensor, input: Tensor, weight: Tensor) -> tuple[Tensor | None, ...]:
-    needs_input, needs_weight, needs_bias = ctx.needs_input_grad
-    return (
-        wishes @ weight.abs() if needs_input else None,
-        wishes.t() @ input if needs_weight else None,
-        wishes.sum(0) if needs_bias else None,
-    )
+def absolute(ctx: Any, delta: Tensor) -> tuple[Tensor | None, ...]:
+    input, weight = ctx.saved_tensors
+    return delta @ weight.abs(), delta.t() @ input if ctx.needs_input_grad[1] else None, delta.sum(0)
+
+
+def squared(each: LinearGradients) -> tuple[Tensor | None, ...]:
+    input, _ = each.ctx.saved_tensors
+    return None, each.grad_output[:, :, None] * input[:, None] ** 2, each.grad_output
 
 
 @pytest.mark.parametrize(
-    ("experiment", "name", "wrong", "failing"),
+    ("experiment", "place", "name", "wrong", "failing"),
     [
-        ("direction", "by_avenue", averaged_bias, {4}),
-        ("wiggles", "by_avenue", averaged_bias, {5}),
-        ("one_example", "by_avenue", absolute, {7, 9}),
-        (
-            "averaging",
-            "per_example",
-            lambda ctx, grad: (grad[:, :, None] * ctx.saved_tensors[0][:, None] ** 2, grad),
-            {10},
-        ),
+        ("direction", Linear, "backward", staticmethod(halved), {4}),
+        ("wiggles", Linear, "backward", staticmethod(halved), {5}),
+        ("one_example", Linear, "backward", staticmethod(absolute), {7, 9}),
+        ("averaging", LinearGradients, "gradients", property(squared), {10}),
     ],
 )
 def test_a_claim_fails_where_the_equation_is_wrong(
     setup: Setup,
     experiment: str,
+    place: type[Any],
     name: str,
-    wrong: Callable[..., Any],
+    wrong: object,
     failing: set[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    _ = setup.partly_trained, setup.trained  # who have learned by the right one
-    monkeypatch.setattr(Linear, name, staticmethod(wrong))
+    _ = setup.partly_trained, setup.trained  # by the right one
+    monkeypatch.setattr(place, name, wrong)
     claims = EXPERIMENTS[experiment](setup).claims
     assert {claim.statement for claim in claims if not claim.holds} == failing
 

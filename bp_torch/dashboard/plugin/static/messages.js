@@ -7,7 +7,7 @@ import {KEYS} from "./keys.js";
 export function refusal(run, network) {
   const more = network.unknown
     ? "."
-    : ". The tab shows chains of dense layers, such as bp_torch.nn.mlp makes; everything else that was logged is in the other tabs.";
+    : ". The tab shows chains of linear layers, each with an activation, such as bp_torch.nn.mlp makes; everything else that was logged is in the other tabs.";
   return `Run ${run} cannot be walked through here: ${network.refusal}${more}`;
 }
 
