@@ -261,7 +261,7 @@ def _all_finite(cost: Tensor, added: Sequence[_Added], accumulated: Sequence[_Ac
     tensors = [cost, *(gradient for _, gradient in added)]
     for call, _, grad_output in accumulated:
         tensors += [call.output, grad_output]  # an infinite input shows in the output, whatever the gradient
-    total = torch.stack([tensor.sum() for tensor in tensors]).sum()
+    total = torch.cat([tensor.flatten() for tensor in tensors]).sum()
     return math.isfinite(total.item()) or all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
