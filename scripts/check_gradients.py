@@ -143,9 +143,11 @@ def _scoreboard(seeds: int, pool: Executor) -> Scoreboard:
 
 
 def _show(folder: Path, surveys: Sequence[Survey], board: Scoreboard) -> None:
-    from bp_torch.dashboard.gradient_run import write_gradients  # which takes TensorBoard and matplotlib
+    from bp_torch.dashboard.gradient_run import write_gradients  # which takes TensorBoard
 
-    write_gradients(folder, surveys, board)
+    functions = "\n".join([*tables.functions(surveys), "", tables.ACCURACY])
+    scores = "\n\n".join("\n".join(table) for table in (tables.scores(board), tables.kinds(board)))
+    write_gradients(folder, functions, scores)
 
 
 @contextmanager

@@ -7,15 +7,14 @@ from typing import Self
 
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from bp_torch.dashboard import explanation_pictures, frames, hparams, pages, pictures, tags
-from bp_torch.dashboard.event_file import EventFile, event_files, mend
+from bp_torch.dashboard import frame_format, hparams, pages, pictures, tags
+from bp_torch.dashboard.event_file import EventFile, event_files, repair
+from bp_torch.dashboard.explanation_pictures import draw_explanations
 from bp_torch.dashboard.layout import layout
-from bp_torch.dashboard.projector import Projector
-from bp_torch.dashboard.values import histogram, image, own_bytes, own_scalar, scalar, text
+from bp_torch.dashboard.values import histogram, image, plugin_blob, plugin_scalar, scalar, text
 from bp_torch.training.records import (
     AgreementRecord,
     DistributionRecord,
-    EmbeddingRecord,
     EpochRecord,
     ExplanationRecord,
     FailureRecord,
@@ -32,7 +31,7 @@ from bp_torch.training.records import (
 
 
 class TensorBoardRecorder:
-    """Writes each record as one event, whose step is the record's own; an embedding becomes files beside the events.
+    """Writes each record as one event, whose step is the record's own.
 
     Attributes:
         seconds: how long training has waited for this recorder so far.
@@ -40,7 +39,7 @@ class TensorBoardRecorder:
     """
 
     def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:
-        """Begins an event file, and takes up the list of embeddings.
+        """Begins an event file.
 
         Args:
             folder: the run's; its name is the run's name in TensorBoard.
@@ -48,9 +47,8 @@ class TensorBoardRecorder:
                 from the start, which replaces whatever the folder holds.
         """
         self.seconds = 0.0
-        self.remarks = [] if purge_step is None else [line for path in event_files(folder) if (line := _mended(path))]
+        self.remarks = [] if purge_step is None else [line for path in event_files(folder) if (line := _repaired(path))]
         self._run = folder.name
-        self._projector = Projector(folder, first_step=purge_step or 0)
         self._events = EventFile(folder, first_step=purge_step or 0)
         self._failed = 0
         self._network: NetworkRecord | None = None
@@ -58,9 +56,7 @@ class TensorBoardRecorder:
     def record(self, record: Record) -> None:
         """Writes one record; unknown kinds are passed over."""
         began = perf_counter()
-        if isinstance(record, EmbeddingRecord):
-            self._projector.add(record)
-        elif values := self._values(record):
+        if values := self._values(record):
             step = record.first_step if isinstance(record, RunStarted) else record.step
             self._events.write(values, step)
         self.seconds += perf_counter() - began
@@ -99,11 +95,11 @@ class TensorBoardRecorder:
             case PictureRecord():
                 return _pictures(record)
             case ExplanationRecord():
-                return [image(tags.WISHES, explanation_pictures.probes(record.explanations))]
+                return [image(tags.NUDGES, draw_explanations(record.explanations))]
             case NetworkRecord():
                 self._network = record
-                return [own_bytes(tags.NETWORK, frames.network_file(record), tags.BACKPROP)]
-            case FrameRecord() if self._network is not None and frames.refused(self._network) is None:
+                return [plugin_blob(tags.NETWORK, frame_format.network_file(record), tags.BACKPROP)]
+            case FrameRecord() if self._network is not None and frame_format.unsupported_reason(self._network) is None:
                 return _frame(record, self._network)
             case FailureRecord():
                 return [text(tags.RUN_FAILURE, pages.failure_page(record))]
@@ -112,8 +108,8 @@ class TensorBoardRecorder:
         return []
 
 
-def _mended(path: Path) -> str | None:
-    lost = mend(path)
+def _repaired(path: Path) -> str | None:
+    lost = repair(path)
     return f"{path.name} was damaged: {lost:,} bytes of it cannot be read, the rest is kept" if lost else None
 
 
@@ -170,8 +166,8 @@ def _epoch(record: EpochRecord) -> list[Summary.Value]:
 
 def _frame(record: FrameRecord, network: NetworkRecord) -> list[Summary.Value]:
     return [
-        own_bytes(tags.FRAME, frames.frame_file(record, network), tags.BACKPROP),
-        own_scalar(tags.FRAME_COST, frames.mini_batch_cost(record, network), tags.BACKPROP),
+        plugin_blob(tags.FRAME, frame_format.frame_file(record, network), tags.BACKPROP),
+        plugin_scalar(tags.FRAME_COST, frame_format.mini_batch_cost(record, network), tags.BACKPROP),
     ]
 
 

@@ -66,7 +66,7 @@ class Tanh(Elementwise):
         return (scalar_like(1, output) - output) * (1 + output)
 
 
-class ReLU(Function):
+class ReLU(Elementwise):
     """y = max(x, 0).
 
     dy/dx = 1 where x > 0, otherwise 0; at the kink x = 0 it is 0

@@ -59,6 +59,10 @@ class Softmax(Function):
         return probabilities(input, dim)
 
     @staticmethod
+    def mixes_examples(input: Tensor, dim: int) -> bool:
+        return dim % max(input.dim(), 1) == 0
+
+    @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
         ctx.dim = inputs[1]
         save(ctx, output)
@@ -93,6 +97,10 @@ class LogSoftmax(Function):
     @staticmethod
     def forward(input: Tensor, dim: int) -> Tensor:
         return log_probabilities(input, dim)
+
+    @staticmethod
+    def mixes_examples(input: Tensor, dim: int) -> bool:
+        return dim % max(input.dim(), 1) == 0
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from bp_torch import functional
 
+__all__ = ["Flatten", "Unflatten"]
+
 
 class Flatten(torch.nn.Flatten):
     """See `bp_torch.functional.flatten`."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bp_torch.catalogue import CATALOGUE
 from bp_torch.data.labels import one_hot
-from bp_torch.engine import Backprop, Passage
+from bp_torch.engine import Backprop, Tape
 from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, nudged, taylor_order
 from bp_torch.inspection import Explanation, GradientNoise, explain, noise_of
 from bp_torch.nn import as_builtin, mlp
@@ -64,7 +64,7 @@ class Learner:
         """The gradients of a mini-batch, computed in this process."""
         return self._alone.gradients(inputs, targets)[1]
 
-    def trace(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, list[Passage]]:
+    def trace(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tape]:
         """The cost, and each hand-written function as a mini-batch passes it, forward and back."""
         return self._engine.trace(inputs, targets)
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bp_torch.engine import backward
 from bp_torch.training.learner import Learner
 
 
@@ -51,11 +52,14 @@ def tell(met: Sequence[Stage]) -> str:
 def _met(learner: Learner, inputs: Tensor, targets: Tensor) -> Iterator[tuple[str, Tensor]]:
     parameters = dict(learner.hand.named_parameters())
     yield from ((f"parameter {name}", parameter) for name, parameter in parameters.items())
-    cost, passages = learner.trace(inputs, targets)
-    yield from ((f"output of layer {passage.link.layer}", passage.output) for passage in passages)
+    cost, tape = learner.trace(inputs, targets)
+    calls = [call for call in tape if call.module]
+    yield from ((f"output of module {call.module}", call.output) for call in calls)
     yield "cost", cost
-    for passage in reversed(passages):
-        yield f"gradient of the output of layer {passage.link.layer}", passage.grad_output
+    with torch.no_grad():
+        gradients_of = backward(tape, cost)
+    for call in reversed(calls):
+        yield f"gradient of the output of module {call.module}", gradients_of[call.output]
     gradients = learner.gradients_alone(inputs, targets)
     yield from ((f"gradient of {name}", gradients[name]) for name in reversed(parameters))
 

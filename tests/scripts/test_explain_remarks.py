@@ -19,7 +19,7 @@ from bp_torch import nn
 from bp_torch.data import Dataset, Split
 from bp_torch.data.digits import draw
 from bp_torch.inspection import Connection, Hebbian, Sensitivity, Wiggle
-from bp_torch.inspection.telling import tell_strengthened, tell_wiggles
+from bp_torch.inspection.tables import hebbian_table, sensitivity_table
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -36,17 +36,17 @@ def rows(said: str) -> list[list[str]]:
     return [re.split(r" {2,}", line.strip()) for line in takewhile(str.strip, below.splitlines())]
 
 
-def test_connections_are_told_in_their_order() -> None:
+def test_connections_stand_in_their_order() -> None:
     found = Hebbian(0.987, (Connection(7, 3, 0.5, 0.25, 2.0), Connection(1, 0, -3e-4, 1.0, -0.125)))
-    said = told(tell_strengthened(found))
-    assert "all wishes with activation · nudge 0.99" in " ".join(said.split())
+    said = told(hebbian_table(found))
+    assert "all weights' nudges with activation · nudge 0.99" in " ".join(said.split())
     assert rows(said) == [["3", "7", "+0.5000", "0.250", "+2.0000"], ["0", "1", "-3.00e-04", "1.000", "-0.1250"]]
 
 
-def test_wiggles_are_told_beside_the_last() -> None:
+def test_sensitivities_are_in_units_of_the_last() -> None:
     most, least = Sensitivity("0.weight", (3, 412), 1, -3.2), Sensitivity("4.bias", (7,), 3, 0.1)
     moved = [Wiggle(most, 2**-10, -3.125e-3, -3.1e-3, 2.004), Wiggle(least, 2**-10, 9.8e-5, 9.7e-5, math.nan)]
-    said = told(tell_wiggles(moved))
+    said = told(sensitivity_table(moved))
     assert said.splitlines()[0].rstrip() == "w[3,412] of layer 1: 32.0 times as sensitive as b[7] of layer 3"
     assert "× that of b[7] of layer 3" in said
     assert "moved by 0.0010: predicted" in said
@@ -70,7 +70,7 @@ def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Capture
 
     def asked(model: torch.nn.Module, cost: Any) -> str:
         monkeypatch.setattr(explain, "load", lambda *_, **__: digits)
-        monkeypatch.setattr(explain, "Subject", lambda _: SimpleNamespace(taught=model))
+        monkeypatch.setattr(explain, "Setup", lambda _: SimpleNamespace(trained=model))
         monkeypatch.setattr(explain, "squared_error", cost)
         assert explain.main() == 0
         return capsys.readouterr().out

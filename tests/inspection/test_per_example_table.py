@@ -8,14 +8,14 @@ import torch
 import bp_torch.functional as F
 from bp_torch import nn
 from bp_torch.engine import Backprop
-from bp_torch.inspection import explain, hebbian, sensitivities, wish_table
+from bp_torch.inspection import explain, hebbian, per_example_table, sensitivities
 
 
 def test_each_column_is_one_examples_wish_and_the_last_what_sgd_applies() -> None:
     torch.manual_seed(0)
     model, inputs, targets = nn.mlp((5, 4, 3)).double(), torch.randn(6, 5).double(), torch.rand(6, 3).double()
     rows = sensitivities(model, F.squared_error, inputs, targets)[::5]
-    table = wish_table(model, F.squared_error, inputs, targets, rows)
+    table = per_example_table(model, F.squared_error, inputs, targets, rows)
     assert table.rows == tuple(rows)
     builtin = nn.as_builtin(model)
     for example in range(6):
@@ -24,7 +24,7 @@ def test_each_column_is_one_examples_wish_and_the_last_what_sgd_applies() -> Non
             zip(dict(model.named_parameters()), torch.autograd.grad(value, list(builtin.parameters())), strict=True)
         )
         expected = torch.stack([-gradients[row.name][row.index] for row in rows])
-        torch.testing.assert_close(table.wishes[:, example], expected)
+        torch.testing.assert_close(table.nudges[:, example], expected)
     moved = copy.deepcopy(model)
     Backprop(moved, F.squared_error).sgd_step(inputs, targets, 0.5)
     steps = [(moved.get_parameter(row.name) - model.get_parameter(row.name))[row.index] / 0.5 for row in rows]
@@ -33,8 +33,8 @@ def test_each_column_is_one_examples_wish_and_the_last_what_sgd_applies() -> Non
 
 def test_no_rows() -> None:
     model = nn.mlp((2, 2))
-    table = wish_table(model, F.squared_error, torch.rand(3, 2), torch.rand(3, 2), [])
-    assert table.wishes.shape == (0, 3)
+    table = per_example_table(model, F.squared_error, torch.rand(3, 2), torch.rand(3, 2), [])
+    assert table.nudges.shape == (0, 3)
     assert table.average.shape == (0,)
 
 

@@ -1,8 +1,8 @@
-"""What an experiment comes to: claims with what was measured of them, figures of merit, and a picture."""
+"""What an experiment measured: claims with their numbers, metrics, and a figure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from matplotlib.figure import Figure
 
@@ -27,18 +27,26 @@ class Claim:
     of: Literal["equation", "network"]
 
 
+CLAIM_HEADINGS: Final = ("", "claim", "measured", "holds", "of")
+
+
+def claim_rows(claims: Iterable[Claim]) -> list[tuple[str, ...]]:
+    """A row of cells for each claim, below `CLAIM_HEADINGS`."""
+    return [(str(c.statement), c.claim, c.measured, "yes" if c.holds else "no", c.of) for c in claims]
+
+
 @dataclass(frozen=True)
-class Finding:
+class ExperimentResult:
     """What one experiment found.
 
     Attributes:
         claims: what it measured.
-        merits: its figures of merit, by name.
+        metrics: single numbers, by name.
         figure: the picture of it.
-        curves: figures that depend on a whole number, such as a mini-batch's size: name, number, figure.
+        curves: numbers that depend on a whole number, such as a mini-batch's size: name, number, value.
     """
 
     claims: tuple[Claim, ...]
-    merits: Mapping[str, float]
+    metrics: Mapping[str, float]
     figure: Figure
     curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)

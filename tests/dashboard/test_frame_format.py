@@ -19,7 +19,7 @@ from tiny_frames import EXAMPLES, PROBES, SIZES, tiny_frame, tiny_network
 from torch import Tensor
 
 from bp_torch.dashboard import tags
-from bp_torch.dashboard.frames import FORMAT, frame_file, mini_batch_cost, network_file
+from bp_torch.dashboard.frame_format import FORMAT, frame_file, mini_batch_cost, network_file
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.gradients import Comparison
 from bp_torch.training.records import FrameRecord, NetworkRecord

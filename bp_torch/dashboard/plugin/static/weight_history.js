@@ -1,4 +1,4 @@
-// A pinned weight through training: its value, and what each mini-batch asks of it on average.
+// A pinned weight through training: its value, and its average nudge by each mini-batch.
 
 import {html, svg} from "./dom.js";
 import {largest} from "./maps.js";
@@ -15,15 +15,15 @@ export function followed(steps, shown) {
 }
 
 /** Fills a box with the weight's curves, as far as frames are there; `place` is where among them it stands. */
-export function followBox(frames, {l, j, k}, place) {
+export function historyBox(frames, {l, j, k}, place) {
   const known = frames.map((frame, i) => [i, frame]).filter(([, frame]) => frame);
   const at = (kind) => known.map(([i, {layers}]) => [i, layers[l][kind]?.[j * layers[l].ins + k] ?? 0]);
-  const wishes = at("weightGradient").map(([i, gradient]) => [i, -gradient]);
+  const nudges = at("weightGradient").map(([i, gradient]) => [i, -gradient]);
   return html(
     "div",
     {class: "follow"},
     ...row("its value", at("weight"), frames.length, place, number),
-    ...row("the average wish", wishes, frames.length, place, signed),
+    ...row("the average nudge", nudges, frames.length, place, signed),
   );
 }
 

@@ -1,8 +1,11 @@
-"""What the Backprop tab reads: a network once, and a frame for each step that it can walk through.
+"""The files that the Backprop tab reads: a network once, and a frame for each step that it can walk through.
 
 Either is a safetensors file, https://huggingface.co/docs/safetensors: named arrays, and a JSON header whose
 "__metadata__" holds, under "frame" or "network", a JSON object of everything that is no array. Wide layers and large
-mini-batches are cut to what can be drawn; the sums that the wishes are made of are taken before.
+mini-batches are cut to what can be drawn; sums over all neurons are taken before.
+
+∂C/∂y, δ = ∂C/∂z, ∂C/∂w and ∂C/∂b are gradients; a nudge is minus a gradient. One example's nudge of a weighted sum and
+its bias is −δ = f′(z) · nudge of y, that of a weight −δⱼ xₖ.
 
 A network has the arrays "inputs" and "labels", of the probes. A frame has, of P probes and then N examples of its
 mini-batch, "inputs", "labels" and "costs", and for layer l = 0, 1, …:
@@ -35,7 +38,7 @@ from bp_torch.inspection import LayerState
 from bp_torch.training.records import FrameRecord, NetworkRecord
 
 FORMAT: Final = 1
-"""Of the arrays and of what is said beside them."""
+"""Of the arrays and the metadata."""
 MOST_NEURONS: Final = 24
 """Of a layer that are kept."""
 MOST_INPUTS: Final = 1024
@@ -43,7 +46,7 @@ MOST_EXAMPLES: Final = 100
 """Of a mini-batch that are kept."""
 
 
-def refused(network: NetworkRecord) -> str | None:
+def unsupported_reason(network: NetworkRecord) -> str | None:
     """Why frames of a network cannot be drawn, if that is so."""
     if network.sizes[0] > MOST_INPUTS:
         return f"it takes {network.sizes[0]:,} inputs, and up to {MOST_INPUTS:,} can be drawn"
@@ -52,8 +55,8 @@ def refused(network: NetworkRecord) -> str | None:
 
 def network_file(record: NetworkRecord) -> bytes:
     """What all frames of a run have in common, or why there are none."""
-    refusal = refused(record)
-    said = {
+    refusal = unsupported_reason(record)
+    metadata = {
         "format": FORMAT,
         "steps": record.steps,
         "cost": record.cost,
@@ -64,9 +67,9 @@ def network_file(record: NetworkRecord) -> bytes:
         "refusal": refusal,
     }
     if refusal is not None:
-        return save({"labels": _plain(record.labels)}, {"network": _json(said)})
+        return save({"labels": _plain(record.labels)}, {"network": _json(metadata)})
     pixels, scale = _shades(record.inputs)
-    return save({"inputs": pixels, "labels": _plain(record.labels)}, {"network": _json({**said, **scale})})
+    return save({"inputs": pixels, "labels": _plain(record.labels)}, {"network": _json({**metadata, **scale})})
 
 
 def frame_file(record: FrameRecord, network: NetworkRecord) -> bytes:
@@ -77,7 +80,7 @@ def frame_file(record: FrameRecord, network: NetworkRecord) -> bytes:
     arrays = {"labels": labels, "costs": record.costs[:kept]}
     for place, layer in enumerate(record.layers):
         arrays |= {f"{place}.{kind}": array for kind, array in _of_layer(layer, record.gradients, kept, place == 0)}
-    said = {
+    metadata = {
         "step": record.step,
         "examples": len(record.inputs),
         "cost": mini_batch_cost(record, network),
@@ -86,7 +89,7 @@ def frame_file(record: FrameRecord, network: NetworkRecord) -> bytes:
         **scale,
     }
     plain = {name: _plain(array) for name, array in arrays.items()}
-    return save({"inputs": pixels, **_pixel_nudges(record.layers[0], kept), **plain}, {"frame": _json(said)})
+    return save({"inputs": pixels, **_pixel_nudges(record.layers[0], kept), **plain}, {"frame": _json(metadata)})
 
 
 def mini_batch_cost(record: FrameRecord, network: NetworkRecord) -> float:
@@ -108,7 +111,7 @@ def _of_layer(
 
 
 def _pixel_nudges(first: LayerState, examples: int) -> Mapping[str, np.ndarray]:
-    """−∂Cₙ/∂x = δ W, what is wished of the pixels, if by more neurons than are kept."""
+    """−∂Cₙ/∂x = −δ W, the nudges of the pixels, if by more neurons than are kept."""
     if first.weight.shape[0] <= MOST_NEURONS:
         return {}
     nudges = (first.slopes[:examples] * first.nudges[:examples]) @ first.weight
@@ -140,9 +143,9 @@ def _plain(array: Tensor) -> np.ndarray:
     return array.detach().to("cpu", dtype).contiguous().numpy()
 
 
-def _json(said: Mapping[str, Any]) -> str:
+def _json(metadata: Mapping[str, Any]) -> str:
     """JSON has no number that is not finite: null stands for it."""
-    return json.dumps(_finite(said), allow_nan=False)
+    return json.dumps(_finite(metadata), allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

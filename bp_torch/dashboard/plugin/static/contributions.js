@@ -1,30 +1,30 @@
-// Beside each neuron of a layer a square for each wish of the layer after it, before they are added up.
+// Beside each neuron of a layer a square for its nudge by each neuron of the layer after it, before they are added up.
 
 import {neuronName} from "./chain.js";
-import {css, strong} from "./colours.js";
+import {css, divergingStrong} from "./colours.js";
 import {svg, title} from "./dom.js";
 import {largest} from "./maps.js";
-import {number} from "./numbers.js";
+import {signed} from "./numbers.js";
 
-export class Strips {
+export class Contributions {
   constructor(network, geometry) {
     Object.assign(this, {network, geometry});
-    this.element = svg("g", {class: "strips"});
+    this.element = svg("g", {class: "contributions"});
   }
 
-  /** Shows the wishes of `each` neuron for those of the layer before it, `layer`; or nothing. */
-  update(strips) {
-    if (strips?.layer !== this.layer) this.element.replaceChildren(...(strips ? this.#squares(strips) : []));
-    this.layer = strips?.layer;
-    if (!strips) return;
-    const scale = largest(strips.each.map(largest)) || 1;
+  /** Shows the nudges that `each` neuron gives to those of the layer before it, `layer`; or nothing. */
+  update(contributions) {
+    if (contributions?.layer !== this.layer) this.element.replaceChildren(...(contributions ? this.#squares(contributions) : []));
+    this.layer = contributions?.layer;
+    if (!contributions) return;
+    const scale = largest(contributions.each.map(largest)) || 1;
     const squares = this.element.querySelectorAll("rect");
-    strips.each.forEach((wishes, j) => {
-      const name = neuronName(this.network, strips.layer + 1, j);
-      wishes.forEach((wish, k) => {
-        const square = squares[j * wishes.length + k];
-        square.style.fill = css(strong(wish / scale));
-        square.firstChild.textContent = `${name} wishes ${number(wish)}`;
+    contributions.each.forEach((nudges, j) => {
+      const name = neuronName(this.network, contributions.layer + 1, j);
+      nudges.forEach((nudge, k) => {
+        const square = squares[j * nudges.length + k];
+        square.style.fill = css(divergingStrong(nudge / scale));
+        square.firstChild.textContent = `nudge by ${name}: ${signed(nudge)}`;
       });
     });
   }
@@ -46,6 +46,6 @@ export class Strips {
         return svg("rect", square, svg("title"));
       }),
     );
-    return [title("start", left, column[0].y - 21, `each ${who}’s wish`), ...numbers, ...squares];
+    return [title("start", left, column[0].y - 21, `nudges by each ${who}`), ...numbers, ...squares];
   }
 }

@@ -22,8 +22,8 @@ PROBES = prepare(draw(LABELS, seed=1))
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a step began with: a model of torch.nn in float64, and its mini-batch."""
+class Reference:
+    """A step's start: a model of torch.nn in float64, and its mini-batch."""
 
     model: torch.nn.Module
     inputs: Tensor
@@ -47,7 +47,7 @@ class Told:
 
 def write_run(
     folder: Path, *, hidden: int = 8, examples: int = N, wrong: bool = False, frozen: bool = False
-) -> list[Told]:
+) -> list[Reference]:
     """Record every step of a run, of `wrong` gradients, or with the first layer `frozen`."""
     torch.manual_seed(0)
     model = mlp((784, hidden, 10))
@@ -56,20 +56,20 @@ def write_run(
     inputs, targets = prepare(draw(labels, seed=2)), torch.eye(10)[labels]
     driver = Backprop(model, F.squared_error)
     frames = Frames(model, F.squared_error, PROBES, torch.eye(10))
-    told = []
+    references = []
     with TensorBoardRecorder(folder) as recorder:
         recorder.record(frames.network(0, STEPS))
         for step in range(STEPS):
             order = torch.randperm(examples)
             batch = inputs[order], targets[order]
-            told.append(Told(as_builtin(copy.deepcopy(model)).double(), *batch))
+            references.append(Reference(as_builtin(copy.deepcopy(model)).double(), *batch))
             _, gradients = driver.gradients(*batch)
-            compared = [comparison(name, gradients[name], told[-1], 1.5 if wrong else 1.0) for name in gradients]
+            compared = [comparison(name, gradients[name], references[-1], 1.5 if wrong else 1.0) for name in gradients]
             recorder.record(frames.take(step, *batch, RATE, gradients, compared))
             driver.sgd_step(*batch, RATE)
-    return told
+    return references
 
 
-def comparison(name: str, gradient: Tensor, told: Told, factor: float) -> Comparison:
-    truth = told.of(told.inputs, told.targets.double())[name]
+def comparison(name: str, gradient: Tensor, reference: Reference, factor: float) -> Comparison:
+    truth = reference.of(reference.inputs, reference.targets.double())[name]
     return compare(name, gradient * factor, truth.float(), truth)

@@ -11,30 +11,30 @@ from bp_torch.inspection.sensitivity import Sensitivity
 
 
 @dataclass(frozen=True)
-class WishTable:
+class PerExampleTable:
     """Rows are weights and biases, columns are examples.
 
     Attributes:
         rows: which weights and biases.
-        wishes: −∂Cₙ/∂w, what example n asks of each, (rows, N).
+        nudges: −∂Cₙ/∂w, how example n would change each, (rows, N).
     """
 
     rows: tuple[Sensitivity, ...]
-    wishes: Tensor
+    nudges: Tensor
 
     @property
     def average(self) -> Tensor:
         """The last column, (rows,): minus the gradient, which a step of SGD applies times the learning rate."""
-        return self.wishes.mean(1)
+        return self.nudges.mean(1)
 
 
-def wish_table(
+def per_example_table(
     model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Tensor, rows: Sequence[Sensitivity]
-) -> WishTable:
-    """Record what each example asks for.
+) -> PerExampleTable:
+    """The nudges of each example.
 
     Args:
-        model: a chain of dense layers that `bp_torch.engine.Backprop` drives.
+        model: a model that `bp_torch.engine.Backprop` drives.
         cost: its cost.
         inputs: (N, in).
         targets: as the cost takes them.
@@ -50,5 +50,5 @@ def wish_table(
         The lecture's statement 10.
     """
     gradients = per_example_gradients(model, cost, inputs, targets)
-    wishes = [-gradients[row.name].movedim(0, -1)[row.index] for row in rows]
-    return WishTable(tuple(rows), torch.stack(wishes) if wishes else inputs.new_zeros(0, len(inputs)))
+    nudges = [-gradients[row.name].movedim(0, -1)[row.index] for row in rows]
+    return PerExampleTable(tuple(rows), torch.stack(nudges) if nudges else inputs.new_zeros(0, len(inputs)))
