@@ -50,7 +50,7 @@ class SoftCrossEntropy(Function):
 
 
 def smoothed_cross_entropy(label_smoothing: float, rows: Tensor, classes: Tensor, weight: Tensor | None) -> Tensor:
-    """The losses of each example where 1 − ε of its target is its class and ε is spread over all C, times class weights."""
+    """The losses where 1 − ε of each target is its class and ε is spread over all C; class weights multiply both."""
     even = label_smoothing / rows.shape[1]
     target = torch.full(rows.shape, even, dtype=rows.dtype, device=rows.device)
     target = target.scatter(1, classes.unsqueeze(1), 1 - label_smoothing + even)
