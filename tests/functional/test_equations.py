@@ -10,8 +10,9 @@ from torch import Tensor
 
 from bp_torch import functional
 from bp_torch.catalogue import CATALOGUE, BadCall, Entry, Sample
+from bp_torch.engine.tape import Tape
 from bp_torch.gradients import check_gradients, compare
-from bp_torch.gradients.call import Call, as_calls, pulled_back
+from bp_torch.gradients.call import Call, as_calls, parts_of, pulled_back
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 entries = pytest.mark.parametrize("entry", CATALOGUE.values(), ids=list(CATALOGUE))
@@ -112,6 +113,19 @@ def test_no_graph_without_a_gradient_to_take(entry: Entry) -> None:
         with torch.no_grad():
             needing = call.at([x.requires_grad_() for x in call.fresh().inputs])
             assert needing.output().grad_fn is None
+
+
+@entries
+@pytest.mark.parametrize("autocast", [False, True])
+def test_nothing_differentiable_is_done_outside_of_a_function(entry: Entry, autocast: bool) -> None:
+    """In any dtype and shape: a tape raises where a call is given the output of one of PyTorch's operations."""
+    for sample in as_calls(entry.function, entry.samples):
+        for dtype in (torch.float64, torch.bfloat16):
+            call = sample.to(dtype).fresh()
+            call = call.at([x.requires_grad_() for x in call.inputs])
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast), Tape():
+                output = call.function(*call.args, **call.options)
+            assert all(part.grad_fn is None for part in parts_of(output))
 
 
 @entries
