@@ -1,4 +1,4 @@
-"""Costs of outputs against wanted outputs: squares and absolute values.
+"""Costs of outputs against targets: squares and absolute values.
 
 A cost is a sum over components, reduced to one number: 'sum' adds up, 'mean' divides by how many there are, 'none'
 keeps each. g = ∂C/∂cost is the upstream gradient; for 'mean' it reaches each of n components as g / n.
@@ -128,7 +128,7 @@ class SmoothL1Loss(DifferenceLoss):
 
 
 def apply_reduction(losses: Tensor, reduction: str) -> Tensor:
-    """The same of losses outside of a Function, by Functions."""
+    """Reduce losses that a Function returned: again by Functions."""
     return losses if reduction == "none" else getattr(reductions, reduction)(losses)
 
 
@@ -137,7 +137,7 @@ def squared_error(input: Tensor, target: Tensor) -> Tensor:
 
     Args:
         input: outputs y, (N, C); any leading dimensions count as examples, (C,) is one example.
-        target: wanted outputs t, of the same shape.
+        target: t, of the same shape.
 
     Returns:
         The cost, a scalar; NaN for no examples. See `SquaredError` for the equations.
