@@ -179,7 +179,7 @@ class Backprop:
         alpha = 1.0 if self._momentum else -learning_rate
         for parameter, gradient in added:
             velocities.get(parameter, parameter).add_(gradient, alpha=alpha)
-        for call, own, grad_output in accumulated:
+        for call, own, grad_output in reversed(accumulated):
             into = [velocities.get(p, p) for p in own] if velocities else own
             call.function.accumulate(call.ctx, grad_output, into, alpha)
         for parameter, velocity in velocities.items():

@@ -17,16 +17,18 @@ class Context:
     """Stands in for autograd's `ctx`: which inputs need a gradient, and what `forward` saved."""
 
     saved_tensors: tuple[Tensor | None, ...] = ()
-    versions: tuple[int, ...] | list[int] = ()
+    version = 0
 
     def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
         """Nothing is saved yet."""
         self.needs_input_grad = needs_input_grad
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
-        """Keep the tensors, and their versions to notice an in-place change."""
-        self.saved_tensors = tensors
-        self.versions = [0 if tensor is None else tensor._version for tensor in tensors]
+        """Keep the tensors, and the sum of their versions: an in-place change raises it."""
+        self.saved_tensors, self.version = tensors, 0
+        for tensor in tensors:
+            if tensor is not None:
+                self.version += tensor._version
 
 
 @dataclass(eq=False, slots=True)
@@ -141,7 +143,10 @@ def backward(tape: Sequence[Call], output: Tensor) -> dict[Tensor, Tensor]:
 def require_unchanged(tape: Sequence[Call]) -> None:
     """Raise RuntimeError if a Tensor that a `backward` needs was changed in place since it was saved."""
     for call in tape:
-        for tensor, version in zip(call.ctx.saved_tensors, call.ctx.versions, strict=True):
-            if tensor is not None and tensor._version != version:
-                name = call.function.__name__
-                raise RuntimeError(f"a tensor that {name}.backward needs was modified by an inplace operation")
+        version = 0
+        for tensor in call.ctx.saved_tensors:
+            if tensor is not None:
+                version += tensor._version
+        if version != call.ctx.version:
+            name = call.function.__name__
+            raise RuntimeError(f"a tensor that {name}.backward needs was modified by an inplace operation")

@@ -60,7 +60,7 @@ class SquaredError(Function):
 
 def _one_over_n(input: Tensor) -> float:
     """1/N, each example's part in the mean; ∞ for none, so that their cost is 0 · ∞: NaN, as the mean of nothing is."""
-    examples = math.prod(input.shape[:-1])
+    examples = input.shape[:-1].numel()
     return 1 / examples if examples else math.inf
 
 
