@@ -51,7 +51,7 @@ def shape_or_value(value: object) -> object:
 
 
 def kind(value: object) -> object:
-    return value.dtype if isinstance(value, Tensor) else value if isinstance(value, str) else type(value)
+    return value.dtype if isinstance(value, Tensor) else type(value)
 
 
 def irregular(*shape: int) -> Tensor:

@@ -44,7 +44,7 @@ def calls(draw: st.DrawFn, entry: Entry) -> Call:
 
 @pytest.mark.parametrize("entry", CATALOGUE.values(), ids=list(CATALOGUE))
 @given(data=st.data())
-@settings(max_examples=25)
+@settings(max_examples=20)
 def test_value_and_gradients(entry: Entry, data: st.DataObject) -> None:
     call = data.draw(calls(entry))
     with quiet():
