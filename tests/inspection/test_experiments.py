@@ -1,6 +1,7 @@
 """The experiments' measures, against numbers from elsewhere; and each claim fails where the equations are wrong."""
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,8 +26,14 @@ from bp_torch.inspection.experiments.setup import cost, train
 
 
 @pytest.fixture(scope="module")
-def setup() -> Setup:
-    """Six hundred drawn digits to learn from, two hundred to be tested on."""
+def setup() -> Iterator[Setup]:
+    """Six hundred drawn digits to learn from, two hundred to be tested on; fewer of them are explained."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["bp_torch.inspection.experiments.one_example"], "EXAMPLES", 20)
+        yield few_digits()
+
+
+def few_digits() -> Setup:
     train, test = torch.arange(600) % 10, torch.arange(200) % 10
     return Setup(Dataset("digits", Split(draw(train, seed=1), train), Split(draw(test, seed=2), test), ""), quick=True)
 
