@@ -1,6 +1,7 @@
 """Backpropagation without autograd: every call on a tape, which is walked in reverse."""
 
 from bp_torch.engine.backprop import Backprop
+from bp_torch.engine.per_example import ExampleGradients, contributions, per_example
 from bp_torch.engine.tape import Call, Tape, backward
 
-__all__ = ["Backprop", "Call", "Tape", "backward"]
+__all__ = ["Backprop", "Call", "ExampleGradients", "Tape", "backward", "contributions", "per_example"]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bp_torch.engine.tape import Call, Context, Tape, backward
 from bp_torch.functional.linear import Linear
+from bp_torch.functional.reductions import Matmul
 
 _Gradients = tuple[Any, ...]
 _Rule = TypeVar("_Rule", bound="type[ExampleGradients]")
@@ -191,13 +192,17 @@ def _with_rows(calls: Sequence[Call], inputs: Sequence[Tensor]) -> set[Tensor]:
     by_row, rows = set(inputs), inputs[0].shape[:1]
     for call in calls:
         if any(isinstance(input, Tensor) and input in by_row for input in call.inputs):
-            if call.output.shape[:1] != rows or call.function.mixes_examples(*call.inputs):
-                raise TypeError(
-                    f"module {call.module}: examples meet in {call.function.__name__}, so that none has a gradient of "
-                    "its own"
-                )
+            if call.output.shape[:1] != rows or _examples_meet(call, by_row):
+                name = call.function.__name__
+                raise TypeError(f"module {call.module}: examples meet in {name}, so that none has its own gradient")
             by_row.add(call.output)
     return by_row
+
+
+def _examples_meet(call: Call, by_row: set[Tensor]) -> bool:
+    if call.function is Matmul and call.inputs[0] not in by_row:
+        return call.inputs[1].dim() < 3  # type: ignore[no-any-return]  # W x adds up the rows of x, (N, ...)
+    return call.function.mixes_examples(*call.inputs)  # type: ignore[no-any-return]
 
 
 def _at_outputs(

@@ -17,21 +17,18 @@ class Context:
     """Stands in for autograd's `ctx`: which inputs need a gradient, and what `forward` saved."""
 
     saved_tensors: tuple[Tensor | None, ...] = ()
+    version = 0
 
     def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
         """Nothing is saved yet."""
         self.needs_input_grad = needs_input_grad
-        self._versions: list[int] = []
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
-        """Keep the tensors, and their versions to notice an in-place change."""
-        self.saved_tensors = tensors
-        self._versions = [0 if tensor is None else tensor._version for tensor in tensors]
-
-    def require_unchanged(self) -> None:
-        """Raise RuntimeError if a saved tensor was changed in place."""
-        if self._versions != [0 if tensor is None else tensor._version for tensor in self.saved_tensors]:
-            raise RuntimeError("a tensor that backward needs was modified by an inplace operation")
+        """Keep the tensors, and the sum of their versions: an in-place change raises it."""
+        self.saved_tensors, self.version = tensors, 0
+        for tensor in tensors:
+            if tensor is not None:
+                self.version += tensor._version
 
 
 @dataclass(eq=False, slots=True)
@@ -56,19 +53,19 @@ class Call:
         """Each input that needs a gradient, with ∂C/∂input from ∂C/∂output by the function's own equation.
 
         Raises:
-            RuntimeError: if a gradient is missing or of the wrong shape, or a Tensor it needs was changed in place.
+            RuntimeError: if a gradient is missing or of the wrong shape.
         """
         if True not in self.ctx.needs_input_grad:
             return []
-        self.ctx.require_unchanged()
         found = self.function.backward(self.ctx, grad_output)
         gradients = found if type(found) is tuple else (found,)
-        pairs = zip(self.inputs, gradients, self.ctx.needs_input_grad, strict=True)
-        needed = [(input, gradient) for input, gradient, needs in pairs if needs]
-        for input, gradient in needed:
-            if gradient is None or gradient.shape != input.shape:
-                name, given = self.function.__name__, "none" if gradient is None else tuple(gradient.shape)
-                raise RuntimeError(f"{name}.backward must return a gradient {tuple(input.shape)}, not {given}")
+        needed = []
+        for input, gradient, needs in zip(self.inputs, gradients, self.ctx.needs_input_grad, strict=True):
+            if needs:
+                if gradient is None or gradient.shape != input.shape:
+                    name, given = self.function.__name__, "none" if gradient is None else tuple(gradient.shape)
+                    raise RuntimeError(f"{name}.backward must return a gradient {tuple(input.shape)}, not {given}")
+                needed.append((input, gradient))
         return needed
 
 
@@ -134,9 +131,22 @@ class Tape(list[Call]):
 
 def backward(tape: Sequence[Call], output: Tensor) -> dict[Tensor, Tensor]:
     """Backpropagation: ∂C/∂x for every tensor x on the tape that needs one and that C, the output, depends on."""
+    require_unchanged(tape)
     gradients = {output: constant(1.0, output.shape, output.dtype, output.device)}
     for call in reversed(tape):
         if call.output in gradients:
             for input, gradient in call.backward(gradients[call.output]):
                 gradients[input] = gradients[input] + gradient if input in gradients else gradient
     return gradients
+
+
+def require_unchanged(tape: Sequence[Call]) -> None:
+    """Raise RuntimeError if a Tensor that a `backward` needs was changed in place since it was saved."""
+    for call in tape:
+        version = 0
+        for tensor in call.ctx.saved_tensors:
+            if tensor is not None:
+                version += tensor._version
+        if version != call.ctx.version:
+            name = call.function.__name__
+            raise RuntimeError(f"a tensor that {name}.backward needs was modified by an inplace operation")

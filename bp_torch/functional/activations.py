@@ -179,7 +179,7 @@ def tanh(input: Tensor) -> Tensor:
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """Pass what is positive, silence the rest: max(x, 0); see `ReLU` for the equations.
+    """Rectify: max(x, 0); see `ReLU` for the equations.
 
     Args:
         input: any shape, real, integers included.
@@ -203,7 +203,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """Let a little of the negative through; see `LeakyReLU` for the equations.
+    """A rectifier with a small slope below 0; see `LeakyReLU` for the equations.
 
     Args:
         input: any shape, floating point.
@@ -243,7 +243,7 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 
 def activate(name: str, function: type[Function], input: Tensor, *constants: object, inplace: bool = False) -> Tensor:
-    """Check `input`, compute, and write the result back where asked (into `input`, the equation works on a copy)."""
+    """Check `input` and compute; in place, compute on a copy and write the result into `input`."""
     require_floating(name, input=input)
     output = in_float32(function.call, input.clone() if inplace else input, *constants)
     return input.copy_(output) if inplace else output

@@ -1,4 +1,4 @@
-"""Arithmetic, element by element: sums, products, powers, exponentials.
+"""Arithmetic, element by element: sums, products, ratios, absolute values.
 
 Operands are broadcast and their dtypes promoted as torch does. What broadcasting copied, `sum_to_shape` adds up again.
 Where one operand is a Python number, it is a constant. g stands for ∂C/∂y, the upstream gradient.
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional.function import Function, save
-from bp_torch.functional.precision import cuda_autocast_to_float32
 from bp_torch.functional.shape import sum_to_shape
 from bp_torch.functional.validation import require_tensor
 
@@ -20,14 +19,8 @@ __all__ = [
     "abs",
     "add",
     "div",
-    "exp",
-    "log",
     "mul",
     "neg",
-    "pow",
-    "rsqrt",
-    "sqrt",
-    "square",
     "sub",
 ]
 
@@ -54,7 +47,8 @@ class Add(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         needs_input, needs_other, _ = ctx.needs_input_grad
         grad_input = reduce_to(grad_output, ctx.input) if needs_input else None
-        grad_other = reduce_to(ctx.alpha * grad_output, ctx.other) if needs_other else None
+        scaled = grad_output if ctx.alpha == 1 else ctx.alpha * grad_output
+        grad_other = reduce_to(scaled, ctx.other) if needs_other else None
         return grad_input, grad_other, None
 
     @staticmethod
@@ -196,30 +190,6 @@ class DivRounded(Function):
         return torch.zeros(shape, dtype=dtype, device=next(t.device for t in tangents if t is not None))
 
 
-class Pow(BinaryFunction):
-    """y = aᵇ. ∂y/∂a = b aᵇ⁻¹, which is 0 where b = 0; ∂y/∂b = aᵇ ln a, which is 0 where a = 0 and b ≥ 0.
-
-    >>> x = torch.tensor([3.0], requires_grad=True)
-    >>> pow(x, 2).backward()
-    >>> x.grad
-    tensor([6.])
-    """
-
-    @staticmethod
-    def forward(input: Tensor, other: Any) -> Tensor:
-        return torch.pow(input, other)
-
-    @staticmethod
-    def input_derivative(input: Any, other: Any) -> Any:
-        if not isinstance(other, Tensor):
-            return other * torch.pow(input, other - 1) if other else 0
-        return torch.where(other == 0, 0, other * torch.pow(input, other - 1))
-
-    @staticmethod
-    def other_derivative(input: Any, other: Any) -> Any:
-        return torch.where((input == 0) & (other >= 0), 0, torch.pow(input, other) * torch.log(input))
-
-
 class Neg(Function):
     """y = −x. ∂C/∂x = −g."""
 
@@ -238,46 +208,6 @@ class Neg(Function):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:
         return -tangent
-
-
-class Exp(Function):
-    """y = eˣ. ∂C/∂x = g y."""
-
-    @staticmethod
-    def forward(input: Tensor) -> Tensor:
-        return torch.exp(input)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        save(ctx, output)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        return grad_output * ctx.saved_tensors[0]
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        return tangent * ctx.saved_tensors[0]
-
-
-class Log(Function):
-    """y = ln x. ∂C/∂x = g / x."""
-
-    @staticmethod
-    def forward(input: Tensor) -> Tensor:
-        return torch.log(input)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        save(ctx, *inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        return grad_output / ctx.saved_tensors[0]
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        return tangent / ctx.saved_tensors[0]
 
 
 class Abs(Function):
@@ -331,41 +261,6 @@ def neg(input: Tensor) -> Tensor:
     return real("neg", Neg.call(input))
 
 
-def pow(input: Tensor, exponent: Tensor | float) -> Tensor:
-    """`input` to the power of `exponent`, element by element; under autocast on CUDA in float32."""
-    return _power("pow", input, exponent, autocast=True)
-
-
-def square(input: Tensor) -> Tensor:
-    """input²."""
-    return _power("square", input, 2)
-
-
-def sqrt(input: Tensor) -> Tensor:
-    """√input, as the power ½; NaN below 0."""
-    return _power("sqrt", input, 0.5)
-
-
-def rsqrt(input: Tensor) -> Tensor:
-    """1 / √input, as the power −½; under autocast on CUDA in float32."""
-    return _power("rsqrt", input, -0.5, autocast=True)
-
-
-def _power(function: str, input: Tensor, exponent: Tensor | float, autocast: bool = False) -> Tensor:
-    require_tensor(function, input=input)
-    return real(function, Pow.call(cuda_autocast_to_float32(input) if autocast else input, exponent))
-
-
-def exp(input: Tensor) -> Tensor:
-    """The number e to the power of `input`; under autocast on CUDA in float32."""
-    return real("exp", Exp.call(_autocast(input)))
-
-
-def log(input: Tensor) -> Tensor:
-    """The natural logarithm, −∞ at 0, NaN below; under autocast on CUDA in float32."""
-    return real("log", Log.call(_autocast(input)))
-
-
 def abs(input: Tensor) -> Tensor:
     """|input|."""
     require_tensor("abs", input=input)
@@ -377,7 +272,3 @@ def real(function: str, output: Tensor) -> Tensor:
     if output.is_complex():
         raise NotImplementedError(f"{function}(): an operand is {output.dtype}; only real numbers have a rule")
     return output
-
-
-def _autocast(input: Tensor) -> Tensor:
-    return cuda_autocast_to_float32(input) if isinstance(input, Tensor) else input

@@ -2,7 +2,7 @@
 
 Inside, examples are rows, (M, C): any further dimensions of the input, (N, C, d₁, …), are folded into M. Each Function
 gives the losses of the examples, (M,), and g = ∂C/∂loss is as long. Class weights, ignored examples and the mean come
-after: `ReduceLosses` makes gᵢ = g / N of the mean over N examples.
+after: for the mean over N examples `ReduceLosses` makes gᵢ = g / N.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from bp_torch.functional.indexing import cat
 from bp_torch.functional.losses import apply_reduction
 from bp_torch.functional.precision import autocast_to_float32, in_float32, promote_types
 from bp_torch.functional.shape import flatten, movedim, reshape, unsqueeze
-from bp_torch.functional.soft_targets import SoftCrossEntropy
+from bp_torch.functional.soft_targets import SoftCrossEntropy, smoothed_cross_entropy
 from bp_torch.functional.softmax import log_probabilities, probabilities
 from bp_torch.functional.validation import (
     require_class_indices,
@@ -137,7 +137,7 @@ class ReduceLosses(Function):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         ignored, total = ctx.saved_tensors
-        return ReduceLosses.forward(tangent, ignored, total, ctx.reduction)  # it is linear
+        return ReduceLosses.forward(tangent, ignored, total, ctx.reduction)  # the map is linear
 
 
 def nll_loss(
@@ -221,7 +221,7 @@ def cross_entropy(
     if input.shape == target.shape:
         return _cost_of_probabilities(input, target, weight, ignore_index, reduction, label_smoothing)
     require_indices_fitting("cross_entropy", input, target, weight)
-    losses = partial(_smoothed, label_smoothing) if label_smoothing else partial(_weighted, CrossEntropy)
+    losses = partial(smoothed_cross_entropy, label_smoothing) if label_smoothing else partial(_weighted, CrossEntropy)
     return _cost_of_classes(losses, input, target, weight, ignore_index, reduction)
 
 
@@ -247,7 +247,7 @@ def _cost_of_classes(
     ignore_index: int,
     reduction: str,
 ) -> Tensor:
-    """`losses(rows, classes, weight)`, (M,), reduced to the examples that count."""
+    """`losses(rows, classes, weight)`, (M,), reduced over the examples that are not ignored."""
     rows, classes = _as_rows(input), target.reshape(-1).long()
     require_class_indices(classes, rows.shape[1], ignore_index)
     if not rows.shape[1]:
@@ -264,7 +264,7 @@ def _cost_of_classes(
 
 
 def _pad_empty_classes(rows: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Where C = 0, every target is ignored: add a class, so that gather works."""
+    """With C = 0 every target is ignored: add a class, so that gather works."""
     one = torch.zeros(len(rows), 1, dtype=rows.dtype, device=rows.device)
     return cat((rows, one), 1), weight if weight is None else weight.new_zeros(1)
 
@@ -273,13 +273,6 @@ def _weighted(function: type[Function], rows: Tensor, classes: Tensor, weight: T
     """The losses of each example, times the weight of its class."""
     losses = function.call(rows, classes)
     return losses if weight is None else arithmetic.mul(losses, weight[classes])
-
-
-def _smoothed(label_smoothing: float, rows: Tensor, classes: Tensor, weight: Tensor | None) -> Tensor:
-    """1 − ε of the target stays with its class, ε is spread over all C, and class weights multiply both."""
-    even = torch.full(rows.shape, label_smoothing / rows.shape[1], dtype=rows.dtype, device=rows.device)
-    target = even.scatter_add(1, classes.unsqueeze(1), torch.full_like(even[:, :1], 1 - label_smoothing))
-    return SoftCrossEntropy.call(rows, target if weight is None else target * weight)
 
 
 def _cost_of_probabilities(
@@ -292,7 +285,7 @@ def _cost_of_probabilities(
     if ignore_index >= 0:
         raise RuntimeError("cross_entropy(): ignore_index is not supported for a target of probabilities")
     rows, target = promote_types(_as_rows(input), *autocast_to_float32(_as_rows(target)))
-    require_weight_fitting("cross_entropy", weight, rows)
+    require_weight_fitting("cross_entropy", weight, rows.shape[1])
     if label_smoothing:
         even = label_smoothing / max(rows.shape[1], 1)
         target = arithmetic.add(arithmetic.mul(target, 1 - label_smoothing), even)

@@ -82,12 +82,12 @@ class DifferenceLoss(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        input, target, ctx.reduction, ctx.constants = inputs
+        input, target, ctx.reduction, *ctx.constants = inputs
         save(ctx, input, target)
 
 
 def _loss_methods(loss: Callable[..., Tensor], derivative: Callable[..., Tensor]) -> tuple[Callable[..., Any], ...]:
-    def forward(input: Tensor, target: Tensor, reduction: str, constants: tuple[float, ...]) -> Tensor:
+    def forward(input: Tensor, target: Tensor, reduction: str, *constants: float) -> Tensor:
         return reduce(loss(input - target, *constants), reduction)
 
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -95,7 +95,7 @@ def _loss_methods(loss: Callable[..., Tensor], derivative: Callable[..., Tensor]
         grad_losses = reduction_grad(grad_output, ctx.reduction, input.numel())
         grad_input = grad_losses * derivative(input - target, *ctx.constants)
         grad_target = -grad_input if ctx.needs_input_grad[1] else None
-        return grad_input, grad_target, None, None
+        return grad_input, grad_target, None, *[None for _ in ctx.constants]
 
     def jvp(ctx: Any, input_tangent: Tensor, target_tangent: Tensor, *_: None) -> Tensor:
         input, target = ctx.saved_tensors

@@ -99,6 +99,7 @@ def scalar_like(value: float, like: Tensor) -> Any:
     return constant(value, (), like.dtype, torch.device("cpu"))
 
 
+_CPU = torch.device("cpu")
 _constants: dict[Any, Tensor] = {}
 
 

@@ -96,7 +96,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     try:
         if autocast_enabled() and torch.is_autocast_enabled(input.device.type):
             input, weight, bias = autocast_to_half(input, weight, bias)
-        if weight.dim() == 2 and (bias is None or bias.shape == weight.shape[:1]) and not weight.is_complex():
+        plain = bias is None or (bias.dim() == 1 and bias.numel() == weight.size(0))
+        if plain and weight.dim() == 2 and not weight.is_complex():
             return Linear.call(input, weight, bias)
         return _of_other_shapes(input, weight, bias)
     except (AttributeError, IndexError, RuntimeError, TypeError):

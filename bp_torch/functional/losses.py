@@ -1,4 +1,4 @@
-"""Costs of outputs against wanted outputs: squares and absolute values.
+"""Costs of outputs against targets: squares and absolute values.
 
 A cost is a sum over components, reduced to one number: 'sum' adds up, 'mean' divides by how many there are, 'none'
 keeps each. g = ∂C/∂cost is the upstream gradient; for 'mean' it reaches each of n components as g / n.
@@ -60,7 +60,7 @@ class SquaredError(Function):
 
 def _one_over_n(input: Tensor) -> float:
     """1/N, each example's part in the mean; ∞ for none, so that their cost is 0 · ∞: NaN, as the mean of nothing is."""
-    examples = math.prod(input.shape[:-1])
+    examples = input.shape[:-1].numel()
     return 1 / examples if examples else math.inf
 
 
@@ -128,7 +128,7 @@ class SmoothL1Loss(DifferenceLoss):
 
 
 def apply_reduction(losses: Tensor, reduction: str) -> Tensor:
-    """The same of losses outside of a Function, by Functions."""
+    """Reduce losses that a Function returned: again by Functions."""
     return losses if reduction == "none" else getattr(reductions, reduction)(losses)
 
 
@@ -137,7 +137,7 @@ def squared_error(input: Tensor, target: Tensor) -> Tensor:
 
     Args:
         input: outputs y, (N, C); any leading dimensions count as examples, (C,) is one example.
-        target: wanted outputs t, of the same shape.
+        target: t, of the same shape.
 
     Returns:
         The cost, a scalar; NaN for no examples. See `SquaredError` for the equations.
@@ -267,10 +267,10 @@ def _regression_loss(
         shape = torch.broadcast_shapes(input.shape, target.shape)  # type: ignore[no-untyped-call]
         input, target = (x if x.shape == shape else expand(x, shape) for x in (input, target))
     if weight is None:
-        return in_float32(function.call, input, target, reduction, constants)
+        return in_float32(function.call, input, target, reduction, *constants)
     if weight.shape != input.shape:
         raise ValueError(f"{name}(): weight {tuple(weight.shape)} must have input's shape {tuple(input.shape)}")
-    losses = arithmetic.mul(weight, in_float32(function.call, input, target, "none", constants))
+    losses = arithmetic.mul(weight, in_float32(function.call, input, target, "none", *constants))
     if reduction == "mean":
         return arithmetic.div(reductions.sum(losses), reductions.sum(weight))
     return apply_reduction(losses, reduction)

@@ -47,3 +47,11 @@ class SoftCrossEntropy(Function):
         by_input = (torch.exp(log_p) * target.sum(1, keepdim=True) - target) * input_tangent
         by_target = torch.where(target_tangent == 0, 0, -log_p * target_tangent)  # 0 log 0 = 0 here too
         return (by_input + by_target).sum(1)
+
+
+def smoothed_cross_entropy(label_smoothing: float, rows: Tensor, classes: Tensor, weight: Tensor | None) -> Tensor:
+    """The losses where 1 − ε of each target is its class and ε is spread over all C; class weights multiply both."""
+    even = label_smoothing / rows.shape[1]
+    target = torch.full(rows.shape, even, dtype=rows.dtype, device=rows.device)
+    target = target.scatter(1, classes.unsqueeze(1), 1 - label_smoothing + even)
+    return SoftCrossEntropy.call(rows, target if weight is None else target * weight)

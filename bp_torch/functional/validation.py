@@ -1,4 +1,4 @@
-"""What a function refuses, with the kind of error torch.nn.functional raises for the same mistake."""
+"""Checks of arguments. Each raises the kind of error that torch.nn.functional raises for the same mistake."""
 
 import warnings
 
@@ -37,7 +37,7 @@ def require_floating(function: str, **arguments: Tensor) -> None:
 
 
 def resolve_reduction(reduction: str, size_average: bool | None = None, reduce: bool | None = None) -> str:
-    """The reduction asked for, by its name or by torch's two deprecated flags.
+    """The reduction, given by its name or by torch's two deprecated flags.
 
     Raises:
         ValueError: if `reduction` is none of 'none', 'mean', 'sum'.
@@ -93,16 +93,14 @@ def require_indices_fitting(name: str, input: Tensor, target: Tensor, weight: Te
         )
     if target.shape != input.shape[:1] * (input.dim() > 1) + input.shape[2:]:
         raise RuntimeError(f"{name}(): size mismatch: input {tuple(input.shape)}, target {tuple(target.shape)}")
-    require_weight_fitting(name, weight, input.movedim(1, -1) if input.dim() > 1 else input)
+    require_weight_fitting(name, weight, input.shape[min(1, input.dim() - 1)])
     if weight is not None and weight.dtype != input.dtype:
         raise RuntimeError(f"{name}(): weight is {weight.dtype} but input is {input.dtype}; give both the same dtype")
     if weight is not None and weight.requires_grad and torch.is_grad_enabled():
         raise RuntimeError(f"{name}(): not differentiable with respect to 'weight'; it must not require a gradient")
 
 
-def require_weight_fitting(name: str, weight: Tensor | None, rows: Tensor) -> None:
+def require_weight_fitting(name: str, weight: Tensor | None, classes: int) -> None:
     """Raise unless there is one factor for each class."""
-    if weight is not None and weight.shape != rows.shape[-1:]:
-        raise RuntimeError(
-            f"{name}(): weight {tuple(weight.shape)} must hold one factor for each of {rows.shape[-1]} classes"
-        )
+    if weight is not None and weight.shape != (classes,):
+        raise RuntimeError(f"{name}(): weight {tuple(weight.shape)} must hold one factor for each of {classes} classes")

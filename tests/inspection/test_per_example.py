@@ -209,7 +209,14 @@ class Turned(torch.nn.Module):
         return F.matmul(F.t(input), input)
 
 
-@pytest.mark.parametrize(("layer", "name"), [(Centred(), "Mean"), (Turned(), "Transpose"), (nn.Softmax(0), "Softmax")])
+class Mixed(torch.nn.Module):
+    def forward(self, input: Tensor) -> Tensor:
+        return F.matmul(torch.ones(5, 5), input)
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"), [(Mixed(), "Matmul"), (Centred(), "Mean"), (Turned(), "Transpose"), (nn.Softmax(0), "Softmax")]
+)
 def test_examples_that_meet_are_refused(layer: torch.nn.Module, name: str) -> None:
     model = torch.nn.Sequential(nn.Linear(5, 5), layer)
     for statistic in (per_example_gradients, per_example_norms, gradient_noise):

@@ -32,11 +32,11 @@ _FIVES = (_pair(5, 3), _pair(5, 4))
 _YES_OR_NO = ((_draw(4, 3), _draw(4, 3).sigmoid()), (_draw(5), _draw(5).gt(0).double()))
 
 SQUARED = Host("squared_error", SquaredError, squared_error_of_builtins, _PAIRS)
-MSE = Host("mse_loss", MSELoss, F.mse_loss, _PAIRS, ("mean", ()))
-MSE_SUM = Host("mse_loss sum", MSELoss, partial(F.mse_loss, reduction="sum"), _PAIRS, ("sum", ()))
-MSE_EACH = Host("mse_loss none", MSELoss, partial(F.mse_loss, reduction="none"), _PAIRS, ("none", ()))
-L1 = Host("l1_loss", L1Loss, F.l1_loss, _PAIRS, ("mean", ()))
-SMOOTH_L1 = Host("smooth_l1_loss", SmoothL1Loss, partial(F.smooth_l1_loss, beta=0.5), _PAIRS, ("mean", (0.5,)))
+MSE = Host("mse_loss", MSELoss, F.mse_loss, _PAIRS, ("mean",))
+MSE_SUM = Host("mse_loss sum", MSELoss, partial(F.mse_loss, reduction="sum"), _PAIRS, ("sum",))
+MSE_EACH = Host("mse_loss none", MSELoss, partial(F.mse_loss, reduction="none"), _PAIRS, ("none",))
+L1 = Host("l1_loss", L1Loss, F.l1_loss, _PAIRS, ("mean",))
+SMOOTH_L1 = Host("smooth_l1_loss", SmoothL1Loss, partial(F.smooth_l1_loss, beta=0.5), _PAIRS, ("mean", 0.5))
 BCE = Host(
     "bce_with_logits",
     BCEWithLogits,
