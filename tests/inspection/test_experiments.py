@@ -166,8 +166,13 @@ def test_a_speedup_is_told_by_the_clock(setup: Setup, monkeypatch: pytest.Monkey
     assert [claim.holds for claim in result.claims if "speedup" in claim.claim] == [False]
 
 
-def test_a_walk_is_gradient_descent(setup: Setup) -> None:
+def test_a_walk_is_gradient_descent(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter(range(10))
+    monkeypatch.setattr(
+        sys.modules["bp_torch.inspection.experiments.paths"].time, "perf_counter", lambda: next(seconds)
+    )
     path = _descend(setup, len(setup.inputs), 2, 0.5)
+    assert path.seconds.tolist() == [0, 1, 2], "each step takes one, from a reading of the clock to the next"
     builtin = nn.as_builtin(setup.network())
     optimizer = torch.optim.SGD(builtin.parameters(), lr=0.5)
     for place, height in zip(path.points, path.costs, strict=True):
