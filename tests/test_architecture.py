@@ -15,15 +15,14 @@ MAY_IMPORT = {
     "engine": {"functional"},
     "catalogue": {"functional"},
     "inspection": {"functional", "nn", "engine", "data", "gradients.differences"},
-    "gradients": {"catalogue"},
+    "gradients": {"catalogue", "markdown"},
     "data": {"files"},
     "training": {"files", "nn", "engine", "inspection", "data", "gradients", "catalogue"},
     "dashboard": {
         "files",
         "training.records",
         "gradients.Comparison",
-        "gradients.records",
-        "gradients.tables",
+        "gradients.entry_report",
         "inspection",
     },
     "benchmark": {
@@ -39,6 +38,7 @@ MAY_IMPORT = {
     },
     "cli": set(),
     "files": set(),
+    "markdown": set(),
 }
 LIBRARIES = {
     "functional": {"torch"},
@@ -63,6 +63,7 @@ LIBRARIES = {
     "benchmark": {"torch", "torchvision", "backpack"},
     "cli": {"tyro"},
     "files": set(),
+    "markdown": set(),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

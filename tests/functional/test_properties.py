@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bp_torch.catalogue import CATALOGUE, Entry, Interval
-from bp_torch.gradients.by_reference import value
+from bp_torch.gradients.by_reference import by_reference, value_by_reference
 from bp_torch.gradients.call import Call, as_calls, quiet
-from bp_torch.gradients.checks.first_order import judged
-from bp_torch.gradients.subject import Subject
+from bp_torch.gradients.case import CheckCase
 from bp_torch.gradients.variants import expanded, resized, strided, transposed
 
 LAYOUTS: Sequence[Callable[[Tensor], Tensor]] = (torch.Tensor.contiguous, strided, transposed, expanded)
@@ -51,9 +50,10 @@ def test_value_and_gradients(entry: Entry, data: st.DataObject) -> None:
     call = data.draw(calls(entry))
     with quiet():
         assume(defined(call.of(entry.reference)))
-        subject = Subject(0, call, entry.reference, torch.Generator().manual_seed(0))
-        results = [value(subject, subject.given), *judged(subject, "gradient", subject.given, subject.upstream)]
-    assert [str(result) for result in results if result.status != "passed"] == []
+        case = CheckCase(0, call, entry.reference, torch.Generator().manual_seed(0))
+        gradients = [outcome for _, outcome in by_reference(case, case.given, case.upstream)]
+        outcomes = [value_by_reference(case, case.given), *gradients]
+    assert [outcome.message for outcome in outcomes if outcome.status != "passed"] == []
 
 
 def defined(reference: Call) -> bool:
