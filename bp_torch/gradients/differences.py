@@ -1,6 +1,7 @@
 """Finite differences: the derivative along a line, from values alone.
 
-A cost φ is evaluated in float64 at t = ±2⁻⁵, ±2⁻⁷, … ±2⁻¹⁷ along a direction. From the same values come
+A cost φ is evaluated in float64 at t = ±2⁻⁶, ±2⁻⁸, ±2⁻¹⁰, ±2⁻¹² along a direction; if these do not agree on a slope, at
+±2⁻¹⁴, ±2⁻¹⁶, ±2⁻¹⁸ too. From the same values come
 
 * the slope, by the 5-point formula φ′(0) = (64 (φ(t) − φ(−t)) − (φ(4t) − φ(−4t))) / 120t + O(t⁴), at the t with which
   all shorter steps agree best; its error is what they differ by beyond rounding;
@@ -23,11 +24,15 @@ from torch import Tensor
 
 from bp_torch.gradients.call import Call
 
-_STEPS = 2.0 ** -torch.arange(5, 18, 2, dtype=torch.float64)
+_STEPS = 2.0 ** -torch.arange(6, 19, 2, dtype=torch.float64)
 """The longest first, each a quarter of the one before."""
+_ENOUGH = 4
+"""This many steps are enough where they agree on a slope."""
+_AGREEMENT = 1e-10
+"""Relative error of a slope on which they agree."""
 _EPS = torch.finfo(torch.float64).eps
-_TAYLOR_FROM = 2
-"""The Taylor remainder is measured from this step on, 2⁻⁹: for longer ones, higher terms count."""
+_TAYLOR_FROM = 1
+"""The Taylor remainder is measured from this step on, 2⁻⁸: for longer ones, higher terms count."""
 _REGULAR = 1e-6
 """The slope's error may be this part of the terms it is a sum of; otherwise the values are too irregular."""
 
@@ -48,11 +53,15 @@ class LineSamples:
     behind: Tensor
     magnitude: float
 
+    @property
+    def _steps(self) -> Tensor:
+        return _STEPS[: len(self.ahead)]
+
     @cached_property
     def _slope_and_error(self) -> tuple[float, float]:
-        differences = self.ahead - self.behind
-        slopes = (64 * differences[1:] - differences[:-1]) / (120 * _STEPS[1:])
-        rounding = 4 * _EPS * self.magnitude / _STEPS[1:]
+        differences, steps = self.ahead - self.behind, self._steps[1:]
+        slopes = (64 * differences[1:] - differences[:-1]) / (120 * steps)
+        rounding = 4 * _EPS * self.magnitude / steps
         apart = ((slopes - slopes.unsqueeze(1)).abs() - rounding).triu(diagonal=1)  # row: a step; column: a shorter one
         errors = (rounding + apart.amax(1).clamp_min(0)).nan_to_num(nan=math.inf)[:-1]
         best = int(errors.argmin())
@@ -71,7 +80,7 @@ class LineSamples:
     @cached_property
     def kink_jump(self) -> float:
         """Right-hand minus left-hand slope if there is a kink at t = 0, otherwise 0."""
-        jumps = (self.ahead + self.behind - 2 * self.start)[-3:] / _STEPS[-3:]
+        jumps = (self.ahead + self.behind - 2 * self.start)[-3:] / self._steps[-3:]
         last = jumps[-1].item()
         lasting = (jumps - last).abs().max().item() < 0.1 * abs(last)
         return last if lasting and abs(last) > self.noise else 0.0
@@ -79,7 +88,12 @@ class LineSamples:
     @property
     def noise(self) -> float:
         """What rounding may make of the slope over the shortest step."""
-        return 32 * _EPS * self.magnitude / _STEPS[-1].item()
+        return 32 * _EPS * self.magnitude / self._steps[-1].item()
+
+    @property
+    def agree(self) -> bool:
+        """Whether the values agree on a slope, so that shorter steps would tell no more."""
+        return self.error <= _AGREEMENT * abs(self.slope) and not self.kink_jump
 
     def irregular(self, scale: float) -> bool:
         """Whether the values determine no slope: they are not smooth here, or less exact than float64.
@@ -95,7 +109,7 @@ class LineSamples:
         It is measured over the last two quarterings of t in which a remainder of order 2 is not lost in rounding.
         Infinite where there is none, as of a straight line.
         """
-        remainders = (self.ahead - self.start - _STEPS * slope).abs()[_TAYLOR_FROM:]
+        remainders = (self.ahead - self.start - self._steps * slope).abs()[_TAYLOR_FROM:]
         noise = max(64 * _EPS * self.magnitude, torch.finfo(torch.float64).tiny)
         if not remainders[0].isfinite():
             return math.nan
@@ -107,20 +121,33 @@ class LineSamples:
         return math.log(shrunk, 4) / (last - first)
 
 
-def sample_line(terms: Callable[[float], Tensor]) -> LineSamples:
+def sample_line(terms: Callable[[float], Tensor], *, every_step: bool = False) -> LineSamples:
     """Evaluate a function on both sides of t = 0.
 
     Args:
         terms: the terms that φ(t) is the sum of.
+        every_step: take the short steps even if the long ones agree: only they tell the order for a slope that is
+            almost right.
     """
-    start, ahead, behind = terms(0.0), *([terms(sign * t) for t in _STEPS.tolist()] for sign in (1, -1))
-    magnitude = max(there.abs().sum().item() for there in (start, ahead[0], behind[0]))
-    sums = [torch.stack([there.sum() for there in side]).double().cpu() for side in (ahead, behind)]
-    return LineSamples(start.sum().item(), sums[0], sums[1], magnitude)
+    start, sums = terms(0.0), list[Tensor]()
+    magnitude = start.abs().sum().item()
+    for t in _STEPS.tolist():
+        ahead, behind = terms(t), terms(-t)
+        if not sums:
+            magnitude = max(magnitude, ahead.abs().sum().item(), behind.abs().sum().item())
+        sums.append(torch.stack([ahead.sum(), behind.sum()]))
+        if len(sums) in (_ENOUGH, len(_STEPS)):
+            both = torch.stack(sums, 1).double().cpu()
+            samples = LineSamples(start.sum().item(), both[0], both[1], magnitude)
+            if samples.agree and not every_step:
+                break
+    return samples
 
 
 @torch.no_grad()
-def sample_input(call: Call, name: str, direction: Tensor, upstream: Tensor) -> LineSamples:
+def sample_input(
+    call: Call, name: str, direction: Tensor, upstream: Tensor, *, every_step: bool = False
+) -> LineSamples:
     """Move one input of a call along a direction, the cost being ⟨upstream, output⟩.
 
     All evaluations share the other arguments: the function must be known to leave them alone.
@@ -135,7 +162,7 @@ def sample_input(call: Call, name: str, direction: Tensor, upstream: Tensor) -> 
         except Exception:  # whatever a function raises outside of its domain, at whose edge this may be
             return torch.full_like(upstream, torch.nan)
 
-    return sample_line(terms)
+    return sample_line(terms, every_step=every_step)
 
 
 def taylor_order(cost: Callable[[float], float], slope: float) -> float:

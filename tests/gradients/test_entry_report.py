@@ -11,11 +11,16 @@ from bp_torch.functional.activations import Tanh
 from bp_torch.gradients.entry_report import HEADINGS, accuracy, check_entry, row
 
 
+@pytest.fixture(autouse=True)
+def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CATALOGUE, "tanh", replace(CATALOGUE["tanh"], samples=CATALOGUE["tanh"].samples[:2]))
+
+
 def test_a_right_function() -> None:
     found = check_entry("tanh")
     assert found.wrong == ()
     assert found.unsupported == ()
-    assert found.samples == len(CATALOGUE["tanh"].samples)
+    assert found.samples == 2
     assert [a.dtype for a in found.accuracies] == ["float64", "float32", "bfloat16", "float16"]
     for exactness in found.accuracies[1:]:
         assert 0 < exactness.hand <= 2 * exactness.builtin + 8

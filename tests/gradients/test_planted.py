@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from planted import BUGS, KINDS, RIGHT, RIVALS, Bug, RightFunction
-from planted.scoreboard import OURS, Score, Scoreboard, finds, scoreboard
+from planted.scoreboard import OURS, Score, Scoreboard, first_failure, scoreboard
 
 from bp_torch.gradients import GradientReport, check_gradients
 
@@ -20,6 +20,8 @@ INVISIBLE = {
     "l1_loss: 1 where x = t",
 }
 """Only a reference tells them: beside a kink, any value between the slopes will do."""
+COMPARED = {"value", "gradient", "double backward", "gradient in float32"}
+"""The checks that compare with a reference, or else with finite differences."""
 REALLY_WRONG = {
     "torch batch_norm": "its gradient for the input reads a strided weight without its strides",
     "torch mish": "its second derivative is NaN beyond 709, where the true one is 0",
@@ -34,12 +36,11 @@ def test_the_library_is_what_it_says() -> None:
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_every_planted_bug_is_caught(bug: Bug) -> None:
-    assert finds(bug)
-
-
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-def test_finite_differences_alone_catch_what_can_be_seen(bug: Bug) -> None:
-    assert finds(bug, by_reference=False) == (bug.name not in INVISIBLE)
+    """By a reference, and by finite differences alone; most checks are the same for both."""
+    failure = first_failure(bug)
+    assert failure is not None
+    if failure.check in COMPARED:
+        assert (first_failure(bug, by_reference=False) is None) == (bug.name in INVISIBLE)
 
 
 @pytest.mark.parametrize("right", [*HOSTS, *OF_OTHERS], ids=lambda right: right.name)
@@ -49,9 +50,9 @@ def test_no_right_function_is_called_wrong(right: RightFunction) -> None:
     assert report.passed, str(report)
 
 
-@pytest.mark.parametrize("right", [*RIGHT[: -len(OF_OTHERS) : 4], *OF_OTHERS], ids=lambda right: right.name)
+@pytest.mark.parametrize("right", [*RIGHT[: -len(OF_OTHERS) : 6], *OF_OTHERS], ids=lambda right: right.name)
 def test_finite_differences_alone_raise_no_false_alarm(right: RightFunction) -> None:
-    """Of bp_torch's own, every fourth: all of them are compared with finite differences beside their reference too."""
+    """Of bp_torch's own, every sixth: all of them are compared with finite differences beside their reference too."""
     report = check_gradients(right.function, right.samples)
     assert report.passed == (right.name not in REALLY_WRONG), str(report)
 
@@ -97,7 +98,7 @@ def test_every_check_can_fail(check: str, name: str) -> None:
 @functools.cache
 def report_on(name: str) -> GradientReport:
     bug = by_name[name]
-    return check_gradients(bug.function, bug.samples, reference=bug.reference)
+    return check_gradients(bug.function, bug.samples[:1], reference=bug.reference)
 
 
 @pytest.mark.parametrize(

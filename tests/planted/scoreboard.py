@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 
 from bp_torch import markdown
-from bp_torch.gradients import check_gradients
+from bp_torch.gradients import Result, check_gradients
 from planted import BUGS, RIGHT, RIVALS, Bug, RightFunction
 from planted.bug import memory
 
@@ -128,12 +128,12 @@ def scoreboard(seeds: Sequence[int] = (0,), mapping: _Map = map) -> Scoreboard:
     return Scoreboard({bug.name: bug.kind for bug in BUGS}, len(RIGHT), tuple(scores))
 
 
-def finds(case: Bug | RightFunction, seed: int = 0, *, by_reference: bool = True) -> bool:
-    """Whether bp_torch's checker calls it wrong."""
+def first_failure(case: Bug | RightFunction, seed: int = 0, *, by_reference: bool = True) -> Result | None:
+    """The first thing that bp_torch's checker finds wrong, if any."""
     memory.clear()
     reference = case.reference if by_reference else None
     report = check_gradients(case.function, case.samples, reference=reference, seed=seed, fail_fast=True)
-    return not report.passed
+    return next(iter(report.failures), None)
 
 
 def _run(checker: str, number: int, seeds: Sequence[int]) -> tuple[list[bool], float]:
@@ -142,9 +142,9 @@ def _run(checker: str, number: int, seeds: Sequence[int]) -> tuple[list[bool], f
     case, began = _CASES[number], time.perf_counter()
     if checker != OURS:
         return [RIVALS[checker](case.function, case.reference, case.samples)], time.perf_counter() - began
-    first = finds(case, seeds[0])
+    first = first_failure(case, seeds[0])
     seconds = time.perf_counter() - began
-    return [first, *(finds(case, seed) for seed in seeds[1:])], seconds
+    return [found is not None for found in (first, *(first_failure(case, seed) for seed in seeds[1:]))], seconds
 
 
 def _score(checker: str, answers: list[tuple[list[bool], float]]) -> Score:

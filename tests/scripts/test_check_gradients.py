@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,8 +196,7 @@ def test_interrupted_it_stops_without_a_word(tmp_path: Path) -> None:
     assert asked.stdout is not None
     assert "function" in asked.stdout.readline()  # its workers have started
     os.killpg(asked.pid, signal.SIGINT)
-    began = time.monotonic()
-    _, said = asked.communicate(timeout=60)
+    out, err = asked.communicate(timeout=240)
     assert asked.returncode == 130
-    assert said.strip() == "interrupted"
-    assert time.monotonic() - began < 10
+    assert err.strip() == "interrupted"
+    assert "caught of" not in out  # the scoreboard, its last table
