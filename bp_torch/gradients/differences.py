@@ -24,13 +24,14 @@ from torch import Tensor
 
 from bp_torch.gradients.call import Call
 
-_STEPS = 2.0 ** -torch.arange(6, 19, 2, dtype=torch.float64)
+_STEPS = tuple(2.0**-power for power in range(6, 19, 2))
 """The longest first, each a quarter of the one before."""
 _ENOUGH = 4
 """This many steps are enough where they agree on a slope."""
 _AGREEMENT = 1e-10
 """Relative error of a slope on which they agree."""
 _EPS = torch.finfo(torch.float64).eps
+_TINY = torch.finfo(torch.float64).tiny
 _TAYLOR_FROM = 1
 """The Taylor remainder is measured from this step on, 2⁻⁸: for longer ones, higher terms count."""
 _REGULAR = 1e-6
@@ -49,23 +50,24 @@ class LineSamples:
     """
 
     start: float
-    ahead: Tensor
-    behind: Tensor
+    ahead: list[float]
+    behind: list[float]
     magnitude: float
-
-    @property
-    def _steps(self) -> Tensor:
-        return _STEPS[: len(self.ahead)]
 
     @cached_property
     def _slope_and_error(self) -> tuple[float, float]:
-        differences, steps = self.ahead - self.behind, self._steps[1:]
-        slopes = (64 * differences[1:] - differences[:-1]) / (120 * steps)
-        rounding = 4 * _EPS * self.magnitude / steps
-        apart = ((slopes - slopes.unsqueeze(1)).abs() - rounding).triu(diagonal=1)  # row: a step; column: a shorter one
-        errors = (rounding + apart.amax(1).clamp_min(0)).nan_to_num(nan=math.inf)[:-1]
-        best = int(errors.argmin())
-        return slopes[best].item(), errors[best].item()
+        """The slope over the step with the least error: rounding, and what shorter steps differ by beyond theirs."""
+        differences = [ahead - behind for ahead, behind in zip(self.ahead, self.behind, strict=True)]
+        found = [
+            ((64 * short - long) / (120 * t), 4 * _EPS * self.magnitude / t)
+            for long, short, t in zip(differences, differences[1:], _STEPS[1:], strict=False)
+        ]
+        errors = []
+        for number, (slope, rounding) in enumerate(found[:-1], 1):
+            apart = [abs(slope - other) - its_rounding for other, its_rounding in found[number:]]
+            errors.append(rounding + max(0.0, *apart) if all(map(math.isfinite, apart)) else math.inf)
+        least = min(errors)
+        return found[errors.index(least)][0], least
 
     @property
     def slope(self) -> float:
@@ -80,19 +82,19 @@ class LineSamples:
     @cached_property
     def kink_jump(self) -> float:
         """Right-hand minus left-hand slope if there is a kink at t = 0, otherwise 0."""
-        jumps = (self.ahead + self.behind - 2 * self.start)[-3:] / self._steps[-3:]
-        last = jumps[-1].item()
-        lasting = (jumps - last).abs().max().item() < 0.1 * abs(last)
+        sides = zip(self.ahead, self.behind, _STEPS, strict=False)
+        *longer, last = [(ahead + behind - 2 * self.start) / t for ahead, behind, t in sides][-3:]
+        lasting = all(abs(jump - last) < 0.1 * abs(last) for jump in longer)
         return last if lasting and abs(last) > self.noise else 0.0
 
     @property
     def noise(self) -> float:
         """What rounding may make of the slope over the shortest step."""
-        return 32 * _EPS * self.magnitude / self._steps[-1].item()
+        return 32 * _EPS * self.magnitude / _STEPS[len(self.ahead) - 1]
 
     @property
     def agree(self) -> bool:
-        """Whether the values agree on a slope, so that shorter steps would tell no more."""
+        """Whether the values agree on a slope, so that shorter steps would add nothing."""
         return self.error <= _AGREEMENT * abs(self.slope) and not self.kink_jump
 
     def irregular(self, scale: float) -> bool:
@@ -109,15 +111,16 @@ class LineSamples:
         It is measured over the last two quarterings of t in which a remainder of order 2 is not lost in rounding.
         Infinite where there is none, as of a straight line.
         """
-        remainders = (self.ahead - self.start - self._steps * slope).abs()[_TAYLOR_FROM:]
-        noise = max(64 * _EPS * self.magnitude, torch.finfo(torch.float64).tiny)
-        if not remainders[0].isfinite():
+        ahead = zip(self.ahead, _STEPS, strict=False)
+        remainders = [abs(value - self.start - t * slope) for value, t in ahead][_TAYLOR_FROM:]
+        noise = max(64 * _EPS * self.magnitude, _TINY)
+        if not math.isfinite(remainders[0]):
             return math.nan
-        last = min(int(math.log(max(remainders[0].item() / (4 * noise), 1), 16)), len(remainders) - 1)
+        last = min(int(math.log(max(remainders[0] / (4 * noise), 1), 16)), len(remainders) - 1)
         first = max(last - 2, 0)
         if last == 0 or remainders[first] < 16 * noise:
             return math.inf
-        shrunk = max(remainders[first].item(), noise) / max(remainders[last].item(), noise)
+        shrunk = max(remainders[first], noise) / max(remainders[last], noise)
         return math.log(shrunk, 4) / (last - first)
 
 
@@ -131,14 +134,14 @@ def sample_line(terms: Callable[[float], Tensor], *, every_step: bool = False) -
     """
     start, sums = terms(0.0), list[Tensor]()
     magnitude = start.abs().sum().item()
-    for t in _STEPS.tolist():
+    for t in _STEPS:
         ahead, behind = terms(t), terms(-t)
         if not sums:
             magnitude = max(magnitude, ahead.abs().sum().item(), behind.abs().sum().item())
-        sums.append(torch.stack([ahead.sum(), behind.sum()]))
-        if len(sums) in (_ENOUGH, len(_STEPS)):
-            both = torch.stack(sums, 1).double().cpu()
-            samples = LineSamples(start.sum().item(), both[0], both[1], magnitude)
+        sums += [ahead.sum(), behind.sum()]
+        if len(sums) in (2 * _ENOUGH, 2 * len(_STEPS)):
+            values = torch.stack(sums).tolist()
+            samples = LineSamples(start.sum().item(), values[::2], values[1::2], magnitude)
             if samples.agree and not every_step:
                 break
     return samples
