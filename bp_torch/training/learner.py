@@ -8,7 +8,7 @@ from torch import Tensor
 from bp_torch.catalogue import CATALOGUE
 from bp_torch.data.labels import one_hot
 from bp_torch.engine import Backprop, Tape
-from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, nudged, taylor_order
+from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, perturbed, taylor_order
 from bp_torch.inspection import Explanation, GradientNoise, explain, noise_of
 from bp_torch.nn import as_builtin, mlp
 from bp_torch.training.config import TrainConfig
@@ -95,8 +95,8 @@ class Learner:
         """Compare the hand-written gradients with autograd's, on the same mini-batch and weights."""
 
         def draw(generator: torch.Generator | None) -> tuple[Gradients, Gradients, Gradients]:
-            parameters = {name: nudged(p.detach(), generator) for name, p in self._parameters.items()}
-            batch = nudged(inputs, generator)
+            parameters = {name: perturbed(p.detach(), generator) for name, p in self._parameters.items()}
+            batch = perturbed(inputs, generator)
             judged = self._judge(parameters, batch, targets)
             return hand if generator is None else self._by_hand(parameters, batch, targets), *judged
 

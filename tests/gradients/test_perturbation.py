@@ -1,12 +1,12 @@
-"""Asking again at nudged numbers: what is granted, and what an error is called."""
+"""Evaluation at perturbed numbers: what is granted, and what an error is called."""
 
 import math
 
 import pytest
 import torch
 
-from bp_torch.gradients import Comparison, Gradients, compare_all, nudged
-from bp_torch.gradients.nudging import NUDGE, NUDGES
+from bp_torch.gradients import Comparison, Gradients, compare_all, perturbed
+from bp_torch.gradients.perturbation import EVALUATIONS, RELATIVE_SIZE
 
 Alteration = tuple[str, float]
 
@@ -20,55 +20,55 @@ def compared(hand: Gradients | None = None, factor: float = 1.0, noise: float = 
     numbers = torch.randn(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     errors, count = torch.Generator().manual_seed(1), 0
 
-    def draw(generator: torch.Generator | None) -> tuple[Gradients, Gradients, Gradients]:
+    def evaluate(generator: torch.Generator | None) -> tuple[Gradients, Gradients, Gradients]:
         nonlocal count
         count += 1
-        x = nudged(numbers, generator)
+        x = perturbed(numbers, generator)
         ours = squares(x, torch.float64)["x"] * factor + noise * torch.randn(50, generator=errors)
         return hand or {"x": ours.float()}, squares(x, torch.float32), squares(x, torch.float64)
 
-    (comparison,) = compare_all(draw)
+    (comparison,) = compare_all(evaluate)
     return comparison, count
 
 
-def test_what_passes_is_not_asked_again() -> None:
+def test_what_passes_is_not_evaluated_again() -> None:
     comparison, count = compared()
     assert comparison.passed
-    assert comparison.repeats is None
+    assert comparison.error_projection is None
     assert count == 1
 
 
 @pytest.mark.parametrize("factor", [2, 1.01, 1.0001, -1, 0])
 def test_a_wrong_equation_is_called_one(factor: float) -> None:
     comparison, count = compared(factor=factor)
-    assert comparison.nature == "WRONG EQUATION"
-    assert comparison.repeats == pytest.approx(1, abs=0.05)
-    assert comparison.remains == pytest.approx(1, abs=0.05)
-    assert count == 1 + NUDGES
+    assert comparison.diagnosis == "WRONG EQUATION"
+    assert comparison.error_projection == pytest.approx(1, abs=0.05)
+    assert comparison.error_size_ratio == pytest.approx(1, abs=0.05)
+    assert count == 1 + EVALUATIONS
 
 
 def test_noise_is_not_called_a_wrong_equation() -> None:
     comparison, _ = compared(noise=1e-3)
     assert not comparison.passed
-    assert comparison.nature == "LOST TO ROUNDING"
+    assert comparison.diagnosis == "LOST TO ROUNDING"
     assert comparison.lost_to_rounding
 
 
 def test_what_is_wrong_at_these_very_numbers_alone_is_not_called_noise() -> None:
-    """As at a kink: nudged, the numbers have left it, and the error is gone."""
+    """As at a kink: the perturbed numbers are off it, and the error is gone."""
 
-    def draw(generator: torch.Generator | None) -> tuple[Gradients, Gradients, Gradients]:
-        x = nudged(torch.tensor([1.0, 2.0], dtype=torch.float64), generator)
+    def evaluate(generator: torch.Generator | None) -> tuple[Gradients, Gradients, Gradients]:
+        x = perturbed(torch.tensor([1.0, 2.0], dtype=torch.float64), generator)
         right = {"x": (x > 1).double()}
         return {"x": (x >= 1).double()}, right, right
 
-    (comparison,) = compare_all(draw)
-    assert comparison.nature == "WRONG EQUATION"
+    (comparison,) = compare_all(evaluate)
+    assert comparison.diagnosis == "WRONG EQUATION"
 
 
 def test_a_gradient_that_is_not_finite_is_a_wrong_equation() -> None:
     comparison, _ = compared(hand={"x": torch.full((50,), math.nan)})
-    assert comparison.nature == "WRONG EQUATION"
+    assert comparison.diagnosis == "WRONG EQUATION"
 
 
 def test_every_gradient_is_compared_by_itself() -> None:
@@ -89,9 +89,9 @@ def test_a_scale_grants_the_rounding_of_larger_numbers() -> None:
     assert compare_all(lambda generator: draws, {"x": 1.0})[0].passed
 
 
-def test_nudged_numbers_are_near_and_zeros_stay() -> None:
+def test_perturbed_numbers_are_near_and_zeros_stay() -> None:
     x = torch.tensor([0.0, 1.0, -3.0])
-    moved = nudged(x, torch.Generator().manual_seed(0))
+    moved = perturbed(x, torch.Generator().manual_seed(0))
     assert moved[0] == 0
-    assert torch.equal((moved - x).abs(), NUDGE * x.abs())
-    assert nudged(x, None) is x
+    assert torch.equal((moved - x).abs(), RELATIVE_SIZE * x.abs())
+    assert perturbed(x, None) is x

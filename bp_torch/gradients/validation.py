@@ -1,11 +1,12 @@
-"""What must be so before anything can be judged: numbers of the right kind, from function and reference alike."""
+"""Preconditions of a check: function and reference return numbers that can be compared."""
 
 import torch
 from torch import Tensor
 
 from bp_torch.gradients.call import Call, CannotCheck, pulled_back
-from bp_torch.gradients.differences import stands_still
-from bp_torch.gradients.subject import Subject, first_line
+from bp_torch.gradients.case import CheckCase
+from bp_torch.gradients.differences import has_reduced_precision
+from bp_torch.gradients.report import first_line
 
 
 def in_float64(call: Call) -> Call:
@@ -17,14 +18,14 @@ def in_float64(call: Call) -> Call:
         return call
 
 
-def require_usable(subject: Subject) -> None:
-    """Raise CannotCheck unless function and reference return numbers that can be judged."""
-    sample = f"sample {subject.sample}"
-    value = _value(subject.call, f"{sample}: the function")
-    if subject.reference is None:
-        _require_differences(subject.call, value, f"{sample}: the function")
+def validate_case(case: CheckCase) -> None:
+    """Raise CannotCheck unless function and reference return numbers that can be compared."""
+    sample = f"sample {case.sample}"
+    value = _value(case.call, f"{sample}: the function")
+    if case.reference is None:
+        _require_differences(case.call, value, f"{sample}: the function")
         return
-    expected, again = (_value(subject.judge, f"{sample}: the reference") for _ in range(2))
+    expected, again = (_value(case.oracle, f"{sample}: the reference") for _ in range(2))
     kinds = {"shape": (tuple(value.shape), tuple(expected.shape)), "dtype": (value.dtype, expected.dtype)}
     for what, (ours, theirs) in kinds.items():
         if ours != theirs:
@@ -32,24 +33,24 @@ def require_usable(subject: Subject) -> None:
     if not torch.allclose(expected, again, equal_nan=True):
         raise CannotCheck(f"{sample}: the reference returns other values at every call")
     if not value.isfinite().all() and expected.isfinite().all():
-        raise CannotCheck(f"{sample}: the function returns {_odd(value)}, where the reference is finite")
-    _require_gradient(subject.judge, expected, f"{sample}: the reference")
+        raise CannotCheck(f"{sample}: the function returns {_non_finite(value)}, where the reference is finite")
+    _require_gradient(case.oracle, expected, f"{sample}: the reference")
 
 
 def _require_differences(call: Call, value: Tensor, whose: str) -> None:
-    """Raise CannotCheck if finite differences can tell nothing."""
+    """Raise CannotCheck if there can be no finite differences."""
     if call.dtype != torch.float64:
-        raise CannotCheck(f"{whose} does not return float64 for float64, and there is no reference to judge by")
+        raise CannotCheck(f"{whose} does not return float64 for float64, and there is no reference")
     for what, numbers in {"takes": torch.cat([x.flatten() for x in call.inputs]), "returns": value}.items():
         if not numbers.isfinite().all():
-            raise CannotCheck(f"{whose} {what} {_odd(numbers)}, which has no finite differences")
-    if stands_still(call):
+            raise CannotCheck(f"{whose} {what} {_non_finite(numbers)}, which has no finite differences")
+    if has_reduced_precision(call):
         raise CannotCheck(f"{whose}'s values are less exact than float64, and there is no reference")
 
 
-def _require_gradient(judge: Call, value: Tensor, whose: str) -> None:
+def _require_gradient(oracle: Call, value: Tensor, whose: str) -> None:
     try:
-        output, leaves = judge.run()
+        output, leaves = oracle.run()
         if not output.requires_grad:
             raise CannotCheck(f"{whose} has no gradient: its output is cut off from its inputs")
         pulled_back(output, leaves, torch.ones_like(value))
@@ -68,5 +69,5 @@ def _value(call: Call, whose: str) -> Tensor:
         raise CannotCheck(f"{whose} raised {first_line(error)}") from error
 
 
-def _odd(value: Tensor) -> float:
+def _non_finite(value: Tensor) -> float:
     return value[~value.isfinite()].flatten()[0].item()

@@ -1,24 +1,23 @@
 """The rule that tells a wrong gradient from rounding.
 
-A gradient computed in a dtype is never exact, so the question is not whether it equals PyTorch's, but whether it is as
-close to the truth as PyTorch's own. The truth is the same gradient in float64:
+A gradient computed in a dtype is never exact. So the rule does not ask whether it equals PyTorch's, but whether it is
+as close to the truth, the same gradient in float64, as PyTorch's own:
 
     |hand − truth| ≤ 2 · max |builtin − truth| + k ε · max |truth|
 
-for every component, with ε the dtype's rounding unit. The first term grants the hand-written gradient the error that
-the built-in one makes on the very same numbers; the second, k = 8 roundings where the built-in happens to be exact.
-In float64 itself the built-in is the truth and has no error to show, so k = 4096 there: agreement to 1e-12.
-A wrong equation misses by a fixed fraction of the gradient and cannot hide in either.
+for every component, with ε the dtype's rounding unit. The first term grants the hand-written gradient the error of the
+built-in one on the same numbers; the second, k = 8 roundings where the built-in happens to be exact. In float64 the
+built-in is the truth and shows no error, so k = 4096 there: agreement to 1e-12. A wrong equation misses by a fixed
+fraction of the gradient and exceeds both.
 
-The built-in's error on one set of numbers is a single draw: it may be lucky, and then a right gradient looks wrong; or
-it may be so large that the judge itself is in doubt, and then a wrong one would look right. Both are seen: neither
-passes as it stands. Anyone who can compute the gradients again gives the built-in's *typical* error, the largest over
-numbers nudged a little, and the rule then grants twice that instead. A gradient smaller than that typical error, as of
-a saturated neuron, cannot be told from noise, nor from its negative; at another step it can.
+The built-in's error on one set of numbers is a single draw. It may be small by luck, and then a right gradient looks
+wrong; or so large that a wrong gradient would pass. Neither passes as it stands. A caller that can evaluate the
+gradients again, at slightly perturbed numbers, measures the built-in's *typical* error, its largest over these
+evaluations; the rule then grants twice that instead. A gradient smaller than the typical error, as of a saturated
+neuron, cannot be told from noise, nor from its negative; at another step it can.
 
-The same nudged numbers tell what is wrong with a gradient that fails. Rounding errors are drawn anew: another error,
-of the same size. That of a wrong equation stays what it was; or, if only these very numbers are treated wrongly, as at
-a kink, it is gone.
+The same perturbed numbers diagnose a gradient that fails. Rounding errors change: another error of the same size. The
+error of a wrong equation stays; or, if only these very numbers are treated wrongly, as at a kink, it is gone.
 """
 
 import math
@@ -31,9 +30,9 @@ BUILTIN_ERRORS_GRANTED = 2
 ROUNDINGS_GRANTED = 8
 ROUNDINGS_GRANTED_FLOAT64 = 4096
 SAME_ERROR = 0.4
-"""So much of the error here in those at nudged numbers, and it is the same error;"""
+"""Errors at perturbed numbers that project onto the original error by more than this are the same error."""
 NO_ERROR = 0.1
-"""so small a part of its size, and it is gone."""
+"""Below this fraction of the original's size the error is gone."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +55,15 @@ class Comparison:
     roundings: int
     """How many of them are granted: k."""
     credible: float
-    """√ε · max |truth|, or the smallest normal number: with a larger error the built-in is no judge, unless that error
-    is known to be typical."""
+    """√ε · max |truth|, or the smallest normal number: with a larger error the built-in proves nothing, unless that
+    error is known to be typical."""
     typical_error: float | None
-    """The built-in's largest error over nudged numbers, where it was measured."""
-    repeats: float | None
-    """How much of the error here is in those at nudged numbers, where that was measured: 1 for a wrong equation, about
-    0 for rounding."""
-    remains: float | None
-    """Their size, in units of the error's here."""
+    """The built-in's largest error over perturbed numbers, where it was measured."""
+    error_projection: float | None
+    """Mean projection of the errors at perturbed numbers onto the error here, where that was measured: 1 for a wrong
+    equation, about 0 for rounding."""
+    error_size_ratio: float | None
+    """Mean size of those errors, in units of the error here."""
     index: tuple[int, ...]
     """Where `error` was found."""
     value: float
@@ -83,34 +82,34 @@ class Comparison:
         return BUILTIN_ERRORS_GRANTED * self.granted_error + self.roundings * self.rounding
 
     @property
-    def judged(self) -> bool:
-        """Whether the built-in is near enough to the truth to be a judge."""
+    def conclusive(self) -> bool:
+        """Whether the built-in is near enough to the truth for a comparison."""
         if self.typical_error is None:
             return self.builtin_error <= self.credible
         return math.isfinite(self.typical_error)
 
     @property
     def passed(self) -> bool:
-        """Whether the error is within the tolerance of a judge that can be trusted; NaN is where the truth is NaN."""
-        return self.judged and self.error <= self.tolerance
+        """Whether the error is within the tolerance of a conclusive comparison; NaN is where the truth is NaN."""
+        return self.conclusive and self.error <= self.tolerance
 
     @property
-    def nature(self) -> str:
+    def diagnosis(self) -> str:
         """What was found, in a word or two."""
         if self.passed:
             return "agrees"
-        if not self.judged:
-            return "CANNOT BE JUDGED"
-        if self.repeats is None:
+        if not self.conclusive:
+            return "INCONCLUSIVE"
+        if self.error_projection is None:
             return "WRONG"
         return "LOST TO ROUNDING" if self.lost_to_rounding else "WRONG EQUATION"
 
     @property
     def lost_to_rounding(self) -> bool:
-        """Whether the error is known to be drawn anew at nudged numbers, as no wrong equation's is."""
-        if self.repeats is None or self.remains is None:
+        """Whether the error is another one at perturbed numbers, unlike that of a wrong equation."""
+        if self.error_projection is None or self.error_size_ratio is None:
             return False
-        return self.repeats <= SAME_ERROR and self.remains > NO_ERROR
+        return self.error_projection <= SAME_ERROR and self.error_size_ratio > NO_ERROR
 
     @property
     def error_ratio(self) -> float:
@@ -123,15 +122,29 @@ class Comparison:
     def __str__(self) -> str:
         """One line that says everything: where, both values, and what the tolerance is made of."""
         return (
-            f"{self.name}{list(self.index)}: {self.nature}: hand-written {self.value:.9g}, "
-            f"float64 {self.expected:.9g}, error {self.error:.3g}, tolerance {self.tolerance_in_words}"
+            f"{self.name}{list(self.index)}: {self.diagnosis}: hand-written {self.value:.9g}, "
+            f"float64 {self.expected:.9g}, error {self.error:.3g}, tolerance {self._tolerance_terms}"
         )
 
     @property
-    def tolerance_in_words(self) -> str:
-        """The tolerance and what it is made of."""
+    def details(self) -> str:
+        """The same over several lines, for a report, with what was found at perturbed numbers."""
+        where = f"at {list(self.index)}: " if self.index else ""
+        lines = [
+            f"{where}hand-written {self.value:.9g}, expected {self.expected:.9g}",
+            f"error {self.error:.3g}, allowed {self._tolerance_terms}",
+        ]
+        if self.error_projection is not None:
+            lines.append(
+                f"{self.diagnosis}: at perturbed numbers the error is {self.error_size_ratio:.2g} times as large, and "
+                f"{self.error_projection:.2f} of it is the same"
+            )
+        return "\n".join(lines)
+
+    @property
+    def _tolerance_terms(self) -> str:
         return (
-            f"{self.tolerance:.3g} = {BUILTIN_ERRORS_GRANTED} x judge's error {self.granted_error:.3g} + "
+            f"{self.tolerance:.3g} = {BUILTIN_ERRORS_GRANTED} x reference's error {self.granted_error:.3g} + "
             f"{self.roundings} x rounding {self.rounding:.3g}"
         )
 
@@ -143,8 +156,8 @@ def compare(
     truth: Tensor,
     *,
     typical_error: float | None = None,
-    repeats: float | None = None,
-    remains: float | None = None,
+    error_projection: float | None = None,
+    error_size_ratio: float | None = None,
     scale: float = 0.0,
 ) -> Comparison:
     """Compare one gradient by the rule.
@@ -154,9 +167,9 @@ def compare(
         hand: the hand-written gradient, of any shape and float dtype.
         builtin: autograd's through PyTorch's own functions, of the same shape and dtype.
         truth: autograd's in float64, of the same shape.
-        typical_error: the built-in's largest error over nudged numbers, to be granted instead of the one seen here.
-        repeats: how much of the error here is in those there.
-        remains: how large those are, in units of it.
+        typical_error: the built-in's largest error over perturbed numbers, granted instead of the one seen here.
+        error_projection: mean projection of the errors at perturbed numbers onto the error here.
+        error_size_ratio: mean size of those errors, in units of the error here.
         scale: the size this gradient has elsewhere, if it is larger there: where it vanishes here, because a neuron is
             saturated or large terms cancel, nothing can be exact to a rounding of what is left.
 
@@ -172,7 +185,7 @@ def compare(
     wide, truth = hand.detach().double(), truth.detach()
     wide_builtin = truth if known else builtin.detach().double()
     if not hand.numel():
-        return Comparison(name, 0, 0, 1, 0, 0, 0, 0, 0, typical_error, repeats, remains, (), 0, 0)
+        return Comparison(name, 0, 0, 1, 0, 0, 0, 0, 0, typical_error, error_projection, error_size_ratio, (), 0, 0)
     errors = distance(wide, truth)
     largest, dtype = max(scale, truth.abs().nan_to_num(posinf=0).max().item()), torch.finfo(hand.dtype)
     worst = int(errors.argmax())
@@ -187,9 +200,9 @@ def compare(
         roundings=ROUNDINGS_GRANTED_FLOAT64 if hand.dtype == torch.float64 else ROUNDINGS_GRANTED,
         credible=max(math.sqrt(dtype.eps) * largest, dtype.tiny),
         typical_error=typical_error,
-        repeats=repeats,
-        remains=remains,
-        index=_unravel(worst, tuple(hand.shape)),
+        error_projection=error_projection,
+        error_size_ratio=error_size_ratio,
+        index=unravel(worst, tuple(hand.shape)),
         value=wide.flatten()[worst].item(),
         expected=truth.flatten()[worst].item(),
     )
@@ -205,13 +218,16 @@ def distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _direction(hand: Tensor, builtin: Tensor) -> dict[str, float]:
+    if torch.equal(hand, builtin):
+        return {"relative_difference": 0.0, "cosine": 1.0}
     a, b = torch.linalg.vector_norm(hand).item(), torch.linalg.vector_norm(builtin).item()
     apart = torch.linalg.vector_norm(hand - builtin).item()
     cosine = (hand * builtin).sum().item() / (a * b) if a * b else float(a == b)
     return {"relative_difference": apart / b if b else (0.0 if apart == 0 else math.inf), "cosine": cosine}
 
 
-def _unravel(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+def unravel(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The index of a position in a Tensor of this shape."""
     index = []
     for size in reversed(shape):
         position, place = divmod(position, size)
