@@ -23,7 +23,7 @@ from bp_torch import cli
 from bp_torch.catalogue import CATALOGUE
 from bp_torch.gradients import CannotCheck, check_gradients, entry_report
 from bp_torch.gradients.entry_report import EntryReport, check_entry
-from bp_torch.training.folder import RunError, require_no_run
+from bp_torch.training.state.run_dir import RunError, require_no_run
 
 if TYPE_CHECKING:
     from planted.scoreboard import Scoreboard
@@ -103,9 +103,9 @@ def main() -> int:
 
 def check_yours(config: CheckConfig) -> int:
     """Report on one function."""
-    function = cli.named(config.functions[0], "function")
-    reference = cli.named(config.reference, "--reference") if config.reference else None
-    samples = cli.named(config.samples, "--samples") if config.samples else [*map(sample_of, config.shapes)]
+    function = cli.import_object(config.functions[0], "function")
+    reference = cli.import_object(config.reference, "--reference") if config.reference else None
+    samples = cli.import_object(config.samples, "--samples") if config.samples else [*map(sample_of, config.shapes)]
     report = check_gradients(function, samples, reference=reference)
     print(json.dumps(report.as_dict(), indent=2, allow_nan=False) if config.json else report)
     return 0 if report.passed else 1

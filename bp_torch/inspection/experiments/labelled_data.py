@@ -5,7 +5,7 @@ from statistics import mean, stdev
 import torch
 from matplotlib.figure import Figure
 
-from bp_torch.data.labels import accuracy_of
+from bp_torch.data import accuracy_of
 from bp_torch.inspection.experiments.result import Claim, ExperimentResult
 from bp_torch.inspection.experiments.setup import Setup, train
 from bp_torch.inspection.figures import BLUE, panels

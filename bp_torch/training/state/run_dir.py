@@ -1,27 +1,24 @@
-"""A run's folder: who may write there, and what is in it beside the curves."""
+"""A run's folder: the files in it beside the curves, and the lock that lets one process write there."""
 
 import json
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from bp_torch.files import replace_file
+from bp_torch.files import atomic_write
 
 CONFIG, SUMMARY = "config.json", "summary.json"
-CHECKPOINT, PREVIOUS, BEST = "checkpoint.pt", "checkpoint.previous.pt", "best.pt"
-FAILURE = "failure.pt"
+CHECKPOINT, PREVIOUS, BEST = "checkpoint.safetensors", "checkpoint.previous.safetensors", "best.safetensors"
+FAILURE = "failure.safetensors"
 _LOCK = ".lock"
 _DAMAGED = tuple(f"{name}.damaged" for name in (CHECKPOINT, PREVIOUS, BEST))
+_OF_EARLIER_VERSIONS = "checkpoint.pt", "checkpoint.previous.pt", "best.pt", "failure.pt"
 _EVENTS = "events.out.tfevents.*", "events.out.damaged.*"
-_PROJECTOR = "projector"
-# The list before what it lists: TensorBoard stumbles over a list whose files are missing.
-_EMBEDDINGS = ("projector_config.pbtxt", f"{_PROJECTOR}/step_*.tsv", f"{_PROJECTOR}/digits_*.png")
 # The configuration last: as long as it is there, the run can be resumed.
-_OURS = (SUMMARY, CHECKPOINT, PREVIOUS, BEST, FAILURE, *_DAMAGED, *_EVENTS, *_EMBEDDINGS, CONFIG)
+_OURS = (SUMMARY, CHECKPOINT, PREVIOUS, BEST, FAILURE, *_DAMAGED, *_OF_EARLIER_VERSIONS, *_EVENTS, CONFIG)
 
 
 class RunError(RuntimeError):
@@ -29,16 +26,16 @@ class RunError(RuntimeError):
 
 
 def require_free(folder: Path) -> None:
-    """Raise RunError if there is a run in this folder already; what is hidden, such as the lock, is none."""
+    """Raise RunError if there is a run in this folder already; hidden files, such as the lock, do not count."""
     if folder.exists() and not (folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir())):
         raise RunError(f"run {folder.name!r} exists in {folder.parent}: choose another --run-name, or --overwrite it")
 
 
 def require_no_run(folder: Path) -> None:
-    """Make a folder for what is no training run; say now, and not when there is something to write, if that fails.
+    """Make a folder for other results than a training run's, before they are computed.
 
     Raises:
-        RunError: if a training run is kept there.
+        RunError: if there is a training run in it.
         OSError: if it cannot be made.
     """
     if (folder / CONFIG).exists():
@@ -47,7 +44,7 @@ def require_no_run(folder: Path) -> None:
 
 
 def claim(folder: Path) -> BaseFileLock:
-    """Keep other trainings out of a run's folder until the lock is released, or this process has ended in any way.
+    """Keep other trainings out of a run's folder until the lock is released or this process has ended.
 
     Raises:
         RunError: if another process trains there.
@@ -65,11 +62,11 @@ def claim(folder: Path) -> BaseFileLock:
 
 
 def create_run(folder: Path, *, overwrite: bool) -> BaseFileLock:
-    """Make a run's folder, with those above it, and claim it.
+    """Make a run's folder, with its parents, and claim it.
 
     Args:
         folder: where the run is kept.
-        overwrite: remove what a run of this name left there.
+        overwrite: remove the files of a run of this name.
 
     Raises:
         RunError: if it exists and is not to be overwritten, is being trained, or cannot be written.
@@ -86,17 +83,15 @@ def create_run(folder: Path, *, overwrite: bool) -> BaseFileLock:
 
 
 def remove_run(folder: Path) -> None:
-    """Remove what a run left in its folder, and nothing else."""
+    """Remove the files of a run from its folder, and nothing else."""
     for pattern in (*_OURS, *(f".{name}.new" for name in _OURS)):
         for old in folder.glob(pattern):
             old.unlink()
-    with suppress(OSError):  # there is something else in it, or it is not there
-        (folder / _PROJECTOR).rmdir()
 
 
-def require_nothing_to_lose(folder: Path) -> None:
-    """Raise RunError if a run without a checkpoint has left something that is looked at."""
-    for name in (FAILURE, *_DAMAGED):
+def require_restartable(folder: Path) -> None:
+    """Raise RunError if a run without a checkpoint has files worth keeping, so that it must not begin again."""
+    for name in (FAILURE, *_DAMAGED, *_OF_EARLIER_VERSIONS):
         if (folder / name).exists():
             raise RunError(
                 f"cannot resume {folder.name!r}: it has no checkpoint that can be read, but {name}; --overwrite it"
@@ -104,13 +99,13 @@ def require_nothing_to_lose(folder: Path) -> None:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a file whole or not at all; a number that is not finite, which JSON lacks, becomes null."""
+    """Write a JSON file atomically; a number that is not finite, which JSON lacks, becomes null."""
     finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-    replace_file(path, (json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    atomic_write(path, (json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def update_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write these values over those of the same names in a file, if there is one that can be read."""
+    """Set some values of a JSON file, and keep the others; one that cannot be read is replaced."""
     try:
         kept = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

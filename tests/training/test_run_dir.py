@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from bp_torch.files import replace_file
-from bp_torch.training.folder import (
+from bp_torch.files import atomic_write
+from bp_torch.training.state.run_dir import (
     CHECKPOINT,
     CONFIG,
     FAILURE,
@@ -20,18 +20,17 @@ from bp_torch.training.folder import (
 def test_overwriting_removes_what_a_run_left_and_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     create_run(folder, overwrite=False).release()
-    (folder / "projector").mkdir()
-    embeddings = ("projector_config.pbtxt", "projector/step_00600_3.ReLU_digits.tsv", "projector/digits_0.png")
     ours = (
         CONFIG,
         CHECKPOINT,
         PREVIOUS,
         FAILURE,
         f"{CHECKPOINT}.damaged",
+        "checkpoint.pt",
         "events.out.tfevents.1",
         "events.out.damaged.1",
     )
-    for name in (*ours, "notes.txt", *embeddings):
+    for name in (*ours, "notes.txt"):
         (folder / name).write_text("old")
     with pytest.raises(RunError, match="exists"):
         require_free(folder)
@@ -55,15 +54,6 @@ def test_a_folder_that_is_empty_or_holds_a_lock_is_free(tmp_path: Path) -> None:
     require_free(tmp_path)
     claim(tmp_path).release()
     require_free(tmp_path)
-
-
-def test_overwriting_leaves_what_is_not_ours_among_the_embeddings(tmp_path: Path) -> None:
-    others = [tmp_path / "projector" / name for name in ("mine.tsv", "sprite.png")]
-    others[0].parent.mkdir()
-    for path in (*others, tmp_path / "projector" / "step_00600_3.ReLU_digits.tsv"):
-        path.write_text("old")
-    create_run(tmp_path, overwrite=True).release()
-    assert sorted((tmp_path / "projector").iterdir()) == others
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -99,5 +89,5 @@ def test_a_disk_without_links_is_given_a_copy(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("os.link", refuse)
     for content in (b"1", b"2", b"3"):
-        replace_file(tmp_path / CHECKPOINT, content, before=tmp_path / PREVIOUS)
+        atomic_write(tmp_path / CHECKPOINT, content, backup=tmp_path / PREVIOUS)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {CHECKPOINT: b"3", PREVIOUS: b"2"}
