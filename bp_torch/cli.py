@@ -1,6 +1,7 @@
-"""Command lines out of dataclasses, whose mistakes are answered in one line.
+"""Command lines from dataclasses; a user's mistake is answered in one line.
 
-A script imports this first: from then on Ctrl-C is answered in a word, also while torch is still being imported.
+A script imports this first: from then on Ctrl-C prints "interrupted" instead of a traceback, also while torch is still
+being imported.
 """
 
 import io
@@ -21,7 +22,7 @@ _FRAME = " ╭╮╰╯│|+-─"
 
 
 class UsageError(Exception):
-    """The command line, or what it names, cannot be used; the message is one line."""
+    """The command line, or something it names, cannot be used; the message is one line."""
 
 
 def parse(config: type[_Config], arguments: Sequence[str]) -> _Config:
@@ -30,31 +31,32 @@ def parse(config: type[_Config], arguments: Sequence[str]) -> _Config:
     Raises:
         UsageError: for an unknown flag, or a value that does not fit, naming it.
     """
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(printed):
             return tyro.cli(config, args=arguments)
     except SystemExit as stop:
         if stop.code == 0:  # --help
             raise
-        raise UsageError(_in_one_line(said.getvalue())) from None
+        raise UsageError(_in_one_line(printed.getvalue())) from None
 
 
-def named(name: str, flag: str) -> Any:
-    """The object that 'package.module:object' names, found from the current folder too.
+def import_object(name: str, flag: str) -> Any:
+    """The object that 'package.module:object' or 'folder/file.py:object' names, found from the current folder too.
 
     Raises:
         UsageError: if there is none, or its module cannot be imported.
     """
     module, _, path = name.partition(":")
     if not module or not path:
-        raise UsageError(f"{flag} {name!r} must be package.module:object")
-    sys.path.insert(0, os.getcwd())
+        raise UsageError(f"{flag} {name!r} must be package.module:object or file.py:object")
+    folder, file = os.path.split(module) if module.endswith(".py") else ("", module)
+    sys.path.insert(0, os.path.abspath(folder))
     try:
-        found: Any = import_module(module)
+        found: Any = import_module(file.removesuffix(".py"))
     except (Exception, SystemExit) as error:  # whatever a module raises while it is imported
-        said = str(error).strip().partition("\n")[0]
-        raise UsageError(f"{flag} {name!r}: cannot import {module}: {type(error).__name__}: {said}") from None
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(f"{flag} {name!r}: cannot import {module}: {type(error).__name__}: {reason}") from None
     for part in path.split("."):
         if not hasattr(found, part):
             raise UsageError(f"{flag} {name!r}: {getattr(found, '__name__', found)!r} has no {part!r}")
@@ -63,43 +65,40 @@ def named(name: str, flag: str) -> Any:
 
 
 def run(main: Callable[[], int], *errors: type[Exception]) -> None:
-    """Run a script and exit with its status; 2 and one line on stderr for a mistake of its user's.
+    """Run a script and exit with its status; a user's mistake prints one line on stderr and exits with 2.
 
     Args:
-        main: does the work and returns 0 for success or 1 for a finding.
-        errors: what else than UsageError is the user's to mend and says so in one line.
+        main: does the work and returns the exit status: 0 for success, 1 for a finding.
+        errors: exceptions beside UsageError whose message is such a line.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without a letter is no reason to fail
-    mistakes: tuple[type[Exception], ...] = (UsageError, *errors)
+            stream.reconfigure(errors="backslashreplace")  # for a terminal that lacks a character
+    mistakes: tuple[type[Exception], ...] = (UsageError, OSError, *errors)  # OSError: a full disk, for instance
     try:
         status = main()
         sys.stdout.flush()
-    except mistakes as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
-    except BrokenPipeError:  # whoever read our output has gone, as head does
+    except BrokenPipeError:  # the reader of our output has gone, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
-    except OSError as error:  # a full disk, for instance
+    except mistakes as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
     sys.exit(status)
 
 
-def _interrupted_early(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What nobody caught, before `run` could: Ctrl-C in a word, all else as ever."""
+def _before_run(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Handle a Ctrl-C that comes before `run`; leave other exceptions to Python."""
     if issubclass(kind, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 
 
-sys.excepthook = _interrupted_early
+sys.excepthook = _before_run
 
 
 def _in_one_line(panel: str) -> str:

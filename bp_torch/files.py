@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read no further than is sensible."""
+"""Files that are written whole or not at all, and read within a limit."""
 
 import os
 import shutil
@@ -8,40 +8,38 @@ from errno import EINVAL, ENOTSUP
 from pathlib import Path
 
 
-def replace_file(path: Path, content: bytes | Iterable[bytes], *, before: Path | None = None) -> None:
-    """Put a file in place of the one that is there, which stays as it is if that fails half-way.
-
-    At every moment there is one or the other under this name.
+def atomic_write(path: Path, content: bytes | Iterable[bytes], *, backup: Path | None = None) -> None:
+    """Replace a file in one step: at every moment the old content or the new one has this name.
 
     Args:
         path: the file.
         content: all of it, or its parts.
-        before: where to keep the file that is there; without it, that one is lost.
+        backup: where to keep the old content; without it, that is lost.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if it cannot be written; the old file stays.
     """
-    temporary = _hidden(path)
+    temporary = _unused_temporary(path)
     try:
-        with temporary.open("xb") as file:  # a new one: nothing is written through a link that somebody left there
+        with temporary.open("xb") as file:  # a new file: never write through a link that someone left there
             file.writelines([content] if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
-        if before is not None and path.exists():
-            _name_too(path, before)
+        if backup is not None and path.exists():
+            _link_or_copy(path, backup)
         temporary.replace(path)
     except OSError:
         with suppress(OSError):
             temporary.unlink()
         raise
-    _keep_names(path.parent)
+    _fsync_dir(path.parent)
 
 
-def beginning(path: Path, most: int) -> bytes:
-    """No more than so many bytes of a file, whoever made it so large.
+def read_limited(path: Path, most: int) -> bytes:
+    """Read at most `most` bytes.
 
     Raises:
-        OSError: if it cannot be read; or is no file, such as a pipe, which might have no end, or no beginning.
+        OSError: if it cannot be read, or is no regular file: a pipe might never end, or never begin.
     """
     if path.exists() and not path.is_file():
         raise OSError(EINVAL, "it is no file")
@@ -49,16 +47,15 @@ def beginning(path: Path, most: int) -> bytes:
         return file.read(most)
 
 
-def _hidden(path: Path) -> Path:
-    """A name to write under, which is free."""
-    hidden = path.with_name(f".{path.name}.new")
-    hidden.unlink(missing_ok=True)
-    return hidden
+def _unused_temporary(path: Path) -> Path:
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    return temporary
 
 
-def _name_too(path: Path, other: Path) -> None:
-    """Give a file another name beside its own, or where a disk knows no such thing, a copy."""
-    temporary = _hidden(other)
+def _link_or_copy(path: Path, other: Path) -> None:
+    """Give a file a second name, or where the file system has no hard links, copy it."""
+    temporary = _unused_temporary(other)
     try:
         os.link(path, temporary)
     except OSError:
@@ -66,8 +63,8 @@ def _name_too(path: Path, other: Path) -> None:
     temporary.replace(other)
 
 
-def _keep_names(folder: Path) -> None:
-    """Have the disk keep which files there are, as it keeps their contents; some, shared ones mostly, cannot."""
+def _fsync_dir(folder: Path) -> None:
+    """Flush the directory, where the file system supports it."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -20,7 +20,7 @@ from bp_torch.dashboard.experiment_run import write_experiments
 from bp_torch.data import DataError, load
 from bp_torch.inspection.experiments import EXPERIMENTS, ExperimentResult, Setup
 from bp_torch.inspection.experiments.result import CLAIM_HEADINGS, claim_rows
-from bp_torch.training.folder import RunError, require_no_run, update_json
+from bp_torch.training.state.run_dir import RunError, require_no_run, update_json
 
 RUN, CLAIMS = "experiments", "claims.json"
 EXPLAINED = """of an equation: so for every network, unless a line of backpropagation is wrong

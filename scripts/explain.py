@@ -19,8 +19,9 @@ from bp_torch.inspection.drawing import draw_explanation
 from bp_torch.inspection.experiments import Setup
 from bp_torch.inspection.per_example import Cost
 from bp_torch.inspection.tables import explanation_tables, hebbian_table, sensitivity_table
-from bp_torch.training.folder import RunError, require_no_run
-from bp_torch.training.run import run_folder, trained
+from bp_torch.training.backends import COSTS
+from bp_torch.training.state.run import load_trained, run_folder
+from bp_torch.training.state.run_dir import RunError, require_no_run
 
 FOLDER = "explain"
 MOST = 5
@@ -56,13 +57,13 @@ def main() -> int:
     """Explain what the command line asks for."""
     config = cli.parse(ExplainConfig, sys.argv[1:])
     torch.set_num_threads(1)
-    run, learner = trained(config.checkpoint) if config.checkpoint else (None, None)
+    run, network = load_trained(config.checkpoint) if config.checkpoint else (None, None)
     name = run.data if run and config.data == "auto" else config.data
     dataset = load(name, config.data_root, source=config.mnist_source)
     if not 0 <= config.example < len(dataset.test.labels):
         raise cli.UsageError(f"--example must be from 0 to {len(dataset.test.labels) - 1:,}, got {config.example}")
     path = _figure_path(config, dataset.name)
-    model, cost = (learner.hand, learner.hand_cost) if learner else (Setup(dataset).trained, squared_error)
+    model, cost = network or Setup(dataset).trained, COSTS[run.cost].function if run else squared_error
     image, label = dataset.test.images[config.example], int(dataset.test.labels[config.example])
     explanation = explain(model, cost, image, label)
     answer = int(explanation.outputs.argmax())

@@ -28,8 +28,8 @@ from bp_torch.dashboard.gradient_run import write_gradients
 from bp_torch.dashboard.values import plugin_blob
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.inspection.experiments import ExperimentResult
-from bp_torch.training.frames import Frames
-from bp_torch.training.records import FrameRecord, NetworkRecord, StepRecord
+from bp_torch.training.logging.events import FrameEvent, NetworkEvent, StepEvent
+from bp_torch.training.logging.traces import FrameCapture
 
 MARKUP = "<img src=x onerror=alert('1')>&amp; größer"
 GARBAGE = b"\x00\xff no file of safetensors"
@@ -57,8 +57,8 @@ class Board(NamedTuple):
     """Where it lies, and what was written."""
 
     folder: Path
-    network: NetworkRecord
-    frames: list[FrameRecord]
+    network: NetworkEvent
+    frames: list[FrameEvent]
     """Of the run named long."""
     recorded: list[Reference]
     wide: list[Reference]
@@ -66,8 +66,8 @@ class Board(NamedTuple):
 
 def write_board(folder: Path) -> Board:
     network, frames = tiny_network(), [tiny_frame(step) for step in range(300)]
-    write(folder / "long", network, StepRecord(0, 0, 1.0, 0.5, 0.1, 1.0), *frames)
-    write(folder / "plain", StepRecord(0, 0, 1.0, 0.5, 0.1, 1.0))
+    write(folder / "long", network, StepEvent(0, 0, 1.0, 0.5, 0.1, 1.0), *frames)
+    write(folder / "plain", StepEvent(0, 0, 1.0, 0.5, 0.1, 1.0))
     write(folder / "resumed", network, *frames[:10])
     write(folder / "resumed", tiny_network(step=4, steps=7), *(tiny_frame(step) for step in range(4, 7)), first_step=4)
     write_damaged(folder)
@@ -114,7 +114,7 @@ def write_damaged(folder: Path) -> None:
 def write_unsupported(folder: Path) -> None:
     """A network that is no chain of dense layers, and a format of the future."""
     model = torch.nn.Sequential(nn.Linear(784, 10), nn.Softmax(1))
-    write(folder / "softmax", Frames(model, F.squared_error, PROBES, torch.eye(10)).network(0, 3))
+    write(folder / "softmax", FrameCapture(model, F.squared_error, PROBES, torch.eye(10)).network(0, 3))
     write_blobs(folder / "later", save({}, {"network": json.dumps({"format": 2})}))
 
 

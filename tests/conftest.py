@@ -6,8 +6,12 @@ Properties are tried on the same examples at every run; `--hypothesis-profile=ra
 from collections.abc import Iterator
 
 import pytest
+import torch
 from hypothesis import settings
-from mortal import Nursery
+from killable import TrainingServer
+
+from bp_torch.data import Dataset, Split
+from bp_torch.data.digits import draw
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("random", deadline=None)
@@ -15,11 +19,18 @@ settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=20, help="how often to kill trainings in tests/training/test_soak.py")
+    parser.addoption("--kills", type=int, default=10, help="how often to kill trainings in tests/training/test_soak.py")
 
 
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingServer]:
     """Starts trainings that may be killed."""
-    with Nursery(tmp_path_factory.mktemp("nursery")) as nursery:
-        yield nursery
+    with TrainingServer(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def small_digits() -> Dataset:
+    """A thousand drawn digits to train on and two hundred to test on."""
+    train, test = torch.arange(1000) % 10, torch.arange(200) % 10
+    return Dataset("digits", Split(draw(train, seed=1), train), Split(draw(test, seed=2), test), "a thousand digits")

@@ -14,7 +14,7 @@ from bp_torch.data.digits import draw
 from bp_torch.engine import Backprop
 from bp_torch.gradients import Comparison, compare
 from bp_torch.nn import as_builtin, mlp
-from bp_torch.training.frames import Frames
+from bp_torch.training.logging.traces import FrameCapture
 
 STEPS, RATE, N = 6, 2.0, 20
 LABELS = torch.arange(10)
@@ -55,7 +55,7 @@ def write_run(
     labels = torch.arange(examples) % 10
     inputs, targets = prepare(draw(labels, seed=2)), torch.eye(10)[labels]
     driver = Backprop(model, F.squared_error)
-    frames = Frames(model, F.squared_error, PROBES, torch.eye(10))
+    frames = FrameCapture(model, F.squared_error, PROBES, torch.eye(10))
     references = []
     with TensorBoardRecorder(folder) as recorder:
         recorder.record(frames.network(0, STEPS))
@@ -65,7 +65,7 @@ def write_run(
             references.append(Reference(as_builtin(copy.deepcopy(model)).double(), *batch))
             _, gradients = driver.gradients(*batch)
             compared = [comparison(name, gradients[name], references[-1], 1.5 if wrong else 1.0) for name in gradients]
-            recorder.record(frames.take(step, *batch, RATE, gradients, compared))
+            recorder.record(frames.capture(step, *batch, RATE, gradients, compared))
             driver.sgd_step(*batch, RATE)
     return references
 

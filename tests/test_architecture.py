@@ -49,7 +49,7 @@ LIBRARIES = {
     "inspection": {"torch", "matplotlib", "numpy", "rich"},
     "gradients": {"torch"},
     "data": {"torch", "torchvision"},
-    "training": {"torch", "tqdm", "filelock"},
+    "training": {"torch", "tqdm", "filelock", "safetensors"},
     "dashboard": {
         "torch",
         "tensorboard",

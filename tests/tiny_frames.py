@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.inspection import LayerState
-from bp_torch.training.records import FrameRecord, NetworkRecord
+from bp_torch.training.logging.events import FrameEvent, NetworkEvent
 
 SIZES, PROBES, EXAMPLES = (6, 4, 3), 2, 5
 
@@ -23,16 +23,16 @@ def names(sizes: tuple[int, ...]) -> tuple[tuple[str, str], ...]:
     return tuple((f"{2 * place}.weight", f"{2 * place}.bias") for place in range(len(sizes) - 1))
 
 
-def tiny_network(sizes: tuple[int, ...] = SIZES, **changes: Any) -> NetworkRecord:
+def tiny_network(sizes: tuple[int, ...] = SIZES, **changes: Any) -> NetworkEvent:
     usual = {
         "step": 0, "steps": 700, "cost": "squared_error", "sizes": sizes, "names": names(sizes),
         "functions": ("sigmoid",) * (len(sizes) - 1), "inputs": pixels(PROBES, sizes[0]),
         "labels": torch.tensor([7, 8]), "refusal": None,
     }  # fmt: skip
-    return NetworkRecord(**usual | changes)  # type: ignore[arg-type]
+    return NetworkEvent(**usual | changes)  # type: ignore[arg-type]
 
 
-def tiny_frame(step: int, sizes: tuple[int, ...] = SIZES, examples: int = EXAMPLES, **changes: Any) -> FrameRecord:
+def tiny_frame(step: int, sizes: tuple[int, ...] = SIZES, examples: int = EXAMPLES, **changes: Any) -> FrameEvent:
     shapes = {name: (out, inputs) for (name, _), (inputs, out) in zip(names(sizes), pairwise(sizes), strict=True)}
     shapes |= {name: (out,) for (_, name), out in zip(names(sizes), sizes[1:], strict=True)}
     usual = {
@@ -41,7 +41,7 @@ def tiny_frame(step: int, sizes: tuple[int, ...] = SIZES, examples: int = EXAMPL
         "costs": torch.rand(PROBES + examples), "comparisons": (),
         "layers": tuple(layer(both, shapes, PROBES + examples) for both in names(sizes)),
     }  # fmt: skip
-    return FrameRecord(**usual | changes)  # type: ignore[arg-type]
+    return FrameEvent(**usual | changes)  # type: ignore[arg-type]
 
 
 def layer(both: tuple[str, str], shapes: dict[str, tuple[int, ...]], examples: int) -> LayerState:

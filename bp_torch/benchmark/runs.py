@@ -30,7 +30,7 @@ def _bare_epoch(config: TrainConfig, dataset: Dataset) -> Workload:
 
     def work() -> None:
         for inputs, targets in trainer.batches.epoch(0):
-            trainer.learner.driver.sgd_step(inputs, targets, 0.01)
+            trainer.backend.sgd_step(inputs, targets, 0.01)
 
     return work
 
@@ -65,13 +65,13 @@ def _run_shares(config: TrainConfig, dataset: Dataset) -> Row:
     with tempfile.TemporaryDirectory() as folder, TensorBoardRecorder(Path(folder)) as board:
         trainer = Trainer(config, dataset, [board])
         taken = seconds(trainer.run)
-    counts = trainer.observer.counts
+    counts = trainer.monitor.counts
     return {
         "backend": config.backend,
         "seconds": round(taken, 1),
-        "of it comparing": f"{trainer.observer.comparing_seconds / taken:.1%}",
+        "of it comparing": f"{trainer.monitor.comparing_seconds / taken:.1%}",
         "of it logging": f"{board.seconds / taken:.1%}",
-        "gradients that agree": f"{counts.comparisons_passed} of {counts.comparisons}",
+        "gradients that agree": f"{counts.gradient_checks_passed} of {counts.gradient_checks}",
     }
 
 

@@ -12,7 +12,7 @@ import google_crc32c
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from bp_torch.files import replace_file
+from bp_torch.files import atomic_write
 
 SYNC_SECONDS = 5.0
 """How often what was written is put on the disk."""
@@ -106,7 +106,7 @@ def repair(path: Path) -> int:
         lost = size - sum(end - begin for begin, end in _whole(content))
         if lost:
             records = (content[begin:end] for begin, end in _whole(content))
-            replace_file(path, records, before=path.with_name(path.name.replace("tfevents", "damaged")))
+            atomic_write(path, records, backup=path.with_name(path.name.replace("tfevents", "damaged")))
     return lost
 
 

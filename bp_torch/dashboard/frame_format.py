@@ -35,7 +35,7 @@ from torch import Tensor
 from bp_torch.dashboard.tags import AGREEMENT_FIGURES
 from bp_torch.gradients import Comparison
 from bp_torch.inspection import LayerState
-from bp_torch.training.records import FrameRecord, NetworkRecord
+from bp_torch.training.logging.events import FrameEvent, NetworkEvent
 
 FORMAT: Final = 1
 """Of the arrays and the metadata."""
@@ -46,14 +46,14 @@ MOST_EXAMPLES: Final = 100
 """Of a mini-batch that are kept."""
 
 
-def unsupported_reason(network: NetworkRecord) -> str | None:
+def unsupported_reason(network: NetworkEvent) -> str | None:
     """Why frames of a network cannot be drawn, if that is so."""
     if network.sizes[0] > MOST_INPUTS:
         return f"it takes {network.sizes[0]:,} inputs, and up to {MOST_INPUTS:,} can be drawn"
     return network.refusal
 
 
-def network_file(record: NetworkRecord) -> bytes:
+def network_file(record: NetworkEvent) -> bytes:
     """What all frames of a run have in common, or why there are none."""
     refusal = unsupported_reason(record)
     metadata = {
@@ -72,7 +72,7 @@ def network_file(record: NetworkRecord) -> bytes:
     return save({"inputs": pixels, "labels": _plain(record.labels)}, {"network": _json({**metadata, **scale})})
 
 
-def frame_file(record: FrameRecord, network: NetworkRecord) -> bytes:
+def frame_file(record: FrameEvent, network: NetworkEvent) -> bytes:
     """One step, whole, but for the probes' inputs, which do not change."""
     kept = len(network.labels) + min(len(record.inputs), MOST_EXAMPLES)
     pixels, scale = _shades(record.inputs[:MOST_EXAMPLES])
@@ -92,7 +92,7 @@ def frame_file(record: FrameRecord, network: NetworkRecord) -> bytes:
     return save({"inputs": pixels, **_pixel_nudges(record.layers[0], kept), **plain}, {"frame": _json(metadata)})
 
 
-def mini_batch_cost(record: FrameRecord, network: NetworkRecord) -> float:
+def mini_batch_cost(record: FrameEvent, network: NetworkEvent) -> float:
     """The mean over the mini-batch, which is what the step makes smaller."""
     return record.costs[len(network.labels) :].mean().item()
 

@@ -5,7 +5,7 @@ from textwrap import indent
 from typing import Any
 
 from bp_torch.markdown import escape, table
-from bp_torch.training.records import FailureRecord, RunFinished, RunStarted
+from bp_torch.training.logging.events import FailureEvent, RunFinished, RunStarted
 
 
 def start_page(record: RunStarted) -> str:
@@ -26,7 +26,7 @@ def start_page(record: RunStarted) -> str:
     )
 
 
-def failure_page(record: FailureRecord) -> str:
+def failure_page(record: FailureEvent) -> str:
     """What ended the run, and the mini-batch by which it can be replayed."""
     examples = " ".join(map(str, record.examples.tolist()))
     return "\n\n".join([f"## At step {record.step:,}", escape(record.what), "## Examples", examples])

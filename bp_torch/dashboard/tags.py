@@ -31,7 +31,7 @@ NOISE_FIGURES: Final = ("mean_norm", "total_variance", "signal_to_noise", "noise
 
 GRADIENT_NORM: Final = "health/gradient_norm"
 HEALTH_FIGURES: Final = ("gradient_norm", "update_ratio")
-"""What is shown of each parameter's health: attributes of `bp_torch.training.records.ParameterHealth`."""
+"""What is shown of each parameter's health: attributes of `bp_torch.training.logging.events.ParameterHealth`."""
 
 FIRST_WEIGHTS: Final = "pictures/first_weights"
 WORST_DIGITS: Final = "pictures/worst_digits"

@@ -12,21 +12,21 @@ from bp_torch.dashboard.event_file import EventFile, event_files, repair
 from bp_torch.dashboard.explanation_pictures import draw_explanations
 from bp_torch.dashboard.layout import layout
 from bp_torch.dashboard.values import histogram, image, plugin_blob, plugin_scalar, scalar, text
-from bp_torch.training.records import (
-    AgreementRecord,
-    DistributionRecord,
-    EpochRecord,
-    ExplanationRecord,
-    FailureRecord,
-    FrameRecord,
-    HealthRecord,
-    NetworkRecord,
-    NoiseRecord,
-    PictureRecord,
-    Record,
+from bp_torch.training.logging.events import (
+    AgreementEvent,
+    DistributionEvent,
+    EpochEvent,
+    Event,
+    ExplanationEvent,
+    FailureEvent,
+    FrameEvent,
+    HealthEvent,
+    NetworkEvent,
+    NoiseEvent,
+    PictureEvent,
     RunFinished,
     RunStarted,
-    StepRecord,
+    StepEvent,
 )
 
 
@@ -51,9 +51,9 @@ class TensorBoardRecorder:
         self._run = folder.name
         self._events = EventFile(folder, first_step=purge_step or 0)
         self._failed = 0
-        self._network: NetworkRecord | None = None
+        self._network: NetworkEvent | None = None
 
-    def record(self, record: Record) -> None:
+    def record(self, record: Event) -> None:
         """Writes one record; unknown kinds are passed over."""
         began = perf_counter()
         if values := self._values(record):
@@ -73,35 +73,35 @@ class TensorBoardRecorder:
         """Closes the event file, whatever happened."""
         self.close()
 
-    def _values(self, record: Record) -> list[Summary.Value]:
+    def _values(self, record: Event) -> list[Summary.Value]:
         match record:
             case RunStarted():
                 self._failed = record.compared - record.agreed
                 page = text(tags.RUN_START, pages.start_page(record))
                 return [page, layout(), *hparams.started(record.config, self._run)]
-            case StepRecord():
+            case StepEvent():
                 return _step(record)
-            case AgreementRecord():
+            case AgreementEvent():
                 self._failed += sum(not comparison.passed for comparison in record.comparisons)
                 return [*_agreement(record), scalar(tags.FAILED_COMPARISONS, self._failed)]
-            case NoiseRecord():
+            case NoiseEvent():
                 return _noise(record)
-            case HealthRecord():
+            case HealthEvent():
                 return _health(record)
-            case DistributionRecord():
+            case DistributionEvent():
                 return _distributions(record)
-            case EpochRecord():
+            case EpochEvent():
                 return _epoch(record)
-            case PictureRecord():
+            case PictureEvent():
                 return _pictures(record)
-            case ExplanationRecord():
+            case ExplanationEvent():
                 return [image(tags.NUDGES, draw_explanations(record.explanations))]
-            case NetworkRecord():
+            case NetworkEvent():
                 self._network = record
                 return [plugin_blob(tags.NETWORK, frame_format.network_file(record), tags.BACKPROP)]
-            case FrameRecord() if self._network is not None and frame_format.unsupported_reason(self._network) is None:
+            case FrameEvent() if self._network is not None and frame_format.unsupported_reason(self._network) is None:
                 return _frame(record, self._network)
-            case FailureRecord():
+            case FailureEvent():
                 return [text(tags.RUN_FAILURE, pages.failure_page(record))]
             case RunFinished():
                 return [text(tags.RUN_SUMMARY, pages.finish_page(record)), hparams.finished()]
@@ -113,7 +113,7 @@ def _repaired(path: Path) -> str | None:
     return f"{path.name} was damaged: {lost:,} bytes of it cannot be read, the rest is kept" if lost else None
 
 
-def _step(record: StepRecord) -> list[Summary.Value]:
+def _step(record: StepEvent) -> list[Summary.Value]:
     return [
         scalar(tags.MINI_BATCH_COST, record.cost),
         scalar(tags.MINI_BATCH_ACCURACY, record.accuracy),
@@ -129,24 +129,24 @@ def _of_each(
     return [scalar(tag(figure, name), getattr(it, figure)) for name, it in parameters.items() for figure in figures]
 
 
-def _agreement(record: AgreementRecord) -> list[Summary.Value]:
+def _agreement(record: AgreementEvent) -> list[Summary.Value]:
     compared = {comparison.name: comparison for comparison in record.comparisons}
     figures = _of_each(compared, tags.AGREEMENT_FIGURES, tags.agreement)
     worst = max((comparison.error_ratio for comparison in record.comparisons), default=0.0)
     return [*figures, scalar(tags.WORST_ERROR_RATIO, worst), scalar(tags.TAYLOR_ORDER, record.taylor_order)]
 
 
-def _noise(record: NoiseRecord) -> list[Summary.Value]:
+def _noise(record: NoiseEvent) -> list[Summary.Value]:
     figures = _of_each(record.parameters, tags.NOISE_FIGURES, tags.noise)
     return [*figures, scalar(tags.NOISE_SCALE, record.scale)]
 
 
-def _health(record: HealthRecord) -> list[Summary.Value]:
+def _health(record: HealthEvent) -> list[Summary.Value]:
     figures = _of_each(record.parameters, tags.HEALTH_FIGURES, tags.health)
     return [*figures, scalar(tags.GRADIENT_NORM, record.gradient_norm)]
 
 
-def _distributions(record: DistributionRecord) -> list[Summary.Value]:
+def _distributions(record: DistributionEvent) -> list[Summary.Value]:
     histograms = [
         *(histogram(tags.weights(name), tensor) for name, tensor in record.parameters.items()),
         *(histogram(tags.gradients(name), tensor) for name, tensor in record.gradients.items()),
@@ -155,7 +155,7 @@ def _distributions(record: DistributionRecord) -> list[Summary.Value]:
     return [value for value in histograms if value]
 
 
-def _epoch(record: EpochRecord) -> list[Summary.Value]:
+def _epoch(record: EpochEvent) -> list[Summary.Value]:
     return [
         scalar(tags.TRAIN_COST, record.train_cost),
         scalar(tags.TRAIN_ACCURACY, record.train_accuracy),
@@ -164,14 +164,14 @@ def _epoch(record: EpochRecord) -> list[Summary.Value]:
     ]
 
 
-def _frame(record: FrameRecord, network: NetworkRecord) -> list[Summary.Value]:
+def _frame(record: FrameEvent, network: NetworkEvent) -> list[Summary.Value]:
     return [
         plugin_blob(tags.FRAME, frame_format.frame_file(record, network), tags.BACKPROP),
         plugin_scalar(tags.FRAME_COST, frame_format.mini_batch_cost(record, network), tags.BACKPROP),
     ]
 
 
-def _pictures(record: PictureRecord) -> list[Summary.Value]:
+def _pictures(record: PictureEvent) -> list[Summary.Value]:
     digits = pictures.worst_digits(record.worst_images, record.worst_labels, record.worst_outputs)
     weights = pictures.first_weights(record.first_weights)
     return [image(tags.WORST_DIGITS, digits), *([image(tags.FIRST_WEIGHTS, weights)] if weights else [])]

@@ -1,12 +1,15 @@
-"""What every source of data hands over: images and labels, split for training and testing, and where they come from."""
+"""Labelled images, and the mini-batches cut from them.
 
+The whole set stays in memory as prepared tensors; an epoch is one shuffled walk through it.
+"""
+
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from bp_torch.data.labels import CLASSES
 
 
 class DataError(RuntimeError):
@@ -17,8 +20,8 @@ class Split(NamedTuple):
     """Images and their labels, in the same order.
 
     Attributes:
-        images: uint8 (N, 28, 28); 0 is background, 255 is full ink.
-        labels: int64 (N,), each in 0..9.
+        images: uint8 (N, H, W); 0 is background, 255 is full ink.
+        labels: int64 (N,), each in 0..classes − 1.
     """
 
     images: Tensor
@@ -34,28 +37,136 @@ class Dataset:
         train: the examples to learn from.
         test: the examples to measure on, never trained on.
         origin: one sentence for people: where the data come from and, if they stand in for MNIST, why.
+        classes: how many there are.
     """
 
     name: str
     train: Split
     test: Split
     origin: str
+    classes: int = 10
 
     def __post_init__(self) -> None:
-        """Refuse what is no set of labelled digits.
+        """Check that this is a set of labelled images.
 
         Raises:
             DataError: naming the part, and what is wrong with it.
         """
         for part, split in {"train": self.train, "test": self.test}.items():
-            if problem := _problem(*split):
+            if problem := self._problem(*split):
                 raise DataError(f"{self.name}: of the examples to {part}, {problem}")
 
+    @property
+    def image_shape(self) -> torch.Size:
+        """(H, W), the same for training and testing."""
+        return self.train.images.shape[1:]
 
-def _problem(images: Tensor, labels: Tensor) -> str | None:
-    if (images.dtype, images.shape[1:]) != (torch.uint8, (28, 28)):
-        return f"images must be uint8 (N, 28, 28), got {images.dtype} {tuple(images.shape)}"
-    if (labels.dtype, labels.shape) != (torch.int64, images.shape[:1]) or not len(labels):
-        return f"labels must be int64, one for each of {len(images)} images, got {labels.dtype} {tuple(labels.shape)}"
-    odd = ((labels < 0) | (labels >= CLASSES)).nonzero()
-    return f"label {int(odd[0])} must be from 0 to {CLASSES - 1}, got {int(labels[odd[0]])}" if len(odd) else None
+    def _problem(self, images: Tensor, labels: Tensor) -> str | None:
+        if images.dtype != torch.uint8 or images.dim() != 3 or images.shape[1:] != self.image_shape:
+            expected = "(N, H, W)" if images is self.train.images else f"(N, {', '.join(map(str, self.image_shape))})"
+            return f"images must be uint8 {expected}, got {images.dtype} {tuple(images.shape)}"
+        if (labels.dtype, labels.shape) != (torch.int64, images.shape[:1]) or not len(labels):
+            return (
+                f"labels must be int64, one for each of {len(images)} images, got {labels.dtype} {tuple(labels.shape)}"
+            )
+        wrong = ((labels < 0) | (labels >= self.classes)).nonzero()
+        if not len(wrong):
+            return None
+        return f"label {int(wrong[0])} must be from 0 to {self.classes - 1}, got {int(labels[wrong[0]])}"
+
+
+def prepare(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """Turns images into the network's input: one row of pixels an image, input = pixel / 255.
+
+    Args:
+        images: uint8 (N, H, W), or any (N, ...) of pixels.
+        device: where the result lives.
+
+    Returns:
+        float32 (N, H·W), each value in [0, 1].
+
+    Raises:
+        TypeError: if `images` are not uint8; dividing other pixels by 255 would go unnoticed and train poorly.
+    """
+    if images.dtype != torch.uint8:
+        raise TypeError(f"images: expected uint8 pixels from 0 to 255, got {images.dtype}")
+    return images.to(device).flatten(start_dim=1).float().div_(255)
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """Target outputs (N, classes): 1 of the right class and 0 of the others."""
+    return torch.eye(classes, device=labels.device)[labels]
+
+
+def classes_of(targets: Tensor) -> Tensor:
+    """Class indices (N,), from them or from one-hot rows (N, classes)."""
+    return targets.argmax(1) if targets.dim() == 2 else targets
+
+
+def accuracy_of(outputs: Tensor, targets: Tensor) -> float:
+    """The share of examples whose largest output is the right one, in [0, 1]."""
+    return (outputs.argmax(1) == classes_of(targets)).double().mean().item()
+
+
+def first_of_each(labels: Tensor) -> list[int]:
+    """The index of the first example of each class that occurs, the lowest class first."""
+    return [int((labels == label).nonzero()[0]) for label in sorted(set(labels.tolist()))]
+
+
+class Batches:
+    """Cuts a set into shuffled mini-batches, each example once an epoch.
+
+    The order of an epoch is a pure function of (seed, epoch), and drawn on the CPU. So it is the same on every device,
+    and a run resumed at any mini-batch sees exactly what an unbroken run would have seen.
+    """
+
+    def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int, *, seed: int) -> None:
+        """Keeps the tensors as they are: nothing is copied.
+
+        Args:
+            inputs: (N, ...), prepared, on the device that trains.
+            targets: (N, ...), on the same device.
+            batch_size: examples a mini-batch; the last one of an epoch holds what is left, so it may be shorter.
+            seed: an integer; another one gives other orders.
+
+        Raises:
+            ValueError: if there are no examples, `targets` has another length, or `batch_size` is below 1.
+        """
+        if len(inputs) == 0:
+            raise ValueError("inputs: expected at least one example, got none")
+        if len(targets) != len(inputs):
+            raise ValueError(f"targets: expected one for each of the {len(inputs)} inputs, got {len(targets)}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        self.inputs = inputs
+        self.targets = targets
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def __len__(self) -> int:
+        """The number of mini-batches in an epoch."""
+        return -(-len(self.inputs) // self.batch_size)  # rounded up
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the mini-batches (inputs, targets) of one epoch.
+
+        Args:
+            epoch: the epoch's number; each has its own order.
+            start: which of them is the first; those before it are left out.
+
+        Yields:
+            Inputs (B, ...) and targets (B, ...), with B = batch_size but perhaps for the last.
+        """
+        for chosen in torch.split(self._order(epoch), self.batch_size)[start:]:
+            yield self.inputs.index_select(0, chosen), self.targets.index_select(0, chosen)
+
+    def examples(self, epoch: int, index: int) -> Tensor:
+        """The indices in the set of one mini-batch's examples: int64 (B,)."""
+        return torch.split(self._order(epoch), self.batch_size)[index]
+
+    def _order(self, epoch: int) -> Tensor:
+        """The permutation of all examples for one epoch: int64 (N,), on the inputs' device."""
+        # A digest of the pair, not a sum: with seed + epoch, seed 0's second epoch would be seed 1's first.
+        digest = hashlib.blake2b(f"{self.seed} {epoch}".encode(), digest_size=8).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+        return torch.randperm(len(self.inputs), generator=generator).to(self.inputs.device)

@@ -1,4 +1,6 @@
-"""MNIST through torchvision: found on disk, unpacked from a folder, or downloaded; checked whenever it is read.
+"""MNIST through torchvision, or the drawn digits in its place.
+
+MNIST is found on disk, unpacked from a folder, or downloaded; it is checked whenever it is read.
 
 torchvision verifies the four .gz files once, when they arrive, and never looks at the unpacked ones again. So we check
 those ourselves at each load. New files are made in a temporary folder beside their place and moved in only when whole:
@@ -9,6 +11,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -17,7 +20,8 @@ from typing import Final
 import torch
 
 from bp_torch.data.dataset import DataError, Dataset, Split
-from bp_torch.files import beginning
+from bp_torch.data.digits import load_digits
+from bp_torch.files import read_limited
 
 # The unpacked files: length in bytes and SHA-256. Together they fix the shape, the count and every pixel.
 _FILES: Final = {
@@ -41,8 +45,44 @@ _DOWNLOADER: Final = "import sys; from bp_torch.data import mnist; mnist._unpack
 _OTHER_WAYS: Final = "set BP_TORCH_MNIST_SOURCE to a folder with its four .gz files, or load 'digits'"
 
 
+# By name: whoever insists on MNIST waits longer than whoever takes what there is.
+_DOWNLOAD_SECONDS: Final = {"mnist": 60.0, "auto": 10.0}
+
+
 class DownloadError(DataError):
     """MNIST is not on this machine and could not be downloaded: the one case in which "auto" turns to the digits."""
+
+
+def load(name: str, root: str | Path, *, source: str | Path | None = None) -> Dataset:
+    """Loads a data set by name.
+
+    Args:
+        name: "mnist"; "digits", drawn on the spot; or "auto": MNIST, or digits where MNIST is not on this machine and
+            cannot be downloaded. A damaged file or a wrong `source` is an error for "auto" too: you can mend it.
+        root: torchvision's data folder, for MNIST; it is made if it does not exist.
+        source: a folder with MNIST's four original .gz files, for places without a network. Without it, the
+            environment variable BP_TORCH_MNIST_SOURCE names the folder, if it is set.
+
+    Returns:
+        The data set. Its `origin` says where the data come from and, if digits stand in for MNIST, why.
+
+    Raises:
+        ValueError: if `name` is none of the three.
+        DataError: if MNIST is damaged or cannot be had.
+    """
+    if name == "digits":
+        return load_digits()
+    if name not in _DOWNLOAD_SECONDS:
+        raise ValueError(f"name: expected 'auto', 'mnist' or 'digits', got {name!r}")
+    source = source or os.environ.get("BP_TORCH_MNIST_SOURCE")
+    folder = Path(source).expanduser() if source else None
+    try:
+        return load_mnist(Path(root).expanduser(), folder, seconds=_DOWNLOAD_SECONDS[name])
+    except DownloadError as error:
+        if name == "mnist":
+            raise
+        digits = load_digits()
+        return replace(digits, origin=f"{digits.origin}, which they stand in for: {error}")
 
 
 def load_mnist(root: Path, source: Path | None, *, seconds: float) -> Dataset:
@@ -94,7 +134,7 @@ def _copy(source: Path, staging: Path) -> None:
     raw.mkdir(parents=True)
     for name, md5 in datasets.MNIST.resources:
         try:
-            content = beginning(source / name, _PACKED[name] + 1)
+            content = read_limited(source / name, _PACKED[name] + 1)
         except OSError as error:
             mend = "the source must be a folder with MNIST's four original .gz files"
             raise DataError(f"{source / name} cannot be read ({error.strerror or error}); {mend}") from error
@@ -136,7 +176,7 @@ def _check(file: Path, source: Path | None) -> None:
     """Raises DataError unless the unpacked file is MNIST's to the last bit."""
     length, sha256 = _FILES[file.name]
     try:
-        content = beginning(file, length + 1)
+        content = read_limited(file, length + 1)
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror or error}); make it readable") from error
     if hashlib.sha256(content).hexdigest() == sha256:

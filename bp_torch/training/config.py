@@ -1,20 +1,24 @@
-"""Every knob of a training run; the command line is made from it."""
+"""Every flag of a training run; the command line is made from it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import torch
 
-from bp_torch.data.labels import CLASSES
+from bp_torch.nn import ACTIVATIONS
+from bp_torch.training.backends import COSTS
 
-Activation = Literal["sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu"]
-Cost = Literal["squared_error", "cross_entropy"]
 Backend = Literal["functions", "engine", "builtin"]
+Data = Literal["auto", "mnist", "digits"]
+if TYPE_CHECKING:
+    Activation: TypeAlias = str
+    Cost: TypeAlias = str
+else:  # the registries name the choices
+    Activation, Cost = Literal[tuple(ACTIVATIONS)], Literal[tuple(COSTS)]
 
-PIXELS = 784
 MOST_NEURONS = 100_000
 MOST_PARAMETERS = 100_000_000
 _RANGES = {
@@ -26,67 +30,50 @@ _RANGES = {
     "seed": (0, 2**63 - 1),
     "checkpoint_seconds": (0, 10**9),
 }
-_BEFORE: Mapping[str, Any] = {"frames": 0, "checkpoint_seconds": 10.0, "quiet": False, "replay": None}
-"""What runs of an earlier version did, whose configuration does not say."""
-NOTES = frozenset({"data_origin"})
-"""What a run's configuration tells beside the flags."""
+_NOTES = frozenset({"data_origin"})
+"""Other keys of a run's config.json."""
 _NAMES = "run_name", "resume", "replay"
 _PATHS = "data_root", "runs_dir", "mnist_source"
 _ACCEPTED = {int: (int,), float: (float, int), bool: (bool,), str: (str,)}
-"""Types a field's value may have; True is no number of epochs."""
+"""Types a value may have; True is no int here."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train a network of hand-written layers, every gradient checked against autograd on the way."""
+    """Train a network of hand-written layers; every gradient is checked against autograd on the way."""
 
-    data: Literal["auto", "mnist", "digits"] = "auto"
-    """auto: MNIST where it can be had, otherwise digits drawn on the spot."""
-    data_root: Path = Path("data")
-    """Where torchvision keeps MNIST."""
+    data: Data = "auto"  # auto: MNIST where it can be had, otherwise digits drawn on the spot.
+    data_root: Path = Path("data")  # Where torchvision keeps MNIST.
+    # A folder with MNIST's four .gz files, for places without a network (or BP_TORCH_MNIST_SOURCE).
     mnist_source: Path | None = None
-    """A folder with MNIST's four .gz files, for places without a network (or BP_TORCH_MNIST_SOURCE)."""
-    hidden: tuple[int, ...] = (16, 16)
-    """Neurons of each hidden layer."""
-    activation: Activation = "sigmoid"
-    """What follows each hidden weighted sum."""
-    cost: Cost = "squared_error"
-    """squared_error ends in a sigmoid, cross_entropy in logits."""
-    batch_size: int = 100
-    """Examples in a mini-batch."""
-    learning_rate: float = 3.0
-    """Of the first step; it falls linearly to 0 at the last."""
-    epochs: int = 60
-    """Walks through the training examples."""
+    hidden: tuple[int, ...] = (16, 16)  # Neurons of each hidden layer.
+    activation: Activation = "sigmoid"  # Applied to each hidden weighted sum.
+    cost: Cost = "squared_error"  # squared_error ends in a sigmoid, cross_entropy in logits.
+    batch_size: int = 100  # Examples in a mini-batch.
+    learning_rate: float = 3.0  # Of the first step; it falls linearly to 0 at the last.
+    epochs: int = 60  # Passes over the training examples.
+    # Of the first weights and of every shuffle; the same seed gives the same run, bit for bit, on one machine.
     seed: int = 0
-    """Of the first weights and of every shuffle; the same seed gives the same run, bit for bit, on one machine."""
+    # functions: hand-written, driven by autograd; engine: the same without autograd; builtin: PyTorch's own layers.
     backend: Backend = "functions"
-    """functions: hand-written, driven by autograd; engine: the same without autograd; builtin: PyTorch's own layers."""
-    compare_every: int = 100
-    """Steps between comparisons of all gradients with autograd's; 0 = never."""
+    compare_every: int = 100  # Steps between comparisons of all gradients with autograd's; 0 = never.
+    # Steps that the Backprop tab can walk through, log-spaced, compared too; 0 = none. Each takes about 180 KB.
     frames: int = 60
-    """Steps that the Backprop tab can walk through, log-spaced, compared too; 0 = none. Each takes about 180 KB."""
-    runs_dir: Path = Path("runs")
-    """Where runs are kept."""
-    run_name: str | None = None
-    """The run's folder in it; the time of day if not given."""
-    overwrite: bool = False
-    """Begin a run of this name anew, in place of the one that is there."""
+    runs_dir: Path = Path("runs")  # Where runs are kept.
+    run_name: str | None = None  # The run's folder in it; by default the time of day.
+    overwrite: bool = False  # Replace the run of this name, if there is one.
+    # Resume the run of this name from its last checkpoint, as it was configured, on the device named now.
     resume: str | None = None
-    """Go on with the run of this name from its last checkpoint, as it was configured, on the device named now."""
+    # Do not train: compute the mini-batch whose numbers ended the run of this name again, layer by layer.
     replay: str | None = None
-    """Train nothing: look again, layer by layer, at the mini-batch whose numbers ended the run of this name."""
+    # Seconds between checkpoints, which are written inside an epoch too; 0 = after every step.
     checkpoint_seconds: float = 10.0
-    """Seconds between checkpoints, which are written inside an epoch too; 0 = after every step."""
-    quiet: bool = False
-    """Show no progress; errors and the end are still told."""
-    device: str = "cpu"
-    """Where to compute, for instance cuda."""
-    threads: int = 1
-    """Threads of PyTorch on a CPU; one is quickest for small networks."""
+    quiet: bool = False  # Show no progress, only errors and the result.
+    device: str = "cpu"  # Where to compute, for instance cuda.
+    threads: int = 1  # Threads of PyTorch on a CPU; one is quickest for small networks.
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained.
+        """Check every value.
 
         Raises:
             ValueError: in one line that names the flag.
@@ -98,26 +85,23 @@ class TrainConfig:
         if not 0 < self.learning_rate <= torch.finfo(torch.float32).max:
             raise ValueError(f"--learning-rate must be a positive number, got {self.learning_rate}")
         if not all(1 <= size <= MOST_NEURONS for size in self.hidden):
-            raise ValueError(
-                f"--hidden must be numbers of neurons from 1 to {MOST_NEURONS:,}, got {_spaced(self.hidden)}"
-            )
-        if self.parameters > MOST_PARAMETERS:
-            raise ValueError(
-                f"--hidden {_spaced(self.hidden)} makes {self.parameters:,} weights and biases; "
-                f"{MOST_PARAMETERS:,} are the most"
-            )
+            sizes = " ".join(map(str, self.hidden))
+            raise ValueError(f"--hidden must be numbers of neurons from 1 to {MOST_NEURONS:,}, got {sizes}")
+        self.sizes(1, 1)
         self._require_device()
         self._require_names()
 
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Neurons of each layer, the pixels first."""
-        return PIXELS, *self.hidden, CLASSES
+    def sizes(self, inputs: int, classes: int) -> tuple[int, ...]:
+        """Neurons of each layer, the inputs first.
 
-    @property
-    def parameters(self) -> int:
-        """How many weights and biases the network has."""
-        return sum((before + 1) * neurons for before, neurons in pairwise(self.sizes))
+        Raises:
+            ValueError: if such a network has too many weights.
+        """
+        sizes = inputs, *self.hidden, classes
+        if (count := parameters_of(sizes)) > MOST_PARAMETERS:
+            hidden = " ".join(map(str, self.hidden))
+            raise ValueError(f"--hidden {hidden} makes {count:,} weights and biases; {MOST_PARAMETERS:,} are the most")
+        return sizes
 
     @property
     def folder(self) -> Path:
@@ -130,15 +114,14 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """The inverse of `as_dict`.
+        """The inverse of `as_dict`, for values from an untrusted file.
 
         Raises:
-            TypeError, ValueError: if these are not the values of one, whoever wrote them.
+            TypeError, ValueError: if these are not the values of a configuration.
         """
-        values = {**_BEFORE, **values}
         names = {field.name for field in fields(cls)}
-        if odd := (names ^ values.keys()) - NOTES:
-            raise ValueError(f"{min(odd)!r} is {'missing' if min(odd) in names else 'no setting'}")
+        if wrong := (names ^ values.keys()) - _NOTES:
+            raise ValueError(f"{min(wrong)!r} is {'missing' if min(wrong) in names else 'no setting'}")
         paths = {name: Path(values[name]) for name in _PATHS if values[name] is not None}
         return cls(**{**{name: values[name] for name in names}, **paths, "hidden": tuple(values["hidden"])})
 
@@ -170,17 +153,18 @@ class TrainConfig:
             raise ValueError(f"{named[-2]} goes without {named[-1]}: each says which run is meant")
 
 
-def _is_plain_name(value: object) -> bool:
-    """Whether it can name a folder everywhere, and be printed."""
-    if not (isinstance(value, str) and value.isprintable()):
-        return False
-    return Path(value).name == value and value != ".." and 0 < len(value.encode()) <= 200
+def parameters_of(sizes: tuple[int, ...]) -> int:
+    """How many weights and biases a network with layers of these sizes has."""
+    return sum((before + 1) * neurons for before, neurons in pairwise(sizes))
 
 
 def flag(name: str) -> str:
-    """How a field is called on the command line."""
+    """A field's name on the command line."""
     return "--" + name.replace("_", "-")
 
 
-def _spaced(values: tuple[int, ...]) -> str:
-    return " ".join(map(str, values))
+def _is_plain_name(value: object) -> bool:
+    """Whether it can name a folder on every system, and be printed."""
+    if not (isinstance(value, str) and value.isprintable()):
+        return False
+    return Path(value).name == value and value != ".." and 0 < len(value.encode()) <= 200

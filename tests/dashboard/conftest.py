@@ -19,8 +19,8 @@ from tiny_frames import tiny_frame, tiny_network
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.gradients import Comparison, compare
 from bp_torch.inspection import GradientNoise
-from bp_torch.training import records
-from bp_torch.training.records import ParameterHealth, Record
+from bp_torch.training.logging import events as records
+from bp_torch.training.logging.events import ParameterHealth
 
 COMMAND = "python scripts/train.py --run-name 'a|b' | tee *log*.txt"
 
@@ -101,30 +101,30 @@ def run_started() -> records.RunStarted:
 
 
 @pytest.fixture(scope="session")
-def picture() -> records.PictureRecord:
+def picture() -> records.PictureEvent:
     outputs = torch.eye(10)[[3, 5]]
     images = torch.randint(256, (2, 28, 28), dtype=torch.uint8)
-    return records.PictureRecord(600, torch.randn(16, 784), images, torch.tensor([8, 9]), outputs)
+    return records.PictureEvent(600, torch.randn(16, 784), images, torch.tensor([8, 9]), outputs)
 
 
 @pytest.fixture(scope="session")
-def one_of_each(run_started: records.RunStarted, picture: records.PictureRecord) -> list[Record]:
+def one_of_each(run_started: records.RunStarted, picture: records.PictureEvent) -> list[records.Event]:
     tensors = {"0.weight": torch.linspace(-1, 1, 40).view(4, 10)}
     noise = GradientNoise(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 0.0]), torch.tensor([1.0, 3.0]))
     health = {"0.weight": ParameterHealth(3.0, 0.25), "0.bias": ParameterHealth(4.0, 0.125)}
     return [
         run_started,
-        records.StepRecord(100, 0, 0.75, 0.5, 0.25, 2000.0),
-        records.AgreementRecord(200, (comparison("0.weight", 1.0), comparison("0.bias", 1.5)), 2.0),
-        records.NoiseRecord(200, 640.0, {"0.weight": noise}),
-        records.HealthRecord(300, 5.0, health),
-        records.DistributionRecord(400, tensors, tensors, {"1": torch.zeros(100, 16)}),
-        records.EpochRecord(500, 1, 0.25, 0.875, 0.5, 0.75),
+        records.StepEvent(100, 0, 0.75, 0.5, 0.25, 2000.0),
+        records.AgreementEvent(200, (comparison("0.weight", 1.0), comparison("0.bias", 1.5)), 2.0),
+        records.NoiseEvent(200, 640.0, {"0.weight": noise}),
+        records.HealthEvent(300, 5.0, health),
+        records.DistributionEvent(400, tensors, tensors, {"1": torch.zeros(100, 16)}),
+        records.EpochEvent(500, 1, 0.25, 0.875, 0.5, 0.75),
         picture,
         tiny_network(step=650),
         tiny_frame(650, costs=torch.tensor([9.0, 9.0, 0.25, 0.5, 0.75, 1.0, 1.25])),
-        records.PulseRecord(660),
-        records.FailureRecord(670, "the cost is not finite: nan, first in the output of layer 2", torch.tensor([4, 8])),
+        records.Heartbeat(660),
+        records.FailureEvent(670, "the cost is not finite: nan, first in the output of layer 2", torch.tensor([4, 8])),
         records.RunFinished(700, {"test_accuracy": 0.75, "seconds": 14.5, "data": "digits"}),
     ]
 
@@ -136,7 +136,7 @@ def write(tmp_path: Path) -> Callable[..., list[Event]]:
 
 
 @pytest.fixture(scope="session")
-def whole_run(one_of_each: list[Record], tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
+def whole_run(one_of_each: list[records.Event], tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
     """The events of one record of each kind."""
     return written(tmp_path_factory.mktemp("whole") / "run", one_of_each)
 

@@ -22,7 +22,7 @@ from bp_torch.dashboard import tags
 from bp_torch.dashboard.frame_format import FORMAT, frame_file, mini_batch_cost, network_file
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.gradients import Comparison
-from bp_torch.training.records import FrameRecord, NetworkRecord
+from bp_torch.training.logging.events import FrameEvent, NetworkEvent
 
 KINDS = ("weight", "bias", "weight.gradient", "bias.gradient", "activations", "slopes", "nudges")
 
@@ -47,16 +47,16 @@ def inflated(content: bytes, columns: int) -> Tensor:
 
 
 @pytest.fixture
-def network() -> NetworkRecord:
+def network() -> NetworkEvent:
     return tiny_network()
 
 
 @pytest.fixture
-def frame() -> FrameRecord:
+def frame() -> FrameEvent:
     return tiny_frame(3)
 
 
-def test_a_network_says_what_all_its_frames_have_in_common(network: NetworkRecord) -> None:
+def test_a_network_says_what_all_its_frames_have_in_common(network: NetworkEvent) -> None:
     content = network_file(network)
     assert {name: value for name, value in said(content).items() if name not in ("low", "high")} == {
         "format": FORMAT, "steps": 700, "cost": "squared_error", "sizes": [6, 4, 3], "kept": [6, 4, 3],
@@ -67,7 +67,7 @@ def test_a_network_says_what_all_its_frames_have_in_common(network: NetworkRecor
     torch.testing.assert_close(inflated(content, 6), network.inputs, rtol=0, atol=1e-7)
 
 
-def test_a_frame_holds_every_number_of_its_record(frame: FrameRecord, network: NetworkRecord) -> None:
+def test_a_frame_holds_every_number_of_its_record(frame: FrameEvent, network: NetworkEvent) -> None:
     content = frame_file(frame, network)
     found = load(content)
     assert found.keys() == {"inputs", "labels", "costs", *(f"{place}.{kind}" for place in (0, 1) for kind in KINDS)}
@@ -83,13 +83,13 @@ def test_a_frame_holds_every_number_of_its_record(frame: FrameRecord, network: N
     assert (told["step"], told["examples"], told["learning_rate"], told["comparisons"]) == (3, EXAMPLES, 0.5, [])
 
 
-def test_the_cost_is_the_mini_batch_s_alone(network: NetworkRecord) -> None:
+def test_the_cost_is_the_mini_batch_s_alone(network: NetworkEvent) -> None:
     frame = tiny_frame(0, costs=torch.tensor([100.0, 100.0, 1.0, 2.0, 3.0, 4.0, 5.0]))
     assert mini_batch_cost(frame, network) == said(frame_file(frame, network))["cost"] == 3
 
 
 def test_comparisons_are_told_by_their_figures(
-    frame: FrameRecord, network: NetworkRecord, compared: Callable[[str, float], Comparison]
+    frame: FrameEvent, network: NetworkEvent, compared: Callable[[str, float], Comparison]
 ) -> None:
     right, wrong = compared("0.weight", 1.0), compared("0.bias", 1.5)
     first, second = said(frame_file(replace(frame, comparisons=(right, wrong)), network))["comparisons"]
@@ -180,7 +180,7 @@ def test_what_does_not_learn_has_no_gradient_and_what_is_not_there_has_nothing()
 
 
 def test_what_is_not_finite_is_null_when_told_and_stays_in_arrays(
-    network: NetworkRecord, compared: Callable[[str, float], Comparison]
+    network: NetworkEvent, compared: Callable[[str, float], Comparison]
 ) -> None:
     costs = torch.tensor([0.0, 0.0, 1.0, math.nan, 3.0, math.inf, -math.inf])
     frame = tiny_frame(0, costs=costs, learning_rate=math.inf, comparisons=(compared("0.bias", math.nan),))
@@ -192,7 +192,7 @@ def test_what_is_not_finite_is_null_when_told_and_stays_in_arrays(
     assert found["0.nudges"][0, 0].isnan()
 
 
-def test_float64_is_kept_as_float32(network: NetworkRecord) -> None:
+def test_float64_is_kept_as_float32(network: NetworkEvent) -> None:
     wide = tiny_frame(0, SIZES)
     wide = replace(wide, costs=wide.costs.double(), inputs=wide.inputs.double())
     kinds = {name: array.dtype for name, array in load(frame_file(wide, network)).items()}

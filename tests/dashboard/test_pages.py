@@ -8,7 +8,7 @@ from tensorboard.plugin_util import markdown_to_safe_html
 
 from bp_torch.dashboard.pages import finish_page, start_page
 from bp_torch.markdown import escape
-from bp_torch.training.records import RunFinished, RunStarted
+from bp_torch.training.logging.events import RunFinished, RunStarted
 
 NASTY = "a|b `c|d` *e* _f_ <em>g</em> & \\ \\| [h](http://i) # {j} ~~ 1. !"
 

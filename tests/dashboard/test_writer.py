@@ -20,8 +20,8 @@ from tiny_frames import tiny_frame
 
 from bp_torch.dashboard import frame_format, hparams, tags
 from bp_torch.dashboard.writer import TensorBoardRecorder
-from bp_torch.training import records
-from bp_torch.training.records import ParameterHealth, Record, RunStarted
+from bp_torch.training.logging import events as records
+from bp_torch.training.logging.events import ParameterHealth, RunStarted
 
 Write = Callable[..., list[Event]]
 
@@ -91,7 +91,9 @@ def test_each_record_but_the_pulse_is_one_event(whole_run: list[Event]) -> None:
     assert [event.step for event in whole_run] == [0, 100, 200, 200, 300, 400, 500, 600, 650, 650, 670, 700]
 
 
-def test_frames_are_of_their_own_plugin_and_of_no_other(whole_run: list[Event], one_of_each: list[Record]) -> None:
+def test_frames_are_of_their_own_plugin_and_of_no_other(
+    whole_run: list[Event], one_of_each: list[records.Event]
+) -> None:
     """So that no chart is made of what the Backprop tab reads: neither a scalar nor a text."""
     of_plugin = {value.tag: value for value in values(whole_run).values() if value.tag.startswith("backprop/")}
     classes = {tag: value.metadata.data_class for tag, value in of_plugin.items()}
@@ -102,7 +104,7 @@ def test_frames_are_of_their_own_plugin_and_of_no_other(whole_run: list[Event], 
     }
     assert {value.metadata.plugin_data.plugin_name for value in of_plugin.values()} == {tags.BACKPROP}
     network, frame = (
-        next(r for r in one_of_each if isinstance(r, k)) for k in (records.NetworkRecord, records.FrameRecord)
+        next(r for r in one_of_each if isinstance(r, k)) for k in (records.NetworkEvent, records.FrameEvent)
     )
     contents = {tag: make_ndarray(value.tensor).tolist() for tag, value in of_plugin.items()}
     assert contents[tags.NETWORK] == [frame_format.network_file(network)]
@@ -122,13 +124,13 @@ def test_unknown_kinds_are_passed_over(write: Write) -> None:
     assert write("not a record", None) == []
 
 
-def test_failed_comparisons_add_up(write: Write, one_of_each: list[Record]) -> None:
+def test_failed_comparisons_add_up(write: Write, one_of_each: list[records.Event]) -> None:
     written = write(one_of_each[2], one_of_each[2])
     assert [scalars([event])[tags.FAILED_COMPARISONS][1] for event in written] == [1, 2]
 
 
 def test_failures_before_a_break_are_not_forgotten(
-    write: Write, run_started: RunStarted, one_of_each: list[Record]
+    write: Write, run_started: RunStarted, one_of_each: list[records.Event]
 ) -> None:
     written = write(replace(run_started, compared=9, agreed=4), one_of_each[2])
     assert scalars(written)[tags.FAILED_COMPARISONS][1] == 6
@@ -137,9 +139,9 @@ def test_failures_before_a_break_are_not_forgotten(
 def test_numbers_that_are_not_finite_are_kept(write: Write) -> None:
     found = scalars(
         write(
-            records.StepRecord(1, 0, math.inf, math.nan, 0.5, -math.inf),
-            records.EpochRecord(2, 1, 1e300, math.nan, math.nan, math.nan),
-            records.HealthRecord(3, math.nan, {"0.weight": ParameterHealth(math.nan, math.inf)}),
+            records.StepEvent(1, 0, math.inf, math.nan, 0.5, -math.inf),
+            records.EpochEvent(2, 1, 1e300, math.nan, math.nan, math.nan),
+            records.HealthEvent(3, math.nan, {"0.weight": ParameterHealth(math.nan, math.inf)}),
         )
     )
     assert found[tags.MINI_BATCH_COST][1] == math.inf
@@ -152,7 +154,7 @@ def test_numbers_that_are_not_finite_are_kept(write: Write) -> None:
 
 def test_histograms_of_weights_gradients_and_activations(write: Write) -> None:
     zeros, ones, twos = (torch.full((3,), float(number)) for number in range(3))
-    found = values(write(records.DistributionRecord(9, {"0": zeros}, {"1": ones}, {"2": twos})))
+    found = values(write(records.DistributionEvent(9, {"0": zeros}, {"1": ones}, {"2": twos})))
     edges = {tag: make_ndarray(value.tensor)[-1].tolist() for tag, value in found.items()}
     assert edges == {tags.weights("0"): [0, 0, 3], tags.gradients("1"): [1, 1, 3], tags.activations("2"): [2, 2, 3]}
 
@@ -163,7 +165,7 @@ def test_histograms_hold_what_is_finite(write: Write) -> None:
         "half": torch.tensor([1.0, 3.0], dtype=torch.bfloat16, requires_grad=True),
     }
     lost = {"empty": torch.empty(0), "nothing finite": torch.tensor([math.nan])}
-    found = values(write(records.DistributionRecord(9, tensors, lost, {"1": torch.zeros(4, 5)})))
+    found = values(write(records.DistributionEvent(9, tensors, lost, {"1": torch.zeros(4, 5)})))
     assert found.keys() == {tags.weights("broken"), tags.weights("half"), tags.activations("1")}
     buckets = make_ndarray(found[tags.weights("broken")].tensor)  # left edge, right edge, count
     assert buckets[:, 2].sum() == 3
@@ -171,7 +173,7 @@ def test_histograms_hold_what_is_finite(write: Write) -> None:
     assert make_ndarray(found[tags.activations("1")].tensor)[:, 2].sum() == 20
 
 
-def test_pictures_are_png_of_the_stated_size(write: Write, picture: records.PictureRecord) -> None:
+def test_pictures_are_png_of_the_stated_size(write: Write, picture: records.PictureEvent) -> None:
     found = values(write(picture))
     assert found.keys() == {tags.FIRST_WEIGHTS, tags.WORST_DIGITS}
     for value in found.values():
@@ -180,7 +182,7 @@ def test_pictures_are_png_of_the_stated_size(write: Write, picture: records.Pict
             assert png.size == (value.image.width, value.image.height)
 
 
-def test_a_first_layer_that_sees_no_image_has_no_picture(write: Write, picture: records.PictureRecord) -> None:
+def test_a_first_layer_that_sees_no_image_has_no_picture(write: Write, picture: records.PictureEvent) -> None:
     assert values(write(replace(picture, first_weights=torch.randn(4, 7)))).keys() == {tags.WORST_DIGITS}
 
 
@@ -223,18 +225,18 @@ def test_a_resumed_run_replaces_what_was_recorded_from_its_first_step_on(
     for first_step, steps, cost in ((None, (0, 100, 200, 300), 1.0), (purge_step, (100, 200), 2.0)):
         with TensorBoardRecorder(tmp_path, purge_step=first_step) as recorder:
             for step in steps:
-                recorder.record(records.StepRecord(step, 0, cost, 0.5, 0.1, 1.0))
+                recorder.record(records.StepEvent(step, 0, cost, 0.5, 0.1, 1.0))
     assert points(tmp_path, tags.MINI_BATCH_COST, loader) == expected
 
 
 def test_a_run_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     recorder = TensorBoardRecorder(tmp_path)
-    recorder.record(records.StepRecord(7, 0, 1.0, 0.5, 0.1, 1.0))
+    recorder.record(records.StepEvent(7, 0, 1.0, 0.5, 0.1, 1.0))
     assert points(tmp_path, tags.MINI_BATCH_COST, event_accumulator) == [(7, 1)]
     recorder.close()
 
 
-def test_the_time_it_took_is_counted(tmp_path: Path, picture: records.PictureRecord) -> None:
+def test_the_time_it_took_is_counted(tmp_path: Path, picture: records.PictureEvent) -> None:
     with TensorBoardRecorder(tmp_path) as recorder:
         assert recorder.seconds == 0
         recorder.record(picture)
@@ -245,7 +247,7 @@ def test_closing_twice_is_allowed_and_ends_the_recording(tmp_path: Path) -> None
     with TensorBoardRecorder(tmp_path) as recorder:
         recorder.close()
     with pytest.raises(ValueError, match="closed"):
-        recorder.record(records.StepRecord(0, 0, 1.0, 0.5, 0.1, 1.0))
+        recorder.record(records.StepEvent(0, 0, 1.0, 0.5, 0.1, 1.0))
 
 
 def test_what_ended_a_run_is_shown_with_its_mini_batch(whole_run: list[Event]) -> None:
@@ -257,7 +259,7 @@ def test_what_ended_a_run_is_shown_with_its_mini_batch(whole_run: list[Event]) -
 
 def test_a_resumed_run_mends_its_damaged_files_and_says_so(tmp_path: Path) -> None:
     with TensorBoardRecorder(tmp_path) as recorder:
-        recorder.record(records.EpochRecord(5, 1, 0.25, 0.875, 0.5, 0.75))
+        recorder.record(records.EpochEvent(5, 1, 0.25, 0.875, 0.5, 0.75))
     assert recorder.remarks == []
     (path,) = tmp_path.glob("events.out.tfevents.*")
     path.write_bytes(path.read_bytes() + b"torn")

@@ -18,7 +18,6 @@ from threading import Thread
 import pytest
 import torch
 
-import bp_torch.data
 from bp_torch.data import DataError, Dataset, load, mnist
 
 FILES = sorted(mnist._FILES)
@@ -31,7 +30,7 @@ def no_network(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets every download fail at once, starts without a source, and draws the digits only once."""
     monkeypatch.setattr(mnist, "_DOWNLOADER", "raise SystemExit('first line\\nno route to host')")
     monkeypatch.delenv("BP_TORCH_MNIST_SOURCE", raising=False)
-    monkeypatch.setattr(bp_torch.data, "load_digits", lambda: digits)
+    monkeypatch.setattr(mnist, "load_digits", lambda: digits)
 
 
 @pytest.fixture
@@ -303,7 +302,7 @@ def test_a_download_that_fails_leaves_nothing_behind(
 @pytest.mark.parametrize("name", ["mnist", "auto"])
 def test_a_download_that_hangs_is_stopped(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mnist, "_DOWNLOADER", "import time; time.sleep(60)")
-    monkeypatch.setitem(bp_torch.data._DOWNLOAD_SECONDS, name, 0.2)
+    monkeypatch.setitem(mnist._DOWNLOAD_SECONDS, name, 0.2)
     started = time.perf_counter()
     try:
         origin = load(name, tmp_path).origin
@@ -315,7 +314,7 @@ def test_a_download_that_hangs_is_stopped(name: str, tmp_path: Path, monkeypatch
 
 
 def test_auto_waits_less_than_mnist() -> None:
-    assert 0 < bp_torch.data._DOWNLOAD_SECONDS["auto"] <= 15 <= bp_torch.data._DOWNLOAD_SECONDS["mnist"] <= 60
+    assert 0 < mnist._DOWNLOAD_SECONDS["auto"] <= 15 <= mnist._DOWNLOAD_SECONDS["mnist"] <= 60
 
 
 def test_without_a_network_mnist_says_what_to_do(tmp_path: Path) -> None:

@@ -9,15 +9,15 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
-from io import BytesIO
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from matplotlib.figure import Figure
-from PIL import Image, ImageChops
+from PIL import Image
 from torch import Tensor
 
 from bp_torch import cli
@@ -27,8 +27,10 @@ from bp_torch.functional import squared_error
 from bp_torch.inspection import explain
 from bp_torch.inspection.drawing import draw_explanation
 from bp_torch.inspection.experiments import Setup, setup
-from bp_torch.training import run as training
 from bp_torch.training.config import TrainConfig
+from bp_torch.training.state import run as training
+from bp_torch.training.state.checkpoint import State, pack
+from bp_torch.training.state.run_dir import CHECKPOINT
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "explain.py"
 RUNS: dict[str, dict[str, Any]] = {
@@ -77,15 +79,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, told in RUNS.items():
         few = TrainConfig(data="digits", epochs=1, batch_size=100, compare_every=0, runs_dir=folder, run_name=name)
         training.train(replace(few, **told), lambda *_: [], "")
-    whole, config = (folder / "lecture" / "checkpoint.pt").read_bytes(), folder / "lecture" / "config.json"
+    whole, config = (folder / "lecture" / CHECKPOINT).read_bytes(), folder / "lecture" / "config.json"
     for name in ("half", "emptied", "listed", "other", "headless", "silent", "garbled", "elsewhere"):
         shutil.copytree(folder / "lecture", folder / name)
-    (folder / "half" / "checkpoint.pt").write_bytes(whole[: len(whole) // 2])
-    (folder / "emptied" / "checkpoint.pt").write_bytes(b"")
-    torch.save([1, 2], folder / "listed" / "checkpoint.pt")
-    shutil.copy(folder / "deep" / "checkpoint.pt", folder / "other" / "checkpoint.pt")
+    (folder / "half" / CHECKPOINT).write_bytes(whole[: len(whole) // 2])
+    (folder / "emptied" / CHECKPOINT).write_bytes(b"")
+    (folder / "listed" / CHECKPOINT).write_bytes(b"[1, 2]")
+    shutil.copy(folder / "deep" / CHECKPOINT, folder / "other" / CHECKPOINT)
     (folder / "headless" / "config.json").unlink()
-    torch.save({"epoch": 1}, folder / "silent" / "checkpoint.pt")
+    (folder / "silent" / CHECKPOINT).write_bytes(pack(State({"epoch": 1}, {})))
     (folder / "garbled" / "config.json").write_text("{")
     (folder / "elsewhere" / "config.json").write_text(config.read_text().replace('"cpu"', '"cuda"'))
     (folder / "occupied").write_text("a file, not a folder")
@@ -159,10 +161,17 @@ def test_a_digit_is_explained_to_a_network_taught_on_the_spot(
         assert (figure.format, figure.size) == ("PNG", (1400, 900))
 
 
+def saved(folder: Path) -> list[Tensor]:
+    """A run's weights and biases, layer by layer."""
+    tensors = safetensors.torch.load_file(folder / CHECKPOINT)
+    layers = range(0, len([name for name in tensors if name.startswith("parameters.")]), 2)
+    return [tensors[f"parameters.{layer}.{kind}"] for layer in layers for kind in ("weight", "bias")]
+
+
 def by_pytorch(folder: Path, example: int) -> tuple[float, Tensor, Tensor]:
     """The cost of a run's network on a test digit, its outputs, and minus the gradient of each."""
     config = json.loads((folder / "config.json").read_text())
-    *hidden, last = torch.load(folder / "checkpoint.pt", weights_only=True)["parameters"].values()
+    *hidden, last = saved(folder)
     signal, wanted = digits().test.images[example].flatten() / 255, digits().test.labels[example]
     for weight, bias in zip([*hidden, last][::2], [*hidden, last][1::2], strict=True):
         signal = weight @ signal + bias
@@ -178,7 +187,8 @@ def by_pytorch(folder: Path, example: int) -> tuple[float, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("name", "place"), [("lecture", ""), ("wide", "checkpoint.pt"), ("bare", "checkpoint.pt"), ("deep", "")]
+    ("name", "place"),
+    [("lecture", ""), ("wide", CHECKPOINT), ("bare", CHECKPOINT), ("deep", "")],
 )
 def test_a_runs_network_is_explained_on_the_data_that_taught_it(
     ask: Asked, runs: Path, name: str, place: str, monkeypatch: pytest.MonkeyPatch
@@ -197,18 +207,24 @@ def test_a_runs_network_is_explained_on_the_data_that_taught_it(
     assert (runs / f"figures of {name}" / "explain" / name / "digits_3.png").is_file()
 
 
-@pytest.mark.usefixtures("_drawn")
-def test_another_output_is_shown_and_drawn(ask: Asked, runs: Path) -> None:
+def test_another_output_is_shown_and_drawn(ask: Asked, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import explain
+
+    asked_for: list[Any] = []
+    monkeypatch.setattr(
+        explain, "draw_explanation", lambda *given, title: asked_for.append((*given, title)) or Figure()
+    )
     status, out, _ = ask("--checkpoint", "wide", "--example", "5", "--output", "2", "--runs-dir", "another")
     assert status == 0
     assert "output 2's three avenues" in out
     config, learner = training.trained(runs / "wide")
     assert config.hidden == (64,)
     label = int(digits().test.labels[5])
-    expected, drawn = learner.explain(digits().test.images[5], label), BytesIO()
-    draw_explanation(expected, 2, title=out.splitlines()[1]).savefig(drawn)
-    with Image.open(runs / "another/explain/wide/digits_5_output_2.png") as found, Image.open(drawn) as figure:
-        assert ImageChops.difference(found.convert("RGB"), figure.convert("RGB")).getbbox() is None
+    expected = learner.explain(digits().test.images[5], label)
+    ((drawn, output, title),) = asked_for
+    assert torch.equal(drawn.pixel_nudges, expected.pixel_nudges)
+    assert (output, title) == (2, out.splitlines()[1])
+    assert (runs / "another/explain/wide/digits_5_output_2.png").is_file()
 
 
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
@@ -218,12 +234,12 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "no output": (("--output", "10"), "--output must be from 0 to 9, got 10"),
     "an output before": (("--output", "-1"), "--output must be from 0 to 9, got -1"),
     "no run": (("--checkpoint", "nothing"), "there is no nothing/config.json"),
-    "no file": (("--checkpoint", "nothing/checkpoint.pt"), "there is no nothing/config.json"),
-    "half a checkpoint": (("--checkpoint", "half"), "run 'half': its checkpoint.pt is damaged (File is"),
-    "an empty one": (("--checkpoint", "emptied/checkpoint.pt"), "run 'emptied': its checkpoint.pt is damaged ("),
-    "a list": (("--checkpoint", "listed"), "run 'listed': its checkpoint.pt is damaged (it is a list)"),
-    "another network": (("--checkpoint", "other"), "run 'other': its checkpoint.pt does not fit its config.json"),
-    "no parameters": (("--checkpoint", "silent"), "run 'silent': its checkpoint.pt does not fit its config.json"),
+    "no file": (("--checkpoint", f"nothing/{CHECKPOINT}"), "there is no nothing/config.json"),
+    "half a checkpoint": (("--checkpoint", "half"), f"run 'half': its {CHECKPOINT} is damaged ("),
+    "an empty one": (("--checkpoint", f"emptied/{CHECKPOINT}"), f"run 'emptied': its {CHECKPOINT} is damaged ("),
+    "a list": (("--checkpoint", "listed"), f"run 'listed': its {CHECKPOINT} is damaged (it has no header"),
+    "another network": (("--checkpoint", "other"), f"run 'other': its {CHECKPOINT} does not fit its config.json"),
+    "no parameters": (("--checkpoint", "silent"), f"run 'silent': its {CHECKPOINT} does not fit its config.json"),
     "no configuration": (("--checkpoint", "headless"), "there is no headless/config.json"),
     "a garbled one": (("--checkpoint", "garbled"), "run 'garbled': its config.json is damaged (Expecting"),
     "no data": (("--checkpoint", "lecture", "--data", "mnist", "--mnist-source", "nowhere"), "nowhere/train-images"),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console, RenderableType
 
 import bp_torch.functional as F
@@ -65,6 +66,7 @@ def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Capture
     labels = torch.arange(4)
     digits = Dataset("digits", Split(draw(labels, seed=1), labels), Split(draw(labels, seed=2), labels), "four digits")
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # which would outlast the test
+    monkeypatch.setattr(explain, "draw_explanation", lambda *_, **__: Figure(figsize=(2, 1)))
     monkeypatch.setenv("COLUMNS", "150")
     monkeypatch.setattr(sys, "argv", ["explain.py", "--example", "2", "--runs-dir", str(tmp_path)])
 

@@ -1,5 +1,6 @@
 """The command line, driven as a user does."""
 
+import io
 import json
 import os
 import re
@@ -9,34 +10,32 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from mortal import Nursery
+from killable import TrainingServer, wait_for
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
 from bp_torch.dashboard import tags
+from bp_torch.data import Dataset
+from bp_torch.functional.linear import Linear
+from bp_torch.nn import ACTIVATIONS
+from bp_torch.training.backends import COSTS
+from bp_torch.training.state import run
+from bp_torch.training.state.checkpoint import unpack
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 QUICK = ("--data", "digits", "--epochs", "2", "--batch-size", "2000", "--compare-every", "5")
 
 
-def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("finished")
-    return folder, run(*QUICK, "--run-name", "first", cwd=folder)
+    flags = ("--data", "digits", "--epochs", "1", "--batch-size", "2000", "--compare-every", "5")
+    command = [sys.executable, str(SCRIPT), *flags, "--run-name", "first"]
+    return folder, subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -49,10 +48,10 @@ def test_a_run_says_what_it_did(finished: tuple[Path, subprocess.CompletedProces
     _, done = finished
     assert done.returncode == 0, done.stderr
     said = done.stderr.splitlines()
-    assert said[:2] == ["data: Digits drawn by bp_torch in the manner of MNIST", "step 0 of 20; time left: unknown"]
-    last = r"step 20 of 20, cost \d\.\d+, gradients agree 120/120, test accuracy \d+\.\d+%; time left: 0:00:00"
+    assert said[:2] == ["data: Digits drawn by bp_torch in the manner of MNIST", "step 0 of 10; time left: unknown"]
+    last = r"step 10 of 10, cost \d\.\d+, gradients agree 60/60, test accuracy \d+\.\d+%; time left: 0:00:00"
     assert re.fullmatch(last, said[-1])
-    for said in ("120 of 120 comparisons with autograd agree", "tensorboard --logdir runs", "logging", "checkpoints"):
+    for said in ("60 of 60 comparisons with autograd agree", "tensorboard --logdir runs", "logging", "checkpoints"):
         assert said in done.stdout
 
 
@@ -63,13 +62,12 @@ def test_a_run_leaves_its_files(finished: tuple[Path, subprocess.CompletedProces
         "data", "test_accuracy", "train_accuracy", "train_cost", "epochs", "steps", "seconds", "examples_per_second",
         "backend", "gradient_checks", "gradient_checks_passed", "worst_gradient_ratio", "torch",
     }  # fmt: skip
-    assert (summary["data"], summary["epochs"], summary["steps"], summary["backend"]) == ("digits", 2, 20, "functions")
-    assert summary["gradient_checks"] == summary["gradient_checks_passed"] == 120
+    assert (summary["data"], summary["epochs"], summary["steps"], summary["backend"]) == ("digits", 1, 10, "functions")
+    assert summary["gradient_checks"] == summary["gradient_checks_passed"] == 60
     config = json.loads((folder / "config.json").read_text())
     assert (config["data"], config["batch_size"], config["hidden"]) == ("digits", 2000, [16, 16])
     assert "Digits drawn" in config["data_origin"]
-    checkpoint = torch.load(folder / "checkpoint.pt", weights_only=True)
-    assert checkpoint["epoch"] == 2
+    assert unpack((folder / "checkpoint.safetensors").read_bytes()).values["step"] == 10
     assert not [path for path in folder.iterdir() if path.name.endswith(".new")]
 
 
@@ -82,30 +80,30 @@ def test_the_curves_can_be_read_back(finished: tuple[Path, subprocess.CompletedP
     assert (last.step, last.value) == (19, pytest.approx(summary["test_accuracy"]))
     assert set(board.Tags()["images"]) == {tags.FIRST_WEIGHTS, tags.WORST_DIGITS, tags.NUDGES}
     assert {tags.weights("0.weight"), tags.RUN_START} <= set(board.Tags()["tensors"])
-    assert [frame.step for frame in board.Tensors(tags.FRAME)] == list(range(20)), "60 would be taken of a longer run"
+    assert [frame.step for frame in board.Tensors(tags.FRAME)] == list(range(10)), "60 would be taken of a longer run"
 
 
-def test_stopped_and_gone_on_with(finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+def test_stopped_and_resumed(server: TrainingServer) -> None:
     """By SIGTERM: the same parameters bit for bit, no step twice or missing."""
-    unbroken, broken = finished[0] / "runs" / "first", tmp_path / "runs" / "broken"
-    command = [sys.executable, str(SCRIPT), *QUICK, "--run-name", "broken", "--checkpoint-seconds", "0"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while not (broken / "checkpoint.pt").exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.terminate()
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 143
-    assert re.fullmatch(r"stopped by SIGTERM after \d+ of 20 steps; go on with --resume broken", said.splitlines()[-1])
-    resumed = run("--resume", "broken", "--quiet", cwd=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    assert resumed.stderr == "data: Digits drawn by bp_torch in the manner of MNIST\n"
-    assert "120 of 120 comparisons" in resumed.stdout  # those before the break are not forgotten
-    first, second = (torch.load(run / "checkpoint.pt", weights_only=True) for run in (unbroken, broken))
-    assert first["epoch"] == second["epoch"] == 2
-    assert first["comparisons"] == second["comparisons"] == 120
-    for name, parameter in first["parameters"].items():
-        assert torch.equal(parameter, second["parameters"][name])
+    flags = ("--data", "digits", "--epochs", "2", "--compare-every", "5", "--frames", "0")
+    assert server.train(*flags, "--run-name", "unbroken") == 0
+    (pid,) = server.begin(*flags, "--run-name", "broken", hold=8)
+    server.wait_for_hold()
+    os.kill(pid, signal.SIGTERM)
+    wait_for(server.folder / "received")
+    server.proceed()
+    assert server.end() == [143]
+    assert server.printed().splitlines()[-1] == "stopped by SIGTERM after 8 of 20 steps; go on with --resume broken"
+    assert server.train("--resume", "broken", "--quiet") == 0, server.printed()
+    assert server.printed() == "data: a thousand digits\n"
+    printed = (server.folder / "stdout0").read_text()
+    assert "24 of 24 comparisons" in printed  # those before the break are not forgotten
+    unbroken, broken = (server.folder / "runs" / name for name in ("unbroken", "broken"))
+    first, second = (unpack((run / "checkpoint.safetensors").read_bytes()) for run in (unbroken, broken))
+    assert first.values["step"] == second.values["step"] == 20
+    assert first.values["gradient_checks"] == second.values["gradient_checks"] == 24
+    for name, tensor in first.tensors.items():
+        assert torch.equal(tensor, second.tensors[name])
     boards = (events(unbroken), events(broken))
     steps = [{tag: [e.step for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]} for board in boards]
     assert steps[0] == steps[1]
@@ -141,27 +139,56 @@ def test_bad_input_gets_one_line_and_changes_nothing(
     tmp_path: Path,
     arguments: tuple[str, ...],
     says: str,
+    small_digits: Dataset,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Asked in this process, which has torch already."""
+    if "digits" in arguments:
+        monkeypatch.setattr(run, "load", lambda *_, **__: small_digits)
     (tmp_path / "occupied").write_text("a file, not a folder")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-    said = capsys.readouterr()
-    assert stopped.value.code == 2
-    assert len(said.err.strip().splitlines()) == 1
-    assert said.err.startswith("error: ")
-    assert says in said.err
-    assert not said.out
+    assert run_here(monkeypatch, *arguments) == 2
+    printed = capsys.readouterr()
+    assert len(printed.err.strip().splitlines()) == 1
+    assert printed.err.startswith("error: ")
+    assert says in printed.err
+    assert not printed.out
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_run_of_that_name_is_refused_or_overwritten(nursery: Nursery) -> None:
-    assert nursery.train(*QUICK, "--run-name", "once") == 0
-    files = [path for path in (nursery.folder / "runs" / "once").rglob("*") if path.is_file()]
+def run_here(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the script in this process, which has torch already; returns its exit status."""
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    return int(stopped.value.code or 0)
+
+
+def test_a_terminal_of_few_characters_gets_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding="ascii") for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    assert run_here(monkeypatch, "--learning-rate", "-1", "--run-name", "σ") == 2
+    streams["stderr"].seek(0)
+    assert streams["stderr"].read() == "error: --learning-rate must be a positive number, got -1.0\n"
+    assert run_here(monkeypatch, "--run-name", "σ/σ") == 2
+    streams["stderr"].seek(0)
+    assert "got '\\u03c3/\\u03c3'" in streams["stderr"].read()
+
+
+def test_a_bad_choice_is_answered_with_all_of_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for flag, choices in (("--activation", ACTIVATIONS), ("--cost", COSTS)):
+        assert run_here(monkeypatch, flag, "nothing") == 2
+        printed = capsys.readouterr().err
+        assert flag in printed
+        assert all(choice in printed for choice in choices)
+
+
+def test_a_run_of_that_name_is_refused_or_overwritten(server: TrainingServer) -> None:
+    assert server.train(*QUICK, "--run-name", "once") == 0
+    files = [path for path in (server.folder / "runs" / "once").rglob("*") if path.is_file()]
     before = {path: path.read_bytes() for path in files}
     for flags, says in (
         ((*QUICK, "--run-name", "once"), "error: run 'once' exists"),
@@ -169,11 +196,11 @@ def test_a_run_of_that_name_is_refused_or_overwritten(nursery: Nursery) -> None:
         (("--resume", "once", "--epochs", "9"), "--epochs 9 does not fit"),
         (("--replay", "once"), "it did not end by a number that is not finite"),
     ):
-        assert nursery.train(*flags) == 2
-        assert says in nursery.said()
-        assert nursery.said().count("\n") == 1
+        assert server.train(*flags) == 2
+        assert says in server.printed()
+        assert server.printed().count("\n") == 1
     assert before == {path: path.read_bytes() for path in files}
-    assert nursery.train(*QUICK, "--run-name", "once", "--overwrite") == 0
+    assert server.train(*QUICK, "--run-name", "once", "--overwrite") == 0
     assert before != {path: path.read_bytes() for path in files if path.exists()}
 
 
@@ -191,69 +218,69 @@ def test_ctrl_c_while_torch_is_imported_is_answered_in_a_word(tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_a_wrong_equation_ends_with_status_1_and_says_where(tmp_path: Path) -> None:
-    plant = (
-        "import sys; from bp_torch.functional.linear import Linear\n"
-        "right = Linear.backward\n"
-        "def wrong(ctx, grad_output):\n"
-        "    grad_input, grad_weight, grad_bias = right(ctx, grad_output)\n"
-        "    return grad_input, grad_weight, None if grad_bias is None else 1.001 * grad_bias\n"
-        "Linear.backward = staticmethod(wrong)\n"
-        f"sys.path.insert(0, {str(SCRIPT.parent)!r}); import train; from bp_torch import cli; cli.run(train.main)"
-    )
-    command = [sys.executable, "-c", plant, *QUICK, "--frames", "0"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 1
-    assert "step 0: 4.bias[" in done.stderr
-    assert "WRONG EQUATION: hand-written" in done.stderr
-    assert "12 of 24 comparisons" in done.stdout
+def test_a_wrong_equation_ends_with_status_1_and_says_where(
+    tmp_path: Path, small_digits: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = Linear.backward
+
+    def wrong(ctx: Any, grad_output: Tensor) -> Any:
+        grad_input, grad_weight, grad_bias = right(ctx, grad_output)
+        return grad_input, grad_weight, None if grad_bias is None else 1.001 * grad_bias
+
+    monkeypatch.setattr(Linear, "backward", staticmethod(wrong))
+    monkeypatch.setattr(run, "load", lambda *_, **__: small_digits)
+    monkeypatch.chdir(tmp_path)
+    flags = ("--data", "digits", "--epochs", "2", "--compare-every", "5", "--frames", "0")
+    assert run_here(monkeypatch, *flags) == 1
+    printed = capsys.readouterr()
+    assert "step 0: 4.bias[" in printed.err
+    assert "WRONG EQUATION: hand-written" in printed.err
+    assert "12 of 24 comparisons" in printed.out
 
 
 WILD = ("--activation", "relu", "--cost", "cross_entropy", "--learning-rate", "1e30")
 
 
-def test_an_infinite_cost_ends_in_one_line_and_can_be_replayed(nursery: Nursery) -> None:
-    assert nursery.train(*QUICK, *WILD, "--batch-size", "100", "--run-name", "x") == 1
-    (line,) = [line for line in nursery.said().splitlines() if line.startswith("error: ")]
+def test_an_infinite_cost_ends_in_one_line_and_can_be_replayed(server: TrainingServer) -> None:
+    assert server.train(*QUICK, *WILD, "--batch-size", "100", "--run-name", "x") == 1
+    (line,) = [line for line in server.printed().splitlines() if line.startswith("error: ")]
     assert line.startswith("error: the cost is not finite: nan, first in the output of layer 2 (Linear), at step 1 (")
     assert line.endswith("look at it by --replay x")
-    assert "Traceback" not in nursery.said()
-    board = events(nursery.folder / "runs" / "x")
+    assert "Traceback" not in server.printed()
+    board = events(server.folder / "runs" / "x")
     assert board.Tags()["scalars"]
     assert [event.step for event in board.Tensors(tags.RUN_FAILURE)] == [1]
-    kept = (nursery.folder / "runs" / "x" / "failure.pt").read_bytes()
-    assert nursery.train("--replay", "x") == 1, "it is so again"
-    told = (nursery.folder / "stdout0").read_text()
+    kept = (server.folder / "runs" / "x" / "failure.safetensors").read_bytes()
+    assert server.train("--replay", "x") == 1, "it is so again"
+    told = (server.folder / "stdout0").read_text()
     where = "first in the output of layer 2 (Linear)"
     assert told.startswith(f"at step 1: the cost is not finite: nan, {where}\nexamples ")
     assert f"\nnow: {where}\n" in told
     assert " and 80 more\n" in told
     assert "\n-> output of layer 2 (Linear)" in told
-    (nursery.folder / "runs" / "x" / "failure.pt").write_bytes(kept[:-1000])
-    assert nursery.train("--replay", "x") == 2
-    assert nursery.said().startswith("error: cannot read run 'x': its failure.pt is damaged")
+    (server.folder / "runs" / "x" / "failure.safetensors").write_bytes(kept[:-1000])
+    assert server.train("--replay", "x") == 2
+    assert server.printed().startswith("error: cannot read run 'x': its failure.safetensors is damaged")
 
 
-def test_a_plain_terminal_gets_one_line_too(tmp_path: Path) -> None:
-    done = run("--learning-rate", "-1", cwd=tmp_path, PYTHONIOENCODING="ascii")
-    assert done.stderr == "error: --learning-rate must be a positive number, got -1.0\n"
-
-
-def test_a_cost_infinite_at_the_end_is_no_success(nursery: Nursery) -> None:
+def test_a_cost_infinite_at_the_end_is_no_success(server: TrainingServer) -> None:
     """One step, after which only the whole sets show what it did."""
     flags = ("--data", "digits", "--epochs", "1", "--batch-size", "1000", "--run-name", "one_step")
-    assert nursery.train(*flags, *WILD) == 1
-    assert "error: the cost over a whole set is not finite, first in the" in nursery.said()
-    assert not (nursery.folder / "runs" / "one_step" / "checkpoint.pt").exists(), "nothing of it is worth keeping"
-    assert nursery.train("--replay", "one_step") == 1, nursery.said()
-    assert (nursery.folder / "stdout0").read_text().startswith("at step 0: the cost over a whole set is not finite")
-    assert nursery.train("--resume", "one_step") == 2
-    assert "no checkpoint that can be read, but failure.pt" in nursery.said()
+    assert server.train(*flags, *WILD) == 1
+    assert "error: the cost over a whole set is not finite, first in the" in server.printed()
+    assert not (server.folder / "runs" / "one_step" / "checkpoint.safetensors").exists(), (
+        "nothing of it is worth keeping"
+    )
+    assert server.train("--replay", "one_step") == 1, server.printed()
+    assert (server.folder / "stdout0").read_text().startswith("at step 0: the cost over a whole set is not finite")
+    assert server.train("--resume", "one_step") == 2
+    assert "no checkpoint that can be read, but failure.safetensors" in server.printed()
 
 
-def test_help_names_every_flag(nursery: Nursery) -> None:
-    assert nursery.train("--help") == 0
-    told = (nursery.folder / "stdout0").read_text()
+def test_help_names_every_flag(server: TrainingServer) -> None:
+    assert server.train("--help") == 0
+    assert "Passes over the training examples." in (server.folder / "stdout0").read_text()
+    told = (server.folder / "stdout0").read_text()
     for flag in (
         "--data", "--data-root", "--mnist-source", "--hidden", "--activation", "--cost", "--batch-size",
         "--learning-rate", "--epochs", "--seed", "--backend", "--compare-every", "--frames", "--runs-dir", "--run-name",

@@ -1,9 +1,11 @@
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from bp_torch.catalogue import CATALOGUE
+from bp_torch.nn import ACTIVATIONS
+from bp_torch.training.backends import COSTS
 from bp_torch.training.config import TrainConfig
 
 
@@ -37,6 +39,7 @@ from bp_torch.training.config import TrainConfig
         ({"hidden": (16, 0)}, "--hidden .* got 16 0"),
         ({"cost": "hinge"}, "--cost must be one of squared_error, cross_entropy"),
         ({"data": "cifar"}, "--data must be one of"),
+        ({"activation": "step"}, "--activation must be one of sigmoid, tanh, relu"),
         ({"device": "abacus"}, "--device"),
         ({"run_name": "a/b"}, "--run-name must be a plain folder name"),
         ({"run_name": ".."}, "--run-name"),
@@ -56,11 +59,18 @@ def test_a_configuration_survives_json() -> None:
     assert TrainConfig.from_dict({**config.as_dict(), "data_origin": "known only to the file"}) == config
 
 
-def test_a_configuration_from_before_there_were_frames_has_none() -> None:
-    config = TrainConfig(hidden=(8,), run_name="a")
-    kept = {name: value for name, value in config.as_dict().items() if name != "frames"}
-    assert TrainConfig.from_dict(kept) == replace(config, frames=0)
-    assert TrainConfig.from_dict({**kept, "frames": 7}) == replace(config, frames=7)
+def test_the_registries_name_the_choices() -> None:
+    """So that a new activation or cost needs no change here."""
+    hints = get_type_hints(TrainConfig)
+    assert get_args(hints["activation"]) == tuple(ACTIVATIONS)
+    assert get_args(hints["cost"]) == tuple(COSTS)
+    assert set(COSTS) <= set(CATALOGUE)
+
+
+def test_a_network_too_large_for_its_data_is_refused() -> None:
+    config = TrainConfig(hidden=(100_000, 300))
+    with pytest.raises(ValueError, match="--hidden 100000 300 makes 108,503,310 weights and biases"):
+        config.sizes(784, 10)
 
 
 def test_no_hidden_layer_is_a_network_too() -> None:

@@ -4,20 +4,20 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
-from mortal import Nursery
+from killable import TrainingServer, wait_for
+from recording import train
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from bp_torch.dashboard import tags
 from bp_torch.data import DataError, Dataset, Split
-from bp_torch.training.config import TrainConfig
-from bp_torch.training.folder import BEST, CHECKPOINT, CONFIG, PREVIOUS, SUMMARY, RunError, claim
-from bp_torch.training.loop import Trainer
+from bp_torch.training.state.checkpoint import unpack
+from bp_torch.training.state.run_dir import BEST, CHECKPOINT, PREVIOUS, SUMMARY, RunError, claim
 
 QUICK = ("--data", "digits", "--epochs", "2", "--frames", "0", "--compare-every", "0", "--checkpoint-seconds", "0")
 
@@ -25,73 +25,57 @@ QUICK = ("--data", "digits", "--epochs", "2", "--frames", "0", "--compare-every"
 @pytest.fixture(scope="module")
 def final(small_digits: Dataset) -> dict[str, torch.Tensor]:
     """The parameters that an unbroken run ends with."""
-    return trained(small_digits, epochs=2)
+    return parameters_of(small_digits, epochs=2)
 
 
-def trained(digits: Dataset, epochs: int) -> dict[str, torch.Tensor]:
+def parameters_of(digits: Dataset, epochs: int) -> dict[str, torch.Tensor]:
     torch.set_num_threads(1)
-    trainer = Trainer(TrainConfig(epochs=epochs, frames=0, compare_every=0), digits)
-    trainer.run()
-    return dict(trainer.learner.model.state_dict())
+    trainer, _, _ = train(digits, epochs=epochs, compare_every=0)
+    return dict(trainer.model.state_dict())
 
 
 def ends_like(folder: Path, final: dict[str, torch.Tensor]) -> bool:
-    kept = torch.load(folder / CHECKPOINT, weights_only=True)["parameters"]
-    return (folder / SUMMARY).exists() and all(torch.equal(kept[name], final[name]) for name in final)
-
-
-def errors(nursery: Nursery) -> list[str]:
-    said = nursery.said()
-    assert "Traceback" not in said, said
-    return [line for line in said.splitlines() if line.startswith("error: ")]
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline, f"there is no {path}"
-        time.sleep(0.01)
+    kept = safetensors.torch.load_file(folder / CHECKPOINT)
+    return (folder / SUMMARY).exists() and all(torch.equal(kept[f"parameters.{name}"], final[name]) for name in final)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_asked_to_stop_it_finishes_the_step_and_saves(
-    nursery: Nursery, small_digits: Dataset, number: signal.Signals, status: int
+    server: TrainingServer, final: dict[str, torch.Tensor], number: signal.Signals, status: int
 ) -> None:
-    folder = nursery.folder / "runs" / number.name
-    long_and_seldom = ("--epochs", "60", "--checkpoint-seconds", "1000")
-    (pid,) = nursery.begin(*QUICK, *long_and_seldom, "--run-name", number.name)
-    wait_for(folder / CONFIG)
-    while len(nursery.costs()) < 7:
-        time.sleep(0.001)
+    folder = server.folder / "runs" / number.name
+    (pid,) = server.begin(*QUICK, "--checkpoint-seconds", "1000", "--run-name", number.name, hold=7)
+    server.wait_for_hold()
     os.kill(pid, number)
-    assert nursery.end() == [status]
-    done = torch.load(folder / CHECKPOINT, weights_only=True)
-    steps = 10 * done["epoch"] + done["mini_batch"]
-    assert steps == len(nursery.costs()) < 600
-    last = nursery.said().splitlines()[-1]
-    assert last == f"stopped by {number.name} after {steps} of 600 steps; go on with --resume {number.name}"
-    assert nursery.train("--resume", number.name) == 0, nursery.said()
-    assert ends_like(folder, trained(small_digits, epochs=60))
+    wait_for(server.folder / "received")
+    server.proceed()
+    assert server.end() == [status]
+    assert unpack((folder / CHECKPOINT).read_bytes()).values["step"] == len(server.costs()) == 7
+    last = server.printed().splitlines()[-1]
+    assert last == f"stopped by {number.name} after 7 of 20 steps; go on with --resume {number.name}"
+    assert server.train("--resume", number.name) == 0, server.printed()
+    assert len(server.costs()) == 13
+    assert ends_like(folder, final)
 
 
-def test_a_second_ctrl_c_is_not_waited_for(nursery: Nursery) -> None:
+def test_a_second_ctrl_c_is_not_waited_for(server: TrainingServer) -> None:
     """Of a training that is stuck in an operation on a file."""
-    folder = nursery.folder / "runs" / "impatient"
-    (pid,) = nursery.begin(*QUICK, "--run-name", "impatient", stuck=40)
-    wait_for(nursery.folder / "stuck")
+    folder = server.folder / "runs" / "impatient"
+    (pid,) = server.begin(*QUICK, "--run-name", "impatient", stuck=40)
+    wait_for(server.folder / "stuck")
     before = (folder / CHECKPOINT).read_bytes()
     os.kill(pid, signal.SIGINT)
-    time.sleep(0.2)
+    wait_for(server.folder / "received")
     os.kill(pid, signal.SIGINT)
-    assert nursery.end() == [130]
-    assert nursery.said().splitlines()[-1] == "interrupted"
+    assert server.end() == [130]
+    assert server.printed().splitlines()[-1] == "interrupted"
     assert (folder / CHECKPOINT).read_bytes() == before
 
 
 @pytest.fixture
-def small_disk(nursery: Nursery) -> Iterator[Path]:
+def small_disk(server: TrainingServer) -> Iterator[Path]:
     """A disk of one megabyte, where one may be made."""
-    disk = nursery.folder / "disk"
+    disk = server.folder / "disk"
     disk.mkdir()
     made = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False, capture_output=True
@@ -102,27 +86,27 @@ def small_disk(nursery: Nursery) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk(nursery: Nursery, small_disk: Path, final: dict[str, torch.Tensor]) -> None:
-    (small_disk / "other").write_bytes(bytes(750_000))
+def test_a_full_disk(server: TrainingServer, small_disk: Path, final: dict[str, torch.Tensor]) -> None:
+    (small_disk / "other").write_bytes(bytes(900_000))
     flags = ("--runs-dir", "disk")
-    assert nursery.train(*QUICK, *flags, "--run-name", "full") == 2
-    (line,) = errors(nursery)
+    assert server.train(*QUICK, *flags, "--run-name", "full") == 2
+    (line,) = server.errors()
     assert "No space left on device; " in line
     assert line.endswith(" steps are saved: mend that, and go on with --runs-dir disk --resume full")
     assert not list((small_disk / "full").glob(".*.new")), "what could not be finished takes no room"
     (small_disk / "other").unlink()
-    assert nursery.train(*flags, "--resume", "full") == 0, nursery.said()
+    assert server.train(*flags, "--resume", "full") == 0, server.printed()
     assert ends_like(small_disk / "full", final)
 
 
-def test_a_limit_to_the_size_of_files(nursery: Nursery, final: dict[str, torch.Tensor]) -> None:
+def test_a_limit_to_the_size_of_files(server: TrainingServer, final: dict[str, torch.Tensor]) -> None:
     """In the middle of an event: what is before it stays whole."""
-    assert nursery.train(*QUICK, "--frames", "5", "--run-name", "limited", limit=300_000) == 2
-    (line,) = errors(nursery)
+    assert server.train(*QUICK, "--frames", "5", "--run-name", "limited", limit=300_000) == 2
+    (line,) = server.errors()
     assert "File too large; " in line
-    assert nursery.train("--resume", "limited") == 0
-    assert "damaged" not in nursery.said()
-    assert ends_like(nursery.folder / "runs" / "limited", final)
+    assert server.train("--resume", "limited") == 0
+    assert "damaged" not in server.printed()
+    assert ends_like(server.folder / "runs" / "limited", final)
 
 
 @pytest.fixture
@@ -152,41 +136,47 @@ def make_writable(folder: Path) -> None:
 
 
 def test_a_folder_made_read_only_half_way(
-    nursery: Nursery, final: dict[str, torch.Tensor], writable_again: list[Path]
+    server: TrainingServer, final: dict[str, torch.Tensor], writable_again: list[Path]
 ) -> None:
-    folder = nursery.folder / "runs" / "locked"
-    (pid,) = nursery.begin(*QUICK, "--run-name", "locked")
-    wait_for(folder / CHECKPOINT)
-    os.kill(pid, signal.SIGSTOP)
+    folder = server.folder / "runs" / "locked"
+    server.begin(*QUICK, "--run-name", "locked", hold=5)
+    server.wait_for_hold()
     make_read_only(folder)
-    os.kill(pid, signal.SIGCONT)
+    server.proceed()
     writable_again.append(folder)
-    assert nursery.end() == [2]
-    (line,) = errors(nursery)
+    assert server.end() == [2]
+    (line,) = server.errors()
     assert line.startswith("error: cannot write runs/locked/")
     before = (folder / CHECKPOINT).read_bytes()
-    assert nursery.train("--resume", "locked") == 2
-    (line,) = errors(nursery)
+    assert server.train("--resume", "locked") == 2
+    (line,) = server.errors()
     assert "cannot write runs/locked" in line
     make_writable(folder)
     assert (folder / CHECKPOINT).read_bytes() == before
-    assert nursery.train("--resume", "locked") == 0, nursery.said()
+    assert server.train("--resume", "locked") == 0, server.printed()
     assert ends_like(folder, final)
 
 
+def kill_half_way(server: TrainingServer, name: str) -> None:
+    (pid,) = server.begin(*QUICK, "--run-name", name, hold=14)
+    server.wait_for_hold()
+    os.kill(pid, signal.SIGKILL)
+    assert server.end() == [-signal.SIGKILL]
+
+
 @pytest.fixture
-def half_done(nursery: Nursery, request: pytest.FixtureRequest) -> Path:
+def half_done(server: TrainingServer, request: pytest.FixtureRequest) -> Path:
     """A run that was killed, with checkpoints of several steps."""
     name = request.node.name.replace("[", "_").replace("]", "").replace(" ", "_")
-    assert nursery.train(*QUICK, "--run-name", name, before=140) == -signal.SIGKILL
-    folder = nursery.folder / "runs" / name
+    kill_half_way(server, name)
+    folder = server.folder / "runs" / name
     assert {CHECKPOINT, PREVIOUS, BEST} <= {path.name for path in folder.iterdir()}
     return folder
 
 
 @pytest.mark.parametrize("damage", ["cut short", "a bit flipped", "emptied", "not there"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
-    nursery: Nursery, half_done: Path, final: dict[str, torch.Tensor], damage: str
+    server: TrainingServer, half_done: Path, final: dict[str, torch.Tensor], damage: str
 ) -> None:
     content = (half_done / CHECKPOINT).read_bytes()
     middle = len(content) // 2
@@ -195,28 +185,28 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     (half_done / CHECKPOINT).unlink()  # which may be the one before by another name, if it was killed just then
     if (damaged := contents[damage]) is not None:
         (half_done / CHECKPOINT).write_bytes(damaged)
-    assert nursery.train("--resume", half_done.name) == 0, nursery.said()
-    said = f"{CHECKPOINT} is damaged: going on from {PREVIOUS}" in nursery.said()
+    assert server.train("--resume", half_done.name) == 0, server.printed()
+    said = f"{CHECKPOINT} is damaged: going on from {PREVIOUS}" in server.printed()
     assert said == (damaged is not None)
     assert ends_like(half_done, final)
     if damaged is not None:
         assert (half_done / f"{CHECKPOINT}.damaged").read_bytes() == damaged, "nothing is thrown away"
 
 
-def test_the_best_is_the_last_resort(nursery: Nursery, half_done: Path, final: dict[str, torch.Tensor]) -> None:
+def test_the_best_is_the_last_resort(server: TrainingServer, half_done: Path, final: dict[str, torch.Tensor]) -> None:
     for name in (CHECKPOINT, PREVIOUS):
         (half_done / name).write_bytes(b"damaged")
-    assert nursery.train("--resume", half_done.name) == 0, nursery.said()
+    assert server.train("--resume", half_done.name) == 0, server.printed()
     assert ends_like(half_done, final)
 
 
-def test_without_any_whole_checkpoint_nothing_is_changed(nursery: Nursery, half_done: Path) -> None:
+def test_without_any_whole_checkpoint_nothing_is_changed(server: TrainingServer, half_done: Path) -> None:
     for name in (CHECKPOINT, PREVIOUS, BEST):
         (half_done / name).write_bytes(b"damaged")
     before = {path.name: path.read_bytes() for path in half_done.iterdir() if path.is_file()}
-    assert nursery.train("--resume", half_done.name) == 2
-    (line,) = errors(nursery)
-    assert "checkpoint.pt is damaged" in line
+    assert server.train("--resume", half_done.name) == 2
+    (line,) = server.errors()
+    assert "checkpoint.safetensors is damaged" in line
     assert before == {path.name: path.read_bytes() for path in half_done.iterdir() if path.is_file()}
 
 
@@ -226,15 +216,15 @@ def costs(folder: Path) -> list[int]:
     return [event.step for event in board.Tensors(tags.TEST_COST)]
 
 
-def test_a_damaged_event_file(nursery: Nursery, half_done: Path, final: dict[str, torch.Tensor]) -> None:
+def test_a_damaged_event_file(server: TrainingServer, half_done: Path, final: dict[str, torch.Tensor]) -> None:
     """One byte in the middle hides from TensorBoard what is after it, until the run is gone on with."""
     (path,) = half_done.glob("events.out.tfevents.*")
     content = bytearray(path.read_bytes())
     content[200] ^= 1
     path.write_bytes(content + b"torn")
     assert costs_hidden(half_done)
-    assert nursery.train("--resume", half_done.name) == 0, nursery.said()
-    assert f"{path.name} was damaged: " in nursery.said()
+    assert server.train("--resume", half_done.name) == 0, server.printed()
+    assert f"{path.name} was damaged: " in server.printed()
     assert costs(half_done) == [9, 19]
     assert ends_like(half_done, final)
     assert path.with_name(path.name.replace("tfevents", "damaged")).read_bytes() == content + b"torn"
@@ -247,25 +237,23 @@ def costs_hidden(folder: Path) -> bool:
         return True
 
 
-def test_a_run_is_trained_by_one_process_at_a_time(nursery: Nursery) -> None:
-    folder = nursery.folder / "runs" / "twice"
+def test_a_run_is_trained_by_one_process_at_a_time(server: TrainingServer) -> None:
+    folder = server.folder / "runs" / "twice"
     refused = "run 'twice' in .*runs is being trained by another process"
-    assert nursery.train(*QUICK, "--epochs", "60", "--run-name", "twice", before=140) == -signal.SIGKILL
+    kill_half_way(server, "twice")
     lock = claim(folder)  # which the one that was killed has not kept
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     for flags in (("--resume", "twice"), (*QUICK, "--run-name", "twice", "--overwrite")):
-        assert nursery.train(*flags) == 2
-        assert re.fullmatch(f"error: {refused}", errors(nursery)[0])
+        assert server.train(*flags) == 2
+        assert re.fullmatch(f"error: {refused}", server.errors()[0])
     assert before == {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     lock.release()
-    (pid,) = nursery.begin("--resume", "twice")
-    while not nursery.costs():
-        time.sleep(0.001)
-    os.kill(pid, signal.SIGSTOP)
+    (pid,) = server.begin("--resume", "twice", hold=1)
+    server.wait_for_hold()
     with pytest.raises(RunError, match=refused):
         claim(folder)
     os.kill(pid, signal.SIGKILL)
-    assert nursery.end() == [-signal.SIGKILL]
+    assert server.end() == [-signal.SIGKILL]
 
 
 @pytest.mark.parametrize(
@@ -276,11 +264,18 @@ def test_a_run_is_trained_by_one_process_at_a_time(nursery: Nursery) -> None:
         (lambda s: s._replace(labels=s.labels[:-1]), "one for each of 1000 images"),
         (lambda s: s._replace(labels=s.labels.float()), "labels must be int64"),
         (lambda s: s._replace(images=s.images.float()), "images must be uint8"),
-        (lambda s: s._replace(images=s.images[:, :14]), "got torch.uint8 (1000, 14, 28)"),
+        (
+            lambda s: s._replace(images=s.images.flatten(1)),
+            "must be uint8 (N, H, W), got torch.uint8 (1000, 784)",
+        ),
+        (
+            lambda s: s._replace(images=s.images[:, :14]),
+            "to test, images must be uint8 (N, 14, 28), got torch.uint8",
+        ),
         (lambda s: Split(s.images[:0], s.labels[:0]), "one for each of 0 images"),
     ],
 )
-def test_what_is_no_set_of_labelled_digits_is_refused(small_digits: Dataset, part: object, says: str) -> None:
+def test_what_is_no_set_of_labelled_images_is_refused(small_digits: Dataset, part: object, says: str) -> None:
     with pytest.raises(DataError) as refused:
         Dataset("digits", part(small_digits.train), small_digits.test, "damaged")  # type: ignore[operator]
     assert says in str(refused.value)

@@ -14,8 +14,8 @@ from torch import Tensor
 import bp_torch.functional as F
 from bp_torch import nn
 from bp_torch.engine import Backprop
-from bp_torch.training.frames import Frames, frame_steps
-from bp_torch.training.records import FrameRecord
+from bp_torch.training.logging.events import FrameEvent
+from bp_torch.training.logging.traces import FrameCapture, frame_steps
 
 PROBES, EXAMPLES = 3, 7
 COSTS: dict[str, tuple[Any, Any]] = {
@@ -62,18 +62,18 @@ def test_steps_worked_by_hand(steps: int, frames: int, expected: list[int]) -> N
     assert sorted(frame_steps(steps, frames)) == expected
 
 
-class Taken:
-    """A frame of a network in float64, and the examples it was taken of: the probes, then the mini-batch."""
+class Captured:
+    """A frame of a network in float64, and the examples it was captured of: the probes, then the mini-batch."""
 
     def __init__(self, model: torch.nn.Module, cost: str) -> None:
         self.model, (hand, self.cost) = model.double(), COSTS[cost]
         labels = torch.arange(PROBES + EXAMPLES) % 3
         self.inputs = torch.randn(len(labels), 6).double()
         self.targets = labels if cost == "cross_entropy" else torch.eye(3).double()[labels]
-        self.frames = Frames(model, hand, self.inputs[:PROBES], self.targets[:PROBES])
+        self.frames = FrameCapture(model, hand, self.inputs[:PROBES], self.targets[:PROBES])
         batch = self.inputs[PROBES:], self.targets[PROBES:]
         _, gradients = Backprop(model, hand).gradients(*batch)
-        self.frame: FrameRecord = self.frames.take(5, *batch, 0.25, gradients)
+        self.frame: FrameEvent = self.frames.capture(5, *batch, 0.25, gradients)
 
     def automatic(self) -> list[tuple[Tensor, Tensor, Tensor]]:
         """By dense layer, out of torch.nn: the activations, the slopes, and minus ∂Cₙ/∂activation for each example."""
@@ -90,24 +90,24 @@ class Taken:
 
 
 @pytest.fixture(params=[(network, cost) for network in NETWORKS for cost in COSTS], ids="-".join)
-def taken(request: pytest.FixtureRequest) -> Taken:
+def captured(request: pytest.FixtureRequest) -> Captured:
     network, cost = request.param
     torch.manual_seed(4)
-    return Taken(NETWORKS[network](), cost)
+    return Captured(NETWORKS[network](), cost)
 
 
-def test_activations_slopes_nudges_and_costs_are_autograds(taken: Taken) -> None:
-    found = [(layer.activations, layer.slopes, layer.nudges) for layer in taken.frame.layers]
-    torch.testing.assert_close(found, taken.automatic())
-    torch.testing.assert_close(taken.frame.costs, taken.costs.detach())
+def test_activations_slopes_nudges_and_costs_are_autograds(captured: Captured) -> None:
+    found = [(layer.activations, layer.slopes, layer.nudges) for layer in captured.frame.layers]
+    torch.testing.assert_close(found, captured.automatic())
+    torch.testing.assert_close(captured.frame.costs, captured.costs.detach())
 
 
-def test_the_mini_batch_s_wishes_average_to_minus_the_gradient(taken: Taken) -> None:
-    cost = taken.cost(nn.as_builtin(taken.model)(taken.inputs[PROBES:]), taken.targets[PROBES:]).mean()
-    parameters = dict(taken.model.named_parameters())
+def test_the_mini_batch_s_wishes_average_to_minus_the_gradient(captured: Captured) -> None:
+    cost = captured.cost(nn.as_builtin(captured.model)(captured.inputs[PROBES:]), captured.targets[PROBES:]).mean()
+    parameters = dict(captured.model.named_parameters())
     expected = dict(zip(parameters, torch.autograd.grad(cost, tuple(parameters.values())), strict=True))
-    before, found = taken.inputs[PROBES:], {}
-    for layer in taken.frame.layers:
+    before, found = captured.inputs[PROBES:], {}
+    for layer in captured.frame.layers:
         wished = layer.slopes[PROBES:] * layer.nudges[PROBES:]
         weight, bias = layer.names
         found[weight] = -wished.T @ before / EXAMPLES
@@ -115,16 +115,16 @@ def test_the_mini_batch_s_wishes_average_to_minus_the_gradient(taken: Taken) -> 
             found[bias] = -wished.mean(0)
         before = layer.activations[PROBES:]
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(taken.frame.gradients, expected)
+    torch.testing.assert_close(captured.frame.gradients, expected)
 
 
 def test_the_rest_of_a_frame_is_what_was_given() -> None:
-    taken = Taken(nn.mlp((6, 4, 3)), "squared_error")
-    frame = taken.frame
+    captured = Captured(nn.mlp((6, 4, 3)), "squared_error")
+    frame = captured.frame
     assert (frame.step, frame.learning_rate, frame.comparisons) == (5, 0.25, ())
-    assert torch.equal(frame.inputs, taken.inputs[PROBES:])
+    assert torch.equal(frame.inputs, captured.inputs[PROBES:])
     assert frame.labels.tolist() == [0, 1, 2, 0, 1, 2, 0]  # three probes came before
-    parameters = dict(taken.model.named_parameters())
+    parameters = dict(captured.model.named_parameters())
     for layer, (weight, bias) in zip(frame.layers, (("0.weight", "0.bias"), ("2.weight", "2.bias")), strict=True):
         assert layer.names == (weight, bias)
         assert torch.equal(layer.weight, parameters[weight])
@@ -134,33 +134,33 @@ def test_the_rest_of_a_frame_is_what_was_given() -> None:
 
 @pytest.mark.parametrize("cost", COSTS)
 def test_what_all_frames_have_in_common(cost: str) -> None:
-    taken = Taken(nn.mlp((6, 5, 3), "leaky_relu"), cost)
-    network = taken.frames.network(12, 100)
+    captured = Captured(nn.mlp((6, 5, 3), "leaky_relu"), cost)
+    network = captured.frames.network(12, 100)
     assert (network.step, network.steps, network.cost, network.refusal) == (12, 100, cost, None)
     assert network.sizes == (6, 5, 3)
     assert network.functions == ("leakyrelu", "identity")
     assert network.names == (("0.weight", "0.bias"), ("2.weight", "2.bias"))
-    assert torch.equal(network.inputs, taken.inputs[:PROBES])
+    assert torch.equal(network.inputs, captured.inputs[:PROBES])
     assert network.labels.tolist() == [0, 1, 2]
 
 
 def test_a_cost_that_is_a_module_goes_by_its_class() -> None:
     inputs, targets = torch.rand(2, 6), torch.rand(2, 3)
-    assert Frames(nn.mlp((6, 3)), nn.SquaredError(), inputs, targets).network(0, 1).cost == "SquaredError"
+    assert FrameCapture(nn.mlp((6, 3)), nn.SquaredError(), inputs, targets).network(0, 1).cost == "SquaredError"
 
 
 def test_what_does_not_learn_has_no_name_but_all_the_rest() -> None:
     model = nn.mlp((6, 5, 3)).double()
     model[0].requires_grad_(False)
     model[2].bias.requires_grad_(False)
-    taken = Taken(model, "squared_error")
-    assert [layer.names for layer in taken.frame.layers] == [(None, None), ("2.weight", None)]
-    assert taken.frame.gradients.keys() == {"2.weight"}
-    held = [tensor for layer in taken.frame.layers for tensor in (layer.weight, layer.bias)]
+    captured = Captured(model, "squared_error")
+    assert [layer.names for layer in captured.frame.layers] == [(None, None), ("2.weight", None)]
+    assert captured.frame.gradients.keys() == {"2.weight"}
+    held = [tensor for layer in captured.frame.layers for tensor in (layer.weight, layer.bias)]
     torch.testing.assert_close(held, [p.detach() for p in model.parameters()])
     model.requires_grad_()  # for autograd to tell
-    found = [(layer.activations, layer.slopes, layer.nudges) for layer in taken.frame.layers]
-    torch.testing.assert_close(found, taken.automatic())
+    found = [(layer.activations, layer.slopes, layer.nudges) for layer in captured.frame.layers]
+    torch.testing.assert_close(found, captured.automatic())
 
 
 class Skip(nn.Linear):
@@ -180,10 +180,10 @@ class Skip(nn.Linear):
 )
 def test_what_is_no_chain_of_dense_layers_is_refused(model: torch.nn.Module, message: str) -> None:
     inputs, targets = torch.rand(3, 6), torch.eye(3)
-    frames = Frames(model, F.squared_error, inputs, targets)
+    frames = FrameCapture(model, F.squared_error, inputs, targets)
     network = frames.network(0, 9)
     assert network.refusal == frames.refusal
     assert re.search(message, str(network.refusal))
     assert (network.sizes, network.functions, network.names) == ((6,), (), ())
     with pytest.raises(TypeError, match=message):
-        frames.take(0, inputs, targets, 0.1, {})
+        frames.capture(0, inputs, targets, 0.1, {})

@@ -1,53 +1,58 @@
-import time
+"""Training: what it comes to, and what is measured on the way."""
+
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import cycle
 from typing import Any, get_args
 
 import pytest
 import torch
-from kept import trained, weights
+from recording import train, trained, weights
 from torch import Tensor
 
 import bp_torch.functional as hand
-from bp_torch.data import Dataset, prepare
+from bp_torch.data import Dataset, Split, prepare
 from bp_torch.engine import Backprop
 from bp_torch.functional.activations import Sigmoid
 from bp_torch.functional.linear import Linear
 from bp_torch.functional.losses import SquaredError
 from bp_torch.inspection import gradient_noise, simple_noise_scale
-from bp_torch.training.config import Activation, Backend, Cost, TrainConfig
-from bp_torch.training.loop import Trainer
-from bp_torch.training.observer import Batch, Observer
-from bp_torch.training.records import (
-    AgreementRecord,
-    DistributionRecord,
-    EmbeddingRecord,
-    EpochRecord,
-    ExplanationRecord,
-    HealthRecord,
-    NoiseRecord,
-    PictureRecord,
-    StepRecord,
+from bp_torch.nn import ACTIVATIONS
+from bp_torch.training import loop
+from bp_torch.training.backends import COSTS
+from bp_torch.training.config import Backend, TrainConfig
+from bp_torch.training.logging import monitor
+from bp_torch.training.logging.events import (
+    AgreementEvent,
+    DistributionEvent,
+    EpochEvent,
+    ExplanationEvent,
+    HealthEvent,
+    NoiseEvent,
+    PictureEvent,
+    StepEvent,
 )
+from bp_torch.training.loop import Trainer
 
 
 def test_it_learns(small_digits: Dataset) -> None:
-    _, kept, summary = trained(small_digits, epochs=20, batch_size=10)
+    _, logger, summary = train(small_digits, epochs=10, batch_size=10, compare_every=0, backend="engine")
     assert summary["train_accuracy"] > 0.9
     assert summary["test_accuracy"] > 0.8
-    costs = [record.train_cost for record in kept.of(EpochRecord)]
+    costs = [event.train_cost for event in logger.of(EpochEvent)]
     assert costs[-1] < 0.3 * costs[0]
 
 
 def test_the_trajectory_is_plain_sgd(small_digits: Dataset) -> None:
     """Against a loop written here with torch.nn and nothing of ours but the first weights and the shuffles."""
-    trainer, _, _ = trained(small_digits, epochs=2, learning_rate=0.7)
+    trainer, _, _ = train(small_digits, epochs=2, learning_rate=0.7)
     fresh = Trainer(TrainConfig(epochs=2, learning_rate=0.7), small_digits)
     model = torch.nn.Sequential(
         torch.nn.Linear(784, 16), torch.nn.Sigmoid(),
         torch.nn.Linear(16, 16), torch.nn.Sigmoid(),
         torch.nn.Linear(16, 10), torch.nn.Sigmoid(),
     )  # fmt: skip
-    model.load_state_dict(fresh.learner.model.state_dict())
+    model.load_state_dict(fresh.model.state_dict())
     step = 0
     for epoch in range(2):
         for inputs, targets in fresh.batches.epoch(epoch):
@@ -60,15 +65,16 @@ def test_the_trajectory_is_plain_sgd(small_digits: Dataset) -> None:
     torch.testing.assert_close(weights(trainer), [p.detach() for p in model.parameters()], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("looks", [{"compare_every": 0}, {"compare_every": 1}, {"frames": 60}])
 @pytest.mark.parametrize("backend", get_args(Backend))
-def test_looking_leaves_the_trajectory_untouched(small_digits: Dataset, looks: dict[str, int], backend: str) -> None:
-    usual, other = (trained(small_digits, backend=backend, **options)[0] for options in ({}, looks))
-    assert all(torch.equal(a, b) for a, b in zip(weights(usual), weights(other), strict=True))
+def test_logging_leaves_the_trajectory_untouched(small_digits: Dataset, backend: str) -> None:
+    bare, _, _ = trained(small_digits, backend=backend, compare_every=0)
+    for logged in ({}, {"compare_every": 1, "frames": 60}):
+        other, _, _ = trained(small_digits, backend=backend, **logged)
+        assert all(torch.equal(a, b) for a, b in zip(weights(bare), weights(other), strict=True))
 
 
 def test_a_seed_repeats_bit_for_bit_and_another_does_not(small_digits: Dataset) -> None:
-    first, again, other = (weights(trained(small_digits, seed=seed)[0]) for seed in (0, 0, 1))
+    first, again, other = (weights(train(small_digits, compare_every=0, seed=seed)[0]) for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0], other[0])
 
@@ -77,39 +83,44 @@ def test_backends_agree_to_rounding(small_digits: Dataset) -> None:
     functions, engine, builtin = (trained(small_digits, backend=backend)[0] for backend in get_args(Backend))
     torch.testing.assert_close(weights(functions), weights(builtin), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(weights(engine), weights(builtin), rtol=1e-4, atol=1e-6)
-    assert type(functions.learner.model[0]).__module__.startswith("bp_torch")
-    assert type(builtin.learner.model[0]).__module__.startswith("torch")
-    assert type(engine.learner.driver) is Backprop
+    assert type(functions.backend.model[0]).__module__.startswith("bp_torch")  # type: ignore[index]
+    assert type(builtin.backend.model[0]).__module__.startswith("torch")  # type: ignore[index]
+    assert type(engine.backend) is Backprop
 
 
-@pytest.mark.parametrize("cost", get_args(Cost))
+@pytest.mark.parametrize("cost", COSTS)
 def test_the_first_two_hundred_costs_are_alike_under_every_backend(small_digits: Dataset, cost: str) -> None:
     """Step by step, to the rounding of float32."""
-    runs = [TrainConfig(backend=backend, cost=cost, batch_size=50, epochs=10) for backend in get_args(Backend)]  # type: ignore[arg-type]
+    runs = [TrainConfig(backend=backend, cost=cost, batch_size=50, epochs=10) for backend in get_args(Backend)]
     trainers = [Trainer(config, small_digits) for config in runs]
     costs: list[list[float]] = [
-        [t.learner.driver.sgd_step(*b, 0.5).item() for epoch in range(10) for b in t.batches.epoch(epoch)]
-        for t in trainers
+        [t.backend.sgd_step(*b, 0.5).item() for epoch in range(10) for b in t.batches.epoch(epoch)] for t in trainers
     ]
     assert len(costs[0]) == 200
     for functions, engine, builtin in zip(*costs, strict=True):
         assert (functions, engine) == pytest.approx((builtin, builtin), rel=1e-5)
 
 
-@pytest.mark.parametrize("activation", get_args(Activation))
-@pytest.mark.parametrize("cost", get_args(Cost))
-@pytest.mark.parametrize("batch_size", [1, 7, 100])
-def test_every_gradient_agrees(small_digits: Dataset, activation: str, cost: str, batch_size: int) -> None:
-    """No false alarm, whatever is trained: also where gradients nearly vanish and PyTorch's own are half noise."""
-    backend = {1: "functions", 7: "builtin", 100: "engine"}[batch_size]
-    _, kept, summary = trained(
-        small_digits, activation=activation, cost=cost, batch_size=batch_size, backend=backend, learning_rate=0.2,
-        epochs=max(1, batch_size // 10), compare_every={1: 20, 7: 3, 100: 2}[batch_size],
+KINDS = [(cost, batch_size) for batch_size in (1, 7, 100) for cost in COSTS]
+
+
+@pytest.mark.parametrize(("activation", "kind"), [*zip(ACTIVATIONS, cycle(KINDS))], ids=str)
+def test_every_gradient_agrees(small_digits: Dataset, activation: str, kind: tuple[str, int]) -> None:
+    """No false alarm, whatever is trained: also where gradients nearly vanish and PyTorch's own are half noise.
+
+    Each activation, each cost with each size of mini-batch, and each backend occur.
+    """
+    cost, batch_size = kind
+    backend, epochs, compare_every = {1: ("functions", 1, 7), 7: ("builtin", 2, 2), 100: ("engine", 32, 2)}[batch_size]
+    few = replace(small_digits, train=Split(*(tensor[:300] for tensor in small_digits.train)))
+    _, logger, summary = train(
+        few, activation=activation, cost=cost, batch_size=batch_size, backend=backend, learning_rate=0.2,
+        epochs=epochs, compare_every=compare_every,
     )  # fmt: skip
-    failed = [str(c) for record in kept.of(AgreementRecord) for c in record.comparisons if not c.passed]
+    failed = [str(c) for event in logger.of(AgreementEvent) for c in event.comparisons if not c.passed]
     assert not failed, "\n".join(failed)
-    assert summary["gradient_checks"] == summary["gradient_checks_passed"] >= 280
-    names = [comparison.name for comparison in kept.of(AgreementRecord)[0].comparisons]
+    assert summary["gradient_checks"] == summary["gradient_checks_passed"] >= 250
+    names = [comparison.name for comparison in logger.of(AgreementEvent)[0].comparisons]
     assert names == ["0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias"]
 
 
@@ -129,101 +140,122 @@ def test_a_wrong_backward_is_found(
     small_digits: Dataset, monkeypatch: pytest.MonkeyPatch, function: type, backend: str
 ) -> None:
     monkeypatch.setattr(function, "backward", staticmethod(scaled(function.backward, 1.0001)))
-    _, kept, summary = trained(small_digits, epochs=1, backend=backend)
+    _, logger, summary = train(small_digits, epochs=1, batch_size=500, backend=backend)
     assert summary["gradient_checks_passed"] < summary["gradient_checks"]
-    assert any(not c.passed for record in kept.of(AgreementRecord) for c in record.comparisons)
+    assert any(not c.passed for event in logger.of(AgreementEvent) for c in event.comparisons)
 
 
-def test_what_is_recorded(small_digits: Dataset) -> None:
-    trainer, kept, summary = trained(small_digits, epochs=20, batch_size=300, compare_every=7)
+def test_what_is_logged(small_digits: Dataset) -> None:
+    trainer, logger, summary = train(small_digits, epochs=20, batch_size=300, compare_every=7)
     steps = 20 * 4  # a thousand examples make three mini-batches of 300 and a short one
     assert trainer.steps == trainer.step == summary["steps"] == steps
-    assert [record.step for record in kept.of(AgreementRecord)] == list(range(0, steps, 7))
-    noise = kept.of(NoiseRecord)
-    assert [record.step for record in noise] == list(range(0, steps, 7))
-    assert list(noise[0].parameters) == [name for name, _ in trainer.learner.hand.named_parameters()]
+    assert logger.steps(AgreementEvent) == logger.steps(NoiseEvent) == list(range(0, steps, 7))
+    noise = logger.of(NoiseEvent)[0]
+    assert list(noise.parameters) == [name for name, _ in trainer.model.named_parameters()]
     again = Trainer(trainer.config, small_digits)
     inputs, targets = next(again.batches.epoch(0))
-    expected = gradient_noise(again.learner.hand, hand.squared_error, inputs, targets)
-    assert noise[0].scale == pytest.approx(simple_noise_scale(expected.values()))
-    for name, parameter in noise[0].parameters.items():
+    expected = gradient_noise(again.model, hand.squared_error, inputs, targets)
+    assert noise.scale == pytest.approx(simple_noise_scale(expected.values()))
+    for name, parameter in noise.parameters.items():
         torch.testing.assert_close(parameter.variance, expected[name].variance)
         assert parameter.norms.shape == (300,)
-    assert [record.step for record in kept.of(EpochRecord)] == list(range(3, steps, 4))
-    assert [record.step // 4 + 1 for record in kept.of(DistributionRecord)] == [1, 2, 4, 8, 16, 20]
-    assert [record.step // 4 + 1 for record in kept.of(PictureRecord)] == [1, 8, 20]
-    explained = kept.of(ExplanationRecord)
-    assert [record.step for record in explained] == [0, 3, 31, 79]
-    assert [record.step for record in kept.of(EmbeddingRecord)] == [0, 3, 31, 79]
+    assert logger.steps(EpochEvent) == list(range(3, steps, 4))
+    assert [step // 4 + 1 for step in logger.steps(DistributionEvent)] == [1, 2, 4, 8, 16, 20]
+    assert [step // 4 + 1 for step in logger.steps(PictureEvent)] == [1, 8, 20]
+    assert logger.steps(ExplanationEvent) == [0, 3, 31, 79]
     label = small_digits.test.labels
-    for number, explanation in enumerate(explained[-1].explanations):  # of the first test digit of each class
+    for number, explanation in enumerate(logger.of(ExplanationEvent)[-1].explanations):  # the first test digit of each
         digit = small_digits.test.images[label == number][:1]
-        torch.testing.assert_close(explanation.outputs, trainer.learner.model(prepare(digit))[0].detach())
+        torch.testing.assert_close(explanation.outputs, trainer.model(prepare(digit))[0].detach())
         assert explanation.target.argmax() == number
         assert explanation.difference < 1e-4
-    embedding = kept.of(EmbeddingRecord)[-1]
-    inputs = prepare(small_digits.test.images)
-    torch.testing.assert_close(embedding.activations, trainer.learner.model[:4](inputs).detach())
-    assert embedding.layer == "3.Sigmoid"
-    assert torch.equal(embedding.answers, trainer.learner.model(inputs).argmax(1))
-    assert torch.equal(embedding.labels, label)
-    assert torch.equal(embedding.images, small_digits.test.images)
-    (first,) = kept.of(StepRecord)
+    (first,) = logger.of(StepEvent)
     assert first.learning_rate == trainer.config.learning_rate
-    (health,) = kept.of(HealthRecord)
+    (health,) = logger.of(HealthEvent)
     total = sum(part.gradient_norm**2 for part in health.parameters.values())
     assert health.gradient_norm == pytest.approx(total**0.5)
-    distribution = kept.of(DistributionRecord)[-1]
-    assert list(distribution.activations) == [
-        "0.Linear", "1.Sigmoid", "2.Linear", "3.Sigmoid", "4.Linear", "5.Sigmoid"
-    ]  # fmt: skip
+    activations = logger.of(DistributionEvent)[-1].activations
+    assert list(activations) == ["0.Linear", "1.Sigmoid", "2.Linear", "3.Sigmoid", "4.Linear", "5.Sigmoid"]
+    inputs = prepare(small_digits.test.images)
+    torch.testing.assert_close(activations["3.Sigmoid"], trainer.model[:4](inputs).detach())
     assert summary["examples_per_second"] == pytest.approx(20_000 / summary["seconds"])
 
 
 def test_without_a_hidden_layer_or_comparisons(small_digits: Dataset) -> None:
-    _, kept, _ = trained(small_digits, epochs=1, hidden=(), compare_every=0)
-    assert len(kept.of(ExplanationRecord)) == 2
-    assert not kept.of(EmbeddingRecord)
-    assert [record.step for record in kept.of(NoiseRecord)] == [record.step for record in kept.of(ExplanationRecord)]
+    _, logger, _ = train(small_digits, epochs=1, hidden=(), compare_every=0)
+    assert len(logger.of(ExplanationEvent)) == 2
+    assert logger.steps(NoiseEvent) == logger.steps(ExplanationEvent)
+
+
+def test_sizes_and_classes_are_the_data_set_s() -> None:
+    """Images of 4 by 6 pixels in three classes, which four numbers tell apart."""
+    torch.manual_seed(0)
+    labels = torch.arange(60) % 3
+    images = torch.randint(40, (60, 4, 6), dtype=torch.uint8)
+    images[torch.arange(60), labels] += 200
+    split = Split(images, labels)
+    dataset = Dataset("stripes", split, split, "stripes", classes=3)
+    for cost in COSTS:
+        trainer, _, summary = train(dataset, hidden=(5,), cost=cost, batch_size=10, epochs=60, compare_every=50)
+        assert [tuple(p.shape) for p in trainer.model.parameters()] == [(5, 24), (5,), (3, 5), (3,)]
+        assert summary["train_accuracy"] == 1
+        assert summary["gradient_checks"] == summary["gradient_checks_passed"] > 0
+
+
+class Clock:
+    """Stands in for the module time: a step takes a second, logging another, and an evaluation a minute."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
 
 
 def test_the_speed_is_that_of_training(small_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure = Observer._measure
+    clock = Clock()
 
-    def slowly(observer: Observer, examples: Batch) -> tuple[float, float, Tensor]:
-        time.sleep(0.05)
-        return measure(observer, examples)
+    def taking(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
+        def slow(*arguments: Any) -> Any:
+            clock.now += seconds
+            return function(*arguments)
 
-    monkeypatch.setattr(Observer, "_measure", slowly)
-    _, kept, summary = trained(small_digits, epochs=30)
-    assert all(record.examples_per_second > 0 for record in kept.of(StepRecord)[1:])
-    assert kept.of(StepRecord)[-1].examples_per_second > summary["examples_per_second"]  # which counts evaluation in
+        return slow
+
+    for module in (loop, monitor):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(monitor.Monitor, "_measure", taking(30, monitor.Monitor._measure))
+    monkeypatch.setattr(Backprop, "sgd_step", taking(1, Backprop.sgd_step))
+    monkeypatch.setattr(monitor.Monitor, "log", taking(1, monitor.Monitor.log))
+    _, logger, summary = train(small_digits, epochs=30, backend="engine", compare_every=0)
+    assert [event.examples_per_second for event in logger.of(StepEvent)[1:]] == pytest.approx([10_000 / 101] * 2)
+    assert summary["examples_per_second"] == pytest.approx(30_000 / (303 + 30 * 60))  # which counts evaluation in
 
 
-def test_the_judge_is_pytorch_at_the_weights_of_the_step(small_digits: Dataset) -> None:
+def test_the_reference_is_pytorch_at_the_weights_of_the_step(small_digits: Dataset) -> None:
     """The float64 gradient that all is measured by, against one taken here with torch.nn alone."""
-    trainer, _, _ = trained(small_digits)
+    trainer, _, _ = trained(small_digits, backend="functions")
     layers = [torch.nn.Linear(784, 16), torch.nn.Linear(16, 16), torch.nn.Linear(16, 10)]
     model = torch.nn.Sequential(*(module for layer in layers for module in (layer, torch.nn.Sigmoid()))).double()
-    model.load_state_dict(trainer.learner.hand.state_dict())
+    model.load_state_dict(trainer.model.state_dict())
     inputs, targets = next(trainer.batches.epoch(5))
     cost = ((model(inputs.double()) - targets) ** 2).sum(1).mean()
     expected = dict(
         zip(dict(model.named_parameters()), torch.autograd.grad(cost, tuple(model.parameters())), strict=True)
     )
-    builtin, truth = trainer.learner._judge(dict(trainer.learner.hand.named_parameters()), inputs, targets)
+    builtin, truth = trainer.monitor._reference.reference(inputs, targets)
     torch.testing.assert_close(truth, expected)
     assert {gradient.dtype for gradient in builtin.values()} == {torch.float32}
 
 
 def test_the_worst_digits_are_wrong_and_sorted(small_digits: Dataset) -> None:
-    _, kept, _ = trained(small_digits, epochs=1)
-    record = kept.of(PictureRecord)[-1]
-    given = record.worst_outputs.gather(1, record.worst_labels.unsqueeze(1)).squeeze(1)
-    assert (record.worst_outputs.argmax(1) != record.worst_labels).all()
+    _, logger, _ = train(small_digits, epochs=1)
+    event = logger.of(PictureEvent)[-1]
+    given = event.worst_outputs.gather(1, event.worst_labels.unsqueeze(1)).squeeze(1)
+    assert (event.worst_outputs.argmax(1) != event.worst_labels).all()
     assert torch.equal(given, given.sort().values)
-    assert record.worst_images.shape == (12, 28, 28)
-    assert record.worst_images.dtype == torch.uint8
+    assert event.worst_images.shape == (12, 28, 28)
+    assert event.worst_images.dtype == torch.uint8
 
 
 def test_a_hand_worked_example() -> None:

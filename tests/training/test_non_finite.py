@@ -6,28 +6,28 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from kept import Kept, weights
+from recording import RecordingLogger, weights
 from torch import Tensor
 
 from bp_torch.data import Dataset
 from bp_torch.functional.linear import Linear
+from bp_torch.training.backends import build_backend, require_finite
 from bp_torch.training.config import Backend, TrainConfig
-from bp_torch.training.drivers import require_finite
+from bp_torch.training.logging.events import StepEvent
 from bp_torch.training.loop import NonFinite, Trainer
-from bp_torch.training.records import StepRecord
 
 
 @pytest.mark.parametrize("backend", get_args(Backend))
 def test_an_infinite_cost_stops_before_the_update(small_digits: Dataset, backend: Any) -> None:
     config = TrainConfig(cost="cross_entropy", activation="relu", learning_rate=1e30, epochs=3, backend=backend)
-    trainer = Trainer(config, small_digits, [kept := Kept()])
+    trainer = Trainer(config, small_digits, [logger := RecordingLogger()])
     with pytest.raises(
         NonFinite, match=r"first in the output of layer 2 \(Linear\), at step 1 \(epoch 1\): lower --l"
     ) as e:
         trainer.run()
-    assert e.value.record.step == trainer.step == 1
-    assert torch.equal(e.value.record.examples, trainer.batches.examples(0, 1))
-    assert kept.of(StepRecord)
+    assert e.value.event.step == trainer.step == 1
+    assert torch.equal(e.value.event.examples, trainer.batches.examples(0, 1))
+    assert logger.of(StepEvent)
     assert all(parameter.isfinite().all() for parameter in weights(trainer))
 
 
@@ -45,7 +45,10 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(
 ) -> None:
     """Although the cost is finite."""
     trainer = Trainer(TrainConfig(backend=backend, compare_every=0, frames=0), small_digits)
-    monkeypatch.setattr(trainer.learner.driver, "_grads", lambda: {"2.weight": torch.tensor([1.0, math.inf])})
+    infinite = {name: torch.zeros_like(p) for name, p in trainer.model.named_parameters()}
+    infinite["2.weight"][3, 4] = math.inf
+    monkeypatch.setattr(trainer.backend, "gradients", lambda *_: (torch.tensor(1.0), infinite))
+    monkeypatch.setattr(trainer, "local", build_backend(backend, trainer.model, trainer.cost))
     before = [parameter.clone() for parameter in weights(trainer)]
     with pytest.raises(NonFinite, match=r"the gradient of '2.weight' is not finite, but when computed once more"):
         trainer.run()

@@ -1,71 +1,143 @@
-"""A run that is gone on with is the run that was never stopped; what cannot be gone on with is refused."""
+"""A resumed run is the run that was never stopped; what cannot be resumed is refused."""
 
 import math
-from typing import Any, get_args
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from kept import Kept, weights
+from recording import RecordingLogger, changed, weights
 
+import bp_torch.functional as F
+from bp_torch import nn
 from bp_torch.data import Dataset
-from bp_torch.training.checkpoint import packed, unpacked
-from bp_torch.training.config import Backend, TrainConfig
-from bp_torch.training.folder import RunError
+from bp_torch.engine import Backprop
+from bp_torch.training.backends import Autograd, Backend
+from bp_torch.training.config import TrainConfig
+from bp_torch.training.logging.events import EpochEvent, FrameEvent, StepEvent
 from bp_torch.training.loop import Trainer
-from bp_torch.training.records import EpochRecord, StepRecord
-from bp_torch.training.run import _go_on
+from bp_torch.training.state import run
+from bp_torch.training.state.checkpoint import State, pack, unpack
+from bp_torch.training.state.run_dir import CHECKPOINT, CONFIG, RunError, write_json
 
 
-@pytest.mark.parametrize("backend", get_args(Backend))
-def test_gone_on_with_from_any_step_it_is_the_same_run(small_digits: Dataset, backend: Any) -> None:
-    """Parameters and costs, bit for bit, from each of twenty steps, the ends of epochs among them."""
-    config = TrainConfig(epochs=2, backend=backend, compare_every=3, frames=4)
-    trainer, states = Trainer(config, small_digits, [unbroken := Kept()]), dict[int, bytes]()
+@pytest.mark.parametrize(
+    ("backend", "steps"),
+    [("functions", (1, 2, 3, 7, 9, 10, 11, 14, 18, 19, 20)), ("engine", (1, 10, 13)), ("builtin", (1, 10, 13))],
+)
+def test_resumed_from_any_step_it_is_the_same_run(small_digits: Dataset, backend: Any, steps: Any) -> None:
+    """Parameters and costs, bit for bit, the ends of epochs among the steps."""
+    config = TrainConfig(epochs=2, backend=backend, compare_every=6, frames=3)
+    trainer, states = Trainer(config, small_digits, [unbroken := RecordingLogger()]), dict[int, bytes]()
 
     def keep() -> None:
-        states[trainer.step] = packed(trainer.state())
+        states[trainer.step] = pack(trainer.state())
 
     summary = trainer.run(keep)
     assert list(states) == list(range(1, 21))
-    for step, content in states.items():
+    for step in steps:
         torch.rand(7)  # which a run of its own would not have drawn
-        again = Trainer(config, small_digits, [rest := Kept()])
-        again.load_state(unpacked(content))
-        assert torch.equal(torch.get_rng_state(), unpacked(content)["random"]["cpu"])
+        state = unpack(states[step])
+        again = Trainer(config, small_digits, [rest := RecordingLogger()])
+        again.load_state(state)
+        assert torch.equal(torch.get_rng_state(), state.tensors["random.cpu"])
         ended = again.run()
         assert all(torch.equal(a, b) for a, b in zip(weights(trainer), weights(again), strict=True))
         assert {k: v for k, v in ended.items() if "second" not in k} == {
             k: v for k, v in summary.items() if "second" not in k
         }
-        costs = [record.cost for record in unbroken.of(StepRecord) if record.step >= step]
-        assert [record.cost for record in rest.of(StepRecord)] == costs
-        evaluated = [record for record in unbroken.of(EpochRecord) if record.step >= step]
-        assert rest.of(EpochRecord) == evaluated
+        costs = [event.cost for event in unbroken.of(StepEvent) if event.step >= step]
+        assert [event.cost for event in rest.of(StepEvent)] == costs
+        evaluated = [event for event in unbroken.of(EpochEvent) if event.step >= step]
+        assert rest.of(EpochEvent) == evaluated
 
 
-HUGE = torch.ones(1).expand(10**11)
-"""A view of one number, which must not be copied."""
+@pytest.mark.parametrize("engine", [False, True])
+def test_an_optimizer_goes_on_with_its_momentum(engine: bool) -> None:
+    """Three steps, a checkpoint, and three more, against torch.optim.SGD without a break."""
+    torch.manual_seed(0)
+    batches = [(torch.rand(8, 5), torch.rand(8, 3)) for _ in range(6)]
+    start = nn.mlp((5, 4, 3)).state_dict()
+
+    def backend() -> Backend:
+        model = nn.mlp((5, 4, 3))
+        model.load_state_dict(start)
+        if engine:
+            return Backprop(model, F.squared_error, momentum=0.9)
+        autograd = Autograd(model, F.squared_error)
+        autograd._optimizer.param_groups[0]["momentum"] = 0.9
+        return autograd
+
+    first, second, reference = backend(), backend(), torch.nn.Sequential(*nn.as_builtin(backend().model))
+    optimizer = torch.optim.SGD(reference.parameters(), lr=0.5, momentum=0.9)
+    for batch in batches[:3]:
+        first.sgd_step(*batch, 0.5)
+    state = unpack(pack(State({}, {f"optimizer.{name}": tensor for name, tensor in first.state_dict().items()})))
+    assert state.group("optimizer").keys() == start.keys()
+    second.model.load_state_dict(first.model.state_dict())
+    second.load_state_dict(state.group("optimizer"))
+    for batch in batches[3:]:
+        second.sgd_step(*batch, 0.5)
+    for inputs, targets in batches:
+        optimizer.zero_grad()
+        ((reference(inputs) - targets) ** 2).sum(1).mean().backward()
+        optimizer.step()
+    torch.testing.assert_close(list(second.model.parameters()), list(reference.parameters()))
+    with pytest.raises(ValueError, match=r"'0\.weight' of shape"):
+        second.load_state_dict({"0.weight": torch.zeros(3)})
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        {"epoch": -3}, {"epoch": math.inf}, {"epoch": HUGE}, {"mini_batch": -1}, {"mini_batch": "0"},
-        {"comparisons": -1}, {"comparisons_passed": 7}, {"worst_ratio": math.nan}, {"seconds": -1.0},
-        {"seconds": math.nan}, {"best": HUGE}, {"best": [0.5]}, {"best": [HUGE, 3]}, {"evaluated": HUGE},
-        {"evaluated": {"epoch": -3}}, {"evaluated": {"nothing": 3}}, {"optimizer": HUGE}, {"optimizer": 3},
-        {"random": HUGE}, {"random": {"cpu": HUGE}}, {"random": {"cpu": torch.ones(3)}}, {"parameters": {}},
-        {"parameters": HUGE}, {"parameters": {"0.weight": HUGE}},
+        {"step": -3}, {"step": math.inf}, {"step": 1.5}, {"step": 10**9}, {"step": "0"}, {"step": None}, {"step": True},
+        {"gradient_checks": -1}, {"gradient_checks_passed": 7}, {"worst_gradient_ratio": math.nan}, {"seconds": -1.0},
+        {"seconds": math.nan}, {"best": 3}, {"best": [0.5]}, {"best": [0.5, "3"]}, {"best": None},
+        {"evaluated": 3}, {"evaluated": {"epoch": -3}}, {"evaluated": {"nothing": 3}},
     ],
+    ids=str,
 )  # fmt: skip
 def test_a_state_that_cannot_be_is_refused(small_digits: Dataset, damage: dict[str, Any]) -> None:
-    trainer = Trainer(TrainConfig(epochs=1), small_digits)
-    with pytest.raises((ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError)):
-        trainer.load_state({**trainer.state(), **damage})
+    trainer = Trainer(TrainConfig(epochs=1, run_name="a"), small_digits)
+    state = unpack(pack(trainer.state()))
+    with pytest.raises(RunError, match=r"cannot resume 'a': its checkpoint\.safetensors does not fit its config\.json"):
+        run.restore(trainer, State({**state.values, **damage}, state.tensors))
 
 
 def test_an_end_without_an_evaluation_is_refused(small_digits: Dataset) -> None:
     trainer = Trainer(TrainConfig(epochs=1, run_name="a"), small_digits)
-    for damage in ({"epoch": 1}, {"parameters": {n: p / 0 for n, p in trainer.state()["parameters"].items()}}):
-        with pytest.raises(RunError, match=r"cannot resume 'a': its checkpoint\.pt does not fit its config\.json"):
-            _go_on(trainer, {**trainer.state(), **damage})
+    infinite = {"parameters.0.weight": trainer.state().tensors["parameters.0.weight"] / 0}
+    for damage in ({"step": trainer.steps}, infinite):
+        with pytest.raises(RunError, match=r"cannot resume 'a': its checkpoint\.safetensors does not fit its config"):
+            run.restore(trainer, changed(trainer.state(), **damage))
+
+
+@pytest.fixture
+def stopped(small_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run without frames, stopped before its first step."""
+    monkeypatch.setattr(run, "load", lambda *_, **__: small_digits)
+    config = TrainConfig(epochs=1, runs_dir=tmp_path, run_name="stopped", frames=0, data="digits", threads=3)
+    (tmp_path / "stopped").mkdir()
+    (tmp_path / "stopped" / CHECKPOINT).write_bytes(pack(Trainer(config, small_digits).state()))
+    write_json(tmp_path / "stopped" / CONFIG, config.as_dict())
+    return tmp_path
+
+
+@pytest.mark.parametrize(("flags", "frames"), [({}, []), ({"frames": 7}, [0, 1, 2, 3, 4, 6, 9])])
+def test_it_is_resumed_as_it_was_unless_told_otherwise(
+    stopped: Path, flags: dict[str, int], frames: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In as many threads, because another number of them rounds sums otherwise."""
+    logger, threads = RecordingLogger(), list[int]()
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    result = run.train(TrainConfig(runs_dir=stopped, resume="stopped", **flags), lambda *_: [logger], "")  # type: ignore[arg-type]
+    assert result.summary["epochs"] == 1
+    assert logger.steps(FrameEvent) == frames
+    assert threads == [3]
+
+
+def test_a_run_can_be_loaded(stopped: Path, small_digits: Dataset) -> None:
+    config, model = run.load_trained(stopped / "stopped")
+    assert config.threads == 3
+    expected = Trainer(config, small_digits).model.state_dict()
+    assert all(torch.equal(parameter, expected[name]) for name, parameter in model.state_dict().items())

@@ -10,42 +10,42 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from mortal import Nursery
+from killable import TrainingServer
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from torch import Tensor
 
 from bp_torch.dashboard.tags import NETWORK, RUN_START, RUN_SUMMARY
 from bp_torch.data import Dataset
-from bp_torch.training.checkpoint import load_checkpoint, load_config
 from bp_torch.training.config import Backend, TrainConfig
-from bp_torch.training.folder import CONFIG, SUMMARY
 from bp_torch.training.loop import Trainer
+from bp_torch.training.state.checkpoint import load_checkpoint, load_config
+from bp_torch.training.state.run_dir import CONFIG, SUMMARY
 
-QUICK = ("--data", "digits", "--epochs", "3", "--frames", "5", "--compare-every", "7")
+QUICK = ("--data", "digits", "--epochs", "2", "--frames", "4", "--compare-every", "7")
 EVERY_STEP = ("--checkpoint-seconds", "0")
 
 
 @dataclass
 class Unbroken:
-    """What a run comes to that nobody stops: its parameters after each step, its events and its figures."""
+    """The results of a run that nobody stops: its parameters after each step, its events and its figures."""
 
     backend: str
-    weights: dict[int, list[Tensor]] = field(default_factory=dict)
+    parameters: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     events: dict[str, list[Any]] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
 
-def unbroken(nursery: Nursery, backend: str, digits: Dataset) -> Unbroken:
+def unbroken(server: TrainingServer, backend: str, digits: Dataset) -> Unbroken:
     known, began = Unbroken(backend), time.monotonic()
-    assert nursery.train(*QUICK, *EVERY_STEP, "--backend", backend, "--run-name", backend) == 0
+    assert server.train(*QUICK, *EVERY_STEP, "--backend", backend, "--run-name", backend) == 0
     known.seconds = time.monotonic() - began
-    folder = nursery.folder / "runs" / backend
+    folder = server.folder / "runs" / backend
     known.events, known.summary = events(folder), summary(folder)
-    trainer = Trainer(TrainConfig(epochs=3, compare_every=0, frames=0, backend=backend), digits)  # type: ignore[arg-type]
+    trainer = Trainer(TrainConfig(epochs=2, compare_every=0, frames=0, backend=backend), digits)  # type: ignore[arg-type]
 
     def keep() -> None:
-        known.weights[trainer.step] = [p.detach().clone() for p in trainer.learner.model.parameters()]
+        known.parameters[trainer.step] = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
 
     torch.set_num_threads(1)  # as trainings do: with another number of them sums are rounded otherwise
     keep()
@@ -80,26 +80,27 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def goes_on_exactly(folder: Path, known: Unbroken) -> int:
-    """What is gone on from is what the unbroken run had at that step, bit for bit; returns the step."""
+    """What a run would be resumed from is what the unbroken run had at that step, bit for bit; returns the step."""
     config = load_config(folder)
     state, damaged = load_checkpoint(folder, config)
     assert not damaged
-    step = state["epoch"] * 10 + state["mini_batch"] if state else 0
-    if state:
-        assert all(map(torch.equal, state["parameters"].values(), known.weights[step]))
-    return step
+    if state is None:
+        return 0
+    step, expected = state.values["step"], known.parameters[state.values["step"]]
+    assert all(torch.equal(parameter, expected[name]) for name, parameter in state.group("parameters").items())
+    return int(step)
 
 
-def killed_until_done(nursery: Nursery, known: Unbroken, name: str, chance: random.Random) -> list[str]:
+def killed_until_done(server: TrainingServer, known: Unbroken, name: str, chance: random.Random) -> list[str]:
     """One run, killed at random moments until it is done; says how each of them went."""
-    folder, told, reached = nursery.folder / "runs" / name, [], 0
+    folder, told, reached = server.folder / "runs" / name, [], 0
     while not (folder / SUMMARY).exists():
         anew = not (folder / CONFIG).exists()
         flags = (*QUICK, *EVERY_STEP, "--backend", known.backend, "--run-name", name) if anew else ("--resume", name)
         by_time = chance.random() < 0.5
         after, before = (chance.uniform(0, known.seconds), 0) if by_time else (math.inf, chance.randint(1, 60))
-        status = nursery.train(*flags, after=after, before=before)
-        assert status in (0, -9), nursery.said()
+        status = server.train(*flags, after=after, before=before)
+        assert status in (0, -9), server.printed()
         if status == -9:
             told.append("in a write" if list(folder.glob(".*.new")) else "elsewhere")
             step = goes_on_exactly(folder, known) if (folder / CONFIG).exists() else 0
@@ -109,16 +110,16 @@ def killed_until_done(nursery: Nursery, known: Unbroken, name: str, chance: rand
 
 
 def test_killed_runs_go_on_exactly(
-    nursery: Nursery, small_digits: Dataset, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
+    server: TrainingServer, small_digits: Dataset, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wanted, chance, told = pytestconfig.getoption("kills"), random.Random(0), list[str]()
-    known = [unbroken(nursery, backend, small_digits) for backend in get_args(Backend)]
+    known = [unbroken(server, backend, small_digits) for backend in get_args(Backend)]
     runs = 0
     while len(told) < wanted:
         one, name = known[runs % 3], f"killed_{runs}"
-        told += killed_until_done(nursery, one, name, chance)
-        folder, runs = nursery.folder / "runs" / name, runs + 1
-        assert goes_on_exactly(folder, one) == 30
+        told += killed_until_done(server, one, name, chance)
+        folder, runs = server.folder / "runs" / name, runs + 1
+        assert goes_on_exactly(folder, one) == 20
         assert summary(folder) == one.summary
         assert events(folder) == one.events
     with capsys.disabled():

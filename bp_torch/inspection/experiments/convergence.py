@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from bp_torch.data.labels import accuracy_of
+from bp_torch.data import accuracy_of
 from bp_torch.engine import Backprop
 from bp_torch.inspection.experiments.result import Claim, ExperimentResult
 from bp_torch.inspection.experiments.setup import LEARNING_RATE, Setup, cost, flatten, parameters_of

@@ -5,7 +5,7 @@ from statistics import mean, stdev
 import torch
 from matplotlib.figure import Figure
 
-from bp_torch.data.labels import accuracy_of
+from bp_torch.data import accuracy_of
 from bp_torch.inspection.experiments.result import Claim, ExperimentResult
 from bp_torch.inspection.experiments.setup import Setup, train
 from bp_torch.inspection.figures import BLUE, panels
@@ -15,7 +15,7 @@ SIZES = (100, 300, 1000, 3000, 10_000, 30_000)
 
 def labelled_data(setup: Setup) -> ExperimentResult:
     """Train networks on more and more examples, by the same number of steps; how well do they read new digits?"""
-    steps, seeds = (1000, 2) if setup.quick else (6000, 3)
+    steps, seeds = (600, 2) if setup.quick else (6000, 3)
     known = SIZES[:3:2] if setup.quick else SIZES
     sizes = (*(size for size in known if size < len(setup.inputs)), len(setup.inputs))
     reached = {size: [_reached(setup, size, steps, seed) for seed in range(seeds)] for size in sizes}

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 import bp_torch.functional as F
-from bp_torch.data import Batches, Dataset, prepare
-from bp_torch.data.labels import one_hot
+from bp_torch.data import Batches, Dataset, one_hot, prepare
 from bp_torch.engine import Backprop
 from bp_torch.nn import mlp
 
@@ -41,7 +40,7 @@ class Setup:
         self.seed = seed
         self.labels, self.test_labels = dataset.train.labels, dataset.test.labels
         self.inputs, self.test_inputs = prepare(dataset.train.images), prepare(dataset.test.images)
-        self.targets = one_hot(self.labels)
+        self.targets = one_hot(self.labels, dataset.classes)
         self.test_images = dataset.test.images
 
     def network(self, seed: int = 0) -> torch.nn.Sequential:

@@ -1,0 +1,274 @@
+"""What computes gradients and takes steps: autograd, the engine, PyTorch's own layers; in one process or several.
+
+The cost of N examples is a mean, so a shard of n of them counts n/N: summed over the shards, costs and gradients are
+those of the whole mini-batch, however unevenly it is split. torchrun starts the processes; only the first of them
+reads and writes files.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from bp_torch.catalogue import CATALOGUE
+from bp_torch.data import one_hot
+from bp_torch.engine import Backprop
+from bp_torch.gradients import Gradients
+from bp_torch.nn import as_builtin
+
+_Made = TypeVar("_Made")
+CostFunction = Callable[[Tensor, Tensor], Tensor]
+_TIMEOUT = timedelta(minutes=10)
+"""For the other processes: the first may have to download the data, or draw pictures."""
+
+
+class Cost(NamedTuple):
+    """A cost that a network can be trained by."""
+
+    function: CostFunction  # hand-written, of outputs (N, classes) and targets
+    reference: CostFunction  # the same by PyTorch's own functions
+    output_activation: str  # of a network with this cost
+    takes_one_hot: bool  # one-hot targets and outputs in [0, 1]; otherwise class indices and logits
+
+    def targets(self, labels: Tensor, classes: int) -> Tensor:
+        """Targets as the cost takes them, from class indices (N,)."""
+        return one_hot(labels, classes) if self.takes_one_hot else labels
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Outputs as numbers in [0, 1], (N, classes)."""
+        return outputs if self.takes_one_hot else outputs.softmax(1)
+
+
+COSTS = {
+    name: Cost(CATALOGUE[name].function, CATALOGUE[name].reference, output_activation, takes_one_hot)
+    for name, output_activation, takes_one_hot in (
+        ("squared_error", "sigmoid", True),
+        ("cross_entropy", "identity", False),
+    )
+}
+
+
+class Backend(Protocol):
+    """Interface of a training backend; `bp_torch.engine.Backprop` is one."""
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """What it trains, in place."""
+
+    def gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Gradients]:
+        """The cost of a mini-batch, and the gradient of each parameter by its name."""
+
+    def sgd_step(self, inputs: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
+        """One step of gradient descent; FloatingPointError, and no step, if cost or gradient is not finite."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it keeps from step to step, such as each parameter's velocity."""
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over the state of another one; ValueError if it is of another network."""
+
+
+def build_backend(name: str, model: torch.nn.Module, cost: Cost) -> Backend:
+    """The backend of this name, for one process."""
+    if name == "engine":
+        return Backprop(model, cost.function)
+    return Autograd(as_builtin(model), cost.reference) if name == "builtin" else Autograd(model, cost.function)
+
+
+class Autograd:
+    """Autograd and torch.optim.SGD."""
+
+    def __init__(self, model: torch.nn.Module, cost: CostFunction) -> None:
+        """Take a model and its cost."""
+        self.model = model
+        self._cost = cost
+        self._parameters = dict(model.named_parameters())
+
+    @cached_property
+    def _optimizer(self) -> torch.optim.SGD:
+        """Made for the first step: the first optimizer takes torch a second, and not every backend takes steps."""
+        return torch.optim.SGD(self._parameters.values(), lr=0.0)
+
+    def gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Gradients]:
+        """The cost, and the gradient of each parameter by its name."""
+        with torch.enable_grad():
+            cost = self._cost(self.model(inputs), targets)
+        gradients = torch.autograd.grad(cost, tuple(self._parameters.values()))
+        return cost.detach(), dict(zip(self._parameters, gradients, strict=True))
+
+    def sgd_step(self, inputs: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
+        """One step of gradient descent; FloatingPointError, and no step, if cost or gradient is not finite."""
+        cost, gradients = self.gradients(inputs, targets)
+        require_finite(cost, gradients)
+        for name, parameter in self._parameters.items():
+            parameter.grad = gradients[name]
+        self._optimizer.param_groups[0]["lr"] = learning_rate
+        self._optimizer.step()
+        return cost
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The optimizer's momentum buffers, by their parameters' names."""
+        state = self._optimizer.state
+        buffers = {name: state.get(p, {}).get("momentum_buffer") for name, p in self._parameters.items()}
+        return {name: buffer for name, buffer in buffers.items() if buffer is not None}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over another optimizer's momentum buffers; ValueError if they are of another network."""
+        for name, buffer in state.items():
+            if name not in self._parameters or self._parameters[name].shape != buffer.shape:
+                raise ValueError(f"there is no parameter {name!r} of shape {tuple(buffer.shape)}")
+            self._optimizer.state[self._parameters[name]]["momentum_buffer"] = buffer.clone()
+
+
+class Distributed:
+    """A backend in several processes: each computes its shard of the mini-batch, and gradients are summed."""
+
+    def __init__(self, local: Backend, group: "ProcessGroup") -> None:
+        """Take the backend of this process, whose model must begin alike in all of them, and the processes."""
+        self.model = local.model
+        self._local = local
+        self._group = group
+        self.state_dict, self.load_state_dict = local.state_dict, local.load_state_dict
+
+    @torch.no_grad()
+    def gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Gradients]:
+        """The cost of the whole mini-batch, and the weighted sum of the shards' gradients."""
+        *shard, weight = self._group.shard(inputs, targets)
+        cost, gradients = self._local.gradients(*shard)
+        flat = torch.cat([cost.reshape(1), *(gradient.flatten() for gradient in gradients.values())])
+        sizes = [1, *(gradient.numel() for gradient in gradients.values())]
+        total, *sums = torch.split(self._group.all_reduce(flat.mul_(weight)), sizes)
+        return total[0], {name: part.view_as(gradients[name]) for name, part in zip(gradients, sums, strict=True)}
+
+    @torch.no_grad()
+    def sgd_step(self, inputs: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
+        """One step of gradient descent; FloatingPointError, and no step, if cost or gradient is not finite."""
+        cost, gradients = self.gradients(inputs, targets)
+        require_finite(cost, gradients)
+        for name, parameter in self.model.named_parameters():
+            parameter.add_(gradients[name], alpha=-learning_rate)
+        return cost
+
+
+def require_finite(cost: Tensor, gradients: Gradients) -> None:
+    """Raise FloatingPointError naming what is not finite.
+
+    One sum shows both NaN and infinity at once; if it alone overflows, all is finite after all.
+    """
+    total = cost
+    for gradient in gradients.values():
+        total = total + gradient.sum()
+    if math.isfinite(total.item()):
+        return
+    if not cost.isfinite():
+        raise FloatingPointError(f"the cost is not finite: {cost.item()}")
+    for name, gradient in gradients.items():
+        if not gradient.isfinite().all():
+            raise FloatingPointError(f"the gradient of {name!r} is not finite")
+
+
+class ProcessLost(RuntimeError):
+    """Another process of this job has ended, or cannot be reached any more; the message is one line."""
+
+
+class ProcessGroup:
+    """The processes that train together.
+
+    Attributes:
+        rank: which of them this is, from 0.
+        size: how many there are.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        """By default this process is alone."""
+        self.rank = rank
+        self.size = size
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that measures, reads and writes."""
+        return self.rank == 0
+
+    def shard(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, float]:
+        """This process's inputs and targets of a mini-batch, and their weight, its share of the examples.
+
+        With fewer examples than processes, the last ones take one example of weight 0: a mean over none is NaN.
+        """
+        part, wanted = (tensor.tensor_split(self.size)[self.rank] for tensor in (inputs, targets))
+        return (part, wanted, len(part) / len(inputs)) if len(part) else (inputs[:1], targets[:1], 0.0)
+
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        """The sum of all processes' tensors, in place; ProcessLost if one of them cannot be reached."""
+        if self.size > 1:
+            with self.wrap_errors():
+                dist.all_reduce(tensor)
+        return tensor
+
+    def any(self, condition: bool) -> bool:
+        """Whether it holds in any process; ProcessLost if one of them cannot be reached."""
+        return condition if self.size == 1 else bool(self.all_reduce(torch.tensor(int(condition))).item())
+
+    def broadcast_from_first(self, make: Callable[[], _Made]) -> _Made:
+        """What the first process makes, in all of them.
+
+        Raises:
+            Exception: in the first, what `make` raises.
+            SystemExit: in the others, if it raised; the first prints the reason.
+            ProcessLost: if the first cannot be reached.
+        """
+        if self.size == 1:
+            return make()
+        made: list[Any] = [None]
+        try:
+            made = [(make(),)] if self.first else made
+        finally:  # also after an error, for which the others wait
+            with self.wrap_errors():
+                dist.broadcast_object_list(made)
+        if made[0] is None:
+            raise SystemExit(2)
+        return cast(_Made, made[0][0])
+
+    def local_device(self, device: str) -> str:
+        """Where this process computes: of "cuda" each of a machine's processes has its own."""
+        return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and self.size > 1 else device
+
+    @contextmanager
+    def wrap_errors(self) -> Iterator[None]:
+        """Turn torch's errors of communication into ProcessLost."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = " ".join(str(error).partition("\n")[0].rpartition("] ")[2].split())
+            raise ProcessLost(f"process {self.rank} of {self.size} cannot reach another one ({reason})") from None
+
+
+SINGLE = ProcessGroup()
+
+
+@contextmanager
+def init_processes() -> Iterator[ProcessGroup]:
+    """Join the processes that torchrun started; without it, this one is alone.
+
+    Raises:
+        ProcessLost: if they do not find each other.
+    """
+    size = int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
+    if size == 1:
+        yield SINGLE
+        return
+    group = ProcessGroup(int(os.environ["RANK"]), size)
+    with group.wrap_errors():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
+    try:
+        yield group
+    finally:
+        dist.destroy_process_group()

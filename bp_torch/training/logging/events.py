@@ -1,0 +1,202 @@
+"""What a training run reports: plain data, handed to whatever logger is attached.
+
+The loop knows no logger, a logger knows no loop; both know these. Steps are counted from 0; what is measured after an
+epoch bears the number of its last step.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from bp_torch.gradients import Comparison
+from bp_torch.inspection import Explanation, GradientNoise, LayerState
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """Once, before the first step."""
+
+    config: Mapping[str, Any]  # every flag and its value
+    data: str  # 'mnist' or 'digits'
+    data_origin: str  # a sentence: where the data come from, and why not from elsewhere
+    versions: Mapping[str, str]  # of python, torch and this project
+    command: str  # as it was typed
+    model: str  # its repr
+    parameters: int  # how many weights and biases it has
+    first_step: int  # 0, or where a resumed run goes on
+    steps: int  # how many there will be in all
+    compared: int = 0  # gradients compared before this run was resumed
+    agreed: int = 0  # how many of them agreed
+    processes: int = 1  # how many train together
+    remarks: tuple[str, ...] = ()  # problems found in the run's folder, a sentence each
+
+
+@dataclass(frozen=True)
+class StepEvent:
+    """One step of gradient descent, every so many steps."""
+
+    step: int
+    epoch: int
+    cost: float  # of this mini-batch, before the step
+    accuracy: float  # of this mini-batch, before the step, in [0, 1]
+    learning_rate: float
+    examples_per_second: float  # over the steps since the last event
+
+
+@dataclass(frozen=True)
+class AgreementEvent:
+    """The hand-written gradient of one step's mini-batch against autograd's, parameter by parameter."""
+
+    step: int
+    comparisons: tuple[Comparison, ...]
+    taylor_order: float  # along one random direction: 2 if the gradient is right, 1 if not, NaN if lost in rounding
+
+
+@dataclass(frozen=True)
+class NoiseEvent:
+    """How the gradients of one mini-batch's examples spread around their mean."""
+
+    step: int
+    scale: float  # the simple noise scale of all parameters: mini-batches much larger than it gain little
+    parameters: Mapping[str, GradientNoise]  # the same of each parameter, by its name
+
+
+@dataclass(frozen=True)
+class ParameterHealth:
+    """Sizes that show whether a layer learns."""
+
+    gradient_norm: float
+    update_ratio: float  # ‖learning rate · gradient‖ / ‖parameter‖: about 1e-3 to 1e-2 in healthy training
+
+
+@dataclass(frozen=True)
+class HealthEvent:
+    """The health of every parameter at one step, by its name."""
+
+    step: int
+    gradient_norm: float  # of all parameters together
+    parameters: Mapping[str, ParameterHealth]
+
+
+@dataclass(frozen=True)
+class DistributionEvent:
+    """Whole tensors after one step, for histograms: parameters, their gradients on its mini-batch, and activations."""
+
+    step: int
+    parameters: Mapping[str, Tensor]
+    gradients: Mapping[str, Tensor]
+    activations: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class EpochEvent:
+    """Costs and accuracies over the whole sets, after an epoch."""
+
+    step: int
+    epoch: int  # epochs done, from 1
+    train_cost: float
+    train_accuracy: float
+    test_cost: float
+    test_accuracy: float
+
+
+@dataclass(frozen=True)
+class PictureEvent:
+    """The first layer's weights, and the misclassified test digits whose right class was given least."""
+
+    step: int
+    first_weights: Tensor  # (neurons, inputs), float
+    worst_images: Tensor  # (K, H, W), uint8, the worst first
+    worst_labels: Tensor  # (K,), int64
+    worst_outputs: Tensor  # (K, classes), float: activations or probabilities in [0, 1]
+
+
+@dataclass(frozen=True)
+class ExplanationEvent:
+    """The explanations of some test digits, one of each class."""
+
+    step: int
+    explanations: tuple[Explanation, ...]
+
+
+@dataclass(frozen=True)
+class NetworkEvent:
+    """What the frames of a run have in common; once, before the first of them."""
+
+    step: int
+    steps: int  # how many there will be in all
+    cost: str  # its name, such as "squared_error"
+    sizes: tuple[int, ...]  # neurons of each layer, the inputs first
+    names: tuple[tuple[str | None, str | None], ...]  # of each layer's weight and bias; None if not trained
+    functions: tuple[str, ...]  # the activation of each, such as "sigmoid"
+    inputs: Tensor  # of the probes, examples that every frame shows, (P, in), float
+    labels: Tensor  # of the probes, (P,), int64
+    refusal: str | None  # why there are no frames, of a model that is no chain of dense layers
+
+
+@dataclass(frozen=True)
+class FrameEvent:
+    """One step, whole: the network before the step, and what its mini-batch of N examples and P probes do in it."""
+
+    step: int
+    learning_rate: float
+    gradients: Mapping[str, Tensor]  # by each parameter's name, what the step will apply, times −learning_rate
+    inputs: Tensor  # of the mini-batch, (N, in), float
+    labels: Tensor  # of the mini-batch, (N,), int64
+    costs: Tensor  # of each example alone, the probes first, (P + N,), float
+    layers: tuple[LayerState, ...]  # of P + N examples, the probes first
+    comparisons: tuple[Comparison, ...]  # of each parameter's gradient with autograd's; empty if not compared
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """A sign of life, once or twice a second."""
+
+    step: int  # the last that was taken
+
+
+@dataclass(frozen=True)
+class FailureEvent:
+    """A number that is not finite has ended the run."""
+
+    step: int  # the step that was about to be taken; or if only its result is not finite, that had been
+    what: str  # what is not finite, and where that begins
+    examples: Tensor  # of the step's mini-batch: indices in the training set, (N,), int64
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """Once, at the end: the content of summary.json."""
+
+    step: int  # how many were taken
+    summary: Mapping[str, Any]
+
+
+Event = (
+    RunStarted
+    | StepEvent
+    | AgreementEvent
+    | NoiseEvent
+    | HealthEvent
+    | DistributionEvent
+    | EpochEvent
+    | PictureEvent
+    | ExplanationEvent
+    | NetworkEvent
+    | FrameEvent
+    | Heartbeat
+    | FailureEvent
+    | RunFinished
+)
+
+
+class Logger(Protocol):
+    """Receives events as they happen."""
+
+    def record(self, event: Event) -> None:
+        """Take one event; ignore a kind that it has no use for."""
+
+    def close(self) -> None:
+        """There will be no more events."""

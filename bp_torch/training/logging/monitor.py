@@ -1,0 +1,233 @@
+"""What is measured while a network trains, when, and in which events it is reported."""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bp_torch.data import Batches, accuracy_of, classes_of, first_of_each
+from bp_torch.engine import Backprop
+from bp_torch.gradients import Comparison, Gradients
+from bp_torch.inspection import explain, noise_of, simple_noise_scale
+from bp_torch.training.backends import Backend, Cost
+from bp_torch.training.config import TrainConfig
+from bp_torch.training.logging import events
+from bp_torch.training.logging.reference import ReferenceModels
+from bp_torch.training.logging.traces import FrameCapture, frame_steps
+
+LOG_EVERY = 100
+"""Steps between events of cost and health."""
+HEARTBEAT_SECONDS = 0.5
+WORST = 12
+"""Misclassified digits that are shown."""
+SHOWN = 1000
+"""Test examples whose activations are shown."""
+CHUNK = 10_000
+"""Examples evaluated at once."""
+
+Batch = tuple[Tensor, Tensor]
+"""Inputs and targets."""
+
+
+class CheckCounts(NamedTuple):
+    """Results of the comparisons of gradients.
+
+    Attributes:
+        gradient_checks: how many there were.
+        gradient_checks_passed: how many of them passed.
+        worst_gradient_ratio: the largest error relative to PyTorch's own.
+    """
+
+    gradient_checks: int = 0
+    gradient_checks_passed: int = 0
+    worst_gradient_ratio: float = 0.0
+
+    def plus(self, more: Sequence[Comparison]) -> "CheckCounts":
+        """With more comparisons."""
+        checks, passed, worst = self
+        worst = max(worst, *(comparison.error_ratio for comparison in more))
+        return CheckCounts(checks + len(more), passed + sum(comparison.passed for comparison in more), worst)
+
+
+class Monitor:
+    """Measures a network in training and hands events to the attached loggers.
+
+    Attributes:
+        loggers: who receives the events.
+        counts: results of the comparisons so far.
+        comparing_seconds: spent on them.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: torch.nn.Module,
+        cost: Cost,
+        local: Backend,
+        batches: Batches,
+        test: Batch,
+        images: Tensor,
+    ) -> None:
+        """Take the hand-written model, its cost, this process's backend, both sets, and the test images (N, H, W)."""
+        self.loggers: Sequence[events.Logger] = ()
+        self.counts = CheckCounts()
+        self.comparing_seconds = 0.0
+        self._config, self._model, self._cost, self._local = config, model, cost, local
+        self._train, self._test, self._images = (batches.inputs, batches.targets), test, images
+        self._epoch_steps, self._steps = len(batches), config.epochs * len(batches)
+        self._test_labels = classes_of(test[1])
+        self._probes = first_of_each(self._test_labels.cpu())
+        self._backprop = Backprop(model, cost.function)
+        self._reference = ReferenceModels(model, cost)
+        self._frame_steps = frame_steps(self._steps, config.frames)
+        self._frames: FrameCapture | None = None
+        self._last_heartbeat = -math.inf
+        self._last_logged = (0, 0.0)
+
+    def record(self, event: events.Event) -> None:
+        """Hand an event to every logger."""
+        for logger in self.loggers:
+            logger.record(event)
+
+    def close(self) -> None:
+        """Close every logger."""
+        for logger in self.loggers:
+            logger.close()
+
+    def begin(self, step: int) -> None:
+        """Record the network and start the clock.
+
+        Args:
+            step: the first to be taken.
+        """
+        if self._frame_steps:
+            probes = self._test[0][self._probes], self._test[1][self._probes]
+            self._frames = FrameCapture(self._model, self._cost.function, *probes)
+            self.record(self._frames.network(step, self._steps))
+        self._last_logged = (step, time.perf_counter())
+
+    def should_log(self, step: int) -> bool:
+        """Whether a step is measured before it is taken."""
+        return step % LOG_EVERY == 0 or self._should_compare(step) or step in self._frame_steps
+
+    def log(self, step: int, batch: Batch, learning_rate: float, cost: Tensor, gradients: Gradients) -> None:
+        """Measure a step that is about to be taken."""
+        if step % LOG_EVERY == 0:
+            self._log_step(step, batch, learning_rate, cost)
+            self._log_health(step, gradients, learning_rate)
+        comparisons = self._compare(step, gradients, batch) if self._should_compare(step) else ()
+        if self._frames and step in self._frame_steps:
+            self.record(self._frames.capture(step, *batch, learning_rate, gradients, comparisons))
+        if step == 0 and self._steps > 1:  # otherwise the last evaluation explains this step too
+            self._explain(0, batch)
+
+    def heartbeat(self, step: int) -> None:
+        """Report a step that has been taken, once in a while."""
+        now = time.perf_counter()
+        if now - self._last_heartbeat > HEARTBEAT_SECONDS:
+            self._last_heartbeat = now
+            self.record(events.Heartbeat(step))
+
+    @torch.no_grad()
+    def evaluate(self, step: int, last: Batch) -> events.EpochEvent:
+        """Cost and accuracy over both sets after an epoch; now and then, whole tensors and pictures.
+
+        Learning is quickest at first, so these are log-spaced; the pictures take a third of a second.
+
+        Args:
+            step: the last that was taken.
+            last: its mini-batch.
+        """
+        began, epoch = time.perf_counter(), (step + 1) // self._epoch_steps
+        train_cost, train_accuracy, _ = self._measure(self._train)
+        test_cost, test_accuracy, outputs = self._measure(self._test)
+        event = events.EpochEvent(step, epoch, train_cost, train_accuracy, test_cost, test_accuracy)
+        self.record(event)
+        if math.isfinite(train_cost + test_cost):
+            if epoch == self._config.epochs or _is_power(epoch, 2):
+                self._log_distributions(step, last)
+            if epoch == self._config.epochs or _is_power(epoch, 8):
+                self._log_pictures(step, outputs)
+                self._explain(step, last)
+        logged, then = self._last_logged
+        self._last_logged = (logged, then + time.perf_counter() - began)
+        return event
+
+    def _should_compare(self, step: int) -> bool:
+        every = self._config.compare_every
+        return every > 0 and (step % every == 0 or step in self._frame_steps)
+
+    def _log_step(self, step: int, batch: Batch, learning_rate: float, cost: Tensor) -> None:
+        (before, then), now = self._last_logged, time.perf_counter()
+        speed = (step - before) / self._epoch_steps * len(self._train[0]) / (now - then)
+        self._last_logged = (step, now)
+        with torch.no_grad():
+            accuracy = accuracy_of(self._local.model(batch[0]), batch[1])
+        self.record(events.StepEvent(step, step // self._epoch_steps, cost.item(), accuracy, learning_rate, speed))
+
+    def _log_health(self, step: int, gradients: Gradients, learning_rate: float) -> None:
+        health = {}
+        for name, parameter in self._model.named_parameters():
+            gradient, size = (torch.linalg.vector_norm(x.detach()).item() for x in (gradients[name], parameter))
+            health[name] = events.ParameterHealth(gradient, learning_rate * gradient / size if size else math.inf)
+        self.record(events.HealthEvent(step, math.hypot(*(part.gradient_norm for part in health.values())), health))
+
+    def _compare(self, step: int, gradients: Gradients, batch: Batch) -> tuple[Comparison, ...]:
+        """Check the gradients, and measure their noise; gradients that were not computed by hand are computed anew."""
+        began = time.perf_counter()
+        hand = self._reference.hand_written(*batch) if self._config.backend == "builtin" else gradients
+        comparisons = self._reference.compare(hand, *batch)
+        order = self._reference.taylor_order(hand, *batch, seed=step)
+        noise = self._noise(step, batch)
+        self.counts = self.counts.plus(comparisons)
+        self.comparing_seconds += time.perf_counter() - began
+        self.record(events.AgreementEvent(step, comparisons, order))
+        self.record(noise)
+        return comparisons
+
+    def _noise(self, step: int, batch: Batch) -> events.NoiseEvent:
+        noise = noise_of(self._backprop, *batch)
+        return events.NoiseEvent(step, simple_noise_scale(noise.values()), noise)
+
+    def _measure(self, examples: Batch) -> tuple[float, float, Tensor]:
+        """Cost, accuracy and outputs over a whole set."""
+        inputs, targets = examples
+        outputs = torch.cat([self._local.model(chunk) for chunk in torch.split(inputs, CHUNK)])
+        cost = self._cost.function(outputs, targets).item()
+        return cost, accuracy_of(outputs, targets), outputs
+
+    def _log_distributions(self, step: int, last: Batch) -> None:
+        """Parameters, their gradients on the last mini-batch, and the activations of test examples."""
+        parameters = {name: p.detach() for name, p in self._model.named_parameters()}
+        activations, signal = {}, self._test[0][:SHOWN]
+        for name, layer in self._model.named_children():
+            signal = layer(signal)
+            activations[f"{name}.{type(layer).__name__}"] = signal
+        self.record(events.DistributionEvent(step, parameters, self._local.gradients(*last)[1], activations))
+
+    def _explain(self, step: int, last: Batch) -> None:
+        """Explain a test digit of each class; where nothing is compared, measure the last mini-batch's noise too."""
+        examples = [(self._images[index], int(self._test_labels[index])) for index in self._probes]
+        explanations = [explain(self._model, self._cost.function, *example) for example in examples]
+        self.record(events.ExplanationEvent(step, tuple(explanations)))
+        if not self._config.compare_every:
+            self.record(self._noise(step, last))
+
+    def _log_pictures(self, step: int, outputs: Tensor) -> None:
+        probabilities, labels = self._cost.probabilities(outputs), self._test_labels
+        given = probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
+        wrong = (outputs.argmax(1) != labels).nonzero().squeeze(1)
+        worst = wrong[given[wrong].argsort()[:WORST]]
+        weights = next(self._model.parameters()).detach()
+        digits = self._images[worst.cpu()], labels[worst].cpu(), probabilities[worst].cpu()
+        self.record(events.PictureEvent(step, weights, *digits))
+
+
+def _is_power(number: int, base: int) -> bool:
+    """Whether a positive number is a power of a base."""
+    while number > 1 and number % base == 0:
+        number //= base
+    return number == 1

@@ -1,0 +1,178 @@
+"""What a trace of the engine shows of one mini-batch: a frame for the Backprop tab, or the size of every tensor.
+
+This is the only file of the package that reads traces.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bp_torch.data import classes_of
+from bp_torch.engine import Backprop, backward
+from bp_torch.gradients import Comparison, Gradients
+from bp_torch.inspection import layer_states
+from bp_torch.training.backends import CostFunction
+from bp_torch.training.logging.events import FrameEvent, NetworkEvent
+
+
+class FrameCapture:
+    """Captures frames of a network: of a mini-batch, and of the same few examples each time, the probes.
+
+    Attributes:
+        refusal: why no frame can be captured, of a model that is no chain of dense layers; otherwise None.
+    """
+
+    def __init__(self, model: torch.nn.Module, cost: CostFunction, inputs: Tensor, targets: Tensor) -> None:
+        """Take a model, its cost, and the probes.
+
+        Args:
+            model: a chain of dense layers that `bp_torch.engine.Backprop` drives.
+            cost: its cost, which averages over the examples.
+            inputs: of the probes, (P, in).
+            targets: of the probes, as the cost takes them: class indices (P,), or one-hot rows.
+        """
+        self._backprop = Backprop(model, cost)
+        self._probes = inputs, targets
+        self.refusal: str | None = None
+        try:
+            self._states = layer_states(self._backprop, inputs, targets)
+        except TypeError as error:
+            self._states, self.refusal = (), str(error)
+
+    def network(self, step: int, steps: int) -> NetworkEvent:
+        """What does not change from frame to frame.
+
+        Args:
+            step: the first to be captured.
+            steps: how many there will be in all.
+        """
+        inputs, targets = self._probes
+        return NetworkEvent(
+            step=step,
+            steps=steps,
+            cost=getattr(self._backprop.cost, "__name__", type(self._backprop.cost).__name__),
+            sizes=(inputs.shape[1], *(state.activations.shape[1] for state in self._states)),
+            names=tuple(state.names for state in self._states),
+            functions=tuple(state.function for state in self._states),
+            inputs=inputs,
+            labels=classes_of(targets),
+            refusal=self.refusal,
+        )
+
+    @torch.no_grad()
+    def capture(
+        self,
+        step: int,
+        inputs: Tensor,
+        targets: Tensor,
+        learning_rate: float,
+        gradients: Gradients,
+        comparisons: Sequence[Comparison] = (),
+    ) -> FrameEvent:
+        """Capture a frame before a step.
+
+        Args:
+            step: its number.
+            inputs: of its mini-batch, (N, in).
+            targets: of its mini-batch.
+            learning_rate: by which the gradients will be multiplied.
+            gradients: what will be applied, by each parameter's name.
+            comparisons: of the hand-written gradients with autograd's, if they were compared.
+
+        Raises:
+            TypeError: if the model is no chain of dense layers.
+        """
+        all_inputs, all_targets = (torch.cat(pair) for pair in zip(self._probes, (inputs, targets), strict=True))
+        states = layer_states(self._backprop, all_inputs, all_targets)
+        outputs = states[-1].activations
+        return FrameEvent(
+            step=step,
+            learning_rate=learning_rate,
+            gradients=gradients,
+            inputs=inputs,
+            labels=classes_of(targets),
+            costs=torch.func.vmap(self._backprop.cost)(outputs.unsqueeze(1), all_targets.unsqueeze(1)),  # each alone
+            layers=states,
+            comparisons=tuple(comparisons),
+        )
+
+
+def frame_steps(steps: int, frames: int) -> frozenset[int]:
+    """Which steps to capture: the first, the last, and ever fewer between, spaced by their logarithm.
+
+    Args:
+        steps: how many there are, from 1.
+        frames: how many to capture, from 0; if 1, only the first step.
+    """
+    if frames < 2 or frames >= steps:
+        return frozenset(range(min(frames, steps)))
+    chosen = [0]
+    for left in range(frames - 1, 0, -1):
+        done = chosen[-1] + 1
+        chosen.append(max(done, round(done * (steps / done) ** (1 / left)) - 1))
+    return frozenset(chosen)
+
+
+class TensorStats(NamedTuple):
+    """The size of one tensor.
+
+    Attributes:
+        name: such as "output of module 0 (Linear)".
+        largest: the largest magnitude of its finite numbers.
+        non_finite: how many are not finite.
+        numel: how many there are.
+    """
+
+    name: str
+    largest: float
+    non_finite: int
+    numel: int
+
+    @classmethod
+    def of(cls, name: str, tensor: Tensor) -> "TensorStats":
+        """Measure a tensor."""
+        finite = tensor.isfinite()
+        largest = torch.where(finite, tensor, 0).abs().max().item()
+        return cls(name, largest, int((~finite).sum()), tensor.numel())
+
+
+def tensor_stats(backprop: Backprop, gradients: Gradients, inputs: Tensor, targets: Tensor) -> list[TensorStats]:
+    """The size of every tensor of a mini-batch's forward and backward pass, in the order of computation."""
+    tensors = _forward_and_backward(backprop, gradients, inputs, targets)
+    return [TensorStats.of(name, tensor.detach()) for name, tensor in tensors]
+
+
+def _forward_and_backward(
+    backprop: Backprop, gradients: Gradients, inputs: Tensor, targets: Tensor
+) -> Iterator[tuple[str, Tensor]]:
+    parameters = dict(backprop.model.named_parameters())
+    yield from ((f"parameter {name}", parameter) for name, parameter in parameters.items())
+    cost, tape = backprop.trace(inputs, targets)
+    calls = [call for call in tape if call.module]
+    yield from ((f"output of module {call.module}", call.output) for call in calls)
+    yield "cost", cost
+    with torch.no_grad():
+        found = backward(tape, cost)
+    for call in reversed(calls):
+        yield f"gradient of the output of module {call.module}", found[call.output]
+    yield from ((f"gradient of {name}", gradients[name]) for name in reversed(parameters))
+
+
+def first_non_finite(stats: Sequence[TensorStats]) -> str:
+    """Where numbers that are not finite begin, as the end of a sentence."""
+    found = next((tensor.name for tensor in stats if tensor.non_finite), None)
+    return f"first in the {found}" if found else "but when computed once more, everything is"
+
+
+def table_of(stats: Sequence[TensorStats]) -> str:
+    """One line for each tensor; an arrow at the first that is not finite."""
+    lines, found = [f"   {'what':<44} {'largest':>11}"], False
+    for name, size, non_finite, numel in stats:
+        mark = "->" if non_finite and not found else "  "
+        found = found or non_finite > 0
+        largest = "" if non_finite == numel else f"{size:.4g}"
+        remark = f"{non_finite:,} of {numel:,} not finite" if non_finite else ""
+        lines.append(f"{mark} {name:<44} {largest:>11}  {remark}".rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,261 @@
+"""A run from its first file to its last: the folder, the data, the training, the summary."""
+
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+import bp_torch
+from bp_torch.data import Dataset, load
+from bp_torch.training.backends import ProcessLost, init_processes
+from bp_torch.training.config import TrainConfig, flag
+from bp_torch.training.logging.events import Logger, RunFinished, RunStarted
+from bp_torch.training.loop import NonFinite, Trainer, build_model
+from bp_torch.training.state.checkpoint import NEWEST_FIRST, State, load_checkpoint, load_config, set_aside
+from bp_torch.training.state.replay import keep_failure
+from bp_torch.training.state.run_dir import (
+    CHECKPOINT,
+    CONFIG,
+    SUMMARY,
+    RunError,
+    claim,
+    create_run,
+    remove_run,
+    require_free,
+    require_restartable,
+    write_json,
+)
+from bp_torch.training.state.saver import CheckpointSaver, StopSignals, resume_flags
+
+Attach = Callable[[Path, int], Sequence[Logger]]
+"""Makes the loggers of a run from its folder and its first step."""
+
+_PER_SESSION = {"runs_dir", "data_root", "mnist_source", "device", "checkpoint_seconds", "quiet"}
+"""Settings that a resumed run takes from the command line, defaults included."""
+_MAY_CHANGE = {"threads", "frames", *_PER_SESSION}
+_WHICH_RUN = {"resume", "replay", "run_name", "overwrite"}
+
+
+class RunSetup(NamedTuple):
+    """What the first process finds, and all train by."""
+
+    config: TrainConfig
+    dataset: Dataset
+    state: State | None = None
+    """Where to go on from; None at the beginning."""
+    remarks: tuple[str, ...] = ()
+
+
+class TrainResult(NamedTuple):
+    """The end of a run."""
+
+    folder: Path
+    summary: dict[str, Any]
+    """The content of summary.json; empty in a process that is not the first."""
+    seconds: float
+    """Spent on training and logging since it began, or was resumed."""
+    saving_seconds: float
+    """Of them, on checkpoints."""
+
+
+def train(config: TrainConfig, attach: Attach, command: str) -> TrainResult:
+    """Train as configured, in a folder of its own; in each of the processes that torchrun started, if it did.
+
+    Args:
+        config: every flag.
+        attach: makes the loggers, once there is a folder; each is closed at the end. The first process calls it.
+        command: as it was typed, for the record.
+
+    Raises:
+        DataError, RunError: before anything is written, if the data or the folder cannot be had; or later, if nothing
+            can be written any more.
+        NonFinite: if training breaks down; what was recorded and saved stays.
+        ProcessLost: if another process cannot be reached; the first has saved the run by then.
+        Interrupted: on Ctrl-C or SIGTERM, once the run is saved.
+    """
+    with ExitStack() as stack:
+        group = stack.enter_context(init_processes())
+        setup = group.broadcast_from_first(lambda: _set_up(config, stack))
+        config = replace(setup.config, device=group.local_device(setup.config.device))
+        torch.set_num_threads(config.threads)
+        trainer = Trainer(config, setup.dataset, group=group)
+        if setup.state:
+            restore(trainer, setup.state)
+        began = time.perf_counter()
+        signals = stack.enter_context(StopSignals(patient=group.size > 1).handle())
+        saver = CheckpointSaver(trainer, config.folder, signals)
+        stack.callback(trainer.monitor.close)
+        with _failures(trainer, saver):
+            if group.first:
+                trainer.monitor.loggers = attach(config.folder, trainer.step)
+                trainer.monitor.record(_started(trainer, setup, command))
+            figures = trainer.run(saver.after_step)
+            summary = _finish(trainer, saver, setup, figures) if group.first else {}
+    return TrainResult(config.folder, summary, time.perf_counter() - began, saver.seconds)
+
+
+def load_trained(run: Path) -> tuple[TrainConfig, torch.nn.Sequential]:
+    """Load a run's configuration and trained model, on the CPU.
+
+    Args:
+        run: its folder, of which the last checkpoint is taken, or one of the checkpoints in it.
+
+    Raises:
+        RunError: if there is no such run, or its checkpoint is of another network than its configuration says.
+    """
+    folder = run_folder(run)
+    name = CHECKPOINT if run == folder else run.name
+    config = load_config(folder, device="cpu")
+    state, _ = load_checkpoint(folder, config, (name,))
+    if state is None:
+        raise RunError(f"cannot read run {folder.name!r}: there is no {folder / name}")
+    try:
+        inputs, *_, outputs = state.values["sizes"]
+        model = build_model(config, config.sizes(inputs, outputs))
+        model.load_state_dict(state.group("parameters"))
+    except Exception:  # of the many kinds that an untrusted state may raise
+        raise RunError(f"cannot read run {folder.name!r}: its {name} does not fit its {CONFIG}") from None
+    return config, model
+
+
+def run_folder(run: Path) -> Path:
+    """A run's folder, from itself or from a checkpoint in it."""
+    return run.parent if run.name in NEWEST_FIRST else run
+
+
+def restore(trainer: Trainer, state: State) -> None:
+    """Bring a trainer to a checkpoint; RunError if it is of another network."""
+    try:
+        trainer.load_state(state)
+        trainer.require_finite()
+        if trainer.step == trainer.steps and trainer.evaluated is None:
+            raise ValueError("a finished run has been evaluated")
+    except Exception:  # of the many kinds that an untrusted state may raise
+        name = trainer.config.run_name
+        raise RunError(f"cannot resume {name!r}: its {CHECKPOINT} does not fit its {CONFIG}") from None
+
+
+def _set_up(config: TrainConfig, stack: ExitStack) -> RunSetup:
+    """Open the run's folder and load the data; the folder stays claimed until the stack is closed."""
+    if config.resume is not None:
+        return _set_up_resumed(config, config.runs_dir / config.resume, stack)
+    config = replace(config, run_name=config.run_name or _unused_name(config.runs_dir))
+    if not config.overwrite:
+        require_free(config.folder)
+    dataset = _load_data(config)
+    stack.callback(create_run(config.folder, overwrite=config.overwrite).release)
+    return _new_run(config, dataset)
+
+
+def _set_up_resumed(config: TrainConfig, folder: Path, stack: ExitStack) -> RunSetup:
+    """Go on from the newest checkpoint that is whole; where there is none yet, begin again.
+
+    Raises:
+        RunError: if the run cannot be read, is finished, or is being trained.
+    """
+    config = _merge_config(config, load_config(folder, device=config.device))
+    stack.callback(claim(folder).release)
+    if (folder / SUMMARY).exists():
+        raise RunError(f"cannot resume {folder.name!r}: all of its {config.epochs} epochs are done")
+    state, damaged = load_checkpoint(folder, config)
+    if state is None:
+        require_restartable(folder)
+    dataset = _load_data(config)
+    if state is None:
+        remove_run(folder)
+        return _new_run(config, dataset, "there is no checkpoint yet: beginning once more")
+    taken = next(name for name in NEWEST_FIRST if name not in damaged and (folder / name).exists())
+    set_aside(folder, damaged)
+    return RunSetup(config, dataset, state, tuple(f"{name} is damaged: going on from {taken}" for name in damaged))
+
+
+def _load_data(config: TrainConfig) -> Dataset:
+    dataset = load(config.data, config.data_root, source=config.mnist_source)
+    try:
+        config.sizes(dataset.image_shape.numel(), dataset.classes)
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    return dataset
+
+
+def _new_run(config: TrainConfig, dataset: Dataset, *remarks: str) -> RunSetup:
+    config = TrainConfig.from_dict({**config.as_dict(), "data": dataset.name, "overwrite": False})
+    write_json(config.folder / CONFIG, {**config.as_dict(), "data_origin": dataset.origin})
+    return RunSetup(config, dataset, remarks=remarks)
+
+
+def _merge_config(config: TrainConfig, stored: TrainConfig) -> TrainConfig:
+    """The stored configuration, with the settings that this session may change.
+
+    Raises:
+        RunError: if a flag asks for another value than the run has.
+    """
+    given = {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
+    for name, value in given.items():
+        kept = getattr(stored, name)
+        if name not in _MAY_CHANGE | _WHICH_RUN and value != kept:
+            raise RunError(f"{flag(name)} {value} does not fit the run to resume, which has {kept}: leave it out")
+    changes = {name: getattr(config, name) for name in _PER_SESSION | (_MAY_CHANGE & given.keys())}
+    return replace(stored, **changes, run_name=config.resume, resume=None, overwrite=False)
+
+
+def _unused_name(runs_dir: Path) -> str:
+    now = time.strftime("%Y-%m-%d_%H-%M-%S")
+    names = (now if count == 1 else f"{now}_{count}" for count in range(1, 1000))
+    return next(name for name in names if not (runs_dir / name).exists())
+
+
+@contextmanager
+def _failures(trainer: Trainer, saver: CheckpointSaver) -> Iterator[None]:
+    """When training fails, save what can be saved, and say how to go on."""
+    config, first = trainer.config, trainer.group.first
+    try:
+        yield
+    except NonFinite as error:
+        if first:
+            with suppress(OSError):
+                saver.save_best()
+                keep_failure(config.folder, trainer, error.event)
+        raise NonFinite(f"{error}; look at it by --replay {config.run_name}", error.event) from None
+    except ProcessLost as error:
+        if first:
+            with suppress(OSError, NonFinite):
+                saver.save()
+        raise ProcessLost(f"{error}; go on with {resume_flags(config)}") from None
+    except OSError as error:
+        what = f"cannot write {error.filename or config.folder}: {error.strerror}"
+        saved = f"{saver.saved_step:,} steps are saved: mend that, and go on with {resume_flags(config)}"
+        raise RunError(f"{what}; {saved}") from None
+
+
+def _finish(trainer: Trainer, saver: CheckpointSaver, setup: RunSetup, figures: dict[str, Any]) -> dict[str, Any]:
+    """Save the end; the summary is last, so that a run which has one lacks nothing."""
+    saver.finish()
+    summary = {"data": setup.dataset.name, **figures, "data_origin": setup.dataset.origin, "torch": torch.__version__}
+    trainer.monitor.record(RunFinished(trainer.step, summary))
+    write_json(setup.config.folder / SUMMARY, summary)
+    return summary
+
+
+def _started(trainer: Trainer, setup: RunSetup, command: str) -> RunStarted:
+    versions = {"bp_torch": bp_torch.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    return RunStarted(
+        config=trainer.config.as_dict(),
+        data=setup.dataset.name,
+        data_origin=setup.dataset.origin,
+        versions=versions,
+        command=command,
+        model=str(trainer.backend.model),
+        parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
+        first_step=trainer.step,
+        steps=trainer.steps,
+        compared=trainer.monitor.counts.gradient_checks,
+        agreed=trainer.monitor.counts.gradient_checks_passed,
+        processes=trainer.group.size,
+        remarks=setup.remarks,
+    )

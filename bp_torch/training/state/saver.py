@@ -1,0 +1,128 @@
+"""When a run is saved: every few seconds, when a signal asks it to stop, and at its end."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import current_thread, main_thread
+from types import FrameType
+from typing import Self
+
+from bp_torch.files import atomic_write
+from bp_torch.training.config import TrainConfig
+from bp_torch.training.loop import Trainer
+from bp_torch.training.state.checkpoint import pack, save_checkpoint
+from bp_torch.training.state.run_dir import BEST
+
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+class Interrupted(Exception):
+    """A run was asked to stop, and has; the message is one line that says how to resume it.
+
+    Attributes:
+        status: the exit status by which a shell knows the signal: 128 and its number.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        """Take both."""
+        super().__init__(message)
+        self.status = status
+
+
+class StopSignals:
+    """Remembers Ctrl-C, SIGTERM and SIGHUP.
+
+    Attributes:
+        received: the first signal that came, if one did.
+    """
+
+    def __init__(self, *, patient: bool) -> None:
+        """Patient: ignore a repeated Ctrl-C (torchrun forwards the first one); otherwise it ends the run at once."""
+        self.received: signal.Signals | None = None
+        self._patient = patient
+
+    @contextmanager
+    def handle(self) -> Iterator[Self]:
+        """Handle the signals for a while, but for those that are ignored, as by nohup; only the main thread can."""
+        numbers = _SIGNALS if current_thread() is main_thread() else []
+        handled = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._receive) for number in handled}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if number == self.received == signal.SIGINT and not self._patient:
+            raise KeyboardInterrupt
+        self.received = self.received or signal.Signals(number)
+
+
+class CheckpointSaver:
+    """Saves a trainer between its steps; of several processes only the first does.
+
+    Attributes:
+        seconds: how long training has waited for it.
+        saved_step: the step from which the last checkpoint goes on.
+    """
+
+    def __init__(self, trainer: Trainer, folder: Path, signals: StopSignals) -> None:
+        """Store the trainer, the folder and the signal handler."""
+        self.seconds = 0.0
+        self.saved_step = trainer.step
+        self._trainer, self._folder, self._signals = trainer, folder, signals
+        self._saved_at = time.monotonic()
+        self._best: bytes | None = None
+
+    def after_step(self) -> None:
+        """Save if it is time to, and stop if any process received a signal.
+
+        Raises:
+            Interrupted: saying how to resume.
+            NonFinite: if the parameters are not finite, and not worth saving.
+        """
+        trainer = self._trainer
+        if trainer.group.first and trainer.best[1] == trainer.step:
+            self._best = pack(trainer.state())
+        stop = trainer.group.any(self._signals.received is not None)
+        due = time.monotonic() - self._saved_at >= trainer.config.checkpoint_seconds
+        if trainer.group.first and (stop or due):
+            self.save()
+        if stop:
+            raise self._interrupted()
+
+    def save(self) -> None:
+        """Write the best checkpoint and then the last: a crash between them is repaired when the run is resumed."""
+        began = time.monotonic()
+        self._trainer.require_finite()
+        self.save_best()
+        save_checkpoint(self._folder, pack(self._trainer.state()))
+        self.saved_step = self._trainer.step
+        self._saved_at = time.monotonic()
+        self.seconds += self._saved_at - began
+
+    def save_best(self) -> None:
+        """Write the best checkpoint, if there is a new one."""
+        if self._best is not None:
+            atomic_write(self._folder / BEST, self._best)
+            self._best = None
+
+    def finish(self) -> None:
+        """Save the last step, if that was not done."""
+        if self.saved_step < self._trainer.step:
+            self.save()
+
+    def _interrupted(self) -> Interrupted:
+        trainer, received = self._trainer, self._signals.received
+        by = "as another process was asked to" if received is None else f"by {received.name}"
+        done = f"stopped {by} after {trainer.step:,} of {trainer.steps:,} steps"
+        return Interrupted(f"{done}; go on with {resume_flags(trainer.config)}", 128 + (received or 15))
+
+
+def resume_flags(config: TrainConfig) -> str:
+    """The flags that resume a run."""
+    elsewhere = "" if config.runs_dir == TrainConfig.runs_dir else f"--runs-dir {config.runs_dir} "
+    return f"{elsewhere}--resume {config.run_name}"
