@@ -42,17 +42,18 @@ def parse(config: type[_Config], arguments: Sequence[str]) -> _Config:
 
 
 def import_object(name: str, flag: str) -> Any:
-    """The object that 'package.module:object' names; the current folder is searched too.
+    """The object that 'package.module:object' or 'folder/file.py:object' names, found from the current folder too.
 
     Raises:
         UsageError: if there is none, or its module cannot be imported.
     """
     module, _, path = name.partition(":")
     if not module or not path:
-        raise UsageError(f"{flag} {name!r} must be package.module:object")
-    sys.path.insert(0, os.getcwd())
+        raise UsageError(f"{flag} {name!r} must be package.module:object or file.py:object")
+    folder, file = os.path.split(module) if module.endswith(".py") else ("", module)
+    sys.path.insert(0, os.path.abspath(folder))
     try:
-        found: Any = import_module(module)
+        found: Any = import_module(file.removesuffix(".py"))
     except (Exception, SystemExit) as error:  # whatever a module raises while it is imported
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(f"{flag} {name!r}: cannot import {module}: {type(error).__name__}: {reason}") from None

@@ -56,16 +56,14 @@ Written by `make benchmark ARGS="--page docs/performance.md"`. All peers work in
 numbers; of a step, and of the norms, it is asserted that they come to the same result. Times are medians; a ratio is
 the median over rounds of two times taken one after the other, with its quartiles. Machines differ: run it on yours.
 
-How to read a step: `products` is the floor, the matrix products and nothing else. `inlined` does all that the
-engine's equations ask for besides, three dozen small operations written out for that one network; each costs PyTorch
-a microsecond or more, whatever its size. What the engine takes beyond is the price of being general and safe: a
-context for each Function, a look whether the model has changed, the cost's own checks, and sums that find what is not
-finite before a weight is touched. Of a network so large that the products are all that counts, it takes what they
-take; then it can only be as far ahead of autograd as they are.
+How to read a step: `products` is the floor, the matrix products and nothing else. What the engine takes beyond is three
+dozen small operations, each of which costs PyTorch a microsecond or more, and the price of being general and safe: a
+call recorded for each Function, the cost's own checks, and sums that find what is not finite before a weight is
+touched. Of a network so large that the products are all that counts, it takes what they take.
 
-`functions` stays above `builtin` for two reasons. Autograd spends three to four microseconds more on a Function in
+`functions` stays above `eager` for two reasons. Autograd spends three to four microseconds more on a Function in
 Python than on one of its own in C++, forward and backward together; and where PyTorch has one kernel for a
-derivative, such as y (1 − y) g, an equation that can be read takes two or three passes. Fusing saves the first."""
+derivative, such as y (1 − y) g, an equation that can be read takes two or three passes."""
 
 
 if __name__ == "__main__":

@@ -1,32 +1,38 @@
 """Check gradients: of every hand-written function, of planted bugs, or of a function of your own; see --help.
 
-Exit status: 0 passed, 1 something is wrong, 2 what was asked for cannot be done.
+Exit status: 0 passed, 1 something is wrong, 2 it cannot be checked.
 """
 
 import json
+import math
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import tyro
 
 from bp_torch import cli
 from bp_torch.catalogue import CATALOGUE
-from bp_torch.gradients import CannotCheck, Scoreboard, Survey, check_gradients, tables
-from bp_torch.gradients.expressions import parse_sample
-from bp_torch.gradients.survey import survey
+from bp_torch.gradients import CannotCheck, check_gradients, entry_report
+from bp_torch.gradients.entry_report import EntryReport, check_entry
 from bp_torch.training.state.run_dir import RunError, require_no_run
+
+if TYPE_CHECKING:
+    from planted.scoreboard import Scoreboard
 
 RUN = "gradients"
 PLANTED = Path(__file__).parents[1] / "tests"
-"""Where the planted bugs are: they are no part of the package."""
+"""Where the planted bugs are, which are not part of the package."""
+MOST_COMPONENTS = 200_000
+"""Of a Tensor that --shapes makes."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +40,17 @@ class CheckConfig:
     """Check gradients against PyTorch's own, float64 and finite differences.
 
     Without arguments: every function of bp_torch, and the scoreboard of planted bugs; TensorBoard shows them too. For a
-    function of yours: package.module:function --reference torch.nn.functional:gelu --inputs "randn(4, 8)"
+    function of yours: mine.py:function --shapes 4x8 --reference torch.nn.functional:gelu
     """
 
     functions: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Names of functions of bp_torch, or package.module:function for one of yours."""
+    """Names of functions of bp_torch, or one of yours as file.py:function or package.module:function."""
     reference: str | None = None
-    """What yours is judged by, as package.module:function; finite differences if not given."""
-    inputs: tuple[str, ...] = ()
-    """Samples for yours, each its arguments in one text: "randn(4, 3, dtype=float64), randint(0, 3, (4,))"."""
+    """What yours is compared with, written the same way; finite differences if not given."""
+    shapes: tuple[str, ...] = ()
+    """Samples for yours: random Tensors of these shapes, such as 5x4,3x4 for a sample of two; a sample a text."""
     samples: str | None = None
-    """Samples for yours as package.module:samples, a list of argument tuples."""
+    """Samples for yours, written the same way: a list of tuples of arguments."""
     json: bool = False
     """Print the report on yours as JSON."""
     planted: bool = False
@@ -52,20 +58,20 @@ class CheckConfig:
     seeds: int = 1
     """With how many seeds bp_torch's checker must catch a bug, and raise no false alarm."""
     runs_dir: Path = Path("runs")
-    """Where TensorBoard reads; what is found becomes the run 'gradients' there."""
+    """Where TensorBoard reads; the results become the run 'gradients' there."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be checked, and flags that would do nothing."""
         names = " ".join(self.functions)
         if self.yours and len(self.functions) > 1:
-            raise ValueError(f"one package.module:function at a time, got {names}")
+            raise ValueError(f"one function of yours at a time, got {names}")
         for name in self.functions:
             if name not in CATALOGUE and not self.yours:
-                raise ValueError(f"{name!r} is none of {', '.join(CATALOGUE)}, and no package.module:function")
-        if not self.yours and (self.reference or self.inputs or self.samples or self.json):
-            raise ValueError("--reference, --inputs, --samples and --json go with a package.module:function")
-        if self.yours and bool(self.inputs) == bool(self.samples):
-            raise ValueError(f"{names} needs samples: either --inputs or --samples")
+                raise ValueError(f"{name!r} is none of {', '.join(CATALOGUE)}, and no file.py:function")
+        if not self.yours and (self.reference or self.shapes or self.samples or self.json):
+            raise ValueError("--reference, --shapes, --samples and --json go with a file.py:function")
+        if self.yours and bool(self.shapes) == bool(self.samples):
+            raise ValueError(f"{names} needs samples: either --shapes or --samples")
         if self.functions and (self.planted or self.seeds != 1 or self.runs_dir != Path("runs")):
             raise ValueError(f"--planted, --seeds and --runs-dir go without the name of a function, got {names}")
         if self.planted and self.runs_dir != Path("runs"):
@@ -82,82 +88,96 @@ class CheckConfig:
 
 
 def main() -> int:
-    """Check what the command line asks for."""
+    """Check what the command line names."""
     config = cli.parse(CheckConfig, sys.argv[1:])
     torch.set_num_threads(1)
     if config.yours:
         return check_yours(config)
+    if config.functions:
+        return 1 if any(report.wrong for report in print_reports(map(check_entry, config.functions))) else 0
+    if not config.planted:
+        require_no_run(config.runs_dir / RUN)
     with _workers() as pool:
-        if config.planted:
-            return check_checkers(config, pool)
-        return check_catalogue(config, pool)
+        return check_checkers(config, pool) if config.planted else check_everything(config, pool)
 
 
 def check_yours(config: CheckConfig) -> int:
     """Report on one function."""
     function = cli.import_object(config.functions[0], "function")
     reference = cli.import_object(config.reference, "--reference") if config.reference else None
-    samples = cli.import_object(config.samples, "--samples") if config.samples else [*map(parse_sample, config.inputs)]
+    samples = cli.import_object(config.samples, "--samples") if config.samples else [*map(sample_of, config.shapes)]
     report = check_gradients(function, samples, reference=reference)
     print(json.dumps(report.as_dict(), indent=2, allow_nan=False) if config.json else report)
     return 0 if report.passed else 1
 
 
+def sample_of(shapes: str) -> tuple[torch.Tensor, ...]:
+    """Random Tensors, the same at every run; '5x4,3x4' makes two.
+
+    Raises:
+        UsageError: if it cannot be read, or a Tensor would be too large.
+    """
+    try:
+        sizes = [tuple(int(size) for size in shape.split("x")) for shape in shapes.split(",")]
+    except ValueError:
+        raise cli.UsageError(f"--shapes {shapes!r} must be sizes such as 5x4,3x4") from None
+    if any(min(shape) < 0 or math.prod(shape) > MOST_COMPONENTS for shape in sizes):
+        raise cli.UsageError(f"--shapes {shapes!r}: a Tensor may have 0 to {MOST_COMPONENTS:,} components")
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.randn(shape, generator=generator) for shape in sizes)
+
+
 def check_checkers(config: CheckConfig, pool: Executor) -> int:
     """Print which checker catches which planted bug."""
     board = _scoreboard(config.seeds, pool)
-    print(*tables.page(board), sep="\n")
+    print(*board.page(), sep="\n")
     return 0 if board.perfect else 1
 
 
-def check_catalogue(config: CheckConfig, pool: Executor) -> int:
-    """Print a row for each function and every failure; for the whole catalogue, the scoreboard too, in TensorBoard."""
-    folder = config.runs_dir / RUN
-    if not config.functions:
-        require_no_run(folder)
-    surveys: list[Survey] = []
-    for row in tables.functions(_surveyed(config.functions or tuple(CATALOGUE), pool, surveys)):
-        print(row, flush=True)
-    print("", tables.ACCURACY, *(str(wrong) for found in surveys for wrong in found.wrong), sep="\n")
-    right = all(not found.wrong for found in surveys)
-    if config.functions:
-        return 0 if right else 1
+def check_everything(config: CheckConfig, pool: Executor) -> int:
+    """Print a row for each function, every failure, and the scoreboard; show all of it in TensorBoard."""
+    reports = print_reports(pool.map(check_entry, CATALOGUE))
     board = _scoreboard(config.seeds, pool)
-    print("", *tables.scores(board), "", sep="\n")
-    _show(folder, surveys, board)
+    print("", board.table(), "", sep="\n")
+    _show(config.runs_dir / RUN, reports, board)
     print(f"dashboard: tensorboard --logdir {config.runs_dir}   (or: make dashboard)")
-    return 0 if right and board.perfect else 1
+    return 1 if any(report.wrong for report in reports) or not board.perfect else 0
 
 
-def _surveyed(names: Sequence[str], pool: Executor, kept: list[Survey]) -> Iterator[Survey]:
-    """Each function in its turn."""
-    for found in pool.map(survey, names):
-        kept.append(found)
-        yield found
+def print_reports(reports: Iterable[EntryReport]) -> list[EntryReport]:
+    """Print a row for each report as it comes, then every failure."""
+    printed = []
+    print(entry_report.HEADINGS, flush=True)
+    for report in reports:
+        print(entry_report.row(report), flush=True)
+        printed.append(report)
+    print("", entry_report.ACCURACY, *(str(wrong) for report in printed for wrong in report.wrong), sep="\n")
+    return printed
 
 
-def _scoreboard(seeds: int, pool: Executor) -> Scoreboard:
+def _scoreboard(seeds: int, pool: Executor) -> "Scoreboard":
     from planted.scoreboard import scoreboard
 
     return scoreboard(range(seeds), pool.map)
 
 
-def _show(folder: Path, surveys: Sequence[Survey], board: Scoreboard) -> None:
-    from bp_torch.dashboard.gradient_run import write_gradients  # which takes TensorBoard and matplotlib
+def _show(folder: Path, reports: Sequence[EntryReport], board: "Scoreboard") -> None:
+    from bp_torch.dashboard.gradient_run import write_gradients  # which imports TensorBoard
 
-    write_gradients(folder, surveys, board)
+    functions = "\n".join([entry_report.HEADINGS, *map(entry_report.row, reports), "", entry_report.ACCURACY])
+    write_gradients(folder, functions, f"{board.table()}\n\n{board.table_of_kinds()}")
 
 
 @contextmanager
 def _workers() -> Iterator[Executor]:
-    """A process for each core. An interruption is this process's affair, which then ends the others."""
+    """A process for each core; Ctrl-C reaches this process alone, which then ends the others."""
     sys.path.append(str(PLANTED))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     pool = ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,))
-    interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the processes inherit
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the processes inherit
     for _ in range(cores):
         pool.submit(int)  # each starts one
-    signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGINT, handler)
     try:
         yield pool
     except BaseException:

@@ -5,7 +5,7 @@ Exit status: 0 measured, whatever holds; 2 what was asked for cannot be done.
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,8 @@ from rich.table import Table
 from bp_torch import cli
 from bp_torch.dashboard.experiment_run import write_experiments
 from bp_torch.data import DataError, load
-from bp_torch.inspection.experiments import EXPERIMENTS, Claim, Finding, Subject
+from bp_torch.inspection.experiments import EXPERIMENTS, ExperimentResult, Setup
+from bp_torch.inspection.experiments.result import CLAIM_HEADINGS, claim_rows
 from bp_torch.training.state.run_dir import RunError, require_no_run, update_json
 
 RUN, CLAIMS = "experiments", "claims.json"
@@ -62,36 +63,31 @@ def main() -> int:
     folder = config.runs_dir / RUN
     require_no_run(folder)
     print(f"data: {dataset.origin}", file=sys.stderr)
-    subject = Subject(dataset, quick=config.quick, seed=config.seed)
-    claims = write_experiments(folder, _findings(config, subject, folder / CLAIMS), _told(config, dataset.origin))
-    Console().print(_table(claims, _told(config, dataset.name)), markup=False)
+    setup = Setup(dataset, quick=config.quick, seed=config.seed)
+    claims = write_experiments(folder, _results(config, setup, folder / CLAIMS), _described(config, dataset.origin))
+    title = f"The lecture's claims, measured on {_described(config, dataset.name)}"
+    table = Table(*CLAIM_HEADINGS, title=title, show_lines=True)
+    for row in claim_rows(claims):
+        table.add_row(*row)
+    Console().print(table, markup=False)
     print(EXPLAINED)
     print(f"figures    {folder}\ndashboard  tensorboard --logdir {config.runs_dir}   (or: make dashboard)")
     return 0
 
 
-def _findings(config: ExperimentsConfig, subject: Subject, path: Path) -> Iterator[tuple[str, Finding]]:
+def _results(config: ExperimentsConfig, setup: Setup, path: Path) -> Iterator[tuple[str, ExperimentResult]]:
     """Each experiment in its turn; its claims are kept beside those of experiments done before."""
     for name in dict.fromkeys(config.experiments or EXPERIMENTS):
         began = time.perf_counter()
-        finding = EXPERIMENTS[name](subject)
-        yield name, finding
+        result = EXPERIMENTS[name](setup)
+        yield name, result
         print(f"{name}: {time.perf_counter() - began:.1f} s", file=sys.stderr, flush=True)
-        done = {"data": subject.name, "quick": config.quick, "seed": config.seed}
-        update_json(path, {name: done | {"claims": [asdict(claim) for claim in finding.claims]}})
+        done = {"data": setup.name, "quick": config.quick, "seed": config.seed}
+        update_json(path, {name: done | {"claims": [asdict(claim) for claim in result.claims]}})
 
 
-def _told(config: ExperimentsConfig, data: str) -> str:
+def _described(config: ExperimentsConfig, data: str) -> str:
     return f"{data}, seed {config.seed}" + (", quick: rough figures" if config.quick else "")
-
-
-def _table(claims: Iterable[Claim], on: str) -> Table:
-    table = Table(
-        "", "claim", "measured", "holds", "of", title=f"The lecture's claims, measured on {on}", show_lines=True
-    )
-    for claim in claims:
-        table.add_row(str(claim.statement), claim.claim, claim.measured, "yes" if claim.holds else "no", claim.of)
-    return table
 
 
 if __name__ == "__main__":

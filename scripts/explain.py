@@ -1,4 +1,4 @@
-"""Explain one test digit: what it asks of every weight, bias, activation and pixel; see --help.
+"""Explain one test digit: its nudges of every weight, bias, activation and pixel; see --help.
 
 Exit status: 0 explained; 2 what was asked for cannot be done.
 """
@@ -16,16 +16,16 @@ from bp_torch.data import DataError, load
 from bp_torch.functional import squared_error
 from bp_torch.inspection import Explanation, Wiggle, explain, hebbian, sensitivities, wiggle
 from bp_torch.inspection.drawing import draw_explanation
-from bp_torch.inspection.experiments import Subject
+from bp_torch.inspection.experiments import Setup
 from bp_torch.inspection.per_example import Cost
-from bp_torch.inspection.telling import tell, tell_strengthened, tell_wiggles
+from bp_torch.inspection.tables import explanation_tables, hebbian_table, sensitivity_table
 from bp_torch.training.backends import COSTS
 from bp_torch.training.state.run import load_trained, run_folder
 from bp_torch.training.state.run_dir import RunError, require_no_run
 
 FOLDER = "explain"
 MOST = 5
-"""Connections and weights that are told of."""
+"""Connections and weights that are listed."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,15 @@ def main() -> int:
     if not 0 <= config.example < len(dataset.test.labels):
         raise cli.UsageError(f"--example must be from 0 to {len(dataset.test.labels) - 1:,}, got {config.example}")
     path = _figure_path(config, dataset.name)
-    model, cost = network or Subject(dataset).taught, COSTS[run.cost].function if run else squared_error
+    model, cost = network or Setup(dataset).trained, COSTS[run.cost].function if run else squared_error
     image, label = dataset.test.images[config.example], int(dataset.test.labels[config.example])
     explanation = explain(model, cost, image, label)
     answer = int(explanation.outputs.argmax())
     title = f"Test digit {config.example}, a {label}, read as {answer}: cost {explanation.cost:.4f}"
     print(f"data: {dataset.origin}\n{title}")
-    strengthened = tell_strengthened(hebbian([explanation], count=MOST))
-    Console().print(tell(explanation, config.output), strengthened, tell_wiggles(_wiggled(model, cost, explanation)))
+    strengthened = hebbian_table(hebbian([explanation], count=MOST))
+    moved = sensitivity_table(_wiggled(model, cost, explanation))
+    Console().print(explanation_tables(explanation, config.output), strengthened, moved)
     draw_explanation(explanation, config.output, title=title).savefig(path)
     print(f"figure: {path}")
     return 0

@@ -49,7 +49,7 @@ def address_in(said: Path) -> str:
     return "".join(re.findall(r" at (http://\S+/) ", said.read_text()))
 
 
-def until(happens: Callable[[], Any], seconds: float = 15) -> None:
+def until(happens: Callable[[], Any], seconds: float = 60) -> None:
     """Wait, for what a server does in its own time; it is for the test to say whether it did."""
     end = time.monotonic() + seconds
     while not happens() and time.monotonic() < end:
@@ -58,7 +58,7 @@ def until(happens: Callable[[], Any], seconds: float = 15) -> None:
 
 def answer(address: str, path: str) -> Answer:
     try:
-        with urlopen(f"{address}data/{path}", timeout=10) as given:
+        with urlopen(f"{address}data/{path}", timeout=60) as given:
             return Answer(given.status, given.headers.get_content_type(), given.read())
     except HTTPError as error:
         with error:

@@ -15,19 +15,19 @@ MAY_IMPORT = {
     "engine": {"functional"},
     "catalogue": {"functional"},
     "inspection": {"functional", "nn", "engine", "data", "gradients.differences"},
-    "gradients": {"catalogue"},
+    "gradients": {"catalogue", "markdown"},
     "data": {"files"},
     "training": {"files", "nn", "engine", "inspection", "data", "gradients", "catalogue"},
     "dashboard": {
         "files",
-        "training.logging.events",
+        "markdown",
+        "training.records",
         "gradients.Comparison",
-        "gradients.records",
-        "gradients.tables",
         "inspection",
     },
     "benchmark": {
         "functional",
+        "markdown",
         "nn",
         "engine",
         "catalogue",
@@ -39,6 +39,7 @@ MAY_IMPORT = {
     },
     "cli": set(),
     "files": set(),
+    "markdown": set(),
 }
 LIBRARIES = {
     "functional": {"torch"},
@@ -55,7 +56,6 @@ LIBRARIES = {
         "matplotlib",
         "numpy",
         "PIL",
-        "google",
         "google_crc32c",
         "safetensors",
         "werkzeug",
@@ -63,6 +63,7 @@ LIBRARIES = {
     "benchmark": {"torch", "torchvision", "backpack"},
     "cli": {"tyro"},
     "files": set(),
+    "markdown": set(),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

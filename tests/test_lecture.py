@@ -1,4 +1,4 @@
-"""docs/lecture.md: its links lead to the lines they quote, its commands exist, and its figures were measured."""
+"""docs/lecture.md: its links lead to files with the lines they quote, its commands exist, its figures were measured."""
 
 import json
 import re
@@ -15,7 +15,7 @@ PAGE = (DOCS / "lecture.md").read_text(encoding="utf-8")
 MEASURED = json.loads((DOCS / "lecture.json").read_text(encoding="utf-8"))
 CLAIMS = [claim for experiment in MEASURED.values() for claim in experiment["claims"]]
 SECTIONS = {int(number): text for number, text in re.findall(r"^## (\d+)\. (.*?)(?=^## |\Z)", PAGE, re.M | re.S)}
-LINKS = re.findall(r"\[`?([^\]\n]+?(?:\[[^\]\n]*\][^\]\n]*?)*)`?\]\(([^)#\s]+)(?:#L(\d+))?\)", PAGE)
+LINKS = re.findall(r"\[(`?)([^\]\n]+?(?:\[[^\]\n]*\][^\]\n]*?)*)`?\]\(([^)#\s]+)\)", PAGE)
 
 
 def test_the_lecture_is_told_in_full() -> None:
@@ -23,17 +23,17 @@ def test_the_lecture_is_told_in_full() -> None:
     assert len(LINKS) > 30
 
 
-@pytest.mark.parametrize(("text", "path", "line"), LINKS)
-def test_a_link_leads_to_what_it_quotes(text: str, path: str, line: str) -> None:
+@pytest.mark.parametrize(("quoted", "text", "path"), LINKS)
+def test_a_link_leads_to_what_it_quotes(quoted: str, text: str, path: str) -> None:
     target = (DOCS / path).resolve()
     assert target.exists()
-    if line:
-        assert target.read_text(encoding="utf-8").splitlines()[int(line) - 1].strip() == text
+    if quoted:
+        assert text in map(str.strip, target.read_text(encoding="utf-8").splitlines())
 
 
 @pytest.mark.parametrize("number", SECTIONS)
 def test_each_statement_has_its_line_of_code(number: int) -> None:
-    assert re.search(r"\]\(\.\./bp_torch/[^)]+#L\d+\)", SECTIONS[number])
+    assert re.search(r"`\]\(\.\./bp_torch/[^)]+\.py\)", SECTIONS[number])
 
 
 @pytest.mark.parametrize("number", range(1, 16))

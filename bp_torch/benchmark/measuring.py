@@ -4,35 +4,27 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-Work = Callable[[], object]
+Workload = Callable[[], object]
 Row = dict[str, Any]
 
 TURN = 0.004
 """Seconds for which a peer works before the next one's turn: many steps of a small network, one of a large."""
 
 
-def seconds(work: Work, times: int = 1) -> float:
-    """How long it takes, on average over so many times."""
-    began = time.perf_counter()
-    for _ in range(times):
-        work()
-    return (time.perf_counter() - began) / times
-
-
-def side_by_side(peers: Mapping[str, Work], references: Sequence[str], rounds: int) -> list[Row]:
-    """Let peers do the same work in turn, and tell each one's time in units of the references'.
+def time_interleaved(peers: Mapping[str, Workload], *references: str, rounds: int) -> list[Row]:
+    """Let peers do the same work in turn, and give each one's time in units of the references'.
 
     A ratio is the median over rounds of the two times in the same round, so that a noisy machine disturbs both alike.
 
     Args:
         peers: what each does, by its name; called twice beforehand.
-        references: the peers by whose times the others' are told.
+        references: the peers in whose times the others' are given.
         rounds: how often each has its turn.
 
     Returns:
@@ -48,6 +40,14 @@ def side_by_side(peers: Mapping[str, Work], references: Sequence[str], rounds: i
     return [_row(name, times, {other: taken[other] for other in references}) for name, times in taken.items()]
 
 
+def seconds(work: Workload, times: int = 1) -> float:
+    """How long it takes, on average over so many times."""
+    began = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - began) / times
+
+
 def _row(name: str, times: list[float], references: Mapping[str, list[float]]) -> Row:
     row: Row = {"peer": name, "µs": round(1e6 * statistics.median(times), 1)}
     for other, theirs in references.items():
@@ -57,7 +57,7 @@ def _row(name: str, times: list[float], references: Mapping[str, list[float]]) -
     return row
 
 
-def peak_bytes(work: Work) -> int:
+def peak_bytes(work: Workload) -> int:
     """The most memory that PyTorch's CPU allocator held at once while working, beyond what it held before."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         work()

@@ -2,13 +2,13 @@
 
 import json
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from bp_torch import markdown
 from bp_torch.benchmark.measuring import Row
 
 
@@ -18,13 +18,12 @@ class Section:
 
     title: str
     note: str
-    rows: Sequence[Row] = field(default_factory=list)
+    rows: Sequence[Row]
 
     def __str__(self) -> str:
         """As Markdown; quartiles stand behind their median."""
         columns = [name for name in self.rows[0] if not name.endswith(", quartiles")]
-        lines = [columns, ["---"] * len(columns), *([_cell(row, name) for name in columns] for row in self.rows)]
-        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        table = markdown.table(columns, ([_cell(row, name) for name in columns] for row in self.rows))
         return f"## {self.title}\n\n{self.note}\n\n{table}\n"
 
 
@@ -34,7 +33,7 @@ def _cell(row: Row, name: str) -> str:
     return f"{value} ({spread[0]:g} to {spread[1]:g})" if spread and spread[0] != spread[1] else value
 
 
-def machine() -> dict[str, Any]:
+def machine() -> dict[str, str]:
     """What the figures were taken on."""
     return {
         "processor": _processor(),
@@ -44,16 +43,17 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(path: Path, introduction: str, on: dict[str, Any], sections: Sequence[Section]) -> None:
+def write(path: Path, introduction: str, on: Mapping[str, str], sections: Sequence[Section]) -> None:
     """Write `path` and, beside it, the same figures as JSON."""
-    told = ", ".join(f"{name} {value}" for name, value in on.items())
-    path.write_text("\n".join([f"{introduction}\n\nMeasured on: {told}.\n", *map(str, sections)]), encoding="utf-8")
+    measured_on = ", ".join(f"{name} {value}" for name, value in on.items())
+    parts = [f"{introduction}\n\nMeasured on: {measured_on}.\n", *map(str, sections)]
+    path.write_text("\n".join(parts), encoding="utf-8")
     figures = {"machine": on, "sections": [asdict(section) for section in sections]}
     path.with_suffix(".json").write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _processor() -> str:
-    """The processor's name, where the system tells."""
+    """The processor's name, where the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

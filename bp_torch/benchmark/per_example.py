@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from bp_torch.benchmark.measuring import Row, Work, side_by_side
+from bp_torch.benchmark.measuring import Row, Workload, time_interleaved
 from bp_torch.benchmark.steps import batch, builtin_cost
 from bp_torch.engine import Backprop
 from bp_torch.functional import squared_error
@@ -26,16 +26,16 @@ def norm_times(examples: int, rounds: int) -> list[Row]:
     inputs, targets = batch(examples, SIZES)
     driver = Backprop(model, squared_error)
     ours = per_example_norms(model, squared_error, inputs[:100], targets[:100])
-    works: dict[str, Work] = {
+    peers: dict[str, Workload] = {
         "one gradient, engine": lambda: driver.gradients(inputs, targets),
         "norms": lambda: per_example_norms(model, squared_error, inputs, targets),
         "norms, vmap(grad)": lambda: by_vmap(model, inputs, targets),
     }
     assert_close(by_vmap(model, inputs[:100], targets[:100]), ours, rtol=1e-4, atol=1e-6)
     if find_spec("backpack"):
-        works["norms, BackPACK"] = lambda: by_backpack(model, inputs, targets)
+        peers["norms, BackPACK"] = lambda: by_backpack(model, inputs, targets)
         assert_close(by_backpack(model, inputs[:100], targets[:100]), ours, rtol=1e-4, atol=1e-6)
-    return side_by_side(works, ["one gradient, engine"], rounds)
+    return time_interleaved(peers, "one gradient, engine", rounds=rounds)
 
 
 def by_vmap(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Norms:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from bp_torch.benchmark.measuring import Row, Work, seconds, side_by_side
+from bp_torch.benchmark.measuring import Row, Workload, seconds, time_interleaved
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.data import Dataset, load
 from bp_torch.training.config import TrainConfig
@@ -19,13 +19,15 @@ RELU = TrainConfig(activation="relu", cost="cross_entropy", learning_rate=0.2, e
 
 def epoch_times(dataset: Dataset, root: Path, rounds: int) -> list[Row]:
     """One epoch of the default network: shuffle, gather, step; nothing is looked at."""
-    peers = {"DataLoader and eager": tutorial_epoch(root)}
-    for backend in ("engine", "functions", "builtin"):
-        peers[backend] = _bare_epoch(Trainer(TrainConfig(backend=backend), dataset))
-    return side_by_side(peers, ["DataLoader and eager"], rounds)
+    tutorial = {"DataLoader and eager": tutorial_epoch(root)}
+    configs = [TrainConfig(backend=backend) for backend in ("engine", "functions", "builtin")]
+    backends = {config.backend: _bare_epoch(config, dataset) for config in configs}
+    return time_interleaved(tutorial | backends, *tutorial, rounds=rounds)
 
 
-def _bare_epoch(trainer: Trainer) -> Work:
+def _bare_epoch(config: TrainConfig, dataset: Dataset) -> Workload:
+    trainer = Trainer(config, dataset)
+
     def work() -> None:
         for inputs, targets in trainer.batches.epoch(0):
             trainer.backend.sgd_step(inputs, targets, 0.01)
@@ -33,7 +35,7 @@ def _bare_epoch(trainer: Trainer) -> Work:
     return work
 
 
-def tutorial_epoch(root: Path) -> Work:
+def tutorial_epoch(root: Path) -> Workload:
     """An epoch of torchvision's MNIST, ToTensor, DataLoader, torch.nn and optim.SGD."""
     from torchvision import datasets, transforms  # after load(), which cures its import
 
@@ -56,22 +58,21 @@ def tutorial_epoch(root: Path) -> Work:
 
 def run_shares(dataset: Dataset) -> list[Row]:
     """Whole default runs, with comparing, evaluating and logging: how much of the time the looking takes."""
-    rows = []
-    for backend in ("functions", "engine"):
-        with tempfile.TemporaryDirectory() as folder, TensorBoardRecorder(Path(folder)) as board:
-            trainer = Trainer(TrainConfig(backend=backend), dataset, [board])
-            taken = seconds(trainer.run)
-            counts = trainer.monitor.counts
-            rows.append(
-                {
-                    "backend": backend,
-                    "seconds": round(taken, 1),
-                    "of it comparing": f"{trainer.monitor.comparing_seconds / taken:.1%}",
-                    "of it logging": f"{board.seconds / taken:.1%}",
-                    "gradients that agree": f"{counts.gradient_checks_passed} of {counts.gradient_checks}",
-                }
-            )
-    return rows
+    return [_run_shares(TrainConfig(backend=backend), dataset) for backend in ("functions", "engine")]
+
+
+def _run_shares(config: TrainConfig, dataset: Dataset) -> Row:
+    with tempfile.TemporaryDirectory() as folder, TensorBoardRecorder(Path(folder)) as board:
+        trainer = Trainer(config, dataset, [board])
+        taken = seconds(trainer.run)
+    counts = trainer.monitor.counts
+    return {
+        "backend": config.backend,
+        "seconds": round(taken, 1),
+        "of it comparing": f"{trainer.monitor.comparing_seconds / taken:.1%}",
+        "of it logging": f"{board.seconds / taken:.1%}",
+        "gradients that agree": f"{counts.gradient_checks_passed} of {counts.gradient_checks}",
+    }
 
 
 def accuracies(dataset: Dataset) -> list[Row]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from bp_torch.benchmark.measuring import Row, Work, peak_bytes, side_by_side
+from bp_torch.benchmark.measuring import Row, Workload, peak_bytes, time_interleaved
 from bp_torch.catalogue import CATALOGUE
 from bp_torch.engine import Backprop
 from bp_torch.functional import squared_error
@@ -18,19 +18,28 @@ BATCHES = (10, 100, 1000)
 RATE = 0.01
 
 builtin_cost = CATALOGUE["squared_error"].reference
-Maker = Callable[[torch.nn.Sequential, Tensor, Tensor], Work]
+Cost = Callable[[Tensor, Tensor], Tensor]
+Maker = Callable[[torch.nn.Sequential, Tensor, Tensor], Workload]
 
 
-def engine(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Work:
+def engine(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Workload:
     """This project's plain loop."""
     driver = Backprop(model, squared_error)
     return lambda: driver.sgd_step(inputs, targets, RATE)
 
 
-def by_autograd(model: torch.nn.Module, inputs: Tensor, targets: Tensor, **options: bool) -> Work:
-    """Autograd and torch.optim.SGD, as most people write it; through PyTorch's own layers or hand-written ones."""
-    builtin = not any(type(layer).__module__.startswith("bp_torch") for layer in model.modules())
-    cost = builtin_cost if builtin else squared_error
+def functions(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Workload:
+    """Hand-written layers under autograd."""
+    return _by_autograd(model, squared_error, inputs, targets)
+
+
+def eager(**options: bool) -> Maker:
+    """PyTorch's own layers under autograd, with one of torch.optim.SGD's implementations."""
+    return lambda model, inputs, targets: _by_autograd(as_builtin(model), builtin_cost, inputs, targets, **options)
+
+
+def _by_autograd(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Tensor, **options: bool) -> Workload:
+    """Autograd and torch.optim.SGD, as most people write it."""
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, **options)
 
     def step() -> None:
@@ -41,12 +50,7 @@ def by_autograd(model: torch.nn.Module, inputs: Tensor, targets: Tensor, **optio
     return step
 
 
-def eager(**options: bool) -> Maker:
-    """PyTorch's own layers under autograd, with one of torch.optim.SGD's implementations."""
-    return lambda model, inputs, targets: by_autograd(as_builtin(model), inputs, targets, **options)
-
-
-def compiled(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Work:
+def compiled(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Workload:
     """The whole step in one graph of torch.compile, gradient and update, in the form that runs quickest.
 
     That is without modules and names, which would have to be guarded at every step.
@@ -67,7 +71,7 @@ def compiled(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Wor
     return torch.no_grad()(lambda: step(parameters))
 
 
-def products(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Work:
+def products(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Workload:
     """The floor: the matrix products of such a step and nothing else, as `bp_torch.functional.linear` writes them."""
     weights = [p.detach() for p in model.parameters() if p.dim() == 2]
     activations = [inputs, *(torch.rand(len(inputs), len(weight)) for weight in weights)]
@@ -76,46 +80,21 @@ def products(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Wor
         for number, weight in enumerate(weights):
             activations[number] @ weight.t()
         for number in reversed(range(len(weights))):
-            wishes = activations[number + 1]
-            wishes.t() @ activations[number]
+            delta = activations[number + 1]
+            delta.t() @ activations[number]
             if number:
-                wishes @ weights[number]
-
-    return step
-
-
-def inlined(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Work:
-    """The engine's operations, written out for this one network: no Functions, no contexts, nothing checked."""
-    parameters = [p.detach() for p in model.parameters()]
-    layers = list(zip(parameters[::2], parameters[1::2], strict=True))
-    one, ones = torch.ones(()), torch.ones(len(inputs))
-
-    @torch.inference_mode()
-    def step() -> None:
-        activations = [inputs]
-        for weight, bias in layers:
-            activations.append(torch.sigmoid(torch.addmm(bias, activations[-1], weight.t())))
-        error = activations[-1] - targets
-        (error * error).sum()
-        grad, wishes = error.mul_(2 / len(inputs)), []
-        for output, (weight, _) in zip(reversed(activations[1:]), reversed(layers), strict=True):
-            wishes.append((grad * output).mul_(one - output))
-            grad = torch.mm(wishes[-1], weight) if len(wishes) < len(layers) else grad
-        for wish, input, (weight, bias) in zip(reversed(wishes), activations, layers, strict=False):
-            weight.addmm_(wish.t(), input, alpha=-RATE)
-            bias.addmv_(wish.t(), ones, alpha=-RATE)
+                delta @ weights[number]
 
     return step
 
 
 PEERS: Mapping[str, Maker] = {
     "engine": engine,
-    "functions": by_autograd,
+    "functions": functions,
     "eager": eager(),
     "eager, foreach": eager(foreach=True),
     "eager, fused": eager(fused=True),
     "torch.compile": compiled,
-    "inlined": inlined,
     "products": products,
 }
 
@@ -129,7 +108,7 @@ def batch(examples: int, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 
 def made(
     sizes: tuple[int, ...], examples: int, peers: Sequence[str] | None = None
-) -> dict[str, tuple[torch.nn.Sequential, Work]]:
+) -> dict[str, tuple[torch.nn.Sequential, Workload]]:
     """Every peer, or those named, with a network of its own, equal to the others'."""
     torch.manual_seed(0)
     first = mlp(sizes)
@@ -138,7 +117,7 @@ def made(
     return {name: (model, PEERS[name](model, inputs, targets)) for name, model in copies.items()}
 
 
-def require_the_same(peers: Mapping[str, tuple[torch.nn.Sequential, Work]]) -> None:
+def require_the_same(peers: Mapping[str, tuple[torch.nn.Sequential, Workload]]) -> None:
     """Raise AssertionError unless a step takes every peer's parameters to the same place."""
     for _, work in peers.values():
         work()
@@ -152,7 +131,7 @@ def step_times(sizes: tuple[int, ...], examples: int, rounds: int) -> list[Row]:
     """Times of a step, in units of eager PyTorch's and of the matrix products alone."""
     peers = made(sizes, examples)
     require_the_same(peers)
-    return side_by_side({name: work for name, (_, work) in peers.items()}, ["eager", "products"], rounds)
+    return time_interleaved({name: work for name, (_, work) in peers.items()}, "eager", "products", rounds=rounds)
 
 
 def step_memory(sizes: tuple[int, ...], examples: int, peers: Sequence[str] | None = None) -> list[Row]:

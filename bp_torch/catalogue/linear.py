@@ -1,37 +1,11 @@
-"""The weighted sum, by itself and with the activation after it."""
+"""The weighted sum."""
 
 import torch
-from torch import Tensor
 
 from bp_torch import functional
 from bp_torch.catalogue.entry import BadCall, Entry, Numbers, Sample
 
 _draw = Numbers(1)
-
-
-def dense_of_builtins(input: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "sigmoid") -> Tensor:
-    """The two, one after the other, out of PyTorch's own."""
-    sums = torch.nn.functional.linear(input, weight, bias)
-    return {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}[activation](sums)
-
-
-def _dense_samples() -> tuple[Sample, ...]:
-    calls = (
-        (_draw(5, 4), _draw(3, 4), _draw(3)),
-        (_draw(5, 4), _draw(3, 4)),
-        (_draw(2, 5, 4), _draw(3, 4), _draw(3)),
-        (_draw(5, 4), _draw(4)),
-        (_draw(0, 4), _draw(3, 4), _draw(3)),
-        (_draw(4, 5).t(), _draw(4, 3).t(), _draw(6)[::2]),
-        (_draw(1, 4).expand(5, 4), _draw(3, 4), _draw(1).expand(3)),
-        (_draw(5, 4), _draw(3, 4), _draw(1)),
-        (_draw(5, 4, scale=30), _draw(3, 4), _draw(3)),  # saturated
-    )
-    every = [Sample(call, {"activation": name}) for call in calls[:2] for name in ("sigmoid", "tanh", "relu")]
-    return (
-        *every,
-        *(Sample(call, {"activation": ("relu", "sigmoid", "tanh")[i % 3]}) for i, call in enumerate(calls[2:])),
-    )
 
 
 ENTRIES = (
@@ -69,19 +43,6 @@ ENTRIES = (
             BadCall(
                 (_draw(5, 4).to("meta"), _draw(3, 4), _draw(3)), RuntimeError, "input is on meta but weight is on cpu"
             ),
-        ),
-    ),
-    Entry(
-        name="dense",
-        function=functional.dense,
-        reference=dense_of_builtins,
-        backward="δ = g · f′(z), and with it as linear",
-        samples=_dense_samples(),
-        bad_calls=(
-            BadCall(([1.0], _draw(3, 4)), TypeError, "'input'"),
-            BadCall((_draw(5, 4), _draw(3, 5)), RuntimeError, r"input \(5, 4\) and weight \(3, 5\)"),
-            BadCall((_draw(5, 4), _draw(3, 4), _draw(2)), RuntimeError, r"bias .*\(2,\)"),
-            BadCall((_draw(5, 4), _draw(3, 4).float()), RuntimeError, "weight is torch.float32"),
         ),
     ),
 )

@@ -91,7 +91,7 @@ def event_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("events.out.tfevents.*"))
 
 
-def mend(path: Path) -> int:
+def repair(path: Path) -> int:
     """Leave in an event file what can be read, and put the file as it was beside it, if it is damaged.
 
     TensorBoard reads a file up to the first damage. Behind it, what is whole is found by its checksums, if it begins

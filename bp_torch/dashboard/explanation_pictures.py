@@ -1,4 +1,4 @@
-"""Pictures of what one digit of each class asks for: of the network, and of its pixels."""
+"""The nudges of one digit of each class: of the network's weights, and of its pixels."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from bp_torch.dashboard.pictures import Array, Picture, render
+from bp_torch.dashboard.pictures import Picture, render
 from bp_torch.inspection import Explanation
-from bp_torch.inspection.drawing import WISHES, draw_network
+from bp_torch.inspection.drawing import draw_network
+from bp_torch.inspection.figures import DIVERGING, Array
 
 _DPI: Final = 80
 _SCALE: Final = 3
@@ -21,8 +22,8 @@ _NETWORK: Final = 78
 _COLUMNS: Final = 2
 
 
-def probes(explanations: Sequence[Explanation]) -> Picture:
-    """Draws each digit, what is wished of its pixels, and the network with what is wished of its weights.
+def draw_explanations(explanations: Sequence[Explanation]) -> Picture:
+    """Draws each digit, the nudges of its pixels, and the network with the nudges of its weights.
 
     Args:
         explanations: of digits, one of each class.
@@ -38,7 +39,7 @@ def probes(explanations: Sequence[Explanation]) -> Picture:
     axes.set_axis_off()
     for place, explanation in enumerate(explanations):
         x, y = place % _COLUMNS * across + _GAP / 2, place // _COLUMNS * down + _CAPTION
-        for pixels, shift in ((_ink(explanation.image), 0), (_wished(explanation.pixel_nudges), _SIDE + _GAP)):
+        for pixels, shift in ((_ink(explanation.image), 0), (_coloured(explanation.pixel_nudges), _SIDE + _GAP)):
             left = int(x) + shift
             canvas[y : y + _SIDE, left : left + _SIDE] = pixels
         draw_network(axes, explanation, (x + 2 * (_SIDE + _GAP) + 1, y + _SIDE, _NETWORK - _GAP, -_SIDE))
@@ -58,8 +59,8 @@ def _ink(pixels: Tensor) -> Array:
     return ink
 
 
-def _wished(nudges: Tensor) -> Array:
-    """Wishes in colour, white where there are none, (28, 28, 3)."""
+def _coloured(nudges: Tensor) -> Array:
+    """Nudges in colour, white where there are none, (28, 28, 3)."""
     values = nudges.cpu().double().reshape(_SIDE, _SIDE)
-    colours: Array = WISHES(0.5 + 0.5 * (values / values.abs().max().clamp_min(1e-30)).numpy())[..., :3]
+    colours: Array = DIVERGING(0.5 + 0.5 * (values / values.abs().max().clamp_min(1e-30)).numpy())[..., :3]
     return colours

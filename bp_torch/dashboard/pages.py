@@ -1,11 +1,10 @@
 """The Text tab: what was run, and how it ended, as pages of Markdown."""
 
-import html
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from textwrap import indent
 from typing import Any
 
+from bp_torch.markdown import escape, table
 from bp_torch.training.logging.events import FailureEvent, RunFinished, RunStarted
 
 
@@ -13,16 +12,16 @@ def start_page(record: RunStarted) -> str:
     """Everything one needs to know to run it again, the data first."""
     return "\n\n".join(
         [
-            f"## Data: {plain(record.data)}",
-            f"**{plain(record.data_origin)}**",
+            f"## Data: {escape(record.data)}",
+            f"**{escape(record.data_origin)}**",
             "## Command",
             _verbatim(record.command),
             f"## Model: {record.parameters:,} weights and biases",
             _verbatim(record.model),
             f"## Configuration: steps {record.first_step:,} to {record.steps:,}, processes {record.processes}",
-            table(("setting", ""), record.config.items()),
+            _table("setting", record.config),
             "## Versions",
-            table(("package", ""), record.versions.items()),
+            _table("package", record.versions),
         ]
     )
 
@@ -30,24 +29,16 @@ def start_page(record: RunStarted) -> str:
 def failure_page(record: FailureEvent) -> str:
     """What ended the run, and the mini-batch by which it can be replayed."""
     examples = " ".join(map(str, record.examples.tolist()))
-    return "\n\n".join([f"## At step {record.step:,}", plain(record.what), "## Examples", examples])
+    return "\n\n".join([f"## At step {record.step:,}", escape(record.what), "## Examples", examples])
 
 
 def finish_page(record: RunFinished) -> str:
     """The final figures."""
-    return "\n\n".join([f"## After {record.step:,} steps", table(("figure", ""), record.summary.items())])
+    return f"## After {record.step:,} steps\n\n{_table('figure', record.summary)}"
 
 
-def plain(value: Any) -> str:
-    """A value as Markdown that shows it as it is, on one line, also in a table."""
-    shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return re.sub(r"([\\`*_{}\[\]()#|])", r"\\\1", html.escape(" ".join(shown.split()), quote=False))
-
-
-def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Rows of plain values below their headings."""
-    lines = [headings, ["---"] * len(headings), *(map(plain, row) for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def _table(heading: str, values: Mapping[str, Any]) -> str:
+    return table((heading, ""), (map(escape, item) for item in values.items()))
 
 
 def _verbatim(text: str) -> str:

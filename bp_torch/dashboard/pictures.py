@@ -1,7 +1,6 @@
 """Pictures of a network: what its first layer looks for, and the digits it gets most wrong.
 
 Each is drawn in one pair of axes, its tiles side by side in one array, because axes are what makes matplotlib slow.
-The colours stay apart for colour-blind eyes.
 """
 
 from dataclasses import dataclass
@@ -10,14 +9,13 @@ from math import ceil, isqrt
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-Array = npt.NDArray[np.float64]
+from bp_torch.inspection.figures import BLUE, DIVERGING, GREY, ORANGE, Array
 
 MOST_NEURONS: Final = 64
 MOST_DIGITS: Final = 12
@@ -25,9 +23,6 @@ MOST_DIGITS: Final = 12
 _INCHES: Final = 8.0  # with _DPI, 640 pixels: about the width of an opened image card
 _DPI: Final = 80
 _TITLE_INCHES: Final = 0.6
-_TRUE: Final = "#0072b2"
-_READ_AS: Final = "#d55e00"
-_OTHER: Final = "#9a9a9a"
 
 # The cell of a misclassified digit, in pixels of the digit: from above, a caption, the digit, its bars, their labels.
 _COLUMNS: Final = 4
@@ -48,7 +43,7 @@ class Picture:
 
 
 def first_weights(weights: Tensor) -> Picture | None:
-    """Draws the weights of each neuron of the first layer as a map of the input: blue excites it, red inhibits it.
+    """Draws the weights of each neuron of the first layer as a map of the input: blue excites it, orange inhibits it.
 
     Args:
         weights: (neurons, inputs), float; what is not finite stays blank.
@@ -93,7 +88,7 @@ def _draw_maps(maps: Array, title: str) -> Picture:
     canvas, corners = _tile(maps, ceil(len(maps) ** 0.5), below=margin, right=margin)
     limit = np.abs(maps[np.isfinite(maps)]).max(initial=0)
     figure, axes = _sheet(title, canvas, width=0.88)
-    drawn = axes.imshow(canvas, cmap="RdBu", vmin=-limit, vmax=limit, interpolation="nearest")
+    drawn = axes.imshow(canvas, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
     for neuron, (x, y) in enumerate(corners):
         axes.text(x, y, f" {neuron}", fontsize=9, va="top")
     box = axes.get_position()
@@ -107,9 +102,9 @@ def _draw_outputs(axes: Axes, corners: list[tuple[int, int]], labels: list[int],
     answers = outputs.argmax(axis=1).tolist()
     _draw_bars(axes, np.array(corners), labels, answers, outputs)
     for (x, y), label, answer in zip(corners, labels, answers, strict=True):
-        axes.text(x, y - 1, f"a {label}", color=_TRUE, fontsize=14)
-        axes.text(x + _SIDE, y - 1, f"read as {answer}", color=_READ_AS, fontsize=14, ha="right")
-        for number, colour in ((label, _TRUE), (answer, _READ_AS)):
+        axes.text(x, y - 1, f"a {label}", color=BLUE, fontsize=14)
+        axes.text(x + _SIDE, y - 1, f"read as {answer}", color=ORANGE, fontsize=14, ha="right")
+        for number, colour in ((label, BLUE), (answer, ORANGE)):
             place = x + step * (number + 0.5), y + _SIDE + _BARS + 1
             axes.text(*place, str(number), color=colour, fontsize=12, ha="center", va="top")
 
@@ -118,15 +113,15 @@ def _draw_bars(axes: Axes, corners: Array, labels: list[int], answers: list[int]
     """All bars of all digits as one collection of lines."""
     count, classes = outputs.shape
     step = _SIDE / classes
-    colours = np.full(outputs.shape, _OTHER)
-    colours[range(count), labels] = _TRUE
-    colours[range(count), answers] = _READ_AS
+    colours = np.full(outputs.shape, GREY)
+    colours[range(count), labels] = BLUE
+    colours[range(count), answers] = ORANGE
     x = corners[:, :1] + step * (np.arange(classes) + 0.5)  # (K, classes)
     base = corners[:, 1:] + _SIDE + _BARS  # (K, 1)
     top = base - (_BARS - 2) * outputs
     points = 0.75 * step * 72 * _INCHES / (_COLUMNS * (_SIDE + _GAP))
     axes.vlines(x.ravel(), base.repeat(classes), top.ravel(), colours.ravel().tolist(), linewidth=points)
-    axes.hlines(base[:, 0], corners[:, 0], corners[:, 0] + _SIDE, _OTHER, linewidth=0.8)
+    axes.hlines(base[:, 0], corners[:, 0], corners[:, 0] + _SIDE, GREY, linewidth=0.8)
 
 
 def _tile(tiles: Array, columns: int, *, above: int = 0, below: int, right: int) -> tuple[Array, list[tuple[int, int]]]:

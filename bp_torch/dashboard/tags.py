@@ -7,6 +7,7 @@ reads, and no other. Under one tag stand values of one
 kind: a text and a picture that share one are both lost to the faster of TensorBoard's two loaders.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 MINI_BATCH_COST: Final = "learning/cost/mini_batch"
@@ -34,12 +35,10 @@ HEALTH_FIGURES: Final = ("gradient_norm", "update_ratio")
 
 FIRST_WEIGHTS: Final = "pictures/first_weights"
 WORST_DIGITS: Final = "pictures/worst_digits"
-WISHES: Final = "pictures/wishes"
+NUDGES: Final = "pictures/nudges"
 
 CHECKED_FUNCTIONS: Final = "checker/functions"
-CHECKED_FUNCTIONS_PICTURE: Final = "pictures/functions"
 CHECKER_SCORES: Final = "checker/planted_bugs"
-CHECKER_SCORES_PICTURE: Final = "pictures/planted_bugs"
 
 CLAIMS: Final = "experiments/claims"
 
@@ -54,46 +53,23 @@ RUN_FAILURE: Final = "run/failure"
 RUN_SUMMARY: Final = "run/summary"
 
 
-def agreement(figure: str, parameter: str) -> str:
-    """One of `AGREEMENT_FIGURES` for one parameter."""
-    return f"agreement/{figure}/{parameter}"
+def _of(group: str) -> Callable[..., str]:
+    return lambda *parts: "/".join((group, *parts))
 
 
-def noise(figure: str, parameter: str) -> str:
-    """One of `NOISE_FIGURES` for one parameter."""
-    return f"noise/{figure}/{parameter}"
-
-
-def health(figure: str, parameter: str) -> str:
-    """One of `HEALTH_FIGURES` for one parameter."""
-    return f"health/{figure}/{parameter}"
-
-
-def weights(parameter: str) -> str:
-    """The histogram of one parameter's values."""
-    return f"weights/{parameter}"
-
-
-def gradients(parameter: str) -> str:
-    """The histogram of one parameter's gradient."""
-    return f"gradients/{parameter}"
-
-
-def activations(layer: str) -> str:
-    """The histogram of one layer's activations."""
-    return f"activations/{layer}"
-
-
-def experiment(name: str, merit: str) -> str:
-    """One figure of merit of an experiment."""
-    return f"experiments/{name}/{merit}"
+# Of one parameter: one of AGREEMENT_FIGURES, NOISE_FIGURES or HEALTH_FIGURES, and the parameter's name.
+agreement: Final[Callable[[str, str], str]] = _of("agreement")
+noise: Final[Callable[[str, str], str]] = _of("noise")
+health: Final[Callable[[str, str], str]] = _of("health")
+# Histograms: of one parameter's values, of its gradient, and of one layer's activations.
+weights: Final[Callable[[str], str]] = _of("weights")
+gradients: Final[Callable[[str], str]] = _of("gradients")
+activations: Final[Callable[[str], str]] = _of("activations")
+# Of one experiment: its name and a metric's, or its name alone for its figure.
+experiment: Final[Callable[[str, str], str]] = _of("experiments")
+experiment_picture: Final[Callable[[str], str]] = _of("pictures")
 
 
 def experiment_curve(name: str, curve: str) -> str:
-    """A figure of an experiment that depends on a whole number, which stands for the step."""
-    return f"experiments/{name}/by_number/{curve}"
-
-
-def experiment_picture(name: str) -> str:
-    """An experiment's figure."""
-    return f"pictures/{name}"
+    """A metric of an experiment that depends on a whole number, which stands for the step."""
+    return experiment(f"{name}/by_number", curve)

@@ -34,14 +34,14 @@ def image(tag: str, picture: Picture) -> Summary.Value:
     return Summary.Value(tag=tag, image=encoded)
 
 
-def own_bytes(tag: str, content: bytes, plugin: str) -> Summary.Value:
+def plugin_blob(tag: str, content: bytes, plugin: str) -> Summary.Value:
     """Bytes that one plugin reads, and no other."""
     shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
     tensor = TensorProto(dtype=DT_STRING, tensor_shape=shape, string_val=[content])
     return Summary.Value(tag=tag, tensor=tensor, metadata=_owned(plugin, DATA_CLASS_BLOB_SEQUENCE))
 
 
-def own_scalar(tag: str, number: float, plugin: str) -> Summary.Value:
+def plugin_scalar(tag: str, number: float, plugin: str) -> Summary.Value:
     """A point of a curve that one plugin reads, and no other."""
     tensor = TensorProto(dtype=DT_FLOAT, tensor_shape=TensorShapeProto(), float_val=[number])
     return Summary.Value(tag=tag, tensor=tensor, metadata=_owned(plugin, DATA_CLASS_SCALAR))

@@ -7,10 +7,11 @@ from typing import Self
 
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from bp_torch.dashboard import explanation_pictures, frames, hparams, pages, pictures, tags
-from bp_torch.dashboard.event_file import EventFile, event_files, mend
+from bp_torch.dashboard import frame_format, hparams, pages, pictures, tags
+from bp_torch.dashboard.event_file import EventFile, event_files, repair
+from bp_torch.dashboard.explanation_pictures import draw_explanations
 from bp_torch.dashboard.layout import layout
-from bp_torch.dashboard.values import histogram, image, own_bytes, own_scalar, scalar, text
+from bp_torch.dashboard.values import histogram, image, plugin_blob, plugin_scalar, scalar, text
 from bp_torch.training.logging.events import (
     AgreementEvent,
     DistributionEvent,
@@ -46,7 +47,7 @@ class TensorBoardRecorder:
                 from the start, which replaces whatever the folder holds.
         """
         self.seconds = 0.0
-        self.remarks = [] if purge_step is None else [line for path in event_files(folder) if (line := _mended(path))]
+        self.remarks = [] if purge_step is None else [line for path in event_files(folder) if (line := _repaired(path))]
         self._run = folder.name
         self._events = EventFile(folder, first_step=purge_step or 0)
         self._failed = 0
@@ -94,11 +95,11 @@ class TensorBoardRecorder:
             case PictureEvent():
                 return _pictures(record)
             case ExplanationEvent():
-                return [image(tags.WISHES, explanation_pictures.probes(record.explanations))]
+                return [image(tags.NUDGES, draw_explanations(record.explanations))]
             case NetworkEvent():
                 self._network = record
-                return [own_bytes(tags.NETWORK, frames.network_file(record), tags.BACKPROP)]
-            case FrameEvent() if self._network is not None and frames.refused(self._network) is None:
+                return [plugin_blob(tags.NETWORK, frame_format.network_file(record), tags.BACKPROP)]
+            case FrameEvent() if self._network is not None and frame_format.unsupported_reason(self._network) is None:
                 return _frame(record, self._network)
             case FailureEvent():
                 return [text(tags.RUN_FAILURE, pages.failure_page(record))]
@@ -107,8 +108,8 @@ class TensorBoardRecorder:
         return []
 
 
-def _mended(path: Path) -> str | None:
-    lost = mend(path)
+def _repaired(path: Path) -> str | None:
+    lost = repair(path)
     return f"{path.name} was damaged: {lost:,} bytes of it cannot be read, the rest is kept" if lost else None
 
 
@@ -165,8 +166,8 @@ def _epoch(record: EpochEvent) -> list[Summary.Value]:
 
 def _frame(record: FrameEvent, network: NetworkEvent) -> list[Summary.Value]:
     return [
-        own_bytes(tags.FRAME, frames.frame_file(record, network), tags.BACKPROP),
-        own_scalar(tags.FRAME_COST, frames.mini_batch_cost(record, network), tags.BACKPROP),
+        plugin_blob(tags.FRAME, frame_format.frame_file(record, network), tags.BACKPROP),
+        plugin_scalar(tags.FRAME_COST, frame_format.mini_batch_cost(record, network), tags.BACKPROP),
     ]
 
 

@@ -1,6 +1,7 @@
-"""The second driver: the same Functions' forward and backward, in a plain loop without autograd."""
+"""Backpropagation without autograd: every call on a tape, which is walked in reverse."""
 
 from bp_torch.engine.backprop import Backprop
-from bp_torch.engine.chain import Chain, Link, Passage, Wish
+from bp_torch.engine.per_example import ExampleGradients, contributions, per_example
+from bp_torch.engine.tape import Call, Tape, backward
 
-__all__ = ["Backprop", "Chain", "Link", "Passage", "Wish"]
+__all__ = ["Backprop", "Call", "ExampleGradients", "Tape", "backward", "contributions", "per_example"]

@@ -6,11 +6,16 @@ Drop-in for `torch.nn.functional`, name by name: `import bp_torch.functional as 
 import inspect
 
 from bp_torch.functional.activations import *
+from bp_torch.functional.arithmetic import *
 from bp_torch.functional.bce import *
 from bp_torch.functional.classification import *
-from bp_torch.functional.dense import *
+from bp_torch.functional.indexing import *
 from bp_torch.functional.linear import *
 from bp_torch.functional.losses import *
+from bp_torch.functional.powers import *
+from bp_torch.functional.reductions import *
+from bp_torch.functional.selection import *
+from bp_torch.functional.shape import *
 from bp_torch.functional.smooth_activations import *
 from bp_torch.functional.softmax import *
 

@@ -1,7 +1,6 @@
 """Activation functions that bend or clip: sigmoid, tanh and the family of rectifiers.
 
-Each works on every component by itself, so its Jacobian is diagonal: `backward` and `jvp` multiply by the same
-derivative, written here once for each direction. g stands for ∂C/∂y, the upstream gradient.
+Each works on every component by itself: see `Elementwise`. g = ∂C/∂y is the upstream gradient.
 """
 
 from typing import Any
@@ -9,79 +8,75 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bp_torch.functional.elementwise import Elementwise
 from bp_torch.functional.function import Function, save, scalar_like
-from bp_torch.functional.precision import rounded_once
+from bp_torch.functional.precision import in_float32
 from bp_torch.functional.validation import require_floating, require_real, require_tensor
 
 __all__ = ["elu", "leaky_relu", "relu", "sigmoid", "tanh"]
 
 
-class Sigmoid(Function):
+class Sigmoid(Elementwise):
     """y = σ(x) = 1 / (1 + e⁻ˣ).
 
-    ∂C/∂x = g · y (1 − y): the output alone says how steep the curve is there. 1 − y is exact where y is near 1.
+    dy/dx = e⁻ˣ / (1 + e⁻ˣ)² = 1 / (1 + e⁻ˣ) · e⁻ˣ / (1 + e⁻ˣ) = y (1 − y)
+
+    ∂C/∂x = g · y (1 − y), which needs the output alone. 1 − y is exact where y is near 1.
+
+    σ(0) = 1/2, where the derivative is 1/2 · 1/2 = 1/4:
+
+    >>> x = torch.tensor(0.0, requires_grad=True)
+    >>> torch.autograd.grad(sigmoid(x), x)
+    (tensor(0.2500),)
     """
 
-    bounded = True
+    saves_output = True
 
     @staticmethod
     def forward(input: Tensor) -> Tensor:
         return torch.sigmoid(input)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        save(ctx, output)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        return Sigmoid.through(grad_output, *ctx.saved_tensors)
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        return Sigmoid.through(tangent, *ctx.saved_tensors)
-
-    @staticmethod
-    def through(change: Tensor, output: Tensor) -> Tensor:
-        """A change, times y (1 − y); in either direction, and in `dense`."""
-        return change * output * (scalar_like(1, output) - output)
+    def derivative(output: Tensor) -> Tensor:
+        return output * (scalar_like(1, output) - output)
 
 
-class Tanh(Function):
+class Tanh(Elementwise):
     """y = tanh(x) = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ).
 
-    ∂C/∂x = g · (1 − y²), computed as g (1 − y)(1 + y): where y is near ±1 the square would cancel against 1.
+    dy/dx = ((eˣ + e⁻ˣ)² − (eˣ − e⁻ˣ)²) / (eˣ + e⁻ˣ)² = 1 − y²
+
+    ∂C/∂x = g · (1 − y)(1 + y): the square would cancel against 1 where y is near ±1.
+
+    At x = log 2, y = (2 − 1/2) / (2 + 1/2) = 0.6, and the derivative is 0.4 · 1.6 = 0.64:
+
+    >>> x = torch.tensor(2.0).log().requires_grad_()
+    >>> torch.autograd.grad(tanh(x), x)
+    (tensor(0.6400),)
     """
 
-    bounded = True
+    saves_output = True
 
     @staticmethod
     def forward(input: Tensor) -> Tensor:
         return torch.tanh(input)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        save(ctx, output)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        return Tanh.through(grad_output, *ctx.saved_tensors)
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        return Tanh.through(tangent, *ctx.saved_tensors)
-
-    @staticmethod
-    def through(change: Tensor, output: Tensor) -> Tensor:
-        """A change, times (1 − y)(1 + y); in either direction, and in `dense`."""
-        return change * ((scalar_like(1, output) - output) * (1 + output))
+    def derivative(output: Tensor) -> Tensor:
+        return (scalar_like(1, output) - output) * (1 + output)
 
 
-class ReLU(Function):
+class ReLU(Elementwise):
     """y = max(x, 0).
 
-    ∂C/∂x = g where x > 0, otherwise 0; at the kink x = 0 it is 0.
+    dy/dx = 1 where x > 0, otherwise 0; at the kink x = 0 it is 0
 
-    The gate is a fill, not a product: an infinite g behind a closed gate gives 0, not NaN.
+    ∂C/∂x = g where x > 0, otherwise 0, by a fill and not a product: an infinite g behind a closed gate gives 0, not
+    NaN. The output tells the sign of x: y > 0 where x > 0.
+
+    >>> x = torch.tensor([-2.0, 0.0, 3.0], requires_grad=True)
+    >>> torch.autograd.grad(relu(x), x, torch.tensor([5.0, 6.0, 7.0]))
+    (tensor([0., 0., 7.]),)
     """
 
     @staticmethod
@@ -94,22 +89,23 @@ class ReLU(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        return ReLU.through(grad_output, *ctx.saved_tensors)
+        (output,) = ctx.saved_tensors
+        return grad_output.masked_fill(output <= 0, 0)
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        return ReLU.through(tangent, *ctx.saved_tensors)
-
-    @staticmethod
-    def through(change: Tensor, output: Tensor) -> Tensor:
-        """A change, where the gate is open; in either direction, and in `dense`."""
-        return change.masked_fill(output <= 0, 0)
+        (output,) = ctx.saved_tensors
+        return tangent.masked_fill(output <= 0, 0)
 
 
-class LeakyReLU(Function):
+class LeakyReLU(Elementwise):
     """y = x where x > 0, otherwise s x, with s the negative slope.
 
     ∂C/∂x = g where x > 0, otherwise s g; at the kink x = 0 it is s g.
+
+    >>> x = torch.tensor([-2.0, 0.0, 3.0], requires_grad=True)
+    >>> torch.autograd.grad(leaky_relu(x, 0.5), x, torch.tensor([5.0, 6.0, 7.0]))
+    (tensor([2.5000, 3.0000, 7.0000]),)
     """
 
     @staticmethod
@@ -117,22 +113,11 @@ class LeakyReLU(Function):
         return torch.where(input > 0, input, negative_slope * input)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
-        input, ctx.negative_slope = inputs
-        save(ctx, input)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
-        (input,) = ctx.saved_tensors
-        return torch.where(input > 0, grad_output, ctx.negative_slope * grad_output), None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        (input,) = ctx.saved_tensors
-        return torch.where(input > 0, tangent, ctx.negative_slope * tangent)
+    def derivative(input: Tensor, negative_slope: float) -> Tensor:
+        return torch.where(input > 0, torch.ones_like(input), negative_slope)
 
 
-class ELU(Function):
+class ELU(Elementwise):
     """y = x where x > 0, otherwise α (eˣ − 1).
 
     ∂C/∂x = g where x > 0, otherwise g · α eˣ; at x = 0 it is α g (and the second derivative α g, the left
@@ -140,6 +125,12 @@ class ELU(Function):
 
     The exponential is taken of min(x, 0): of a large x it would overflow, and although `where` discards that
     branch, the second derivative would multiply its infinity by 0.
+
+    At x = log ½ with α = 3, eˣ = 1/2 and the derivative is 3/2:
+
+    >>> x = torch.tensor(0.5).log().requires_grad_()
+    >>> torch.autograd.grad(elu(x, 3.0), x)
+    (tensor(1.5000),)
     """
 
     @staticmethod
@@ -147,19 +138,8 @@ class ELU(Function):
         return torch.where(input > 0, input, alpha * torch.expm1(input.clamp_max(0)))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
-        input, ctx.alpha = inputs
-        save(ctx, input)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
-        (input,) = ctx.saved_tensors
-        return torch.where(input > 0, grad_output, grad_output * ctx.alpha * torch.exp(input.clamp_max(0))), None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        (input,) = ctx.saved_tensors
-        return torch.where(input > 0, tangent, tangent * ctx.alpha * torch.exp(input.clamp_max(0)))
+    def derivative(input: Tensor, alpha: float) -> Tensor:
+        return torch.where(input > 0, 1, alpha * torch.exp(input.clamp_max(0)))
 
 
 def sigmoid(input: Tensor) -> Tensor:
@@ -177,7 +157,7 @@ def sigmoid(input: Tensor) -> Tensor:
     Source:
         torch.nn.functional.sigmoid; the lecture's statement 2.
     """
-    return rounded_once(Sigmoid.call, _as_floating("sigmoid", input))
+    return in_float32(Sigmoid.call, _as_floating("sigmoid", input))
 
 
 def tanh(input: Tensor) -> Tensor:
@@ -195,11 +175,11 @@ def tanh(input: Tensor) -> Tensor:
     Source:
         torch.nn.functional.tanh.
     """
-    return rounded_once(Tanh.call, _as_floating("tanh", input))
+    return in_float32(Tanh.call, _as_floating("tanh", input))
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """Pass what is positive, silence the rest: max(x, 0); see `ReLU` for the equations.
+    """Rectify: max(x, 0); see `ReLU` for the equations.
 
     Args:
         input: any shape, real, integers included.
@@ -223,7 +203,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """Let a little of the negative through; see `LeakyReLU` for the equations.
+    """A rectifier with a small slope below 0; see `LeakyReLU` for the equations.
 
     Args:
         input: any shape, floating point.
@@ -263,9 +243,9 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 
 def activate(name: str, function: type[Function], input: Tensor, *constants: object, inplace: bool = False) -> Tensor:
-    """Check `input`, compute, and write the result back where asked (into `input`, the equation works on a copy)."""
+    """Check `input` and compute; in place, compute on a copy and write the result into `input`."""
     require_floating(name, input=input)
-    output = rounded_once(function.call, input.clone() if inplace else input, *constants)
+    output = in_float32(function.call, input.clone() if inplace else input, *constants)
     return input.copy_(output) if inplace else output
 
 

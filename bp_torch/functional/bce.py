@@ -5,28 +5,48 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bp_torch.functional import arithmetic
+from bp_torch.functional.elementwise import reduce, reduction_grad
 from bp_torch.functional.function import Function, save
-from bp_torch.functional.losses import reduced, shared
-from bp_torch.functional.precision import autocast_to_float32, promoted, rounded_once
+from bp_torch.functional.losses import apply_reduction
+from bp_torch.functional.precision import autocast_to_float32, in_float32, promote_types
+from bp_torch.functional.shape import expand, to
 from bp_torch.functional.validation import require_floating, require_tensor, resolve_reduction
 
 __all__ = ["binary_cross_entropy_with_logits"]
 
 
 class BCEWithLogits(Function):
-    """l = p t · s(−x) + (1 − t) · s(x), with s(x) = log(1 + eˣ) and p the weight of the positive class.
+    """l = −p t log σ(x) − (1 − t) log(1 − σ(x)), with p the weight of the positive class.
 
-    ∂C/∂x = g · ((p t + 1 − t) σ(x) − p t), which is g (σ(x) − t) for p = 1
-    ∂C/∂t = g · ((p − 1) s(−x) − x)
-    ∂C/∂p = g · t s(−x)
+    With s(x) = log(1 + eˣ), −log σ(x) = s(−x) and −log(1 − σ(x)) = s(x), so
 
-    s(x) = x + s(−x) leaves one logarithm to take, and `logaddexp` takes it without overflow.
+        l = p t s(−x) + (1 − t) s(x)
+
+    s′(x) = σ(x) and σ(−x) = 1 − σ(x) give
+
+        ∂C/∂x = g · (−p t (1 − σ(x)) + (1 − t) σ(x))
+              = g · ((p t + 1 − t) σ(x) − p t)           which is g (σ(x) − t) for p = 1
+
+    and s(x) = x + s(−x), which leaves one logarithm to take,
+
+        ∂C/∂t = g · (p s(−x) − s(x)) = g · ((p − 1) s(−x) − x)
+        ∂C/∂p = g · t s(−x)
+
+    `logaddexp` takes it without overflow. The mean divides by the number of components.
+
+    At x = log 3, σ(x) = 3/4: for t = 1 the gradient is 3/4 − 1, for t = 0 it is 3/4.
+
+    >>> x = torch.tensor([3.0, 3.0]).log().requires_grad_()
+    >>> cost = binary_cross_entropy_with_logits(x, torch.tensor([1.0, 0.0]), reduction="sum")
+    >>> torch.autograd.grad(cost, x)
+    (tensor([-0.2500,  0.7500]),)
     """
 
     @staticmethod
     def forward(input: Tensor, target: Tensor, pos_weight: Tensor, reduction: str) -> Tensor:
         positive, negative = pos_weight * target, 1 - target
-        return reduced((positive + negative) * _softplus_of_minus(input) + negative * input, reduction)
+        return reduce((positive + negative) * _softplus_of_minus(input) + negative * input, reduction)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, str], output: Tensor) -> None:
@@ -35,30 +55,25 @@ class BCEWithLogits(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        input, target, pos_weight = ctx.saved_tensors
+        x, t, p = ctx.saved_tensors
         needs_input, needs_target, needs_pos_weight, _ = ctx.needs_input_grad
-        share = shared(grad_output, ctx.reduction, input.numel())
-        soft = _softplus_of_minus(input)
-        grad_input = share * _bce_slope(input, target, pos_weight) if needs_input else None
-        grad_target = share * ((pos_weight - 1) * soft - input) if needs_target else None
-        grad_pos_weight = share * (target * soft) if needs_pos_weight else None
+        g = reduction_grad(grad_output, ctx.reduction, x.numel())
+        grad_input = g * ((p * t + 1 - t) * torch.sigmoid(x) - p * t) if needs_input else None
+        grad_target = g * ((p - 1) * _softplus_of_minus(x) - x) if needs_target else None
+        grad_pos_weight = g * (t * _softplus_of_minus(x)) if needs_pos_weight else None
         return grad_input, grad_target, grad_pos_weight, None
 
     @staticmethod
     def jvp(ctx: Any, input_tangent: Tensor, target_tangent: Tensor, pos_weight_tangent: Tensor, _: None) -> Tensor:
-        input, target, pos_weight = ctx.saved_tensors
-        soft = _softplus_of_minus(input)
-        by_input = _bce_slope(input, target, pos_weight) * input_tangent
-        by_target = ((pos_weight - 1) * soft - input) * target_tangent
-        return reduced(by_input + by_target + target * soft * pos_weight_tangent, ctx.reduction)
+        x, t, p = ctx.saved_tensors
+        soft = _softplus_of_minus(x)
+        by_input = ((p * t + 1 - t) * torch.sigmoid(x) - p * t) * input_tangent
+        by_target = ((p - 1) * soft - x) * target_tangent
+        return reduce(by_input + by_target + t * soft * pos_weight_tangent, ctx.reduction)
 
 
 def _softplus_of_minus(x: Tensor) -> Tensor:
     return torch.logaddexp(-x, torch.zeros_like(x))  # log(e⁻ˣ + e⁰)
-
-
-def _bce_slope(x: Tensor, t: Tensor, p: Tensor) -> Tensor:
-    return (p * t + 1 - t) * torch.sigmoid(x) - p * t
 
 
 def binary_cross_entropy_with_logits(
@@ -97,21 +112,22 @@ def binary_cross_entropy_with_logits(
     require_floating(name, input=input, target=target)
     if target.shape != input.shape:
         raise ValueError(f"{name}(): target {tuple(target.shape)} must have input's shape {tuple(input.shape)}")
-    input, target = promoted(*autocast_to_float32(input, target))
+    input, target = promote_types(*autocast_to_float32(input, target))
     positive = _expanded("pos_weight", pos_weight, input)
     if weight is None:
-        return rounded_once(BCEWithLogits.call, input, target, positive, reduction)
-    losses = rounded_once(BCEWithLogits.call, input, target, positive, "none")
-    return reduced(_expanded("weight", weight, input) * losses, reduction)
+        return in_float32(BCEWithLogits.call, input, target, positive, reduction)
+    losses = in_float32(BCEWithLogits.call, input, target, positive, "none")
+    return apply_reduction(arithmetic.mul(_expanded("weight", weight, input), losses), reduction)
 
 
 def _expanded(name: str, factor: Tensor | None, input: Tensor) -> Tensor:
     """A weight in input's shape and dtype; 1 if there is none."""
     if factor is None:
-        return input.new_ones(()).expand_as(input)
+        return torch.ones((), dtype=input.dtype, device=input.device).expand(input.shape)
     require_tensor("binary_cross_entropy_with_logits", **{name: factor})
+    factor = to(factor, input.dtype)
     try:
-        return factor.to(input.dtype).expand_as(input)
+        return factor if factor.shape == input.shape else expand(factor, input.shape)
     except RuntimeError:
         raise RuntimeError(
             f"binary_cross_entropy_with_logits(): {name} {tuple(factor.shape)} does not broadcast to input "

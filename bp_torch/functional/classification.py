@@ -1,94 +1,143 @@
 """Costs of choosing one class out of C: the negative log-likelihood and cross-entropy.
 
-Inside, examples are rows, (M, C): any further dimensions of the input, (N, C, d₁, …), are folded into M. An example
-i has a weight sᵢ, the weight of its class, or 0 where its target is to be ignored. 'mean' divides by Σ sᵢ: by the
-number of examples, where there are no class weights and nothing is ignored.
+Inside, examples are rows, (M, C): any further dimensions of the input, (N, C, d₁, …), are folded into M. Each Function
+gives the losses of the examples, (M,), and g = ∂C/∂loss is as long. Class weights, ignored examples and the mean come
+after: for the mean over N examples `ReduceLosses` makes gᵢ = g / N.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bp_torch.functional.example_weights import example_weights, reduced, shares
+from bp_torch.functional import arithmetic
 from bp_torch.functional.function import Function, save
-from bp_torch.functional.precision import autocast_to_float32, promoted, rounded_once
-from bp_torch.functional.soft_targets import SoftCrossEntropy
-from bp_torch.functional.softmax import log_probabilities
-from bp_torch.functional.validation import require_class_indices, require_floating, require_tensor, resolve_reduction
+from bp_torch.functional.indexing import cat
+from bp_torch.functional.losses import apply_reduction
+from bp_torch.functional.precision import autocast_to_float32, in_float32, promote_types
+from bp_torch.functional.shape import flatten, movedim, reshape, unsqueeze
+from bp_torch.functional.soft_targets import SoftCrossEntropy, smoothed_cross_entropy
+from bp_torch.functional.softmax import log_probabilities, probabilities
+from bp_torch.functional.validation import (
+    require_class_indices,
+    require_floating,
+    require_indices_fitting,
+    require_tensor,
+    require_weight_fitting,
+    resolve_reduction,
+)
 
 __all__ = ["cross_entropy", "nll_loss"]
 
 
-class NLLLoss(Function):
-    """lᵢ = −sᵢ xᵢ_t, where t is example i's class and x its log-probabilities.
-
-    ∂C/∂xᵢ_c = −gᵢ sᵢ where c = t, otherwise 0; 'mean' makes gᵢ = g / Σ s.
-    """
-
-    @staticmethod
-    def forward(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
-        index, scale, counted = example_weights(target, weight, ignore_index, input)
-        losses = -input.gather(1, index).squeeze(1) * scale
-        return reduced(torch.where(counted, losses, 0), scale, reduction)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int, str], output: Tensor) -> None:
-        input, target, weight, ctx.ignore_index, ctx.reduction = inputs
-        save(ctx, input, target, weight)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
-        input, target, weight = ctx.saved_tensors
-        index, scale, _counted = example_weights(target, weight, ctx.ignore_index, input)
-        wishes = -shares(grad_output, scale, ctx.reduction)  # (M, 1)
-        return torch.zeros_like(input).scatter(1, index, wishes), None, None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        input, target, weight = ctx.saved_tensors
-        index, scale, _counted = example_weights(target, weight, ctx.ignore_index, input)
-        return reduced(-tangent.gather(1, index).squeeze(1) * scale, scale, ctx.reduction)
-
-
 class CrossEntropy(Function):
-    """lᵢ = −sᵢ log pᵢ_t, with p = softmax(x) and t example i's class.
+    """lᵢ = −log pᵢ_t, with p = softmax(x) and t example i's class.
 
-    ∂C/∂xᵢ = gᵢ sᵢ (pᵢ − onehot(t)). For the mean over N examples that is the well-known (softmax − target) / N.
+    log p_t = x_t − log Σⱼ e^(xⱼ), so ∂l/∂x_c = e^(x_c) / Σⱼ e^(xⱼ) − [c = t] = p_c − [c = t]:
+
+        ∂C/∂xᵢ = gᵢ (pᵢ − onehot(tᵢ))     the well-known (softmax − onehot) / N for the mean over N examples
 
     The probabilities are computed again in `backward`: kept, they would break the second derivative.
+
+    With p = (1/4, 3/4) and the first class right, the gradient is (1/4 − 1, 3/4):
+
+    >>> x = torch.tensor([[1.0, 3.0]]).log().requires_grad_()
+    >>> torch.autograd.grad(cross_entropy(x, torch.tensor([0])), x)
+    (tensor([[-0.7500,  0.7500]]),)
     """
 
     @staticmethod
-    def forward(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
-        index, scale, counted = example_weights(target, weight, ignore_index, input)
-        losses = -log_probabilities(input, 1).gather(1, index).squeeze(1) * scale
-        return reduced(torch.where(counted, losses, 0), scale, reduction)
+    def forward(input: Tensor, target: Tensor) -> Tensor:
+        return -log_probabilities(input, 1).gather(1, target.unsqueeze(1)).squeeze(1)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int, str], output: Tensor) -> None:
-        input, target, weight, ctx.ignore_index, ctx.reduction = inputs
-        save(ctx, input, target, weight)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        save(ctx, *inputs)
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
-        input, target, weight = ctx.saved_tensors
-        index, scale, _counted = example_weights(target, weight, ctx.ignore_index, input)
-        slope = _softmax_minus_onehot(input, index)
-        return shares(grad_output, scale, ctx.reduction) * slope, None, None, None, None
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        input, target = ctx.saved_tensors
+        log_p, index = log_probabilities(input, 1), target.unsqueeze(1)  # (M, C), (M, 1)
+        # p − 1 by expm1: near p = 1 the difference would be half noise
+        p_minus_onehot = torch.exp(log_p).scatter(1, index, torch.expm1(log_p.gather(1, index)))
+        return grad_output.unsqueeze(1) * p_minus_onehot, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        input, target = ctx.saved_tensors
+        return (probabilities(input, 1) * tangent).sum(1) - tangent.gather(1, target.unsqueeze(1)).squeeze(1)
+
+
+class NLLLoss(Function):
+    """lᵢ = −xᵢ_t, where t is example i's class and x its log-probabilities.
+
+    ∂C/∂xᵢ_c = −gᵢ where c = t, otherwise 0
+
+    >>> x = torch.tensor([[-0.3, -1.6]], requires_grad=True)
+    >>> torch.autograd.grad(nll_loss(x, torch.tensor([1])), x)
+    (tensor([[ 0., -1.]]),)
+    """
+
+    @staticmethod
+    def forward(input: Tensor, target: Tensor) -> Tensor:
+        return -input.gather(1, target.unsqueeze(1)).squeeze(1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        save(ctx, *inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        input, target = ctx.saved_tensors
+        return torch.zeros_like(input).scatter(1, target.unsqueeze(1), -grad_output.unsqueeze(1)), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        _input, target = ctx.saved_tensors
+        return -tangent.gather(1, target.unsqueeze(1)).squeeze(1)
+
+
+class ReduceLosses(Function):
+    """Each loss, their sum, or their sum divided by a total; 0 for an ignored example, whatever its loss.
+
+    C = Σᵢ lᵢ / total, over the examples that count, so
+
+        ∂C/∂lᵢ = g / total     where i counts, otherwise 0; 'sum' and 'none': g instead of g / total
+
+    Where nothing counts, the mean is 0/0, NaN, and each gradient 0.
+
+    Two of three examples count, and each of them gets half of g:
+
+    >>> losses = torch.tensor([1.0, 2.0, 6.0], requires_grad=True)
+    >>> mean = ReduceLosses.call(losses, torch.tensor([False, True, False]), torch.tensor(2), "mean")
+    >>> mean.item(), torch.autograd.grad(mean, losses)
+    (3.5, (tensor([0.5000, 0.0000, 0.5000]),))
+    """
+
+    @staticmethod
+    def forward(losses: Tensor, ignored: Tensor, total: Tensor, reduction: str) -> Tensor:
+        counted = losses.masked_fill(ignored, 0)
+        if reduction == "none":
+            return counted
+        return counted.sum() / total if reduction == "mean" else counted.sum()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, str], output: Tensor) -> None:
+        _losses, ignored, total, ctx.reduction = inputs
+        save(ctx, ignored, total)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
+        ignored, total = ctx.saved_tensors
+        grad_losses = grad_output / total if ctx.reduction == "mean" else grad_output
+        return torch.where(ignored, 0, grad_losses), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        input, target, weight = ctx.saved_tensors
-        index, scale, _counted = example_weights(target, weight, ctx.ignore_index, input)
-        slope = _softmax_minus_onehot(input, index)
-        return reduced((slope * tangent).sum(1) * scale, scale, ctx.reduction)
-
-
-def _softmax_minus_onehot(input: Tensor, index: Tensor) -> Tensor:
-    """e^(log p), and for the right class e^(log p) − 1 by expm1: near p = 1 the difference would be half noise."""
-    log_p = log_probabilities(input, 1)
-    return torch.exp(log_p).scatter(1, index, torch.expm1(log_p.gather(1, index)))
+        ignored, total = ctx.saved_tensors
+        return ReduceLosses.forward(tangent, ignored, total, ctx.reduction)  # the map is linear
 
 
 def nll_loss(
@@ -125,8 +174,8 @@ def nll_loss(
     reduction = resolve_reduction(reduction, size_average, reduce)
     require_floating("nll_loss", input=input)
     input, weight = _autocast("nll_loss", input, weight)
-    _require_indices_fitting("nll_loss", input, target, weight)
-    return _of_indices(NLLLoss, input, target, weight, ignore_index, reduction)
+    require_indices_fitting("nll_loss", input, target, weight)
+    return _cost_of_classes(partial(_weighted, NLLLoss), input, target, weight, ignore_index, reduction)
 
 
 def cross_entropy(
@@ -170,11 +219,10 @@ def cross_entropy(
         raise RuntimeError(f"cross_entropy(): label_smoothing must be between 0.0 and 1.0, got {label_smoothing}")
     input, weight = _autocast("cross_entropy", input, weight)
     if input.shape == target.shape:
-        return _of_probabilities(input, target, weight, ignore_index, reduction, label_smoothing)
-    _require_indices_fitting("cross_entropy", input, target, weight)
-    if label_smoothing:
-        return _of_smoothed_indices(input, target, weight, ignore_index, reduction, label_smoothing)
-    return _of_indices(CrossEntropy, input, target, weight, ignore_index, reduction)
+        return _cost_of_probabilities(input, target, weight, ignore_index, reduction, label_smoothing)
+    require_indices_fitting("cross_entropy", input, target, weight)
+    losses = partial(smoothed_cross_entropy, label_smoothing) if label_smoothing else partial(_weighted, CrossEntropy)
+    return _cost_of_classes(losses, input, target, weight, ignore_index, reduction)
 
 
 def _autocast(name: str, input: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -188,42 +236,46 @@ def _as_rows(input: Tensor) -> Tensor:
     """(N, C, d₁, …) or (C,) as rows (M, C)."""
     if input.dim() == 2:
         return input
-    return input.unsqueeze(0) if input.dim() == 1 else input.movedim(1, -1).flatten(0, -2)
+    return unsqueeze(input, 0) if input.dim() == 1 else flatten(movedim(input, 1, -1), 0, -2)
 
 
-def _of_indices(
-    function: type[Function], input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str
+def _cost_of_classes(
+    losses: Callable[..., Tensor],
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
 ) -> Tensor:
+    """`losses(rows, classes, weight)`, (M,), reduced over the examples that are not ignored."""
     rows, classes = _as_rows(input), target.reshape(-1).long()
     require_class_indices(classes, rows.shape[1], ignore_index)
-    rows, weight = _with_some_class(rows, weight)
-    losses = rounded_once(function.call, rows, classes, weight, ignore_index, reduction)
-    return losses.reshape(target.shape) if reduction == "none" else losses
+    if not rows.shape[1]:
+        rows, weight = _pad_empty_classes(rows, weight)
+    ignored = classes == ignore_index
+    classes = classes.masked_fill(ignored, 0)
+
+    def cost(rows: Tensor, weight: Tensor | None) -> Tensor:
+        example_weight = ~ignored if weight is None else weight[classes].masked_fill(ignored, 0)
+        return ReduceLosses.call(losses(rows, classes, weight), ignored, example_weight.sum(), reduction)
+
+    output = in_float32(cost, rows, weight)
+    return output if reduction != "none" or output.shape == target.shape else reshape(output, target.shape)
 
 
-def _with_some_class(rows: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Where there are no classes at all, and so every target is ignored, one that nobody chooses: to gather from."""
-    if rows.shape[1]:
-        return rows, weight
-    return torch.nn.functional.pad(rows, (0, 1)), weight if weight is None else weight.new_zeros(1)
+def _pad_empty_classes(rows: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """With C = 0 every target is ignored: add a class, so that gather works."""
+    one = torch.zeros(len(rows), 1, dtype=rows.dtype, device=rows.device)
+    return cat((rows, one), 1), weight if weight is None else weight.new_zeros(1)
 
 
-def _of_smoothed_indices(
-    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
-) -> Tensor:
-    """Of the target, 1 − ε stays with its class and ε is spread over all C; class weights multiply both."""
-    rows, classes = _as_rows(input), target.reshape(-1).long()
-    require_class_indices(classes, rows.shape[1], ignore_index)
-    rows, weight = _with_some_class(rows, weight)
-    index, scale, counted = example_weights(classes, weight, ignore_index, rows)
-    even = torch.ones_like(rows) if weight is None else weight.expand_as(rows)
-    spread = label_smoothing / rows.shape[1] * even * counted.unsqueeze(1)
-    wanted = spread.scatter_add(1, index, (1 - label_smoothing) * scale.unsqueeze(1))
-    losses = rounded_once(SoftCrossEntropy.call, rows, wanted, scale, reduction)
-    return losses.reshape(target.shape) if reduction == "none" else losses
+def _weighted(function: type[Function], rows: Tensor, classes: Tensor, weight: Tensor | None) -> Tensor:
+    """The losses of each example, times the weight of its class."""
+    losses = function.call(rows, classes)
+    return losses if weight is None else arithmetic.mul(losses, weight[classes])
 
 
-def _of_probabilities(
+def _cost_of_probabilities(
     input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
 ) -> Tensor:
     if not target.is_floating_point():
@@ -232,38 +284,13 @@ def _of_probabilities(
         )
     if ignore_index >= 0:
         raise RuntimeError("cross_entropy(): ignore_index is not supported for a target of probabilities")
-    _require_weight_fitting("cross_entropy", weight, _as_rows(input))
-    rows, wanted = promoted(_as_rows(input), *autocast_to_float32(_as_rows(target)))
+    rows, target = promote_types(_as_rows(input), *autocast_to_float32(_as_rows(target)))
+    require_weight_fitting("cross_entropy", weight, rows.shape[1])
     if label_smoothing:
-        wanted = wanted * (1 - label_smoothing) + label_smoothing / max(rows.shape[1], 1)
-    wanted, each = wanted if weight is None else wanted * weight, rows.new_ones(rows.shape[0])
-    losses = rounded_once(SoftCrossEntropy.call, rows, wanted, each, reduction)
-    return (
-        losses.reshape(input.shape[:1] + input.shape[2:] if input.dim() > 1 else ()) if reduction == "none" else losses
-    )
-
-
-def _require_indices_fitting(name: str, input: Tensor, target: Tensor, weight: Tensor | None) -> None:
-    require_tensor(name, target=target)
-    if target.dtype not in (torch.int64, torch.uint8):
-        raise RuntimeError(f"{name}(): target must be of class indices, int64 or uint8, not {target.dtype}")
-    if input.dim() == 0:
-        raise RuntimeError(f"{name}(): input must be (C,), (N, C) or (N, C, ...), not a scalar")
-    if input.dim() > 1 and target.shape[:1] != input.shape[:1]:
-        raise ValueError(
-            f"{name}(): Expected input batch_size ({input.shape[0]}) to match target batch_size {tuple(target.shape)}"
-        )
-    if target.shape != input.shape[:1] * (input.dim() > 1) + input.shape[2:]:
-        raise RuntimeError(f"{name}(): size mismatch: input {tuple(input.shape)}, target {tuple(target.shape)}")
-    _require_weight_fitting(name, weight, input.movedim(1, -1) if input.dim() > 1 else input)
-    if weight is not None and weight.dtype != input.dtype:
-        raise RuntimeError(f"{name}(): weight is {weight.dtype} but input is {input.dtype}; give both the same dtype")
-    if weight is not None and weight.requires_grad and torch.is_grad_enabled():
-        raise RuntimeError(f"{name}(): not differentiable with respect to 'weight'; it must not require a gradient")
-
-
-def _require_weight_fitting(name: str, weight: Tensor | None, rows: Tensor) -> None:
-    if weight is not None and weight.shape != rows.shape[-1:]:
-        raise RuntimeError(
-            f"{name}(): weight {tuple(weight.shape)} must hold one factor for each of {rows.shape[-1]} classes"
-        )
+        even = label_smoothing / max(rows.shape[1], 1)
+        target = arithmetic.add(arithmetic.mul(target, 1 - label_smoothing), even)
+    if weight is not None:
+        target = arithmetic.mul(target, weight)
+    output = in_float32(lambda x, t: apply_reduction(SoftCrossEntropy.call(x, t), reduction), rows, target)
+    shape = input.shape[:1] * (input.dim() > 1) + input.shape[2:]
+    return output if reduction != "none" or output.shape == shape else reshape(output, shape)

@@ -6,30 +6,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.functional.function import Function, constant_of, constants, save
+from bp_torch.functional.arithmetic import add
+from bp_torch.functional.function import Function, constant, save
 from bp_torch.functional.precision import autocast_enabled, autocast_to_half
+from bp_torch.functional.shape import reshape, squeeze, unsqueeze
 from bp_torch.functional.validation import require_real, require_tensor
 
 __all__ = ["linear"]
 
 
 class Linear(Function):
-    """y = x Wᵀ + b for a mini-batch of rows.
+    """y = x Wᵀ + b for every row x of the input: yₙⱼ = Σₖ wⱼₖ xₙₖ + bⱼ.
 
-    With δ = ∂C/∂y, the wish each output has, (N, out):
+    C depends on xₙₖ through all outputs j of row n, on wⱼₖ and on bⱼ through output j of all rows n. By the chain rule,
+    with δ = ∂C/∂y, (*, out):
 
-        ∂C/∂x = δ W          the wishes of all outputs for each input, added up by the weights
-        ∂C/∂W = δᵀ x         each weight, in proportion to the activation it carries
-        ∂C/∂b = Σₙ δₙ        each bias, summed over the examples
+        ∂C/∂xₙₖ = Σⱼ δₙⱼ wⱼₖ      ∂C/∂x = δ W         the gradients of all outputs, added up by the weights
+        ∂C/∂wⱼₖ = Σₙ δₙⱼ xₙₖ      ∂C/∂W = δᵀ x        in proportion to the activation that the weight carries
+        ∂C/∂bⱼ  = Σₙ δₙⱼ          ∂C/∂b = Σₙ δₙ       summed over the rows
 
-    Nothing here divides by N: that is the cost's affair.
+    Nothing here divides by N: that is the cost's affair. The rows are all dimensions but the last.
+
+    >>> x, w = torch.tensor([[2.0, 3.0]]), torch.tensor([[1.0, -1.0]], requires_grad=True)
+    >>> y = linear(x, w)  # 2 · 1 + 3 · (−1)
+    >>> y.item(), torch.autograd.grad(y.sum(), w)[0].tolist()  # δ = 1, so the weights' gradient is x
+    (-1.0, [[2.0, 3.0]])
     """
 
     @staticmethod
     def forward(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if bias is None:
-            return torch.mm(input, weight.t())  # (N, in) (in, out) -> (N, out)
-        return torch.addmm(bias, input, weight.t())
+        return torch.nn.functional.linear(input, weight, bias)  # (*, in) (in, out) + (out,) -> (*, out)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
@@ -38,60 +44,35 @@ class Linear(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        return Linear.by_avenue(ctx, grad_output, *ctx.saved_tensors)
-
-    @staticmethod
-    def by_avenue(ctx: Any, wishes: Tensor, input: Tensor, weight: Tensor) -> tuple[Tensor | None, ...]:
-        """δ by the three avenues; `dense` takes them too."""
+        input, weight = ctx.saved_tensors
         needs_input, needs_weight, needs_bias = ctx.needs_input_grad
-        grad_input = torch.mm(wishes, weight) if needs_input else None  # (N, out) (out, in) -> (N, in)
-        grad_weight = torch.mm(wishes.t(), input) if needs_weight else None  # (out, N) (N, in) -> (out, in)
-        grad_bias = wishes.sum(0) if needs_bias else None  # (out,)
+        grad_input = torch.matmul(grad_output, weight) if needs_input else None  # (*, out) (out, in) -> (*, in)
+        delta = _rows(grad_output)  # (M, out)
+        grad_weight = torch.mm(delta.t(), _rows(input)) if needs_weight else None  # (out, M) (M, in) -> (out, in)
+        grad_bias = delta.sum(0) if needs_bias else None  # (out,)
         return grad_input, grad_weight, grad_bias
 
     @staticmethod
-    def accumulate(ctx: Any, grad_output: Tensor, into: tuple[Tensor | None, ...], alpha: float) -> None:
+    def accumulate(ctx: Any, grad_output: Tensor, into: list[Tensor | None], alpha: float) -> None:
         """W ← W + α δᵀ x and b ← b + α Σₙ δₙ, each in one operation: the gradient never stands in memory."""
         weight, bias = into
-        wishes = grad_output.t()  # (out, N)
+        delta = _rows(grad_output)
         if weight is not None:
-            weight.addmm_(wishes, ctx.saved_tensors[0], alpha=alpha)
+            weight.addmm_(delta.t(), _rows(ctx.saved_tensors[0]), alpha=alpha)
         if bias is not None:
-            bias.addmv_(wishes, _ones_for(grad_output), alpha=alpha)
+            ones = constant(1.0, delta.shape[:1], delta.dtype, delta.device)
+            bias.addmv_(delta.t(), ones, alpha=alpha)
 
     @staticmethod
-    def per_example(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor]:
-        """What each example n adds to the gradients: δₙ xₙᵀ, (N, out, in), and δₙ, (N, out)."""
-        return grad_output.unsqueeze(2) * ctx.saved_tensors[0].unsqueeze(1), grad_output
-
-    @staticmethod
-    def per_example_norms(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor]:
-        """How long each of these is, (N,): ‖δₙ xₙᵀ‖ = ‖δₙ‖ ‖xₙ‖, without building the product; and ‖δₙ‖."""
-        wishes = torch.linalg.vector_norm(grad_output, dim=1)
-        return wishes * torch.linalg.vector_norm(ctx.saved_tensors[0], dim=1), wishes
-
-    @staticmethod
-    def sums_of_squares(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor]:
-        """The squares of their components, summed over the examples: (δ²)ᵀ x², (out, in), and Σₙ δₙ², (out,)."""
-        squares = grad_output.square()
-        return torch.mm(squares.t(), ctx.saved_tensors[0].square()), squares.sum(0)
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        return Linear.moved(*tangents, *ctx.saved_tensors)
-
-    @staticmethod
-    def moved(x: Tensor, w: Tensor, b: Tensor | None, input: Tensor, weight: Tensor) -> Tensor:
-        """How the weighted sums move with the tangents x, w and b."""
+    def jvp(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        input, weight = ctx.saved_tensors
         tangent: Tensor = x @ weight.t() + input @ w.t()
         return tangent if b is None else tangent + b
 
 
-def _ones_for(rows: Tensor) -> Tensor:
-    """As many ones as there are rows: a product with them adds up the rows."""
-    key = rows.shape[0], rows.dtype, rows.device
-    ones = constants.get(key)
-    return constant_of(key, torch.ones, key[0], dtype=key[1], device=key[2]) if ones is None else ones
+def _rows(tensor: Tensor) -> Tensor:
+    """All dimensions but the last as one, (M, last)."""
+    return tensor if tensor.dim() == 2 else tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -115,33 +96,31 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     try:
         if autocast_enabled() and torch.is_autocast_enabled(input.device.type):
             input, weight, bias = autocast_to_half(input, weight, bias)
-        if input.dim() == 2 and weight.dim() == 2 and (bias is None or bias.dim() == 1) and not weight.is_complex():
+        plain = bias is None or (bias.dim() == 1 and bias.numel() == weight.size(0))
+        if plain and weight.dim() == 2 and not weight.is_complex():
             return Linear.call(input, weight, bias)
-        return _of_any_dimensions(input, weight, bias)
+        return _of_other_shapes(input, weight, bias)
     except (AttributeError, IndexError, RuntimeError, TypeError):
         _explain(input, weight, bias)
         raise
 
 
-def _of_any_dimensions(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Whatever else torch takes, brought to the matrix equation: rows (M, in), weight (out, in), bias (out,)."""
+def _of_other_shapes(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Whatever else torch takes: a weight (in,), or a bias that broadcasts."""
     require_real("linear", input=input, weight=weight)
-    if bias is not None and weight.dim() == 2 and bias.dim() != 1:
+    if weight.dim() == 1 and bias is None:
+        return squeeze(linear(input, unsqueeze(weight, 0)), -1)
+    if weight.dim() == 2 and bias is not None:
         return _with_bias(linear(input, weight), bias)
-    if bias is not None and weight.dim() == 1:
-        raise RuntimeError("linear(): a bias wants a 2-D weight")  # and is explained by `_explain`
-    if weight.dim() == 1:
-        return linear(input, weight.unsqueeze(0)).squeeze(-1)
-    rows = input.reshape(math.prod(input.shape[:-1]), input.shape[-1])
-    return Linear.call(rows, weight, bias).reshape(*input.shape[:-1], weight.shape[0])
+    raise RuntimeError("linear(): a bias wants a 2-D weight")  # and is explained by `_explain`
 
 
 def _with_bias(sums: Tensor, bias: Tensor) -> Tensor:
     """A bias of another shape, which may broadcast but not enlarge or widen what it is added to."""
-    output = sums + bias
+    output = add(sums, bias)
     if output.numel() != sums.numel() or bias.dtype != sums.dtype:
         raise RuntimeError("linear(): the bias does not fit")  # and is explained by `_explain`
-    return output.reshape(sums.shape)
+    return output if output.shape == sums.shape else reshape(output, sums.shape)
 
 
 def _explain(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:

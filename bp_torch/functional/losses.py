@@ -1,7 +1,7 @@
-"""Costs of outputs against wanted outputs: squares and absolute values.
+"""Costs of outputs against targets: squares and absolute values.
 
 A cost is a sum over components, reduced to one number: 'sum' adds up, 'mean' divides by how many there are, 'none'
-keeps each. g stands for ∂C/∂cost, the upstream gradient; for 'mean' it reaches each component as g / n.
+keeps each. g = ∂C/∂cost is the upstream gradient; for 'mean' it reaches each of n components as g / n.
 """
 
 import math
@@ -11,28 +11,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bp_torch.functional import arithmetic, reductions
+from bp_torch.functional.elementwise import DifferenceLoss
 from bp_torch.functional.function import Function, save, scalar_like
-from bp_torch.functional.precision import autocast_enabled, autocast_to_float32, promoted, rounded_once
+from bp_torch.functional.precision import autocast_enabled, autocast_to_float32, in_float32, promote_types
+from bp_torch.functional.shape import expand
 from bp_torch.functional.validation import require_floating, require_tensor, resolve_reduction
 
 __all__ = ["l1_loss", "mse_loss", "smooth_l1_loss", "squared_error"]
 
 
-def reduced(losses: Tensor, reduction: str) -> Tensor:
-    """Each loss, their sum, or their mean."""
-    return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.mean()
-
-
-def shared(grad_output: Tensor, reduction: str, losses: int) -> Tensor:
-    """What each of the losses receives of the upstream gradient: the reverse of `reduced`."""
-    return grad_output / losses if reduction == "mean" else grad_output
-
-
 class SquaredError(Function):
     """C = 1/N Σₙ Σ_c (yₙ_c − tₙ_c)², the lecture's cost: summed over the outputs, averaged over the N examples.
 
-    ∂C/∂y = g · 2 (y − t) / N: each output's wish is in proportion to its distance from the target.
-    ∂C/∂t = −∂C/∂y
+    A single output appears in one square alone, d/dy (y − t)² = 2 (y − t), so
+
+        ∂C/∂y = g · 2 (y − t) / N     in proportion to the distance from the target
+        ∂C/∂t = −∂C/∂y
+
+    One example with y = (0.6, 0.2) and t = (1, 0): C = 0.16 + 0.04, and the gradient is 2 · (−0.4, 0.2):
+
+    >>> y = torch.tensor([[0.6, 0.2]], requires_grad=True)
+    >>> cost = squared_error(y, torch.tensor([[1.0, 0.0]]))
+    >>> round(cost.item(), 4), torch.autograd.grad(cost, y)
+    (0.2, (tensor([[-0.8000,  0.4000]]),))
     """
 
     @staticmethod
@@ -58,96 +60,76 @@ class SquaredError(Function):
 
 def _one_over_n(input: Tensor) -> float:
     """1/N, each example's part in the mean; ∞ for none, so that their cost is 0 · ∞: NaN, as the mean of nothing is."""
-    examples = math.prod(input.shape[:-1])
+    examples = input.shape[:-1].numel()
     return 1 / examples if examples else math.inf
 
 
-class MSELoss(Function):
+class MSELoss(DifferenceLoss):
     """lᵢ = (xᵢ − tᵢ)².
 
-    ∂C/∂x = g · 2 (x − t), ∂C/∂t = −∂C/∂x; 'mean' divides by the number of components.
+    ∂C/∂x = g/n · 2 (x − t); the mean divides by n, the number of components.
+
+    With x = (3, 1) and t = (1, 2) the differences are (2, −1) and the gradient of the mean is (2, −1):
+
+    >>> x = torch.tensor([3.0, 1.0], requires_grad=True)
+    >>> torch.autograd.grad(mse_loss(x, torch.tensor([1.0, 2.0])), x)
+    (tensor([ 2., -1.]),)
     """
 
     @staticmethod
-    def forward(input: Tensor, target: Tensor, reduction: str) -> Tensor:
-        error = input - target
-        return reduced(error * error, reduction)
+    def loss(difference: Tensor) -> Tensor:
+        return difference * difference
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, str], output: Tensor) -> None:
-        input, target, ctx.reduction = inputs
-        save(ctx, input, target)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        input, target = ctx.saved_tensors
-        grad_input = 2 * (input - target) * shared(grad_output, ctx.reduction, input.numel())
-        return grad_input, -grad_input if ctx.needs_input_grad[1] else None, None
-
-    @staticmethod
-    def jvp(ctx: Any, input_tangent: Tensor, target_tangent: Tensor, _: None) -> Tensor:
-        input, target = ctx.saved_tensors
-        return reduced(2 * (input - target) * (input_tangent - target_tangent), ctx.reduction)
+    def derivative(difference: Tensor) -> Tensor:
+        return 2 * difference
 
 
-class L1Loss(Function):
+class L1Loss(DifferenceLoss):
     """lᵢ = |xᵢ − tᵢ|.
 
-    ∂C/∂x = g · sign(x − t), which is 0 at the kink x = t; ∂C/∂t = −∂C/∂x.
+    ∂C/∂x = g/n · sign(x − t), which is 0 at the kink x = t; the mean divides by n, the number of components.
+
+    >>> x = torch.tensor([3.0, 1.0, 2.0, -9.0], requires_grad=True)
+    >>> torch.autograd.grad(l1_loss(x, torch.tensor([1.0, 2.0, 2.0, 0.0])), x)
+    (tensor([ 0.2500, -0.2500,  0.0000, -0.2500]),)
     """
 
     @staticmethod
-    def forward(input: Tensor, target: Tensor, reduction: str) -> Tensor:
-        return reduced((input - target).abs(), reduction)
+    def loss(difference: Tensor) -> Tensor:
+        return difference.abs()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, str], output: Tensor) -> None:
-        input, target, ctx.reduction = inputs
-        save(ctx, input, target)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        input, target = ctx.saved_tensors
-        grad_input = torch.sign(input - target) * shared(grad_output, ctx.reduction, input.numel())
-        return grad_input, -grad_input if ctx.needs_input_grad[1] else None, None
-
-    @staticmethod
-    def jvp(ctx: Any, input_tangent: Tensor, target_tangent: Tensor, _: None) -> Tensor:
-        input, target = ctx.saved_tensors
-        return reduced(torch.sign(input - target) * (input_tangent - target_tangent), ctx.reduction)
+    def derivative(difference: Tensor) -> Tensor:
+        return torch.sign(difference)
 
 
-class SmoothL1Loss(Function):
+class SmoothL1Loss(DifferenceLoss):
     """With d = xᵢ − tᵢ: lᵢ = d² / 2β where |d| < β, otherwise |d| − β/2. β > 0.
 
-    ∂C/∂x = g · d/β where |d| < β, otherwise g · sign(d); ∂C/∂t = −∂C/∂x. Both branches agree at |d| = β.
+    ∂C/∂x = g/n · d/β where |d| < β, otherwise g/n · sign(d). Both branches agree at |d| = β; the mean divides by n, the
+    number of components.
+
+    With β = 2, d = 1 lies on the parabola, where the derivative is 1/2, and d = −3 on the line:
+
+    >>> x = torch.tensor([1.0, -3.0], requires_grad=True)
+    >>> torch.autograd.grad(smooth_l1_loss(x, torch.zeros(2), reduction="sum", beta=2.0), x)
+    (tensor([ 0.5000, -1.0000]),)
     """
 
     @staticmethod
-    def forward(input: Tensor, target: Tensor, reduction: str, beta: float) -> Tensor:
-        distance = (input - target).abs()
-        losses = torch.where(distance < beta, 0.5 * distance * distance / beta, distance - 0.5 * beta)
-        return reduced(losses, reduction)
+    def loss(difference: Tensor, beta: float) -> Tensor:
+        distance = difference.abs()
+        return torch.where(distance < beta, 0.5 * distance * distance / beta, distance - 0.5 * beta)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, str, float], output: Tensor) -> None:
-        input, target, ctx.reduction, ctx.beta = inputs
-        save(ctx, input, target)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
-        input, target = ctx.saved_tensors
-        grad_input = _smooth_sign(input - target, ctx.beta) * shared(grad_output, ctx.reduction, input.numel())
-        return grad_input, -grad_input if ctx.needs_input_grad[1] else None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, input_tangent: Tensor, target_tangent: Tensor, *_: None) -> Tensor:
-        input, target = ctx.saved_tensors
-        return reduced(_smooth_sign(input - target, ctx.beta) * (input_tangent - target_tangent), ctx.reduction)
+    def derivative(difference: Tensor, beta: float) -> Tensor:
+        return torch.where(difference.abs() < beta, difference / beta, torch.sign(difference))
 
 
-def _smooth_sign(difference: Tensor, beta: float) -> Tensor:
-    return torch.where(difference.abs() < beta, difference / beta, torch.sign(difference))
+def apply_reduction(losses: Tensor, reduction: str) -> Tensor:
+    """Reduce losses that a Function returned: again by Functions."""
+    return losses if reduction == "none" else getattr(reductions, reduction)(losses)
 
 
 def squared_error(input: Tensor, target: Tensor) -> Tensor:
@@ -155,7 +137,7 @@ def squared_error(input: Tensor, target: Tensor) -> Tensor:
 
     Args:
         input: outputs y, (N, C); any leading dimensions count as examples, (C,) is one example.
-        target: wanted outputs t, of the same shape.
+        target: t, of the same shape.
 
     Returns:
         The cost, a scalar; NaN for no examples. See `SquaredError` for the equations.
@@ -175,8 +157,8 @@ def squared_error(input: Tensor, target: Tensor) -> Tensor:
             "shape (N, C); for class indices, one_hot(target, C) makes the target"
         )
     if input.dtype != target.dtype or autocast_enabled():
-        input, target = promoted(*autocast_to_float32(input, target))
-    return rounded_once(SquaredError.call, input, target)
+        input, target = promote_types(*autocast_to_float32(input, target))
+    return in_float32(SquaredError.call, input, target)
 
 
 def mse_loss(
@@ -279,13 +261,16 @@ def _regression_loss(
         )
     if weight is None:
         input, target = autocast_to_float32(input, target)  # the weighted form is no operation of autocast's
-    input, target = promoted(input, target)
+    input, target = promote_types(input, target)
     require_floating(name, input=input)
     if target.shape != input.shape:
-        input, target = torch.broadcast_tensors(input, target)  # type: ignore[no-untyped-call]
+        shape = torch.broadcast_shapes(input.shape, target.shape)  # type: ignore[no-untyped-call]
+        input, target = (x if x.shape == shape else expand(x, shape) for x in (input, target))
     if weight is None:
-        return rounded_once(function.call, input, target, reduction, *constants)
+        return in_float32(function.call, input, target, reduction, *constants)
     if weight.shape != input.shape:
         raise ValueError(f"{name}(): weight {tuple(weight.shape)} must have input's shape {tuple(input.shape)}")
-    losses = weight * rounded_once(function.call, input, target, "none", *constants)
-    return losses.sum() / weight.sum() if reduction == "mean" else reduced(losses, reduction)
+    losses = arithmetic.mul(weight, in_float32(function.call, input, target, "none", *constants))
+    if reduction == "mean":
+        return arithmetic.div(reductions.sum(losses), reductions.sum(weight))
+    return apply_reduction(losses, reduction)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional.function import Function, save
-from bp_torch.functional.precision import cuda_autocast_to_float32, rounded_once
+from bp_torch.functional.precision import cuda_autocast_to_float32, in_float32
+from bp_torch.functional.shape import to
 from bp_torch.functional.validation import require_floating, require_tensor, resolve_softmax_dim
 
 __all__ = ["log_softmax", "softmax"]
@@ -30,22 +31,36 @@ def log_probabilities(input: Tensor, dim: int) -> Tensor:
     """
     if input.numel() == 0:
         return input.clone()
-    place = input.argmax(dim, keepdim=True)
-    largest = input.gather(dim, place)
+    index = input.argmax(dim, keepdim=True)
+    largest = input.gather(dim, index)
     shifted = input - largest
-    others = torch.exp(shifted).scatter(dim, place, largest - largest)  # its 1 becomes 0, or NaN if it is infinite
+    others = torch.exp(shifted).scatter(dim, index, largest - largest)  # its 1 becomes 0, or NaN if it is infinite
     return shifted - torch.log1p(others.sum(dim, keepdim=True))
 
 
 class Softmax(Function):
     """yᵢ = e^(xᵢ) / Σⱼ e^(xⱼ) along a dimension.
 
-    ∂C/∂xᵢ = yᵢ (gᵢ − Σⱼ gⱼ yⱼ): what counts is how far a wish exceeds the average wish.
+    By the quotient rule ∂yⱼ/∂xᵢ = yⱼ ([i = j] − yᵢ), so with ∂C/∂xᵢ = Σⱼ gⱼ ∂yⱼ/∂xᵢ
+
+        ∂C/∂xᵢ = yᵢ (gᵢ − Σⱼ gⱼ yⱼ)     g minus its average, weighted by y
+
+    The Jacobian is symmetric: `jvp` is the same equation for the tangent.
+
+    With y = (1/4, 3/4) and g = (4, 0), Σ g y = 1 and the gradient is (1/4 · 3, 3/4 · −1):
+
+    >>> x = torch.tensor([1.0, 3.0]).log().requires_grad_()
+    >>> torch.autograd.grad(softmax(x, 0), x, torch.tensor([4.0, 0.0]))
+    (tensor([ 0.7500, -0.7500]),)
     """
 
     @staticmethod
     def forward(input: Tensor, dim: int) -> Tensor:
         return probabilities(input, dim)
+
+    @staticmethod
+    def mixes_examples(input: Tensor, dim: int) -> bool:
+        return dim % max(input.dim(), 1) == 0
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
@@ -61,19 +76,31 @@ class Softmax(Function):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
         (output,) = ctx.saved_tensors
-        average = (tangent * output).sum(ctx.dim, keepdim=True)  # the Jacobian is symmetric
+        average = (tangent * output).sum(ctx.dim, keepdim=True)
         return output * (tangent - average)
 
 
 class LogSoftmax(Function):
     """yᵢ = xᵢ − log Σⱼ e^(xⱼ) along a dimension.
 
-    ∂C/∂xᵢ = gᵢ − e^(yᵢ) Σⱼ gⱼ, where e^y is the softmax.
+    ∂yⱼ/∂xᵢ = [i = j] − e^(xᵢ) / Σₖ e^(xₖ) = [i = j] − e^(yᵢ), so with ∂C/∂xᵢ = Σⱼ gⱼ ∂yⱼ/∂xᵢ
+
+        ∂C/∂xᵢ = gᵢ − e^(yᵢ) Σⱼ gⱼ, where e^y is the softmax
+
+    With e^y = (1/4, 3/4) and g = (4, 0) the gradient is (4 − 1/4 · 4, 0 − 3/4 · 4):
+
+    >>> x = torch.tensor([1.0, 3.0]).log().requires_grad_()
+    >>> torch.autograd.grad(log_softmax(x, 0), x, torch.tensor([4.0, 0.0]))
+    (tensor([ 3., -3.]),)
     """
 
     @staticmethod
     def forward(input: Tensor, dim: int) -> Tensor:
         return log_probabilities(input, dim)
+
+    @staticmethod
+    def mixes_examples(input: Tensor, dim: int) -> bool:
+        return dim % max(input.dim(), 1) == 0
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
@@ -140,6 +167,6 @@ def _along_dim(
 ) -> Tensor:
     require_tensor(name, input=input)
     dim = resolve_softmax_dim(name, dim, input.dim(), stacklevel)
-    input = cuda_autocast_to_float32(input) if dtype is None else input.to(dtype)
+    input = cuda_autocast_to_float32(input) if dtype is None else to(input, dtype)
     require_floating(name, input=input)
-    return rounded_once(function.call, input, dim)
+    return in_float32(function.call, input, dim)

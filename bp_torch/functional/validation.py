@@ -1,4 +1,4 @@
-"""What a function refuses, with the kind of error torch.nn.functional raises for the same mistake."""
+"""Checks of arguments. Each raises the kind of error that torch.nn.functional raises for the same mistake."""
 
 import warnings
 
@@ -37,7 +37,7 @@ def require_floating(function: str, **arguments: Tensor) -> None:
 
 
 def resolve_reduction(reduction: str, size_average: bool | None = None, reduce: bool | None = None) -> str:
-    """The reduction asked for, by its name or by torch's two deprecated flags.
+    """The reduction, given by its name or by torch's two deprecated flags.
 
     Raises:
         ValueError: if `reduction` is none of 'none', 'mean', 'sum'.
@@ -78,3 +78,29 @@ def require_class_indices(target: Tensor, classes: int, ignore_index: int) -> No
     wrong = target[((target < 0) | (target >= classes)) & (target != ignore_index)]
     if wrong.numel():
         raise IndexError(f"Target {wrong[0].item()} is out of bounds: expected a class index in [0, {classes})")
+
+
+def require_indices_fitting(name: str, input: Tensor, target: Tensor, weight: Tensor | None) -> None:
+    """Raise unless class indices and class weights fit the input (N, C, ...), as torch's own functions do."""
+    require_tensor(name, target=target)
+    if target.dtype not in (torch.int64, torch.uint8):
+        raise RuntimeError(f"{name}(): target must be of class indices, int64 or uint8, not {target.dtype}")
+    if input.dim() == 0:
+        raise RuntimeError(f"{name}(): input must be (C,), (N, C) or (N, C, ...), not a scalar")
+    if input.dim() > 1 and target.shape[:1] != input.shape[:1]:
+        raise ValueError(
+            f"{name}(): Expected input batch_size ({input.shape[0]}) to match target batch_size {tuple(target.shape)}"
+        )
+    if target.shape != input.shape[:1] * (input.dim() > 1) + input.shape[2:]:
+        raise RuntimeError(f"{name}(): size mismatch: input {tuple(input.shape)}, target {tuple(target.shape)}")
+    require_weight_fitting(name, weight, input.shape[min(1, input.dim() - 1)])
+    if weight is not None and weight.dtype != input.dtype:
+        raise RuntimeError(f"{name}(): weight is {weight.dtype} but input is {input.dtype}; give both the same dtype")
+    if weight is not None and weight.requires_grad and torch.is_grad_enabled():
+        raise RuntimeError(f"{name}(): not differentiable with respect to 'weight'; it must not require a gradient")
+
+
+def require_weight_fitting(name: str, weight: Tensor | None, classes: int) -> None:
+    """Raise unless there is one factor for each class."""
+    if weight is not None and weight.shape != (classes,):
+        raise RuntimeError(f"{name}(): weight {tuple(weight.shape)} must hold one factor for each of {classes} classes")

@@ -1,4 +1,4 @@
-"""Judged by finite differences: what the function's own values say its gradient must be."""
+"""Comparison with finite differences: what the function's own values say its gradient must be."""
 
 import math
 from collections.abc import Iterator
@@ -8,30 +8,29 @@ import torch
 from torch import Tensor
 
 from bp_torch.gradients import hints
-from bp_torch.gradients.differences import Walk, even_direction, relative_direction, typical, walk_input
-from bp_torch.gradients.report import Result
-from bp_torch.gradients.subject import Subject
+from bp_torch.gradients.case import CheckCase
+from bp_torch.gradients.comparison import ROUNDINGS_GRANTED_FLOAT64, compare, unravel
+from bp_torch.gradients.differences import LineSamples, even_direction, relative_direction, sample_input, typical
+from bp_torch.gradients.report import Outcome, failed
 from bp_torch.gradients.variants import Variant
-from bp_torch.gradients.verdict import ROUNDINGS_GRANTED_FLOAT64, compare
 
-WHOLE = 256
-"""An input of so many components is looked at component by component where that is needed;"""
-SOME = 32
-"""of a larger one, so many drawn at random."""
+MOST_COMPONENTS = 256
+"""Inputs with up to this many components are checked component by component where that is needed."""
+SOME_COMPONENTS = 32
+"""Of larger inputs, this many components are drawn at random."""
 ERRORS_GRANTED = 20
-"""A slope may differ from a finite difference by so many times the latter's own error,"""
+"""A derivative may differ from its finite difference by this many times the latter's estimated error."""
 PART_GRANTED = 1e-9
-"""and by this part of the terms it is the sum of."""
+"""It may also differ by this part of the terms that it is the sum of."""
 WRONG_ORDER = 1.5
-"""The Taylor remainder of a right gradient has order 2, of a wrong one 1."""
+"""The Taylor remainder of a right gradient has order 2, that of a wrong one 1."""
 
 
 @dataclass(frozen=True)
-class Question:
+class FiniteDifferenceCase:
     """The gradient of one input, for an upstream gradient, at a variant."""
 
-    subject: Subject
-    check: str
+    case: CheckCase
     variant: Variant
     upstream: Tensor
     name: str
@@ -42,158 +41,166 @@ class Question:
         """The input itself."""
         return self.variant.call.by_name[self.name]
 
-    def walk(self, direction: Tensor) -> Walk:
-        """From the input along a direction."""
-        number = list(self.variant.call.by_name).index(self.name)
-        return walk_input(self.variant.call, number, direction, self.upstream)
+    def derivative(self, direction: Tensor, terms: Tensor, *, every_step: bool = False) -> "DirectionalDerivative":
+        """The derivative along a direction; `terms` sum to the hand-written one."""
+        line = sample_input(self.variant.call, self.name, direction, self.upstream, every_step=every_step)
+        scale = self.case.scales[self.name] * direction.abs().sum().item()
+        rounding = ROUNDINGS_GRANTED_FLOAT64 * torch.finfo(torch.float64).eps * scale
+        return DirectionalDerivative(terms.sum().item(), line, terms.abs().sum().item(), rounding)
 
-    def rounding(self, step: float) -> float:
-        """What rounding may make of a slope along a direction of this size."""
-        return ROUNDINGS_GRANTED_FLOAT64 * torch.finfo(torch.float64).eps * self.subject.scales[self.name] * step
+    def index(self, component: "Component") -> list[int]:
+        """Where a component stands."""
+        return list(unravel(component.place, tuple(self.input.shape)))
 
 
 @dataclass(frozen=True)
-class Slope:
-    """A slope beside the finite difference, and how far apart they may be.
+class DirectionalDerivative:
+    """A derivative along a line beside its finite difference, and how far apart they may be.
 
     Attributes:
-        hand: what the gradient says.
-        walk: what the values say.
+        hand: ⟨gradient, direction⟩.
+        line: the values along it.
         terms: the size of the terms that `hand` is the sum of.
-        rounding: what rounding may make of it.
+        rounding: the part of the tolerance for rounding.
     """
 
     hand: float
-    walk: Walk
+    line: LineSamples
     terms: float
     rounding: float
 
     @property
     def error(self) -> float:
         """How far apart they are; infinite if the gradient is not a number."""
-        return abs(self.hand - self.walk.slope) if math.isfinite(self.hand) else math.inf
+        return abs(self.hand - self.line.slope) if math.isfinite(self.hand) else math.inf
 
     @property
     def allowed(self) -> float:
         """How far apart they may be."""
-        return ERRORS_GRANTED * self.walk.error + PART_GRANTED * self._terms + self.rounding
+        return ERRORS_GRANTED * self.line.error + PART_GRANTED * self._finite_terms + self.rounding
+
+    @property
+    def passed(self) -> bool:
+        """Whether they are near enough."""
+        return self.error <= self.allowed
 
     @property
     def ratio(self) -> float:
-        """The one in units of the other."""
+        """The error in units of what is allowed."""
         return self.error / self.allowed if self.error else 0.0
 
     @property
-    def _terms(self) -> float:
+    def _finite_terms(self) -> float:
         return self.terms if math.isfinite(self.terms) else 0.0
 
-    def in_words(self, unit: float = 1.0) -> str:
+    def details(self, unit: float = 1.0) -> str:
         """Both, the tolerance and what it is made of, in units of the direction's step."""
         return (
-            f"hand-written {self.hand / unit:.9g}, finite difference {self.walk.slope / unit:.9g}\n"
+            f"hand-written {self.hand / unit:.9g}, finite difference {self.line.slope / unit:.9g}\n"
             f"error {self.error / unit:.3g}, allowed {self.allowed / unit:.3g} = {ERRORS_GRANTED} x the difference's "
-            f"own error {self.walk.error / unit:.3g} + {PART_GRANTED:g} x terms {self._terms / unit:.3g} + rounding "
-            f"{self.rounding / unit:.3g}"
+            f"own error {self.line.error / unit:.3g} + {PART_GRANTED:g} x terms {self._finite_terms / unit:.3g} + "
+            f"rounding {self.rounding / unit:.3g}"
         )
 
 
 @dataclass(frozen=True)
 class Component:
-    """One component of a gradient: the slope along its axis, by steps in proportion to the number there.
+    """One component of a gradient: the derivative along its axis, by steps in proportion to the number there.
 
-    Among equal numbers, which of them comes first may be anybody's choice: they count as one, and move together.
+    Equal numbers count as one component and move together: which of them comes first is undefined.
 
     Attributes:
-        place: where it stands, or the first of several.
+        place: its position, or the first of several.
         axis: 1 where it stands, and 0 elsewhere.
         unit: the size of a step.
-        slope: along the axis, in such steps.
+        slope: the derivative along the axis, in such steps.
     """
 
     place: int
     axis: Tensor
     unit: float
-    slope: Slope
+    slope: DirectionalDerivative
 
     @property
     def regular(self) -> bool:
-        """Whether the values tell the slope."""
-        walk = self.slope.walk
-        return not walk.bend and not walk.irregular(abs(walk.slope))
+        """Whether the values determine the slope."""
+        line = self.slope.line
+        return not line.kink_jump and not line.irregular(abs(line.slope))
 
     @property
     def outside(self) -> bool:
-        """Of a kink, whether the gradient lies outside the slopes to both sides."""
-        walk = self.slope.walk
-        return not self.slope.error <= abs(walk.bend) / 2 + self.slope.allowed + ERRORS_GRANTED * walk.noise
+        """At a kink, whether the gradient lies outside the slopes to both sides."""
+        line = self.slope.line
+        return not self.slope.error <= abs(line.kink_jump) / 2 + self.slope.allowed + ERRORS_GRANTED * line.noise
 
 
-def by_differences(subject: Subject, check: str, variant: Variant, upstream: Tensor) -> Iterator[Result]:
-    """Compare each input's gradient, by itself, with the slope along random signed directions."""
-    directions = (relative_direction, even_direction) if variant.kind == "given" else (relative_direction,)
+def by_differences(case: CheckCase, variant: Variant, upstream: Tensor) -> Iterator[tuple[Variant, Outcome]]:
+    """Compare each input's gradient with finite differences along random signed directions."""
+    directions = (relative_direction, even_direction) if variant is case.given else (relative_direction,)
     for name, hand in variant.call.pull(upstream).items():
-        question = Question(subject, check, variant, upstream, name, hand.detach())
+        question = FiniteDifferenceCase(case, variant, upstream, name, hand.detach())
         for direct in directions if hand.numel() else ():
-            yield from _along(question, direct(question.input, subject.generator))
+            for outcome in _along(question, direct(question.input, case.generator)):
+                yield variant, replace(outcome, input=name)
 
 
-def _along(question: Question, direction: Tensor) -> Iterator[Result]:
-    walk, terms = question.walk(direction), question.hand * direction
-    step = question.rounding(direction.abs().sum().item())
-    slope = Slope(terms.sum().item(), walk, terms.abs().sum().item(), step)
-    if walk.bend or walk.irregular(slope.terms):
+def _along(question: FiniteDifferenceCase, direction: Tensor) -> Iterator[Outcome]:
+    terms = question.hand * direction
+    slope = question.derivative(direction, terms)
+    if slope.line.agree and not slope.passed:
+        slope = question.derivative(direction, terms, every_step=True)
+    if slope.line.kink_jump or slope.line.irregular(slope.terms):
         yield from _component_wise(question)
         return
-    passed = question.subject.passed(question.check, question.variant, input=question.name, ratio=slope.ratio)
-    result = passed if slope.error <= slope.allowed else _at_length(question, slope)
-    yield replace(result, order=walk.order(slope.hand))
+    order = slope.line.order(slope.hand)
+    outcome = Outcome("passed", ratio=slope.ratio) if slope.passed else _in_full(question, slope, order)
+    yield replace(outcome, order=order)
 
 
-def _at_length(question: Question, slope: Slope) -> Result:
-    """A wrong slope, told by the component that is most wrong; by itself if that was not looked at."""
-    order = slope.walk.order(slope.hand)
-    nature = "WRONG EQUATION" if order < WRONG_ORDER else "WRONG"
-    verdict = f"{nature}: the Taylor remainder shrinks with order {order:.2f}; of a right gradient with 2"
-    failures = [result for result in _component_wise(question) if result.status == "failed"]
-    if failures:
-        return replace(failures[0], message=f"{failures[0].message}\n{verdict}")
-    return _failed(question, f"along a random direction: {slope.in_words()}\n{verdict}")
+def _in_full(question: FiniteDifferenceCase, slope: DirectionalDerivative, order: float) -> Outcome:
+    """A wrong slope, shown by the component that is most wrong; by itself if that is not among those looked at."""
+    diagnosis = "WRONG EQUATION" if order < WRONG_ORDER else "WRONG"
+    verdict = f"{diagnosis}: the Taylor remainder shrinks with order {order:.2f}; of a right gradient with 2"
+    for outcome in _component_wise(question):
+        if outcome.status == "failed":
+            return replace(outcome, message=f"{outcome.message}\n{verdict}")
+    return failed(f"along a random direction: {slope.details()}\n{verdict}")
 
 
-def _component_wise(question: Question) -> Iterator[Result]:
-    """Look at the components one by one: where there is a kink, the gradient must lie between the slopes beside it."""
+def _component_wise(question: FiniteDifferenceCase) -> Iterator[Outcome]:
+    """Look at the components one by one: at a kink, the gradient must lie between the slopes beside it."""
     components = sorted(_components(question), key=lambda component: component.place)
     regular = [component for component in components if component.regular]
-    bent = [component for component in components if component.slope.walk.bend]
-    outside = [component for component in bent if component.axis.sum() == 1 and component.outside]
+    kinks = [component for component in components if component.slope.line.kink_jump]
+    outside = [component for component in kinks if component.axis.sum() == 1 and component.outside]
     if regular:
-        yield _compared(question, regular, whole=len(regular) == question.input.numel())
+        yield _compared(question, regular)
     if wrong := [one for component in outside if (one := _of_one_output(question, component)).outside]:
         yield _beside_a_kink(question, wrong[0])
-    elif bent:
-        yield question.subject.passed(question.check, question.variant, input=question.name)
-    if not regular and not bent and question.variant.kind == "given":
+    elif kinks:
+        yield Outcome("passed")
+    if not regular and not kinks and question.variant.kind == "given":
         reason = "the values tell no slope: are they computed in float64 and repeatable, and is this within the domain?"
-        yield replace(_failed(question, reason), status="not judged")
+        yield Outcome("inconclusive", ratio=math.inf, message=reason)
 
 
-def _components(question: Question) -> Iterator[Component]:
+def _components(question: FiniteDifferenceCase) -> Iterator[Component]:
     numbers = question.input.detach()
     values, groups = torch.unique(numbers, return_inverse=True)
-    chosen = torch.randperm(len(values), generator=question.subject.generator)
-    for group in chosen[: WHOLE if len(values) <= WHOLE else SOME].tolist():
+    chosen = torch.randperm(len(values), generator=question.case.generator)
+    for group in chosen[: MOST_COMPONENTS if len(values) <= MOST_COMPONENTS else SOME_COMPONENTS].tolist():
         unit = abs(values[group].item()) or typical(numbers)
         yield _component(question, (groups == group).to(numbers), unit)
 
 
-def _component(question: Question, axis: Tensor, unit: float) -> Component:
-    walk, terms = question.walk(unit * axis), unit * question.hand[axis == 1]
-    size, step = max(terms.abs().sum().item(), abs(walk.slope)), question.rounding(unit * axis.sum().item())
-    return Component(int(axis.argmax()), axis, unit, Slope(terms.sum().item(), walk, size, step))
+def _component(question: FiniteDifferenceCase, axis: Tensor, unit: float) -> Component:
+    slope = question.derivative(unit * axis, unit * question.hand[axis == 1])
+    slope = replace(slope, terms=max(slope.terms, abs(slope.line.slope)))
+    return Component(int(axis.argmax()), axis, unit, slope)
 
 
-def _of_one_output(question: Question, component: Component) -> Component:
-    """The same for the output that bends most alone: what several kinks add up to may lie anywhere."""
+def _of_one_output(question: FiniteDifferenceCase, component: Component) -> Component:
+    """The same for the output with the largest kink alone: a sum of several kinks may have any slope."""
     call, step = question.variant.call, 2.0**-16 * component.unit * component.axis
     points = ({**call.by_name, question.name: question.input + sign * step} for sign in (0, 1, -1))
     here, *beside = (call.at(list(point.values())).value() for point in points)
@@ -203,42 +210,32 @@ def _of_one_output(question: Question, component: Component) -> Component:
     return _component(alone, component.axis, component.unit)
 
 
-def _compared(question: Question, components: list[Component], *, whole: bool) -> Result:
-    """The component that is most wrong, by its own measure."""
+def _compared(question: FiniteDifferenceCase, components: list[Component]) -> Outcome:
+    """The component that is most wrong, by its own tolerance."""
     worst = max(components, key=lambda component: component.slope.ratio)
-    if worst.slope.error <= worst.slope.allowed:
-        ratio = worst.slope.ratio
-        return question.subject.passed(question.check, question.variant, input=question.name, ratio=ratio)
+    ratio = worst.slope.ratio
+    if worst.slope.passed:
+        return Outcome("passed", ratio=ratio)
     shape, device = question.input.shape, question.hand.device
-    truth = torch.tensor([c.slope.walk.slope / c.unit for c in components], dtype=torch.float64, device=device)
+    truth = torch.tensor([c.slope.line.slope / c.unit for c in components], dtype=torch.float64, device=device)
     hand = torch.tensor([c.slope.hand / c.unit for c in components], dtype=torch.float64, device=device)
     one = [components.index(worst)]
     granted = worst.slope.allowed / worst.unit / 2
     comparison = compare(question.name, hand[one], truth[one], truth[one], typical_error=granted)
-    comparison = replace(comparison, index=tuple(_index(question, worst)))
+    comparison = replace(comparison, index=tuple(question.index(worst)))
     hint = ""
-    if whole:
+    if len(components) == question.input.numel():
         both = hand.reshape(shape), truth.reshape(shape)
         hint = hints.of_gradient(hints.Mistake(comparison, *both, question.variant.call, question.upstream))
-    failed = _failed(question, f"at {_index(question, worst)}: {worst.slope.in_words(worst.unit)}", hint)
-    return replace(failed, ratio=worst.slope.ratio, comparison=comparison)
+    message = f"at {question.index(worst)}: {worst.slope.details(worst.unit)}"
+    return replace(failed(message, hint=hint), ratio=ratio, comparison=comparison)
 
 
-def _beside_a_kink(question: Question, component: Component) -> Result:
-    slope, half = component.slope, abs(component.slope.walk.bend) / 2
-    low, high = ((slope.walk.slope + side * half) / component.unit for side in (-1, 1))
+def _beside_a_kink(question: FiniteDifferenceCase, component: Component) -> Outcome:
+    slope, half = component.slope, abs(component.slope.line.kink_jump) / 2
+    low, high = ((slope.line.slope + side * half) / component.unit for side in (-1, 1))
     hand, allowed = slope.hand / component.unit, slope.allowed / component.unit
-    where = f"at {_index(question, component)}, a kink"
-    return _failed(
-        question,
-        f"{where}: hand-written {hand:.9g} is not between the slopes beside it, {low:.9g} and {high:.9g}, by more than "
-        f"the allowed {allowed:.3g}",
+    return failed(
+        f"at {question.index(component)}, a kink: hand-written {hand:.9g} is not between the slopes beside it, "
+        f"{low:.9g} and {high:.9g}, by more than the allowed {allowed:.3g}"
     )
-
-
-def _index(question: Question, component: Component) -> list[int]:
-    return [int(i) for i in torch.unravel_index(torch.tensor(component.place), question.input.shape)]
-
-
-def _failed(question: Question, message: str, hint: str = "") -> Result:
-    return question.subject.failed(question.check, question.variant, message, input=question.name, hint=hint)

@@ -1,4 +1,4 @@
-"""Judged by a reference: PyTorch's own function, or whatever else is known to be right."""
+"""Comparison with a reference: PyTorch's own function, or another that is known to be right."""
 
 from collections.abc import Iterator
 
@@ -6,38 +6,37 @@ import torch
 from torch import Tensor
 
 from bp_torch.gradients import hints
-from bp_torch.gradients.nudging import Three, compare_all, nudged
-from bp_torch.gradients.report import Result
-from bp_torch.gradients.subject import OUTPUT, Subject
+from bp_torch.gradients.case import OUTPUT, CheckCase
+from bp_torch.gradients.comparison import compare
+from bp_torch.gradients.perturbation import GradientTriple, compare_all, perturbed
+from bp_torch.gradients.report import Outcome, compared, failed
 from bp_torch.gradients.variants import Variant
-from bp_torch.gradients.verdict import compare
 
 
-def by_reference(subject: Subject, check: str, variant: Variant, upstream: Tensor) -> Iterator[Result]:
+def by_reference(case: CheckCase, variant: Variant, upstream: Tensor) -> Iterator[tuple[Variant, Outcome]]:
     """Compare each input's gradient with the reference's: in the same dtype, and in float64 on the same numbers."""
 
-    def draw(generator: torch.Generator | None) -> Three:
-        call = variant.call.at([nudged(x, generator) for x in variant.call.inputs])
-        judge, sent = call.of(subject.judge.function), nudged(upstream, generator)
-        builtin = judge.pull(sent)
+    def evaluate(generator: torch.Generator | None) -> GradientTriple:
+        call = variant.call.at([perturbed(x, generator) for x in variant.call.inputs])
+        oracle, sent = call.of(case.oracle.function), perturbed(upstream, generator)
+        builtin = oracle.pull(sent)
         wide = call.dtype == torch.float64
-        return call.pull(sent), builtin, builtin if wide else judge.to(torch.float64).pull(sent.double())
+        return call.pull(sent), builtin, builtin if wide else oracle.to(torch.float64).pull(sent.double())
 
-    first = hand, _, truth = draw(None)
-    for comparison in compare_all(draw, subject.scales, first=first):
-        hint = ""
+    first = hand, _, truth = evaluate(None)
+    for comparison in compare_all(evaluate, case.scales, first=first):
+        name, hint = comparison.name, ""
         if not comparison.passed:
-            mistake = hints.Mistake(comparison, hand[comparison.name], truth[comparison.name], variant.call, upstream)
-            hint = hints.of_gradient(mistake)
-        yield subject.result(check, variant, comparison, hint)
+            hint = hints.of_gradient(hints.Mistake(comparison, hand[name], truth[name], variant.call, upstream))
+        yield variant, compared(comparison, hint)
 
 
-def value(subject: Subject, variant: Variant) -> Result:
+def value_by_reference(case: CheckCase, variant: Variant) -> Outcome:
     """Compare the value itself with the reference's."""
-    judge = variant.call.of(subject.judge.function)
-    hand, builtin = variant.value, judge.value()
+    oracle = variant.call.of(case.oracle.function)
+    hand, builtin = variant.value, oracle.value()
     if hand.shape != builtin.shape or hand.dtype != builtin.dtype:
         shapes = f"{hand.dtype} {tuple(hand.shape)} where the reference returns {builtin.dtype} {tuple(builtin.shape)}"
-        return subject.failed("value", variant, f"returns {shapes}")
-    truth = builtin if variant.call.dtype == torch.float64 else judge.to(torch.float64).value()
-    return subject.result("value", variant, compare(OUTPUT, hand, builtin, truth, scale=subject.scales[OUTPUT]))
+        return failed(f"returns {shapes}")
+    truth = builtin if variant.call.dtype == torch.float64 else oracle.to(torch.float64).value()
+    return compared(compare(OUTPUT, hand, builtin, truth, scale=case.scales[OUTPUT]))

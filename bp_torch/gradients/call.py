@@ -43,7 +43,7 @@ class Call:
     @property
     def by_name(self) -> dict[str, Tensor]:
         """The same, each under its name."""
-        return dict(zip(self.names.values(), self.inputs, strict=True))
+        return self.named(self.inputs)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -97,8 +97,12 @@ class Call:
 
     def pull(self, upstream: Tensor, needing: Collection[int] | None = None) -> dict[str, Tensor]:
         """The gradients by reverse mode, ∂⟨upstream, output⟩/∂input, each under its input's name."""
+        return self.named(pulled_back(*self.run(needing), upstream), needing)
+
+    def named(self, tensors: Sequence[Tensor], needing: Collection[int] | None = None) -> dict[str, Tensor]:
+        """One Tensor for each input, or each of those that need a gradient, under its name."""
         names = [self.names[position] for position in (self.names if needing is None else needing)]
-        return dict(zip(names, pulled_back(*self.run(needing), upstream), strict=True))
+        return dict(zip(names, tensors, strict=True))
 
 
 def pulled_back(output: Tensor, leaves: Sequence[Tensor], upstream: Tensor, **options: bool) -> tuple[Tensor, ...]:

@@ -1,16 +1,17 @@
 """Finite differences: the derivative along a line, from values alone.
 
-A walk takes the values of a cost φ at t = ±2⁻⁵, ±2⁻⁶, … ±2⁻¹⁸ along a direction, in float64. From the same values come
+A cost φ is evaluated in float64 at t = ±2⁻⁶, ±2⁻⁸, ±2⁻¹⁰, ±2⁻¹² along a direction; if these do not agree on a slope, at
+±2⁻¹⁴, ±2⁻¹⁶, ±2⁻¹⁸ too. From the same values come
 
-* the slope, by the 5-point formula φ′(0) = (8 (φ(t) − φ(−t)) − (φ(2t) − φ(−2t))) / 12t + O(t⁴), at the t with which all
-  shorter steps agree best; what they differ by beyond rounding is its error;
-* whether there is a kink here: (φ(t) + φ(−t) − 2 φ(0)) / t vanishes with t for a smooth function, and otherwise
+* the slope, by the 5-point formula φ′(0) = (64 (φ(t) − φ(−t)) − (φ(4t) − φ(−4t))) / 120t + O(t⁴), at the t with which
+  all shorter steps agree best; its error is what they differ by beyond rounding;
+* whether there is a kink at 0: (φ(t) + φ(−t) − 2 φ(0)) / t vanishes with t for a smooth function, and otherwise
   becomes the difference between the slopes to the right and to the left;
 * the order of the Taylor remainder |φ(t) − φ(0) − t p|: it shrinks like t² if p is the slope, and like t if not,
   whatever the size of either.
 
-A kink some way off spoils the long steps alone. The complex step is not used: it
-wants functions that take complex numbers, and is wrong without a sign where they are not analytic.
+A kink some way off spoils the long steps alone. The complex step is not used: it needs functions that take complex
+numbers, and is wrong without a sign where they are not analytic.
 """
 
 import math
@@ -23,68 +24,81 @@ from torch import Tensor
 
 from bp_torch.gradients.call import Call
 
-_STEPS = 2.0 ** -torch.arange(5, 19, dtype=torch.float64)
+_STEPS = tuple(2.0**-power for power in range(6, 19, 2))
+"""The longest first, each a quarter of the one before."""
+_ENOUGH = 4
+"""This many steps are enough where they agree on a slope."""
+_AGREEMENT = 1e-10
+"""Relative error of a slope on which they agree."""
 _EPS = torch.finfo(torch.float64).eps
-_TAYLOR_FROM = 5
-"""The Taylor remainder is looked at from this step on, 2⁻¹⁰: before it, higher terms count."""
-_OCTAVES = 3
-"""Its order is measured over so many halvings, the last ones in which it would not be lost in rounding."""
+_TINY = torch.finfo(torch.float64).tiny
+_TAYLOR_FROM = 1
+"""The Taylor remainder is measured from this step on, 2⁻⁸: for longer ones, higher terms count."""
 _REGULAR = 1e-6
-"""The slope's error may be this part of what it is made of; otherwise the values are too irregular to tell it."""
+"""The slope's error may be this part of the terms it is a sum of; otherwise the values are too irregular."""
 
 
 @dataclass(frozen=True)
-class Walk:
+class LineSamples:
     """The values of a function along a line.
 
     Attributes:
         start: at t = 0.
         ahead: at each step t > 0, the longest first.
         behind: at −t.
-        magnitude: the size of the terms a value is the sum of, to know its rounding by.
+        magnitude: the size of the terms that a value is the sum of, which its rounding is a part of.
     """
 
     start: float
-    ahead: Tensor
-    behind: Tensor
+    ahead: list[float]
+    behind: list[float]
     magnitude: float
 
     @cached_property
-    def _slopes(self) -> tuple[float, float]:
-        """The slope, and how far off it may be."""
-        differences = self.ahead - self.behind
-        slopes = (8 * differences[1:] - differences[:-1]) / (12 * _STEPS[1:])
-        rounding = 4 * _EPS * self.magnitude / _STEPS[1:]
-        apart = ((slopes - slopes.unsqueeze(1)).abs() - rounding).triu(diagonal=1)  # row: a step; column: a shorter one
-        errors = (rounding + apart.amax(1).clamp_min(0)).nan_to_num(nan=math.inf)[:-1]
-        best = int(errors.argmin())
-        return slopes[best].item(), errors[best].item()
+    def _slope_and_error(self) -> tuple[float, float]:
+        """The slope over the step with the least error: rounding, and what shorter steps differ by beyond theirs."""
+        differences = [ahead - behind for ahead, behind in zip(self.ahead, self.behind, strict=True)]
+        found = [
+            ((64 * short - long) / (120 * t), 4 * _EPS * self.magnitude / t)
+            for long, short, t in zip(differences, differences[1:], _STEPS[1:], strict=False)
+        ]
+        errors = []
+        for number, (slope, rounding) in enumerate(found[:-1], 1):
+            apart = [abs(slope - other) - its_rounding for other, its_rounding in found[number:]]
+            errors.append(rounding + max(0.0, *apart) if all(map(math.isfinite, apart)) else math.inf)
+        least = min(errors)
+        return found[errors.index(least)][0], least
 
     @property
     def slope(self) -> float:
         """The derivative at t = 0; at a kink, the mean of both sides'."""
-        return self._slopes[0]
+        return self._slope_and_error[0]
 
     @property
     def error(self) -> float:
-        """About how far off the slope may be."""
-        return self._slopes[1]
+        """The estimated error of the slope."""
+        return self._slope_and_error[1]
 
     @cached_property
-    def bend(self) -> float:
+    def kink_jump(self) -> float:
         """Right-hand minus left-hand slope if there is a kink at t = 0, otherwise 0."""
-        bends = (self.ahead + self.behind - 2 * self.start)[-3:] / _STEPS[-3:]
-        last = bends[-1].item()
-        lasting = (bends - last).abs().max().item() < 0.1 * abs(last)
+        sides = zip(self.ahead, self.behind, _STEPS, strict=False)
+        *longer, last = [(ahead + behind - 2 * self.start) / t for ahead, behind, t in sides][-3:]
+        lasting = all(abs(jump - last) < 0.1 * abs(last) for jump in longer)
         return last if lasting and abs(last) > self.noise else 0.0
 
     @property
     def noise(self) -> float:
         """What rounding may make of the slope over the shortest step."""
-        return 32 * _EPS * self.magnitude / _STEPS[-1].item()
+        return 32 * _EPS * self.magnitude / _STEPS[len(self.ahead) - 1]
+
+    @property
+    def agree(self) -> bool:
+        """Whether the values agree on a slope, so that shorter steps would add nothing."""
+        return self.error <= _AGREEMENT * abs(self.slope) and not self.kink_jump
 
     def irregular(self, scale: float) -> bool:
-        """Whether the values tell no slope: they are not smooth here, or less exact than float64.
+        """Whether the values determine no slope: they are not smooth here, or less exact than float64.
 
         Args:
             scale: the size of the terms that the slope is the sum of.
@@ -94,49 +108,64 @@ class Walk:
     def order(self, slope: float) -> float:
         """The order of the Taylor remainder for a slope: 2 or more if it is right, 1 if it is wrong.
 
-        Infinite where the remainder is lost in rounding before that could be seen, as of a straight line.
+        It is measured over the last two quarterings of t in which a remainder of order 2 is not lost in rounding.
+        Infinite where there is none, as of a straight line.
         """
-        remainders = (self.ahead - self.start - _STEPS * slope).abs()[_TAYLOR_FROM:]
-        noise = max(64 * _EPS * self.magnitude, torch.finfo(torch.float64).tiny)
-        if not remainders[0].isfinite():
+        ahead = zip(self.ahead, _STEPS, strict=False)
+        remainders = [abs(value - self.start - t * slope) for value, t in ahead][_TAYLOR_FROM:]
+        noise = max(64 * _EPS * self.magnitude, _TINY)
+        if not math.isfinite(remainders[0]):
             return math.nan
-        last = min(int(math.log(max(remainders[0].item() / (4 * noise), 1), 4)), len(remainders) - 1)
-        first = max(last - _OCTAVES, 0)
-        if last - first < _OCTAVES - 1 or remainders[first] < 16 * noise:
+        last = min(int(math.log(max(remainders[0] / (4 * noise), 1), 16)), len(remainders) - 1)
+        first = max(last - 2, 0)
+        if last == 0 or remainders[first] < 16 * noise:
             return math.inf
-        shrunk = max(remainders[first].item(), noise) / max(remainders[last].item(), noise)
-        return math.log2(shrunk) / (last - first)
+        shrunk = max(remainders[first], noise) / max(remainders[last], noise)
+        return math.log(shrunk, 4) / (last - first)
 
 
-def walk(terms: Callable[[float], Tensor]) -> Walk:
-    """Walk both ways from t = 0.
+def sample_line(terms: Callable[[float], Tensor], *, every_step: bool = False) -> LineSamples:
+    """Evaluate a function on both sides of t = 0.
 
     Args:
         terms: the terms that φ(t) is the sum of.
+        every_step: take the short steps even if the long ones agree: only they tell the order for a slope that is
+            almost right.
     """
-    start, ahead, behind = terms(0.0), *([terms(sign * t) for t in _STEPS.tolist()] for sign in (1, -1))
-    magnitude = max(there.abs().sum().item() for there in (start, ahead[0], behind[0]))
-    sums = [torch.stack([there.sum() for there in way]).double().cpu() for way in (ahead, behind)]
-    return Walk(start.sum().item(), sums[0], sums[1], magnitude)
+    start, sums = terms(0.0), list[Tensor]()
+    magnitude = start.abs().sum().item()
+    for t in _STEPS:
+        ahead, behind = terms(t), terms(-t)
+        if not sums:
+            magnitude = max(magnitude, ahead.abs().sum().item(), behind.abs().sum().item())
+        sums += [ahead.sum(), behind.sum()]
+        if len(sums) in (2 * _ENOUGH, 2 * len(_STEPS)):
+            values = torch.stack(sums).tolist()
+            samples = LineSamples(start.sum().item(), values[::2], values[1::2], magnitude)
+            if samples.agree and not every_step:
+                break
+    return samples
 
 
 @torch.no_grad()
-def walk_input(call: Call, number: int, direction: Tensor, upstream: Tensor) -> Walk:
-    """Walk from one input of a call along a direction, the cost being ⟨upstream, output⟩.
+def sample_input(
+    call: Call, name: str, direction: Tensor, upstream: Tensor, *, every_step: bool = False
+) -> LineSamples:
+    """Move one input of a call along a direction, the cost being ⟨upstream, output⟩.
 
-    All steps share the other arguments: that the function leaves them alone must be known.
+    All evaluations share the other arguments: the function must be known to leave them alone.
     """
-    inputs = list(call.inputs)
-    start = inputs[number].detach()
+    inputs = call.by_name
+    start = inputs[name].detach()
 
     def terms(t: float) -> Tensor:
-        inputs[number] = start + t * direction
+        inputs[name] = start + t * direction
         try:
-            return call.at(inputs).output() * upstream
+            return call.at([*inputs.values()]).output() * upstream
         except Exception:  # whatever a function raises outside of its domain, at whose edge this may be
             return torch.full_like(upstream, torch.nan)
 
-    return walk(terms)
+    return sample_line(terms, every_step=every_step)
 
 
 def taylor_order(cost: Callable[[float], float], slope: float) -> float:
@@ -157,10 +186,10 @@ def taylor_order(cost: Callable[[float], float], slope: float) -> float:
 
 
 @torch.no_grad()
-def stands_still(call: Call) -> bool:
-    """Whether the values of a call in float64 stand still where float64's would move: they are less exact inside.
+def has_reduced_precision(call: Call) -> bool:
+    """Whether values in float64 stay the same for a step that should move them: they are less exact inside.
 
-    Asked are those that a longer step moves well beyond rounding.
+    Only those are looked at that a longer step moves well beyond rounding.
     """
     try:
         start, near, far = (call.at([x * (1 + t) for x in call.inputs]).value() for t in (0.0, 2.0**-32, 2.0**-10))

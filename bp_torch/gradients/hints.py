@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bp_torch.gradients.call import Call
+from bp_torch.gradients.comparison import Comparison
 from bp_torch.gradients.report import Result
-from bp_torch.gradients.verdict import Comparison
 
 ALIKE = 1e-6
 """Relative difference up to which two gradients count as the same."""
@@ -56,10 +56,10 @@ def of_gradient(mistake: Mistake) -> str:
 
 def of_error(error: BaseException) -> str:
     """What an exception from a backward says."""
-    said = str(error)
-    if "returned an invalid gradient" in said and "expected shape" in said:
+    message = str(error)
+    if "returned an invalid gradient" in message and "expected shape" in message:
         return "a gradient has the wrong shape: is a product transposed, or a sum over the examples missing?"
-    if "modified by an inplace operation" in said:
+    if "modified by an inplace operation" in message:
         return "a saved Tensor was written into"
     return ""
 

@@ -1,4 +1,4 @@
-"""What a check found, to be read by people and by programs."""
+"""What the checks found, for people and for programs."""
 
 import math
 import statistics
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from bp_torch.gradients.verdict import Comparison
+from bp_torch.gradients.comparison import Comparison
 
-Status = Literal["passed", "failed", "not offered", "not judged"]
-MOST_TOLD = 6
-"""Failures told at length, one of a kind."""
+Status = Literal["passed", "failed", "unsupported", "inconclusive"]
+MOST_SHOWN = 6
+"""Failures shown in full, one of a kind."""
 _CAUSES = ("side effects", "repeatability", "value", "gradient", "linearity")
 """If one of these fails, most others do."""
 
@@ -22,60 +22,94 @@ class GradientError(AssertionError):
 
 
 @dataclass(frozen=True)
-class Result:
-    """One question and its answer.
+class Outcome:
+    """What a check found about one variant of a sample.
 
     Attributes:
-        check: what was asked; a row of the report's table.
-        sample: the number of the sample.
-        kind: 'given', or the kind of variant of the sample it was asked of.
-        variant: the sample as given, or which variant of it; and under which circumstances.
+        status: 'passed', 'failed', 'unsupported', where the function does not offer what is checked, or 'inconclusive',
+            where its values are not smooth enough for finite differences.
         input: the input whose gradient it is, if it is about one.
-        status: 'passed', 'failed', 'not offered', where the function does not support what was asked, or 'not judged',
-            where its values are not smooth enough to tell.
         ratio: the error in units of what is allowed; above 1 it is wrong. Infinite where there is no measure.
-        message: what was found, where it failed or is not offered.
-        hint: what the mistake looks like, if it looks like one that is known.
+        message: what was found, unless it passed.
+        hint: what the mistake looks like, if it is a known one.
         comparison: both gradients, where two were compared.
         order: the order of the Taylor remainder, where it was measured: 2 if the gradient is right; infinite of a
             straight line.
     """
 
-    check: str
-    sample: int
-    kind: str
-    variant: str
-    input: str | None
     status: Status
+    input: str | None = None
     ratio: float = 0.0
     message: str = ""
     hint: str = ""
     comparison: Comparison | None = None
     order: float | None = None
 
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Outcome):
+    """An outcome, and which check it is from.
+
+    Attributes:
+        check: the name of the check; a row of the report's table.
+        sample: the number of the sample.
+        kind: 'given', or the kind of variant.
+        variant: the sample as given, or which variant of it; and under which circumstances.
+    """
+
+    check: str
+    sample: int
+    kind: str
+    variant: str
+
     def __str__(self) -> str:
-        """The whole finding, in a few lines."""
+        """The whole result, in a few lines."""
         of = f" of {self.input!r}" if self.input else ""
         lines = [f"{self.check}{of}, sample {self.sample} {self.variant}: {self.status.upper()}"]
         lines += [f"    {line}" for line in self.message.splitlines()]
         return "\n".join([*lines, *([f"    hint: {self.hint}"] if self.hint else [])])
 
 
+def compared(comparison: Comparison, hint: str = "") -> Outcome:
+    """The outcome of a comparison."""
+    if comparison.passed:
+        ratio = comparison.error / comparison.tolerance if comparison.error else 0.0
+        return Outcome("passed", comparison.name, ratio, comparison=comparison)
+    ratio = comparison.error / comparison.tolerance if comparison.tolerance else math.inf
+    return Outcome("failed", comparison.name, ratio, comparison.details, hint, comparison)
+
+
+def failed(message: str, *, input: str | None = None, hint: str = "") -> Outcome:
+    """A failure that is no comparison's."""
+    return Outcome("failed", input, math.inf, message, hint)
+
+
+def unsupported(reason: str | Exception) -> Outcome:
+    """The function does not offer what is checked."""
+    return Outcome("unsupported", message=reason if isinstance(reason, str) else f"raised {first_line(reason)}")
+
+
+def first_line(error: BaseException) -> str:
+    """An exception in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 @dataclass(frozen=True)
 class GradientReport:
-    """Everything that was asked of a function, and what came of it.
+    """The results of every check of a function.
 
     Attributes:
         function: its name.
-        inputs: the inputs whose gradients were asked for.
-        judge: by what they were judged.
-        results: every question and its answer.
+        inputs: the inputs whose gradients were checked.
+        reference: what they were compared with.
+        results: of every check, in the order of the checks.
         hints: what the failures have in common, if they have something.
     """
 
     function: str
     inputs: tuple[str, ...]
-    judge: str
+    reference: str
     results: tuple[Result, ...]
     hints: tuple[str, ...] = ()
 
@@ -99,7 +133,7 @@ class GradientReport:
         return {
             "function": self.function,
             "inputs": list(self.inputs),
-            "judge": self.judge,
+            "reference": self.reference,
             "passed": self.passed,
             "hints": list(self.hints),
             "results": [_plain(asdict(result)) for result in self.results],
@@ -108,29 +142,29 @@ class GradientReport:
     def __str__(self) -> str:
         """A table of checks, then the failures at length."""
         verdict = "PASSED" if self.passed else "FAILED"
-        heading = f"{self.function}({', '.join(self.inputs)}), judged by {self.judge}: {verdict}"
+        heading = f"{self.function}({', '.join(self.inputs)}) against {self.reference}: {verdict}"
         lines = [heading, "", *self._table()]
-        told = list(self._told())
-        for result in told:
+        shown = list(self._shown())
+        for result in shown:
             lines += ["", str(result)]
-        if len(self.failures) > len(told):
-            lines += ["", f"and {len(self.failures) - len(told)} failures more of the checks above"]
+        if len(self.failures) > len(shown):
+            lines += ["", f"and {len(self.failures) - len(shown)} more failures of the checks above"]
         return "\n".join([*lines, *(f"\nhint: {hint}" for hint in self.hints)])
 
     def _table(self) -> Iterator[str]:
-        yield f"{'check':<24}{'asked':>7}{'failed':>8}{'not offered':>13}   largest error"
+        yield f"{'check':<24}{'cases':>7}{'failed':>8}{'unsupported':>13}   largest error"
         for check in dict.fromkeys(result.check for result in self.results):
             of = [result for result in self.results if result.check == check]
             count = Counter(result.status for result in of)
-            asked, offered = len(of) - count["not offered"], count["not offered"]
-            reason = next((result.message for result in of if result.status == "not offered"), "")
-            found = _measure(of) if asked else textwrap.shorten(reason, 64, placeholder=" ...")
-            yield f"{check:<24}{asked:>7}{count['failed']:>8}{offered:>13}   {found}"
+            cases = len(of) - count["unsupported"]
+            reason = next((result.message for result in of if result.status == "unsupported"), "")
+            found = _measure(of) if cases else textwrap.shorten(reason, 64, placeholder=" ...")
+            yield f"{check:<24}{cases:>7}{count['failed']:>8}{count['unsupported']:>13}   {found}"
 
-    def _told(self) -> Iterator[Result]:
-        """Of each check and input the worst failure, those of the sample as given first.
+    def _shown(self) -> Iterator[Result]:
+        """The worst failure of each check and input, those of the sample as given first.
 
-        Where the gradient itself is wrong, what follows from it is not told at length.
+        Where the gradient itself is wrong, failures that follow from it are left out.
         """
         order = list(dict.fromkeys(result.check for result in self.results))
         worst: dict[tuple[str, str | None], Result] = {}
@@ -139,11 +173,11 @@ class GradientReport:
         ):
             worst.setdefault((result.check, result.input), result)
         causes = [result for result in worst.values() if result.check in _CAUSES]
-        yield from (causes or list(worst.values()))[:MOST_TOLD]
+        yield from (causes or list(worst.values()))[:MOST_SHOWN]
 
 
 def _measure(results: list[Result]) -> str:
-    """Of a row of the table, the figures that matter."""
+    """The last column of the table."""
     largest = f"{max(result.ratio for result in results):.2g} x what is allowed"
     orders = [result.order for result in results if result.order is not None and math.isfinite(result.order)]
     return f"{largest}; Taylor order {statistics.median(orders):.2f}" if orders else largest

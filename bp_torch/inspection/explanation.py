@@ -1,31 +1,32 @@
-"""One example's wishes: what a single image asks of every activation, weight, bias and pixel.
+"""One example's nudges: how a single image would change every activation, weight, bias and pixel.
 
-A nudge is what one would wish: minus the gradient of the example's cost, so that following it lowers the cost. The
-numbers come from the same `backward`s that train the network; nothing is derived here a second time.
+A nudge is minus the gradient of the example's cost: following it lowers the cost. The numbers come from the same
+`backward`s that train the network; nothing is derived here a second time.
 """
 
 import copy
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor
 
-from bp_torch.engine import Backprop, Chain, Passage
-from bp_torch.functional.tape import Tape
-from bp_torch.inspection.dense_chain import dense_layers
+from bp_torch.engine import Backprop, Call, backward
+from bp_torch.functional.function import active_tape
+from bp_torch.inspection.dense_trace import dense_layers
 from bp_torch.inspection.per_example import Cost
 
 
-class Avenues(NamedTuple):
-    """The three ways to change one neuron's weighted sum z = Σₖ wₖ xₖ + b, as far as its wish δ = −∂C/∂z asks.
+class NeuronGradient(NamedTuple):
+    """The three ways to change one neuron's weighted sum z = Σₖ wₖ xₖ + b, as nudges; −δ = −∂C/∂z is that of z.
 
     Attributes:
-        bias: δ · 1; None where there is no bias.
-        weights: δ · xₖ, in proportion to the activations they carry, (in,).
-        inputs: δ · wₖ, the previous activations in proportion to the weights, (in,).
+        bias: −δ · 1; None where there is no bias.
+        weights: −δ · xₖ, in proportion to the activations they carry, (in,).
+        inputs: −δ · wₖ, the previous activations in proportion to the weights, (in,).
     """
 
     bias: float | None
@@ -44,12 +45,12 @@ class LayerExplanation:
         inputs: x, the previous layer's activations or the pixels, (in,).
         weighted_inputs: z, (out,).
         activations: y, (out,).
-        nudges: −∂C/∂y, what is wished of each activation, (out,).
-        weighted_input_nudges: δ = −∂C/∂z = f′(z) · nudge, (out,).
-        weight_nudges: −∂C/∂W = δ xᵀ, (out, in).
-        bias_nudges: −∂C/∂b = δ, (out,), or None.
-        contributions: δⱼ wⱼₖ, what neuron j alone asks of previous activation k, (out, in).
-        input_nudges: −∂C/∂x = Wᵀ δ, the contributions of all neurons added up, (in,).
+        nudges: −∂C/∂y, of each activation, (out,).
+        weighted_input_nudges: −δ = −∂C/∂z = f′(z) · nudge, (out,).
+        weight_nudges: −∂C/∂W = −δ xᵀ, (out, in).
+        bias_nudges: −∂C/∂b = −δ, (out,), or None.
+        contributions: −δⱼ wⱼₖ, the nudge that neuron j alone gives previous activation k, (out, in).
+        input_nudges: −∂C/∂x = −Wᵀ δ, the contributions of all neurons added up, (in,).
     """
 
     names: tuple[str, str | None]
@@ -65,15 +66,15 @@ class LayerExplanation:
     contributions: Tensor
     input_nudges: Tensor
 
-    def avenues(self, neuron: int) -> Avenues:
-        """What one neuron asks for along each of its avenues."""
+    def neuron_gradient(self, neuron: int) -> NeuronGradient:
+        """The nudges of one neuron's bias, weights and inputs."""
         bias = None if self.bias_nudges is None else self.bias_nudges[neuron].item()
-        return Avenues(bias, self.weight_nudges[neuron], self.contributions[neuron])
+        return NeuronGradient(bias, self.weight_nudges[neuron], self.contributions[neuron])
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What one example asks of a network, from its outputs down to its pixels, as the network was then.
+    """The nudges that one example gives a network, from its outputs down to its pixels, as the network was then.
 
     Attributes:
         cost: of this example.
@@ -97,7 +98,7 @@ class Explanation:
 
     @property
     def output_nudges(self) -> Tensor:
-        """What is wished of them, (classes,); of the squared error in proportion to their distance from the target."""
+        """Their nudges, (classes,); of the squared error in proportion to their distance from the target."""
         return self.layers[-1].nudges
 
     def chosen(self, output: int | None) -> int:
@@ -112,14 +113,14 @@ class Explanation:
 
     @property
     def pixel_nudges(self) -> Tensor:
-        """What is wished of every pixel, (in,): where the recursion ends."""
+        """The nudges of the pixels, (in,): where the recursion ends."""
         return self.layers[0].input_nudges
 
 
 def explain(
     model: torch.nn.Module, cost: Cost, image: Tensor, target: SupportsIndex | Tensor | Sequence[float]
 ) -> Explanation:
-    """Follow one example forward, and its wishes back.
+    """Trace one example forward, and its gradients back.
 
     Args:
         model: a chain of dense layers that `bp_torch.engine.Backprop` drives, such as `bp_torch.nn.mlp`'s; also one
@@ -131,7 +132,7 @@ def explain(
             (classes,).
 
     Returns:
-        All activations and all wishes.
+        All activations and all nudges.
 
     Raises:
         TypeError: if the model is no chain of dense layers, or an argument is of the wrong kind.
@@ -142,44 +143,39 @@ def explain(
     """
     with torch.inference_mode(False), torch.no_grad():
         learning = _learning(model)
-        inputs = _row(learning, image)
-        _require_chain(learning, inputs)
-        wanted, targets = _wanted(cost, target, learning(inputs))
-        value, passages = Backprop(learning, cost).trace(inputs, targets)
-        layers = tuple(_layers(passages))
-        difference = _difference(learning, cost, inputs, targets, layers)
-        return Explanation(value.item(), inputs[0], wanted[0], layers, difference)
+        inputs = _row(learning, image).requires_grad_()
+        wanted, targets = _wanted(cost, target, _outputs(learning, inputs.detach()))
+        value, tape = Backprop(learning, cost).trace(inputs, targets)
+        names = {parameter: name for name, parameter in learning.named_parameters()}
+        gradients = backward(tape, value)
+        try:
+            layers = tuple(_layer(calls[0], calls[-1], gradients, names) for calls in dense_layers(tape))
+        except TypeError as error:
+            raise TypeError(f"explain(): {error}") from None
+        difference = _difference(learning, cost, inputs.detach(), targets, layers)
+        return Explanation(value.item(), inputs.detach()[0], wanted[0], layers, difference)
 
 
-def _layers(passages: Sequence[Passage]) -> Iterator[LayerExplanation]:
-    try:
-        for layer in dense_layers(passages):
-            yield _layer(layer[0], layer[-1])
-    except TypeError as error:
-        raise TypeError(f"explain(): {error}") from None
-
-
-def _layer(weighted: Passage, active: Passage) -> LayerExplanation:
-    """From where the weighted sum was passed, and where its activation was."""
-    backward, context, wishes = weighted.link.function.backward, weighted.context, weighted.grad_output
-    weight, bias = weighted.link.arguments
-    context.needs_input_grad = (True, True, bias is not None)
-    grad_input, grad_weight, grad_bias = backward(context, wishes)
-    context.needs_input_grad = (True, False, False)
-    each, *_ = backward(context, wishes[0].diag())  # every neuron's wish alone, as if it were an example: (out, in)
+def _layer(weighted: Call, active: Call, gradients: dict[Tensor, Tensor], names: Mapping[Any, str]) -> LayerExplanation:
+    """From the call of the weighted sum, and that of its activation."""
+    input, weight, bias = weighted.inputs
+    delta = gradients[weighted.output]  # (1, out)
+    grads = dict(weighted.backward(delta))
+    weighted.ctx.needs_input_grad = True, False, False
+    each, *_ = weighted.function.backward(weighted.ctx, delta[0].diag())  # each neuron's δ alone: (out, in)
     return LayerExplanation(
-        names=weighted.link.names,  # type: ignore[arg-type]
-        weight=weight,
-        bias=bias,
-        inputs=weighted.input[0],
-        weighted_inputs=weighted.output[0],
-        activations=active.output[0],
-        nudges=-active.grad_output[0],
-        weighted_input_nudges=-wishes[0],
-        weight_nudges=-grad_weight,
-        bias_nudges=None if grad_bias is None else -grad_bias,
+        names=(names[weight], names.get(bias)),
+        weight=weight.detach(),
+        bias=None if bias is None else bias.detach(),
+        inputs=input.detach()[0],
+        weighted_inputs=weighted.output.detach()[0],
+        activations=active.output.detach()[0],
+        nudges=-gradients[active.output][0],
+        weighted_input_nudges=-delta[0],
+        weight_nudges=-grads[weight],
+        bias_nudges=None if bias is None else -grads[bias],
         contributions=-each,
-        input_nudges=-grad_input[0],
+        input_nudges=-grads[input][0],
     )
 
 
@@ -190,9 +186,9 @@ def _learning(model: torch.nn.Module) -> torch.nn.Module:
     return copy.deepcopy(model).requires_grad_()
 
 
-def _require_chain(model: torch.nn.Module, inputs: Tensor) -> None:
+def _outputs(model: torch.nn.Module, inputs: Tensor) -> Tensor:
     try:
-        Chain(model, inputs)
+        return model(inputs)  # type: ignore[no-any-return]
     except RuntimeError as error:  # of a layer that is given what it does not take
         raise TypeError(f"explain(): the model is no chain of dense layers: {error}") from None
 
@@ -244,18 +240,32 @@ def _difference(
     model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Tensor, layers: Sequence[LayerExplanation]
 ) -> float:
     """The largest relative difference from autograd, which differentiates what each function's `forward` does."""
-    asked = {"": -layers[0].input_nudges.unsqueeze(0)}
+    found = {"": -layers[0].input_nudges.unsqueeze(0)}
     for layer in layers:
         for name, nudges in zip(layer.names, (layer.weight_nudges, layer.bias_nudges), strict=True):
             if name is not None and nudges is not None:
-                asked[name] = asked.get(name, 0) - nudges  # a parameter that layers share is asked by each
+                found[name] = found.get(name, 0) - nudges  # layers may share a parameter
     parameters = dict(model.named_parameters())
-    with torch.enable_grad(), Tape():
+    with torch.enable_grad(), _forward_alone():
         pixels = inputs.clone().requires_grad_()
         value = cost(model(pixels), targets)
-        truths = torch.autograd.grad(value, [parameters.get(name, pixels) for name in asked])
-    relative = [_relative(nudge, truth) for nudge, truth in zip(asked.values(), truths, strict=True)]
+        truths = torch.autograd.grad(value, [parameters.get(name, pixels) for name in found])
+    relative = [_relative(gradient, truth) for gradient, truth in zip(found.values(), truths, strict=True)]
     return torch.stack(relative).max().item()  # which keeps NaN
+
+
+@contextmanager
+def _forward_alone() -> Iterator[None]:
+    """Have calls run `forward` alone: autograd then differentiates that, and not by the hand-written `backward`."""
+
+    class Forward:
+        record = staticmethod(lambda function, inputs: function.forward(*inputs))
+
+    active_tape.tape, outer = Forward, active_tape.tape
+    try:
+        yield
+    finally:
+        active_tape.tape = outer
 
 
 def _relative(found: Tensor, truth: Tensor) -> Tensor:

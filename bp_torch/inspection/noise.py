@@ -1,4 +1,4 @@
-"""How much of a mini-batch's gradient is signal: how what its examples ask for spreads around the mean."""
+"""How much of a mini-batch's gradient is signal: how the gradients of its examples spread around the mean."""
 
 import math
 from collections.abc import Iterable
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bp_torch.engine import Backprop, Wish
-from bp_torch.inspection.per_example import Cost, in_order, require_first, walked
+from bp_torch.engine import Backprop
+from bp_torch.engine.per_example import Contributions
+from bp_torch.inspection.per_example import Cost, example_contributions
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def gradient_noise(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: 
         By each parameter's name, what its per-example gradients are like; in float64.
 
     Raises:
-        TypeError: if several layers share a parameter; otherwise as `per_example_gradients`.
+        As `per_example_gradients`.
 
     Source:
         Dangel, Kunstner, Hennig, BackPACK: Packing more into backprop (2020), for the sums of squares.
@@ -91,23 +92,13 @@ def gradient_noise(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: 
 
 @torch.no_grad()
 def noise_of(backprop: Backprop, inputs: Tensor, targets: Tensor) -> dict[str, GradientNoise]:
-    """The same, by a driver that there is already."""
-    found: dict[str, GradientNoise] = {}
-    for wish in walked(backprop, inputs, targets):
-        require_first(wish, found)
-        found |= _noise_of(wish.double(), len(inputs))
-    return in_order(backprop.model, found)
+    """The same, of a `Backprop` that there is already."""
+    found = example_contributions(backprop, inputs, targets)
+    return {name: _noise_of(parts.double(), len(inputs)) for name, parts in found}
 
 
-def _noise_of(wish: Wish, examples: int) -> dict[str, GradientNoise]:
-    function, context, wishes = wish.link.function, wish.context, wish.grad_output
-    norms = function.per_example_norms(context, wishes)
-    squares = function.sums_of_squares(context, wishes)
-    noises = {}
-    for name, norm, mean, square in zip(wish.link.names, norms, wish.gradients(), squares, strict=True):
-        if name is not None:
-            deviations = (examples**2 * square - examples * mean * mean).clamp_min(0)  # Σₙ (gₙ − ḡ)²
-            noises[name] = GradientNoise(
-                examples * norm, mean, deviations / (examples - 1 if examples > 1 else math.nan)
-            )
-    return noises
+def _noise_of(parts: Contributions, examples: int) -> GradientNoise:
+    mean, squares = parts.total(), parts.sums_of_squares()
+    deviations = (examples**2 * squares - examples * mean * mean).clamp_min(0)  # Σₙ (gₙ − ḡ)²
+    variance = deviations / (examples - 1 if examples > 1 else math.nan)
+    return GradientNoise(examples * parts.norms(), mean, variance)

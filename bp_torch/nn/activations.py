@@ -5,6 +5,20 @@ from torch import Tensor
 
 from bp_torch import functional
 
+__all__ = [
+    "ACTIVATIONS",
+    "ELU",
+    "GELU",
+    "LeakyReLU",
+    "LogSoftmax",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+]
+
 
 class Sigmoid(torch.nn.Sigmoid):
     """See `bp_torch.functional.sigmoid`."""
@@ -84,3 +98,17 @@ class LogSoftmax(torch.nn.LogSoftmax):
     def forward(self, input: Tensor) -> Tensor:
         """Log-probabilities along `dim`, (*) to (*)."""
         return functional.log_softmax(input, self.dim, _stacklevel=5)
+
+
+ACTIVATIONS: dict[str, type[torch.nn.Module]] = {
+    "sigmoid": Sigmoid,
+    "tanh": Tanh,
+    "relu": ReLU,
+    "leaky_relu": LeakyReLU,
+    "elu": ELU,
+    "softplus": Softplus,
+    "silu": SiLU,
+    "gelu": GELU,
+    "identity": torch.nn.Identity,
+}
+"""What may follow a weighted sum, by name."""

@@ -5,6 +5,16 @@ from torch import Tensor
 
 from bp_torch import functional
 
+__all__ = [
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "L1Loss",
+    "MSELoss",
+    "NLLLoss",
+    "SmoothL1Loss",
+    "SquaredError",
+]
+
 
 class SquaredError(torch.nn.Module):
     """The lecture's cost, which torch.nn lacks: see `bp_torch.functional.squared_error`."""

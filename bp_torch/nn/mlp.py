@@ -5,20 +5,10 @@ from itertools import pairwise
 
 import torch
 
-from bp_torch.nn.activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
+from bp_torch.nn.activations import ACTIVATIONS
 from bp_torch.nn.linear import Linear
 
-ACTIVATIONS: dict[str, type[torch.nn.Module]] = {
-    "sigmoid": Sigmoid,
-    "tanh": Tanh,
-    "relu": ReLU,
-    "leaky_relu": LeakyReLU,
-    "elu": ELU,
-    "softplus": Softplus,
-    "silu": SiLU,
-    "gelu": GELU,
-    "identity": torch.nn.Identity,
-}
+__all__ = ["mlp"]
 
 
 def mlp(

@@ -1,13 +1,17 @@
-"""One record of each kind, and what is found in the event files that they leave."""
+"""One record of each kind, what is found in the event files that they leave, and one TensorBoard that serves all."""
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from browsing import browsing
-from playwright.sync_api import Browser
+from board import Board, loaded, write_board
+from browsing import ALONE, browsing, choose, complaints_of, opened
+from playwright.sync_api import Browser, Page, expect
+from served import serving, until
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 from tiny_frames import tiny_frame, tiny_network
@@ -38,7 +42,50 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
+@pytest.fixture(scope="session")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
+    return write_board(tmp_path_factory.mktemp("board"))
+
+
+@pytest.fixture(scope="session")
+def serve(board: Board) -> Iterator[Callable[[str], str]]:
+    """The address of a TensorBoard on the board, by one of its two loaders, as soon as it has read every run."""
+    with ExitStack() as servers:
+
+        @functools.cache
+        def serve(load_fast: str) -> str:
+            address = servers.enter_context(serving(board.folder, f"--load_fast={load_fast}"))
+            until(lambda: loaded(address, board))
+            return address
+
+        yield serve
+
+
+@pytest.fixture(params=["true", "false"])
+def address(request: pytest.FixtureRequest, serve: Callable[[str], str]) -> str:
+    """With either loader."""
+    return serve(request.param)
+
+
+@pytest.fixture(scope="session")
+def open_tab(browser: Browser, serve: Callable[[str], str]) -> Iterator[tuple[Page, list[str]]]:
+    """The Backprop tab by itself, for all tests that need no page of their own, and what it complains of."""
+    with opened(browser, f"{serve('true')}{ALONE}#backprop&run=recorded", reduced_motion="reduce") as page:
+        expect(page.locator(".neuron")).not_to_have_count(0)
+        yield page, complaints_of(page)
+
+
 @pytest.fixture
+def tab(open_tab: tuple[Page, list[str]], request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The tab at the address that the test asks for."""
+    page, complaints = open_tab
+    complaints.clear()
+    choose(page, f"run=recorded&{request.param}")
+    yield page
+    assert complaints == []
+
+
+@pytest.fixture(scope="session")
 def run_started() -> records.RunStarted:
     return records.RunStarted(
         config={"hidden": (16, 16), "learning_rate": 0.5, "seed": 3, "shuffle": True, "resume": None, "cost": "a|b"},
@@ -53,14 +100,14 @@ def run_started() -> records.RunStarted:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def picture() -> records.PictureEvent:
     outputs = torch.eye(10)[[3, 5]]
     images = torch.randint(256, (2, 28, 28), dtype=torch.uint8)
     return records.PictureEvent(600, torch.randn(16, 784), images, torch.tensor([8, 9]), outputs)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def one_of_each(run_started: records.RunStarted, picture: records.PictureEvent) -> list[records.Event]:
     tensors = {"0.weight": torch.linspace(-1, 1, 40).view(4, 10)}
     noise = GradientNoise(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 0.0]), torch.tensor([1.0, 3.0]))
@@ -84,15 +131,22 @@ def one_of_each(run_started: records.RunStarted, picture: records.PictureEvent) 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., list[Event]]:
-    """Records into a folder named run and reads the events back, without the two that begin every file."""
+    """As `written`, into a folder of the test's own."""
+    return lambda *recorded: written(tmp_path / "run", recorded)
 
-    def write(*recorded: Any) -> list[Event]:
-        with TensorBoardRecorder(tmp_path / "run") as recorder:
-            for record in recorded:
-                recorder.record(record)
-        return list(events(tmp_path / "run"))[2:]
 
-    return write
+@pytest.fixture(scope="session")
+def whole_run(one_of_each: list[records.Event], tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
+    """The events of one record of each kind."""
+    return written(tmp_path_factory.mktemp("whole") / "run", one_of_each)
+
+
+def written(folder: Path, recorded: Iterable[Any]) -> list[Event]:
+    """Records into a folder and reads the events back, without the two that begin every file."""
+    with TensorBoardRecorder(folder) as recorder:
+        for record in recorded:
+            recorder.record(record)
+    return list(events(folder))[2:]
 
 
 def events(folder: Path) -> Iterator[Event]:

@@ -14,8 +14,8 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from bp_torch.dashboard import event_file
-from bp_torch.dashboard.event_file import EventFile, _checksum, event_files, mend
-from bp_torch.dashboard.values import own_bytes, scalar
+from bp_torch.dashboard.event_file import EventFile, _checksum, event_files, repair
+from bp_torch.dashboard.values import plugin_blob, scalar
 
 
 @given(st.binary(max_size=300))
@@ -46,7 +46,7 @@ def read(path: Path) -> list[Event]:
 
 def test_every_record_of_a_file_is_whole(tmp_path: Path) -> None:
     file = EventFile(tmp_path, first_step=5)
-    file.write([scalar("a/b", 0.5), own_bytes("c/d", bytes(range(256)) * 40, "plugin")], 6)
+    file.write([scalar("a/b", 0.5), plugin_blob("c/d", bytes(range(256)) * 40, "plugin")], 6)
     file.write([], 2**40)
     file.close()
     (path,) = tmp_path.iterdir()
@@ -83,7 +83,7 @@ def three(tmp_path: Path) -> tuple[Path, list[Event]]:
 def test_a_whole_file_is_left_alone(three: tuple[Path, list[Event]]) -> None:
     path, _ = three
     before = path.stat()
-    assert mend(path) == 0
+    assert repair(path) == 0
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
@@ -96,9 +96,9 @@ def test_what_is_whole_behind_a_damage_is_kept(three: tuple[Path, list[Event]], 
     begin, end = sum(sizes[:3]), sum(sizes[:4])
     content[{"length": begin + 1, "checksum of the length": begin + 9, "content": begin + 14}.get(part, end - 1)] ^= 1
     path.write_bytes(content)
-    assert mend(path) == sizes[3]
+    assert repair(path) == sizes[3]
     assert read(path) == [*events[:3], events[4]]
-    assert mend(path) == 0
+    assert repair(path) == 0
     aside = path.with_name(path.name.replace("tfevents", "damaged"))
     assert aside.read_bytes() == content
     assert event_files(path.parent) == [path]
@@ -110,7 +110,7 @@ def test_a_torn_end_is_taken_off(three: tuple[Path, list[Event]], kept: int) -> 
     last = events[-1].ByteSize() + 16
     whole = path.read_bytes()[:-last]
     path.write_bytes(path.read_bytes()[: len(whole) + kept % last])
-    assert mend(path) == kept % last
+    assert repair(path) == kept % last
     assert path.read_bytes() == whole
 
 
@@ -122,7 +122,7 @@ def test_an_event_that_does_not_fit_leaves_the_file_whole(tmp_path: Path) -> Non
         file = EventFile(tmp_path)
         try:
             for step in range(10):
-                file.write([own_bytes("c/d", bytes(900), "plugin")], step)
+                file.write([plugin_blob("c/d", bytes(900), "plugin")], step)
         except OSError as error:
             os._exit(7 if str(tmp_path) in str(error.filename) else 8)
         os._exit(9)
@@ -131,7 +131,7 @@ def test_an_event_that_does_not_fit_leaves_the_file_whole(tmp_path: Path) -> Non
     events = read(path)
     assert [event.step for event in events] == [0, 0, 0, 1, 2, 3][: len(events)]
     assert len(events) >= 5
-    assert mend(path) == 0
+    assert repair(path) == 0
 
 
 def test_what_is_written_is_put_on_the_disk_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,12 +147,13 @@ def test_what_is_written_is_put_on_the_disk_in_time(tmp_path: Path, monkeypatch:
     assert len(synced) < 7, "not at each of them"
 
 
-def test_a_file_of_zeros_or_without_end_is_given_up(tmp_path: Path) -> None:
-    """As a loss of power leaves them, or somebody who wants us to read for ever."""
+def test_a_file_of_zeros_or_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a loss of power leaves them, or somebody who wants us to read for ever; of a megabyte, read a part here."""
+    monkeypatch.setattr(event_file, "_REACH", 2**16)
     path = tmp_path / "events.out.tfevents.1.2"
     with path.open("wb") as file:
         file.truncate(2**42)
-    assert mend(path) == 2**42
+    assert repair(path) == 2**42
     assert path.stat().st_size == 0
 
 
@@ -168,7 +169,7 @@ def test_a_file_of_lengths_that_only_seem_right_is_given_up(tmp_path: Path, monk
         return _checksum(part)
 
     monkeypatch.setattr(event_file, "_checksum", checksum)
-    assert mend(path) == len(content)
+    assert repair(path) == len(content)
     assert sum(summed) < 300 * len(content), "not three thousand times, twice"
 
 
@@ -177,7 +178,7 @@ def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "events.out.tfevents.1.3").mkdir()
     (tmp_path / "mine").write_bytes(b"precious")
     (tmp_path / "events.out.tfevents.1.4").symlink_to(tmp_path / "mine")
-    assert [mend(path) for path in event_files(tmp_path)] == [0, 0, 0]
+    assert [repair(path) for path in event_files(tmp_path)] == [0, 0, 0]
     assert (tmp_path / "mine").read_bytes() == b"precious"
 
 

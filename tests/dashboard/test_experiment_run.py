@@ -1,4 +1,4 @@
-"""The run of the experiments, of findings made by hand, read back event by event."""
+"""The run of the experiments, of results made by hand, read back event by event."""
 
 import math
 from io import BytesIO
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from board import points
 from matplotlib.figure import Figure
 from PIL import Image
+from served import asked
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -15,7 +17,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from bp_torch.dashboard import tags
 from bp_torch.dashboard.experiment_run import write_experiments
-from bp_torch.inspection.experiments import Claim, Finding
+from bp_torch.inspection.experiments import Claim, ExperimentResult
 
 ORIGIN = "Digits drawn by hand"
 RED, GREEN = (255, 0, 0), (0, 128, 0)
@@ -26,9 +28,9 @@ def coloured(colour: str, width: float) -> Figure:
 
 
 @pytest.fixture
-def findings() -> dict[str, Finding]:
+def results() -> dict[str, ExperimentResult]:
     return {
-        "first": Finding(
+        "first": ExperimentResult(
             (
                 Claim(4, "downhill is the quickest", "by 0.5|0.25 of *all* <b>steps</b>", True, "equation"),
                 Claim(5, "w_1 matters", "not\nmuch", False, "network"),
@@ -37,7 +39,7 @@ def findings() -> dict[str, Finding]:
             coloured("red", 3),
             {"cosine": {1: 0.125, 10: 0.5, 1000: 1.0}, "norm ratio": {3: 8.0}},
         ),
-        "second": Finding(
+        "second": ExperimentResult(
             (Claim(11, "one class alone", "100%", True, "network"),), {"lost": math.nan}, coloured("green", 4)
         ),
     }
@@ -54,8 +56,8 @@ def values(events: list[Event]) -> dict[tuple[str, int], Summary.Value]:
     return dict(found)
 
 
-def test_every_value_is_written_once_at_its_step(findings: dict[str, Finding], tmp_path: Path) -> None:
-    write_experiments(tmp_path / "run", findings.items(), ORIGIN)
+def test_every_value_is_written_once_at_its_step(results: dict[str, ExperimentResult], tmp_path: Path) -> None:
+    write_experiments(tmp_path / "run", results.items(), ORIGIN)
     events = read(tmp_path / "run")
     assert events[0].file_version == "brain.Event:2"
     assert (events[1].step, events[1].session_log.status) == (0, SessionLog.START)
@@ -70,12 +72,12 @@ def test_every_value_is_written_once_at_its_step(findings: dict[str, Finding], t
         ("experiments/first/by_number/cosine", 1000): 1.0,
         ("experiments/first/by_number/norm ratio", 3): 8.0,
     }
-    told = {(tags.CLAIMS, 0), *((tags.experiment_picture(name), 0) for name in findings)}
+    told = {(tags.CLAIMS, 0), *((tags.experiment_picture(name), 0) for name in results)}
     assert found.keys() - numbers.keys() == {*told, (tags.experiment("second", "lost"), 0)}
 
 
-def test_the_figures_are_files_and_pictures_of_the_same_size(findings: dict[str, Finding], tmp_path: Path) -> None:
-    write_experiments(tmp_path, findings.items(), ORIGIN)
+def test_figures_are_files_and_pictures_of_one_size(results: dict[str, ExperimentResult], tmp_path: Path) -> None:
+    write_experiments(tmp_path, results.items(), ORIGIN)
     found = values(read(tmp_path))
     assert {path.name for path in tmp_path.glob("*.png")} == {"first.png", "second.png"}
     for name, size, colour in (("first", (300, 200), RED), ("second", (400, 200), GREEN)):
@@ -91,42 +93,40 @@ def told(folder: Path) -> str:
     return values(read(folder))[tags.CLAIMS, 0].tensor.string_val[0].decode()
 
 
-def test_the_page_is_a_table_that_shows_each_claim_as_it_is(findings: dict[str, Finding], tmp_path: Path) -> None:
-    write_experiments(tmp_path, findings.items(), ORIGIN)
+def test_the_page_shows_each_claim_as_it_is(results: dict[str, ExperimentResult], tmp_path: Path) -> None:
+    write_experiments(tmp_path, results.items(), ORIGIN)
     heading, origin, *table = [line for line in told(tmp_path).splitlines() if line]
     assert heading.startswith("## ")
     assert origin == ORIGIN
     assert table == [
         "|  | claim | measured | holds | of |",
-        "| --- | --- | --- | --- | --- |",
+        "|---|---|---|---|---|",
         r"| 4 | downhill is the quickest | by 0.5\|0.25 of \*all\* &lt;b&gt;steps&lt;/b&gt; | yes | equation |",
         r"| 5 | w\_1 matters | not much | no | network |",
         "| 11 | one class alone | 100% | yes | network |",
     ]
 
 
-def test_why_there_is_no_mnist_is_shown_as_it_is(findings: dict[str, Finding], tmp_path: Path) -> None:
+def test_why_there_is_no_mnist_is_shown_as_it_is(results: dict[str, ExperimentResult], tmp_path: Path) -> None:
     """As `bp_torch.data.load` tells it, and as the run of a training does."""
-    write_experiments(
-        tmp_path, findings.items(), "MNIST could not be downloaded (<urlopen error [Errno -2] no *name*>)"
-    )
+    write_experiments(tmp_path, results.items(), "MNIST could not be downloaded (<urlopen error [Errno -2] no *name*>)")
     assert r"(&lt;urlopen error \[Errno -2\] no \*name\*&gt;)" in told(tmp_path).replace(r"\(", "(").replace(r"\)", ")")
 
 
 def test_no_findings_leave_an_empty_table(tmp_path: Path) -> None:
     write_experiments(tmp_path, {}, ORIGIN)
-    assert told(tmp_path).endswith("| --- | --- | --- | --- |")
+    assert told(tmp_path).endswith("|---|---|---|---|---|")
     assert list(values(read(tmp_path))) == [(tags.CLAIMS, 0)]
     assert not list(tmp_path.glob("*.png"))
 
 
 def test_a_second_time_takes_the_first_ones_place_and_removes_nothing(
-    findings: dict[str, Finding], tmp_path: Path
+    results: dict[str, ExperimentResult], tmp_path: Path
 ) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    write_experiments(tmp_path, findings.items(), ORIGIN)
+    write_experiments(tmp_path, results.items(), ORIGIN)
     second = (tmp_path / "second.png").read_bytes()
-    fewer = {"first": Finding((), {"decrease": 2.0}, coloured("green", 5), {"cosine": {10: 0.75}})}
+    fewer = {"first": ExperimentResult((), {"decrease": 2.0}, coloured("green", 5), {"cosine": {10: 0.75}})}
     write_experiments(tmp_path, fewer.items(), ORIGIN)
     board = EventAccumulator(str(tmp_path))
     board.Reload()
@@ -142,3 +142,10 @@ def test_a_second_time_takes_the_first_ones_place_and_removes_nothing(
     assert (tmp_path / "second.png").read_bytes() == second
     with Image.open(tmp_path / "first.png") as image:
         assert image.size == (500, 200)
+
+
+def test_only_what_was_done_last_is_shown(address: str) -> None:
+    """Of experiments done twice, the second time fewer of them; by both of TensorBoard's loaders."""
+    assert points(address, "experiments", tags.experiment("kept", "metric")) == [(0, 2.0)]
+    assert points(address, "experiments", tags.experiment_curve("kept", "curve")) == [(5, 0.75)]
+    assert set(asked(address, "plugin/images/tags")["experiments"]) == {tags.experiment_picture("kept")}

@@ -2,71 +2,29 @@
 
 from pathlib import Path
 
-import pytest
-from served import asked, serving, until
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from board import FUNCTIONS, SCORES
+from served import asked
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from bp_torch.dashboard import tags
 from bp_torch.dashboard.gradient_run import write_gradients
-from bp_torch.gradients import Accuracy, Score, Scoreboard, Survey
-
-SURVEYS = [
-    Survey(name, 13, 1000, (), (), (Accuracy("float64", 1.25, 0, ()), Accuracy("float16", 0.5, 0.75, ())))
-    for name in ("linear", "gelu")
-]
-BUGS = {"linear: doubled": "factor", "gelu: negated": "sign"}
-BOARD = Scoreboard(BUGS, 7, (Score("ours", frozenset(BUGS), (), 1.5), Score("theirs", frozenset(), ("right",), 0.5)))
 
 
-@pytest.fixture
-def events(tmp_path: Path) -> EventAccumulator:
-    write_gradients(tmp_path / "gradients", SURVEYS, BOARD)
-    accumulator = EventAccumulator(str(tmp_path / "gradients"))
-    accumulator.Reload()
-    return accumulator
-
-
-def told(events: EventAccumulator, tag: str) -> str:
-    return events.Tensors(tag)[-1].tensor_proto.string_val[0].decode()
-
-
-def test_the_tables_are_there(events: EventAccumulator) -> None:
-    functions = told(events, tags.CHECKED_FUNCTIONS)
-    for part in ("| linear ", "| gelu ", "0.50 (0.75)", "1.25", "roundings"):
-        assert part in functions
-    planted = told(events, tags.CHECKER_SCORES)
-    for part in ("caught of 2", "false alarms of 7", "| theirs | 0 | 1 | 0.5 |", "| factor | 1 | 1 | 0 |"):
-        assert part in planted
-
-
-def test_the_pictures_are_there(events: EventAccumulator) -> None:
-    for tag in (tags.CHECKED_FUNCTIONS_PICTURE, tags.CHECKER_SCORES_PICTURE):
-        (picture,) = events.Images(tag)
-        assert picture.encoded_image_string.startswith(b"\x89PNG")
-        assert picture.width == 800
-
-
-@pytest.mark.parametrize("load_fast", ["true", "false"])
-def test_tensorboard_shows_them(tmp_path: Path, load_fast: str) -> None:
+def test_tensorboard_shows_the_tables(address: str) -> None:
     """Both of its loaders do."""
-    write_gradients(tmp_path / "gradients", SURVEYS, BOARD)
-    with serving(tmp_path, f"--load_fast={load_fast}") as address:
-        assert shown(address, "text") == {tags.CHECKED_FUNCTIONS, tags.CHECKER_SCORES}
-        assert shown(address, "images") == {tags.CHECKED_FUNCTIONS_PICTURE, tags.CHECKER_SCORES_PICTURE}
-
-
-def shown(address: str, tab: str) -> set[str]:
-    """The tags on a tab of TensorBoard's, as soon as it has read the run."""
-    until(lambda: asked(address, f"plugin/{tab}/tags"))
-    return set(asked(address, f"plugin/{tab}/tags")["gradients"])
+    assert set(asked(address, "plugin/text/tags")["gradients"]) == {tags.CHECKED_FUNCTIONS, tags.CHECKER_SCORES}
 
 
 def test_a_second_time_takes_the_first_ones_place_and_removes_nothing(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    for _ in range(2):
-        write_gradients(tmp_path, SURVEYS, BOARD)
-    accumulator = EventAccumulator(str(tmp_path))
-    accumulator.Reload()
-    assert len(accumulator.Images(tags.CHECKER_SCORES_PICTURE)) == 1
+    for functions in ("an earlier table", FUNCTIONS):
+        write_gradients(tmp_path, functions, SCORES)
+    board = EventAccumulator(str(tmp_path))
+    board.Reload()
+    shown = {
+        tag: [each.tensor_proto.string_val[0].decode() for each in board.Tensors(tag)]
+        for tag in board.Tags()["tensors"]
+    }
+    assert shown == {tags.CHECKED_FUNCTIONS: [FUNCTIONS], tags.CHECKER_SCORES: [SCORES]}
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert len(list(tmp_path.glob("events*"))) == 2

@@ -1,7 +1,6 @@
 """The charts of the Custom Scalars tab show what is really written, and nothing else by accident."""
 
 import re
-from collections.abc import Callable
 
 import pytest
 from tensorboard.compat.proto.event_pb2 import Event
@@ -9,15 +8,13 @@ from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
 from bp_torch.dashboard import tags
 from bp_torch.dashboard.layout import CHARTS, exactly, of_all_parameters
-from bp_torch.training.logging import events as records
 
 PATTERNS = [pattern for charts in CHARTS.values() for patterns in charts.values() for pattern in patterns]
 
 
 @pytest.fixture
-def written(write: Callable[..., list[Event]], one_of_each: list[records.Event]) -> set[str]:
-    events = write(*one_of_each)
-    return {value.tag for event in events for value in event.summary.value if value.HasField("simple_value")}
+def written(whole_run: list[Event]) -> set[str]:
+    return {value.tag for event in whole_run for value in event.summary.value if value.HasField("simple_value")}
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -46,11 +43,8 @@ def test_a_pattern_takes_special_characters_as_they_are() -> None:
     assert not re.match(pattern, "axb/0.weight")
 
 
-def test_tensorboard_reads_the_four_categories(
-    write: Callable[..., list[Event]], one_of_each: list[records.Event]
-) -> None:
-    (event,) = write(one_of_each[0])
-    (value,) = [value for value in event.summary.value if value.tag == metadata.CONFIG_SUMMARY_TAG]
+def test_tensorboard_reads_the_four_categories(whole_run: list[Event]) -> None:
+    (value,) = [value for value in whole_run[0].summary.value if value.tag == metadata.CONFIG_SUMMARY_TAG]
     assert value.metadata.plugin_data.plugin_name == metadata.PLUGIN_NAME
     layout = layout_pb2.Layout.FromString(value.tensor.string_val[0])
     titles = [category.title for category in layout.category]

@@ -12,7 +12,6 @@ from PIL import Image
 from bp_torch.dashboard.pictures import Picture, first_weights, worst_digits
 
 BLUE, ORANGE = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
-DEEPEST_RED = (0x67, 0x00, 0x1F)
 
 
 def pixels(picture: Picture) -> npt.NDArray[np.int64]:
@@ -45,16 +44,16 @@ def test_inputs_that_are_no_square_image_have_no_picture(shape: tuple[int, int])
     assert first_weights(torch.randn(shape)) is None
 
 
-def test_blue_excites_red_inhibits_and_the_scale_is_centred_on_zero() -> None:
+def test_blue_excites_orange_inhibits_and_the_scale_is_centred_on_zero() -> None:
     weights = torch.tensor([[0.5] * 784, [-0.25] * 784, [0.0] * 784, [-0.5] * 784])
     picture = first_weights(weights)
     assert picture is not None
     seen = pixels(picture)
     at = {n: tuple(seen[60 + 172 + 345 * (n // 2), 16 + 172 + 345 * (n % 2)]) for n in range(4)}
-    blue, pale_red, white, red = (at[n] for n in range(4))
-    assert red[0] > 90 > max(red[1:]), "the most negative weight has the deepest red"
-    assert blue[2] > 90 > max(blue[:2]), "the largest one has the deepest blue"
-    assert pale_red[0] > pale_red[2] > red[2]
+    blue, pale, white, orange = (at[n] for n in range(4))
+    assert orange == pytest.approx(ORANGE, abs=6), "the most negative weight has the deepest orange"
+    assert blue == pytest.approx(BLUE, abs=6), "the largest one has the deepest blue"
+    assert pale == pytest.approx([(255 + channel) / 2 for channel in ORANGE], abs=6)
     assert min(white) > 240
 
 
@@ -65,7 +64,7 @@ def test_weights_that_are_not_finite_stay_blank_and_do_not_stretch_the_scale() -
     weights[1, 392:588], weights[1, 588:] = -1.0, -2.0
     picture = first_weights(weights)
     assert picture is not None
-    assert 0.05 < share(picture, DEEPEST_RED) < 0.12, "a quarter of one map of the four there is room for"
+    assert 0.05 < share(picture, ORANGE) < 0.12, "a quarter of one map of the four there is room for"
     assert share(picture, (255, 255, 255)) > 0.5
 
 

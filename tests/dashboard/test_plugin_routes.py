@@ -1,92 +1,17 @@
 """What a real TensorBoard serves of frames, by either of its loaders."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import pytest
-from served import Answer, answer, asked, serving, until
-from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_SCALAR, Summary, SummaryMetadata
-from tensorboard.compat.proto.tensor_pb2 import TensorProto
-from tensorboard.util.tensor_util import make_tensor_proto
+from board import DAMAGED, GARBAGE, MARKUP, Board, loaded, of, steps
+from served import answer, asked, serving, until
 from tiny_frames import tiny_frame, tiny_network
 
 from bp_torch.dashboard import tags
-from bp_torch.dashboard.event_file import EventFile
-from bp_torch.dashboard.frames import frame_file, network_file
-from bp_torch.dashboard.values import own_bytes
+from bp_torch.dashboard.frame_format import frame_file, network_file
 from bp_torch.dashboard.writer import TensorBoardRecorder
-from bp_torch.training.logging.events import FrameEvent, NetworkEvent, StepEvent
-
-MARKUP = "<b>&' größer"
-GARBAGE = b"\x00\xff no file of safetensors"
-BLOBS = DATA_CLASS_BLOB_SEQUENCE
-DAMAGED: dict[str, tuple[TensorProto, int]] = {
-    "garbage": (make_tensor_proto([GARBAGE]), BLOBS),
-    "no blobs": (make_tensor_proto([], dtype="string", shape=(0,)), BLOBS),
-    "a bare string": (make_tensor_proto(GARBAGE), BLOBS),
-    "numbers": (make_tensor_proto([1.0, 2.0]), BLOBS),
-    "a table": (make_tensor_proto([[b"a", b"b"], [b"c", b"d"]]), BLOBS),
-    "a scalar": (make_tensor_proto(1.0), DATA_CLASS_SCALAR),
-}
-
-
-class Written(NamedTuple):
-    folder: Path
-    network: NetworkEvent
-    frames: list[FrameEvent]
-    """Of the run named long."""
-
-
-def write(folder: Path, *recorded: Any, first_step: int | None = None) -> None:
-    with TensorBoardRecorder(folder, purge_step=first_step) as recorder:
-        for record in recorded:
-            recorder.record(record)
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    folder, network = tmp_path_factory.mktemp("runs"), tiny_network()
-    frames = [tiny_frame(step) for step in range(300)]
-    write(folder / "long", network, StepEvent(0, 0, 1.0, 0.5, 0.1, 1.0), *frames)
-    write(folder / MARKUP, network, tiny_frame(7))
-    write(folder / "plain", StepEvent(0, 0, 1.0, 0.5, 0.1, 1.0))
-    write(folder / "resumed", network, *frames[:10])
-    write(folder / "resumed", tiny_network(step=4, steps=7), *(tiny_frame(step) for step in range(4, 7)), first_step=4)
-    for name, (tensor, data_class) in DAMAGED.items():
-        metadata = SummaryMetadata(
-            plugin_data=SummaryMetadata.PluginData(plugin_name=tags.BACKPROP), data_class=data_class
-        )
-        events = EventFile(folder / name)
-        events.write([own_bytes(tags.NETWORK, GARBAGE, tags.BACKPROP)], 0)
-        events.write([Summary.Value(tag=tags.FRAME, tensor=tensor, metadata=metadata)], 3)
-        events.close()
-    (whole,) = (folder / "long").iterdir()
-    (folder / "cut").mkdir()
-    (folder / "cut" / whole.name).write_bytes(whole.read_bytes()[:100_000])
-    return Written(folder, network, frames)
-
-
-@pytest.fixture(scope="module", params=["true", "false"])
-def address(request: pytest.FixtureRequest, written: Written) -> Iterator[str]:
-    with serving(written.folder, f"--load_fast={request.param}") as address:
-        runs = {path.name for path in written.folder.iterdir()}
-        until(lambda: set(asked(address, "runs")) == runs and loaded(address))
-        yield address
-
-
-def loaded(address: str) -> bool:
-    shown = steps(address)
-    return set(shown) >= {"long", "resumed", MARKUP, "cut", *DAMAGED} and len(shown["long"]) == 300
-
-
-def of(address: str, what: str, **parameters: Any) -> Answer:
-    return answer(address, f"plugin/backprop/{what}?" + "&".join(f"{k}={quote(str(v))}" for k, v in parameters.items()))
-
-
-def steps(address: str) -> dict[str, list[int]]:
-    return {run: [step for step, _ in taken] for run, taken in asked(address, "plugin/backprop/runs").items()}
 
 
 def costs(address: str, run: str) -> list[list[Any]]:
@@ -110,18 +35,18 @@ def test_a_run_without_frames_is_not_listed(address: str) -> None:
     assert "plain" not in steps(address)
 
 
-def test_bytes_are_those_that_were_written(address: str, written: Written) -> None:
+def test_bytes_are_those_that_were_written(address: str, board: Board) -> None:
     sent = "application/octet-stream"
-    assert of(address, "network", run="long") == (200, sent, network_file(written.network))
+    assert of(address, "network", run="long") == (200, sent, network_file(board.network))
     for step in (0, 1, 150, 299):
-        expected = frame_file(written.frames[step], written.network)
+        expected = frame_file(board.frames[step], board.network)
         assert of(address, "frame", run="long", step=step) == (200, sent, expected)
 
 
-def test_costs_are_those_of_the_mini_batches(address: str, written: Written) -> None:
+def test_costs_are_those_of_the_mini_batches(address: str, board: Board) -> None:
     found = costs(address, "long")
     assert [step for step, _ in found] == list(range(300))
-    assert [cost for _, cost in found] == pytest.approx([frame.costs[2:].mean().item() for frame in written.frames])
+    assert [cost for _, cost in found] == pytest.approx([frame.costs[2:].mean().item() for frame in board.frames])
 
 
 def test_no_chart_is_made_of_them(address: str) -> None:
@@ -164,29 +89,29 @@ def test_a_name_with_markup_is_text(address: str) -> None:
     assert len(costs(address, MARKUP)) == 1
 
 
-def test_after_a_break_no_step_is_there_twice_and_the_later_network_counts(address: str, written: Written) -> None:
+def test_after_a_break_no_step_is_there_twice_and_the_later_network_counts(address: str, board: Board) -> None:
     assert steps(address)["resumed"] == [step for step, _ in costs(address, "resumed")] == list(range(7))
     before, after = (of(address, "frame", run="resumed", step=step).content for step in (3, 4))
-    assert before == frame_file(written.frames[3], written.network)
-    assert after != frame_file(written.frames[4], written.network)
+    assert before == frame_file(board.frames[3], board.network)
+    assert after != frame_file(board.frames[4], board.network)
     assert b'\\"steps\\": 7' in of(address, "network", run="resumed").content
 
 
-def test_a_file_that_breaks_off_has_the_frames_before(address: str, written: Written) -> None:
+def test_a_file_that_breaks_off_has_the_frames_before(address: str, board: Board) -> None:
     whole = steps(address)["cut"]
     assert whole == list(range(len(whole)))
     assert 0 < len(whole) < 300
-    assert of(address, "frame", run="cut", step=0).content == frame_file(written.frames[0], written.network)
+    assert of(address, "frame", run="cut", step=0).content == frame_file(board.frames[0], board.network)
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
-def test_damaged_frames_harm_no_other(address: str, damage: str) -> None:
+def test_damaged_frames_harm_no_other(address: str, board: Board, damage: str) -> None:
     """Garbage is passed on, for the page to tell of; what is no row of bytes cannot be, and one loader says 500."""
     found = of(address, "frame", run=damage, step=3)
     assert found[::2] == (200, GARBAGE) if damage == "garbage" else found.status in (404, 500)
     assert of(address, "network", run=damage).content == GARBAGE
     assert costs(address, damage) == []
-    assert loaded(address)
+    assert loaded(address, board)
     assert {"long", damage} <= set(asked(address, "runs"))
     assert of(address, "frame", run="long", step=0).status == 200
 
@@ -198,15 +123,14 @@ def test_the_page_is_served_and_nothing_beside_it(address: str) -> None:
         assert answer(address, f"plugin/backprop/{other}").status == 404, other
 
 
-def test_below_a_path_prefix(written: Written) -> None:
-    with serving(written.folder, "--path_prefix=/board", "--load_fast=false") as address:
+def test_below_a_path_prefix_as_soon_as_there_is_something(tmp_path: Path) -> None:
+    options = ("--path_prefix=/board", "--load_fast=false", "--reload_interval=1")
+    with serving(tmp_path, *options) as address, TensorBoardRecorder(tmp_path / "run") as recorder:
         assert address.endswith("/board/")
-        until(lambda: loaded(address))
-        assert of(address, "frame", run="long", step=0).content == frame_file(written.frames[0], written.network)
-        assert answer(address, "plugin/backprop/index.js").kind == "text/javascript"
-
-
-def test_where_nothing_was_written_there_is_nothing(tmp_path: Path) -> None:
-    with serving(tmp_path) as address:
         assert asked(address, "plugin/backprop/runs") == {}
         assert asked(address, "plugins_listing")["backprop"]["enabled"] is False
+        recorder.record(network := tiny_network())
+        recorder.record(frame := tiny_frame(0))
+        until(lambda: steps(address) == {"run": [0]})
+        assert of(address, "frame", run="run", step=0).content == frame_file(frame, network)
+        assert answer(address, "plugin/backprop/index.js").kind == "text/javascript"

@@ -1,51 +1,33 @@
 """The Backprop tab as someone sees it: every phase, and its numbers beside autograd's."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
+from board import Board
 from browsing import ALONE, needs_chromium, opened
 from playwright.sync_api import Browser, Page, expect
-from served import serving
-from told_run import RATE, STEPS, Told, write_run
+from recorded_run import RATE, STEPS, Reference
 
 pytestmark = needs_chromium
 
 PHASES = ["forward", "nudges", "avenues", "sums", "back-1", "average", "step"]
 
 
-@pytest.fixture(scope="module")
-def logdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
-
-
-@pytest.fixture(scope="module")
-def told(logdir: Path) -> list[Told]:
-    return write_run(logdir / "told")
-
-
-@pytest.fixture(scope="module")
-def wide(logdir: Path) -> list[Told]:
-    return write_run(logdir / "wide", hidden=40, examples=130)
-
-
-@pytest.fixture(scope="module")
-def address(told: list[Told], wide: list[Told], logdir: Path) -> Iterator[str]:
-    write_run(logdir / "frozen", frozen=True)
-    write_run(logdir / "wrong", wrong=True)
-    with serving(logdir) as address:
-        yield f"{address}{ALONE}"
+@pytest.fixture
+def recorded(board: Board) -> list[Reference]:
+    return board.recorded
 
 
 @pytest.fixture
-def tab(browser: Browser, address: str, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """The tab at what the test asks for, and otherwise at the first step of the run that is told."""
-    choices = getattr(request, "param", "")
-    with opened(browser, f"{address}#backprop&run=told&{choices}") as page:
-        expect(page.locator(".neuron")).not_to_have_count(0)
-        yield page
+def wide(board: Board) -> list[Reference]:
+    return board.wide
+
+
+@pytest.fixture
+def address(serve: Callable[[str], str]) -> str:
+    return f"{serve('true')}{ALONE}"
 
 
 def at(choices: str) -> pytest.MarkDecorator:
@@ -75,39 +57,49 @@ def hover(page: Page, selector: str) -> None:
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
 
 
-@pytest.mark.parametrize("options", [{}, {"color_scheme": "dark", "viewport": {"width": 900, "height": 800}}])
-def test_every_phase_says_something_of_its_own(browser: Browser, address: str, options: dict[str, object]) -> None:
-    captions = []
-    with opened(browser, f"{address}#backprop&run=told", **options) as page:
-        for phase in PHASES:
-            expect(page.locator("[aria-current=step]")).to_have_attribute("data-phase", phase)
-            captions.append(page.locator(".caption").inner_text())
-            page.keyboard.press("ArrowRight")
-        wide = page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert len(set(captions)) == len(PHASES)
-    assert all(len(caption) > 80 for caption in captions)
-    assert wide
+def captions(page: Page) -> list[str]:
+    found = []
+    for phase in PHASES:
+        expect(page.locator("[aria-current=step]")).to_have_attribute("data-phase", phase)
+        found.append(page.locator(".caption").inner_text())
+        page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    return found
+
+
+@at("")
+def test_every_phase_says_something_of_its_own(tab: Page) -> None:
+    found = captions(tab)
+    assert len(set(found)) == len(PHASES)
+    assert all(len(caption) > 80 for caption in found)
+
+
+def test_the_tab_is_dark_and_narrow_where_the_system_is(browser: Browser, address: str) -> None:
+    viewport = {"width": 900, "height": 800}
+    with opened(browser, f"{address}#backprop&run=recorded", color_scheme="dark", viewport=viewport) as page:
+        assert len(set(captions(page))) == len(PHASES)
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(38, 38, 38)"
 
 
 @at("step=3&example=4&phase=avenues")
-def test_a_weights_chain_rule_is_autograds(tab: Page, told: list[Told]) -> None:
+def test_a_weights_chain_rule_is_autograds(tab: Page, recorded: list[Reference]) -> None:
     hover(tab, 'line[data-weight="1.4.2"]')
     expect(tab.locator("h2")).to_have_text("The weight from neuron 2 of hidden layer 1 to output 4")
-    output = told[3].model(told[3].inputs.double())[0]
+    output = recorded[3].model(recorded[3].inputs.double())[0]
     assert output.shape == (10,)
-    truth = told[3].example(4)
+    truth = recorded[3].example(4)
     found = results(tab)
     assert found["∂C/∂w"] == near(truth["2.weight"][4, 2].item())
-    assert found["the wish −∂C/∂w"] == near(-truth["2.weight"][4, 2].item())
+    assert found["nudge of w: −∂C/∂w"] == near(-truth["2.weight"][4, 2].item())
     numbers = tab.locator(".chain dd span").all_inner_texts()[-1]  # = a · σ′(z) · ∂C/∂a, which multiply to it
     factors = [read(factor.strip("() ")) for factor in numbers.removeprefix("= ").split(" · ")]
     assert torch.tensor(factors).prod().item() == pytest.approx(found["∂C/∂w"], rel=0.02)
 
 
 @at("step=3&example=4&phase=avenues")
-def test_a_pixels_weight_has_its_chain_rule(tab: Page, told: list[Told]) -> None:
+def test_a_pixels_weight_has_its_chain_rule(tab: Page, recorded: list[Reference]) -> None:
     weight = 14 * 28 + 14
-    truth = told[3].example(4)["0.weight"]
+    truth = recorded[3].example(4)["0.weight"]
     box = tab.locator(".map").nth(5).bounding_box()
     assert box is not None
     tab.mouse.move(box["x"] + box["width"] * 14.5 / 28, box["y"] + box["height"] * 14.5 / 28)
@@ -116,36 +108,39 @@ def test_a_pixels_weight_has_its_chain_rule(tab: Page, told: list[Told]) -> None
 
 
 @at("step=2&example=7&phase=nudges")
-def test_a_neurons_chain_rule_is_autograds(tab: Page, told: list[Told]) -> None:
-    truth = told[2].example(7)
+def test_a_neurons_chain_rule_is_autograds(tab: Page, recorded: list[Reference]) -> None:
+    truth = recorded[2].example(7)
     hover(tab, '[data-neuron="0.3"] circle')
     expect(tab.locator("h2")).to_have_text("Neuron 3 of hidden layer 1")
     found = results(tab)
-    assert found["∂C/∂zⱼ = ∂C/∂b"] == near(truth["0.bias"][3].item())
-    assert found["the wish −∂C/∂aⱼ"] == near(-truth["2"][0, 3].item())
+    assert found["δⱼ = ∂C/∂zⱼ = ∂C/∂b"] == near(truth["0.bias"][3].item())
+    assert found["nudge of aⱼ: −∂C/∂aⱼ"] == near(-truth["2"][0, 3].item())
+    assert found["nudge of zⱼ and b: −δⱼ"] == near(-truth["0.bias"][3].item())
 
 
 @at("step=3&example=4&phase=avenues")
-def test_the_three_avenues_are_autograds(tab: Page, told: list[Told]) -> None:
-    truth, model = told[3].example(4), told[3].model
+def test_the_three_avenues_are_autograds(tab: Page, recorded: list[Reference]) -> None:
+    truth, model = recorded[3].example(4), recorded[3].model
     rows = [row.locator("td").all_inner_texts() for row in tab.locator(".avenues tbody tr").all()]
     assert read(rows[0][2]) == near(-truth["2.bias"][4].item())
     assert [read(row[2]) for row in rows[1:]] == [near(-w) for w in truth["2.weight"][4].tolist()]
-    wishes = -truth["2.bias"][4] * model[2].weight[4]
-    assert [read(row[3]) for row in rows[1:]] == [near(wish) for wish in wishes.tolist()]
+    nudges = -truth["2.bias"][4] * model[2].weight[4]
+    assert [read(row[3]) for row in rows[1:]] == [near(nudge) for nudge in nudges.tolist()]
+    note = tab.locator(".details .note").inner_text()
+    assert read(note.removeprefix("nudge of z and the bias: −δ = −∂C/∂z = ")) == near(-truth["2.bias"][4].item())
 
 
 @at("step=3&example=4&phase=sums")
-def test_added_up_wishes_are_autograds(tab: Page, told: list[Told]) -> None:
-    truth = -told[3].example(4)["2"][0]
+def test_added_up_nudges_are_autograds(tab: Page, recorded: list[Reference]) -> None:
+    truth = -recorded[3].example(4)["2"][0]
     names = [tab.locator(f'[data-neuron="0.{j}"]').get_attribute("aria-label") or "" for j in range(8)]
-    assert [read(name.split(" by ")[1]) for name in names] == [near(wish) for wish in truth.tolist()]
-    assert tab.locator(".strips rect").count() == 8 * 10
+    assert [read(name.split(", nudge ")[1]) for name in names] == [near(nudge) for nudge in truth.tolist()]
+    assert tab.locator(".contributions rect").count() == 8 * 10
 
 
 @at("step=3&phase=average&layer=1&neuron=6")
-def test_the_average_table_is_what_sgd_applies(tab: Page, told: list[Told]) -> None:
-    truth = told[3].of(told[3].inputs, told[3].targets.double())
+def test_the_average_table_is_what_sgd_applies(tab: Page, recorded: list[Reference]) -> None:
+    truth = recorded[3].of(recorded[3].inputs, recorded[3].targets.double())
     unit = float(
         "1e" + tab.locator(".details h3").inner_text().split("10")[-1].translate(str.maketrans("⁻⁰¹²³⁴⁵", "-012345"))
     )
@@ -155,7 +150,7 @@ def test_the_average_table_is_what_sgd_applies(tab: Page, told: list[Told]) -> N
     expect(tab.locator(".details .note")).to_contain_text("The means are what SGD applied at this step")
     rows = [tab.locator(f".average tbody tr:nth-child({row}) td").all_inner_texts() for row in (1, 2)]
     for n in range(6):
-        alone = told[3].of(told[3].inputs[n : n + 1], told[3].targets[n : n + 1].double())
+        alone = recorded[3].of(recorded[3].inputs[n : n + 1], recorded[3].targets[n : n + 1].double())
         shown = [read(row[n]) * unit for row in rows]
         assert shown == [
             pytest.approx(-g.item(), abs=0.006 * unit) for g in (alone["2.bias"][6], alone["2.weight"][6, 0])
@@ -175,19 +170,21 @@ def test_every_example_has_its_column(tab: Page) -> None:
 
 
 @at("step=3&phase=step&layer=1&neuron=6&pin=1.6.2")
-def test_the_step_leads_to_the_next_weights(tab: Page, told: list[Told]) -> None:
+def test_the_step_leads_to_the_next_weights(tab: Page, recorded: list[Reference]) -> None:
     after = [read(cell) for cell in tab.locator(".avenues tbody td:last-child").all_inner_texts()]
-    following = told[4].model
+    following = recorded[4].model
     assert after == [near(x) for x in (following[2].bias[6].item(), *following[2].weight[6].tolist())]
-    truth = told[3].of(told[3].inputs, told[3].targets.double())["2.weight"][6, 2].item()
+    truth = recorded[3].of(recorded[3].inputs, recorded[3].targets.double())["2.weight"][6, 2].item()
     assert results(tab)["mean ∂C/∂w of 20 examples"] == near(truth)
     assert f"times {RATE:.2f}" in tab.locator(".avenues thead").inner_text()
 
 
 @pytest.mark.parametrize(
-    ("tab", "run"), [(f"run={run}&step=3&example=4&phase=back-1", run) for run in ("told", "wide")], indirect=["tab"]
+    ("tab", "run"),
+    [(f"run={run}&step=3&example=4&phase=back-1", run) for run in ("recorded", "wide")],
+    indirect=["tab"],
 )
-def test_pixels_are_wished_what_autograd_says(tab: Page, run: str, request: pytest.FixtureRequest) -> None:
+def test_the_nudges_of_pixels_are_autograds(tab: Page, run: str, request: pytest.FixtureRequest) -> None:
     """By all neurons, drawn or not."""
     expect(tab.locator("svg .pixels:not(.map)").nth(1)).to_be_visible()
     colours = tab.evaluate(
@@ -203,7 +200,7 @@ def test_pixels_are_wished_what_autograd_says(tab: Page, run: str, request: pyte
     found = torch.tensor(colours, dtype=torch.float64).view(784, 4)
     truth = -request.getfixturevalue(run)[3].example(4)["x"][0]
     strong = truth.abs() > 0.2 * truth.abs().max()
-    assert (found[strong, 2] > found[strong, 0]).equal(truth[strong] > 0)  # blue where more is wished
+    assert (found[strong, 2] > found[strong, 0]).equal(truth[strong] > 0)  # blue where the nudge is positive
     seen = found[:, 3] / 255
     torch.testing.assert_close(seen ** (1 / 0.6), (truth / truth.abs().max()).abs(), rtol=0, atol=0.01)
 
@@ -230,7 +227,7 @@ def test_what_is_too_wide_is_counted(tab: Page) -> None:
 
 
 @at("run=wide&phase=sums")
-def test_the_neurons_that_are_not_drawn_have_wished_too(tab: Page) -> None:
+def test_the_neurons_that_are_not_drawn_count_too(tab: Page) -> None:
     expect(tab.locator(".caption")).to_contain_text("of those drawn, neuron")
     expect(tab.locator(".details .note").last).to_contain_text("24 of 40 weights, the first")
 

@@ -1,79 +1,37 @@
 """The Backprop tab in someone's hands: mouse, keys, addresses, TensorBoard around it, and runs that cannot be shown."""
 
-import json
+import functools
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import torch
+from board import MARKUP
 from browsing import ALONE, needs_chromium, opened
 from playwright.sync_api import Browser, Page, expect
-from safetensors.torch import save
-from served import serving
+from served import serving, until
 from tiny_frames import tiny_frame, tiny_network
-from told_run import PROBES, write_run
 
-import bp_torch.functional as F
-from bp_torch import nn
-from bp_torch.dashboard import frames, tags
-from bp_torch.dashboard.event_file import EventFile
-from bp_torch.dashboard.values import own_bytes
 from bp_torch.dashboard.writer import TensorBoardRecorder
-from bp_torch.training.logging.traces import FrameCapture
 
 pytestmark = needs_chromium
 
-MARKUP = "<img src=x onerror=alert(1)>&amp; é"
-START = "#backprop&run=told&step=3&phase=avenues&example=4"
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    logdir = tmp_path_factory.mktemp("runs")
-    write_run(logdir / "told")
-    write_run(logdir / MARKUP.replace("/", ""))
-    with TensorBoardRecorder(logdir / "softmax") as recorder:
-        model = torch.nn.Sequential(nn.Linear(784, 10), nn.Softmax(1))
-        recorder.record(FrameCapture(model, F.squared_error, PROBES, torch.eye(10)).network(0, 3))
-    write_blobs(logdir / "later", save({}, {"network": json.dumps({"format": 2})}))
-    write_blobs(logdir / "garbage", b"\xff\x00garbage" * 20)
-    whole = frames.frame_file(tiny_frame(0), tiny_network())
-    zeroed = whole[:900] + bytes(len(whole) - 900)
-    write_blobs(logdir / "damaged", frames.network_file(tiny_network()), whole, whole[:500], zeroed, b"", whole)
-    frame = tiny_frame(0)
-    cut = replace(frame.layers[1], weight=torch.ones(3, 9))
-    odd = [
-        whole.replace(b'\\"comparisons\\": []', b'\\"comparisons\\": 12'),
-        frames.frame_file(replace(frame, layers=(frame.layers[0], cut)), tiny_network()),
-    ]
-    write_blobs(logdir / "odd", frames.network_file(tiny_network()), *odd, whole)
-    with serving(logdir) as address:
-        yield address
-
-
-def write_blobs(folder: Path, network: bytes, *steps: bytes) -> None:
-    events = EventFile(folder)
-    events.write([own_bytes(tags.NETWORK, network, tags.BACKPROP)], 0)
-    for step, content in enumerate(steps):
-        events.write([own_bytes(tags.FRAME, content, tags.BACKPROP)], step)
-    events.close()
+START = "step=3&phase=avenues&example=4"
+started = pytest.mark.parametrize("tab", [START], indirect=True)
 
 
 @pytest.fixture
-def tab(browser: Browser, address: str) -> Iterator[Page]:
-    with opened(browser, f"{address}{ALONE}{START}") as page:
-        expect(page.locator(".neuron")).not_to_have_count(0)
-        yield page
+def address(serve: Callable[[str], str]) -> str:
+    return serve("true")
 
 
 def address_says(page: Page, said: str) -> None:
     page.wait_for_function("said => location.hash.includes(said)", arg=said)
 
 
+@started
 def test_the_slider_reaches_every_step_by_keys(tab: Page) -> None:
     slider = tab.get_by_role("slider")
     slider.focus()
@@ -85,6 +43,7 @@ def test_the_slider_reaches_every_step_by_keys(tab: Page) -> None:
 
 
 @pytest.mark.parametrize("linear", [False, True])
+@started
 def test_a_click_on_the_slider_finds_the_nearest_step(tab: Page, linear: bool) -> None:
     if linear:
         tab.get_by_role("button", name="Log-spaced").click()
@@ -98,6 +57,7 @@ def test_a_click_on_the_slider_finds_the_nearest_step(tab: Page, linear: bool) -
     assert (max(gaps) / min(gaps) < 1.1) is linear
 
 
+@started
 def test_training_plays_to_its_end(tab: Page) -> None:
     tab.get_by_role("button", name="Play training").click()
     expect(tab.get_by_role("button", name="Pause training")).to_be_visible()
@@ -105,6 +65,7 @@ def test_training_plays_to_its_end(tab: Page) -> None:
     expect(tab.get_by_role("button", name="Play training")).to_be_visible()
 
 
+@started
 def test_phases_play_and_pause(tab: Page) -> None:
     tab.get_by_role("button", name="Play phases").click()
     expect(tab.locator("[aria-current=step]")).to_have_attribute("data-phase", "sums")
@@ -112,6 +73,7 @@ def test_phases_play_and_pause(tab: Page) -> None:
     expect(tab.get_by_role("button", name="Play phases")).to_be_visible()
 
 
+@started
 def test_a_pinned_weight_is_followed_and_let_go(tab: Page) -> None:
     tab.locator('.avenues button[data-key="weight 1.4.2"]').click()
     address_says(tab, "pin=1.4.2")
@@ -122,6 +84,7 @@ def test_a_pinned_weight_is_followed_and_let_go(tab: Page) -> None:
     expect(tab.locator(".follow")).to_have_count(0)
 
 
+@started
 def test_another_neuron_is_looked_at_beside_the_pinned_weight(tab: Page) -> None:
     tab.locator('.avenues button[data-key="weight 1.4.2"]').click()
     expect(tab.locator("h2")).to_have_text("The weight from neuron 2 of hidden layer 1 to output 4")
@@ -132,6 +95,7 @@ def test_another_neuron_is_looked_at_beside_the_pinned_weight(tab: Page) -> None
     expect(tab.locator(".follow")).to_have_count(1)
 
 
+@started
 def test_clicks_are_counted_however_quick(tab: Page) -> None:
     tab.evaluate("""() => {
         const click = (title, times) => {
@@ -146,42 +110,48 @@ def test_clicks_are_counted_however_quick(tab: Page) -> None:
     expect(tab.locator("[aria-current=step]")).to_have_attribute("data-phase", "average")
 
 
+@started
 def test_maps_go_with_the_phase_again_when_asked(tab: Page) -> None:
     title = tab.locator("svg.network .title.end")
-    tab.get_by_role("button", name="Weights").click()
+    tab.get_by_role("button", name="Weights", exact=True).click()
     tab.keyboard.press("ArrowRight")
     tab.keyboard.press("ArrowRight")
     expect(title).to_have_text("weights")
     tab.get_by_role("button", name="As the phase has it").click()
-    expect(title).to_have_text("asked of pixels")
+    expect(title).to_have_text("nudges of pixels")
 
 
+@started
 def test_the_focus_stays_while_the_pointer_moves(tab: Page) -> None:
     tab.locator('.avenues button[data-key="weight 1.4.2"]').click()
     tab.locator('[data-key="pin"]').focus()
-    box = tab.locator('line[data-weight="1.4.2"]').bounding_box()
+    box = tab.locator('line[data-weight="1.4.3"]').bounding_box()
     assert box is not None
     tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    tab.wait_for_timeout(50)
+    expect(tab.locator("h2")).to_have_text("The weight from neuron 3 of hidden layer 1 to output 4")
     assert tab.evaluate("document.activeElement.dataset.key") == "pin"
 
 
+@started
 def test_captions_are_not_read_out_while_training_plays(tab: Page) -> None:
     caption = tab.locator(".caption")
     expect(caption).to_have_attribute("aria-live", "polite")
     tab.get_by_role("button", name="First step").click()
     tab.keyboard.press("t")
     expect(caption).to_have_attribute("aria-live", "off")
+    expect(tab.get_by_role("button", name="Play training")).to_be_visible()
 
 
+@started
 def test_a_link_in_an_open_tab_means_what_it_means_in_a_new_one(tab: Page) -> None:
     tab.locator('.avenues button[data-key="weight 1.4.2"]').click()
     address_says(tab, "pin=1.4.2")
-    tab.evaluate("location.hash = '#backprop&run=told&step=2'")
+    tab.evaluate("location.hash = '#backprop&run=recorded&step=2'")
     expect(tab.locator("[aria-current=step]")).to_have_attribute("data-phase", "forward")
     expect(tab.locator(".follow")).to_have_count(0)
 
 
+@started
 def test_a_click_on_a_line_pins_it(tab: Page) -> None:
     box = tab.locator('line[data-weight="1.4.2"]').bounding_box()
     assert box is not None
@@ -189,6 +159,7 @@ def test_a_click_on_a_line_pins_it(tab: Page) -> None:
     address_says(tab, "layer=1&neuron=4&pin=1.4.2")
 
 
+@started
 def test_keys_alone_lead_everywhere(tab: Page) -> None:
     tab.locator('[data-neuron="1.4"]').focus()
     for key in ("ArrowLeft", "ArrowDown", "Enter"):
@@ -204,39 +175,42 @@ def test_keys_alone_lead_everywhere(tab: Page) -> None:
     expect(tab.get_by_role("dialog")).to_be_visible()
 
 
+@started
 def test_a_key_pressed_on_what_is_drawn_anew_leaves_the_focus_there(tab: Page) -> None:
-    for key in ("weight 1.4.2", "example 7", "maps change"):
+    for key, drawn in (("weight 1.4.2", "pin=1.4.2"), ("example 7", "example=7"), ("maps change", "maps=change")):
         tab.locator(f'[data-key="{key}"]').press("Enter")
-        tab.wait_for_timeout(100)
+        address_says(tab, drawn)
         assert tab.evaluate("document.activeElement.dataset.key") == key
 
 
-@pytest.mark.parametrize("maps", ["Weights", "Desired change", "Asked of pixels"])
+@pytest.mark.parametrize("maps", ["Weights", "Nudges of weights", "Nudges of pixels"])
+@started
 def test_maps_change_their_pictures(tab: Page, maps: str) -> None:
-    other = "Weights" if maps != "Weights" else "Desired change"
-    tab.get_by_role("button", name=other).click()
+    other = "Weights" if maps != "Weights" else "Nudges of weights"
+    tab.get_by_role("button", name=other, exact=True).click()
     before = tab.locator(".map").first.get_attribute("href")
-    tab.get_by_role("button", name=maps).click()
-    expect(tab.get_by_role("button", name=maps)).to_have_attribute("aria-pressed", "true")
+    tab.get_by_role("button", name=maps, exact=True).click()
+    expect(tab.get_by_role("button", name=maps, exact=True)).to_have_attribute("aria-pressed", "true")
     assert tab.locator(".map").first.get_attribute("href") != before
 
 
+@started
 def test_the_picture_is_saved_whole(tab: Page) -> None:
     with tab.expect_download() as saved:
         tab.get_by_role("button", name="SVG").click()
-    assert saved.value.suggested_filename == "backprop-told-step-3-avenues.svg"
+    assert saved.value.suggested_filename == "backprop-recorded-step-3-avenues.svg"
     root = ET.parse(saved.value.path()).getroot()
     kinds = [element.tag.rpartition("}")[2] for element in root.iter()]
-    assert "told, step 3, three avenues: a 4" in [element.text for element in root.iter()]
+    assert "recorded, step 3, three avenues: a 4" in [element.text for element in root.iter()]
     assert kinds.count("line") >= 80
     assert {"script", "foreignObject"}.isdisjoint(kinds)
     hrefs = [element.get("href", "") for element in root.iter() if element.tag.endswith("image")]
     assert all(href.startswith("data:image/png") for href in hrefs if href)
 
 
-def test_wishes_run_along_their_lines_unless_motion_is_unwelcome(browser: Browser, address: str) -> None:
+def test_nudges_run_along_their_lines_unless_motion_is_unwelcome(browser: Browser, address: str) -> None:
     for motion in ("no-preference", "reduce"):
-        with opened(browser, f"{address}{ALONE}{START}", reduced_motion=motion) as page:
+        with opened(browser, f"{address}{ALONE}#backprop&run=recorded&{START}", reduced_motion=motion) as page:
             expect(page.locator(".neuron")).not_to_have_count(0)
             page.evaluate(
                 "new MutationObserver(() => window.ran = true)"
@@ -248,7 +222,7 @@ def test_wishes_run_along_their_lines_unless_motion_is_unwelcome(browser: Browse
 
 
 def test_tensorboard_around_it_has_the_address_and_the_colours(browser: Browser, address: str) -> None:
-    with opened(browser, f"{address}{START}") as page:
+    with opened(browser, f"{address}#backprop&run=recorded&{START}") as page:
         inside = page.frame_locator("iframe")
         expect(inside.locator("[aria-current=step]")).to_have_attribute("data-phase", "avenues")
         inside.locator("[data-phase=average]").first.click()
@@ -260,35 +234,32 @@ def test_tensorboard_around_it_has_the_address_and_the_colours(browser: Browser,
             expect(inside.locator("html")).to_have_attribute("data-theme", theme)
 
 
-def test_what_is_logged_later_is_there_after_a_reload(browser: Browser, tmp_path: Path) -> None:
-    recorder = TensorBoardRecorder(tmp_path / "run")
-    recorder.record(tiny_network())
-    recorder.record(tiny_frame(0))
-    with serving(tmp_path, "--reload_interval", "1") as address, opened(browser, f"{address}#backprop") as page:
+def test_from_an_empty_folder_to_a_first_frame_and_a_later_one(browser: Browser, tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, "--reload_interval", "1") as address,
+        TensorBoardRecorder(tmp_path / "run") as recorder,
+        opened(browser, f"{address}#backprop") as page,
+    ):
         inside = page.frame_locator("iframe")
-        expect(inside.locator(".step")).to_contain_text("1 of 1 logged")
-        recorder.record(tiny_frame(7))
-        recorder.close()
-        reload = page.get_by_role("button", name=re.compile("Last Updated"))
-        for _ in range(20):
-            reload.click()
-            page.wait_for_timeout(300)
-            if "of 2 logged" in inside.locator(".step").inner_text():
-                break
-        expect(inside.locator(".step")).to_contain_text("1 of 2 logged")
+        expect(inside.locator(".empty")).to_contain_text("No run here has frames yet")
+        expect(inside.locator(".empty")).to_contain_text("python scripts/train.py --data digits")
+        recorder.record(tiny_network())
+        for step, expected in ((0, "1 of 1 logged"), (7, "1 of 2 logged")):
+            recorder.record(tiny_frame(step))
+            until(functools.partial(shows_after_a_reload, page, expected))
+            expect(inside.locator(".step")).to_contain_text(expected)
 
 
-def test_without_frames_it_says_how_to_have_some(browser: Browser, tmp_path: Path) -> None:
-    with serving(tmp_path) as address, opened(browser, f"{address}#backprop") as page:
-        said = page.frame_locator("iframe").locator(".empty")
-        expect(said).to_contain_text("No run here has frames yet")
-        expect(said).to_contain_text("python scripts/train.py --data digits")
+def shows_after_a_reload(page: Page, text: str) -> bool:
+    page.get_by_role("button", name=re.compile("Last Updated")).click()
+    page.wait_for_timeout(200)
+    return text in page.frame_locator("iframe").locator("body").inner_text()
 
 
 @pytest.mark.parametrize(
     ("run", "said"),
     [
-        ("softmax", "Run softmax cannot be walked through here: layer 1 (Softmax): only one elementwise activation"),
+        ("softmax", "Run softmax cannot be walked through here: module 1 (Softmax): only one elementwise activation"),
         ("later", "it was written in format 2, and this tab reads format 1"),
         ("garbage", "Run garbage cannot be shown: it is cut short."),
         ("damaged&step=1", "Step 1 of run damaged cannot be shown: it is cut short. Choose another step or run."),
@@ -299,14 +270,15 @@ def test_without_frames_it_says_how_to_have_some(browser: Browser, tmp_path: Pat
         ("gone", "There is no run gone with frames here. Choose another."),
     ],
 )
-def test_what_cannot_be_shown_is_said(browser: Browser, address: str, run: str, said: str) -> None:
-    with opened(browser, f"{address}{ALONE}#backprop&run={run}") as page:
-        expect(page.get_by_role("alert")).to_contain_text(said)
-        if "step" in run:
-            page.get_by_role("button", name="Last step").click()
-            expect(page.locator(".neuron")).to_have_count(7)
-        page.get_by_label("Run").select_option("told")
-        expect(page.locator(".caption")).to_be_visible()
+@started
+def test_what_cannot_be_shown_is_said(tab: Page, run: str, said: str) -> None:
+    tab.evaluate("run => location.hash = `#backprop&run=${run}`", run)
+    expect(tab.get_by_role("alert")).to_contain_text(said)
+    if "step" in run:
+        tab.get_by_role("button", name="Last step").click()
+        expect(tab.locator(".neuron")).to_have_count(7)
+    tab.get_by_label("Run").select_option("recorded")
+    expect(tab.locator(".caption")).to_be_visible()
 
 
 def test_names_are_text_and_never_markup(browser: Browser, address: str) -> None:
@@ -320,7 +292,7 @@ def test_names_are_text_and_never_markup(browser: Browser, address: str) -> None
 
 
 @pytest.mark.parametrize(
-    "choice",
+    "tab",
     [
         "step=99999",
         "step=x",
@@ -329,8 +301,8 @@ def test_names_are_text_and_never_markup(browser: Browser, address: str) -> None
         "phase=none",
         "pin=9.9.9&maps=no",
     ],
+    indirect=True,
 )
-def test_an_address_that_means_nothing_is_forgiven(browser: Browser, address: str, choice: str) -> None:
-    with opened(browser, f"{address}{ALONE}#backprop&run=told&{choice}") as page:
-        expect(page.locator(".caption")).not_to_be_empty()
-        expect(page.get_by_role("alert")).to_be_hidden()
+def test_an_address_that_means_nothing_is_forgiven(tab: Page) -> None:
+    expect(tab.locator(".caption")).not_to_be_empty()
+    expect(tab.get_by_role("alert")).to_be_hidden()

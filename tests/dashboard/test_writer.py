@@ -18,7 +18,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util.tensor_util import make_ndarray
 from tiny_frames import tiny_frame
 
-from bp_torch.dashboard import frames, hparams, tags
+from bp_torch.dashboard import frame_format, hparams, tags
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.training.logging import events as records
 from bp_torch.training.logging.events import ParameterHealth, RunStarted
@@ -80,21 +80,22 @@ def points(folder: Path, tag: str, loader: ModuleType) -> list[tuple[int, float]
     return [(point.step, make_ndarray(point.tensor_proto).item()) for point in board.Tensors(tag)]
 
 
-def test_every_scalar_of_a_run_has_its_tag_step_and_value(write: Write, one_of_each: list[records.Event]) -> None:
-    found = scalars(write(*one_of_each))
+def test_every_scalar_of_a_run_has_its_tag_step_and_value(whole_run: list[Event]) -> None:
+    found = scalars(whole_run)
     assert found.keys() == WHOLE_RUN.keys()
     for tag, expected in WHOLE_RUN.items():
         assert found[tag] == pytest.approx(expected, rel=1e-6), tag
 
 
-def test_each_record_but_the_pulse_is_one_event(write: Write, one_of_each: list[records.Event]) -> None:
-    assert [event.step for event in write(*one_of_each)] == [0, 100, 200, 200, 300, 400, 500, 600, 650, 650, 670, 700]
+def test_each_record_but_the_pulse_is_one_event(whole_run: list[Event]) -> None:
+    assert [event.step for event in whole_run] == [0, 100, 200, 200, 300, 400, 500, 600, 650, 650, 670, 700]
 
 
-def test_frames_are_of_their_own_plugin_and_of_no_other(write: Write, one_of_each: list[records.Event]) -> None:
+def test_frames_are_of_their_own_plugin_and_of_no_other(
+    whole_run: list[Event], one_of_each: list[records.Event]
+) -> None:
     """So that no chart is made of what the Backprop tab reads: neither a scalar nor a text."""
-    written = write(*one_of_each)
-    of_plugin = {value.tag: value for value in values(written).values() if value.tag.startswith("backprop/")}
+    of_plugin = {value.tag: value for value in values(whole_run).values() if value.tag.startswith("backprop/")}
     classes = {tag: value.metadata.data_class for tag, value in of_plugin.items()}
     assert classes == {
         tags.NETWORK: summary_pb2.DATA_CLASS_BLOB_SEQUENCE,
@@ -106,8 +107,8 @@ def test_frames_are_of_their_own_plugin_and_of_no_other(write: Write, one_of_eac
         next(r for r in one_of_each if isinstance(r, k)) for k in (records.NetworkEvent, records.FrameEvent)
     )
     contents = {tag: make_ndarray(value.tensor).tolist() for tag, value in of_plugin.items()}
-    assert contents[tags.NETWORK] == [frames.network_file(network)]
-    assert contents[tags.FRAME] == [frames.frame_file(frame, network)]
+    assert contents[tags.NETWORK] == [frame_format.network_file(network)]
+    assert contents[tags.FRAME] == [frame_format.frame_file(frame, network)]
     assert contents[tags.FRAME_COST] == 0.75, "of the mini-batch, not of the probes"
 
 
@@ -198,16 +199,13 @@ def test_the_first_event_tells_of_the_run(write: Write, run_started: RunStarted)
         assert part in page
 
 
-def test_hparams_hold_the_configuration_and_name_metrics_that_exist(
-    write: Write, one_of_each: list[records.Event]
-) -> None:
-    written = write(*one_of_each)
-    content = {tag: value.metadata.plugin_data.content for tag, value in values(written).items()}
+def test_hparams_hold_the_configuration_and_name_metrics_that_exist(whole_run: list[Event]) -> None:
+    content = {tag: value.metadata.plugin_data.content for tag, value in values(whole_run).items()}
     experiment = hparams_metadata.parse_experiment_plugin_data(content[hparams_metadata.EXPERIMENT_TAG])
     started = hparams_metadata.parse_session_start_info_plugin_data(content[hparams_metadata.SESSION_START_INFO_TAG])
     ended = hparams_metadata.parse_session_end_info_plugin_data(content[hparams_metadata.SESSION_END_INFO_TAG])
     assert [metric.name.tag for metric in experiment.metric_infos] == list(hparams.METRICS)
-    assert set(hparams.METRICS) <= scalars(written).keys()
+    assert set(hparams.METRICS) <= scalars(whole_run).keys()
     assert {info.name for info in experiment.hparam_infos} == started.hparams.keys()
     assert started.group_name == "run"
     assert started.hparams["hidden"].string_value == "(16, 16)"
@@ -252,8 +250,8 @@ def test_closing_twice_is_allowed_and_ends_the_recording(tmp_path: Path) -> None
         recorder.record(records.StepEvent(0, 0, 1.0, 0.5, 0.1, 1.0))
 
 
-def test_what_ended_a_run_is_told_with_its_mini_batch(write: Write, one_of_each: list[records.Event]) -> None:
-    page = make_ndarray(values(write(*one_of_each))[tags.RUN_FAILURE].tensor).item().decode()
+def test_what_ended_a_run_is_shown_with_its_mini_batch(whole_run: list[Event]) -> None:
+    page = make_ndarray(values(whole_run)[tags.RUN_FAILURE].tensor).item().decode()
     assert "At step 670" in page
     assert "first in the output of layer 2" in page
     assert page.endswith("4 8")

@@ -39,6 +39,25 @@ def test_a_saturated_neuron_keeps_its_slope(name: str) -> None:
     torch.testing.assert_close(slope.double(), y * (1 - y) if name == "sigmoid" else 1 - y * y, rtol=4e-7, atol=0)
 
 
+def test_gelu_keeps_its_digits_far_below_0() -> None:
+    """Where Φ(x) is tiny and 1 + erf(x/√2) would cancel."""
+    input = torch.linspace(-6, -3, 100).requires_grad_()
+    output = F.gelu(input)
+    (slope,) = torch.autograd.grad(output.sum(), input)
+    x = input.detach().double()
+    normal = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1.0)
+    cumulative, density = torch.special.ndtr(x), normal.log_prob(x).exp()
+    torch.testing.assert_close(output.double(), x * cumulative, rtol=1e-5, atol=0)
+    torch.testing.assert_close(slope.double(), cumulative + x * density, rtol=1e-5, atol=0)
+
+
+def test_relu_stops_an_infinite_gradient_behind_a_closed_gate() -> None:
+    x = torch.tensor([-1.0, 0.0, 1.0], requires_grad=True)
+    g = torch.full((3,), torch.inf)
+    assert torch.autograd.grad(F.relu(x), x, g)[0].tolist() == [0, 0, torch.inf]
+    assert torch.func.jvp(F.relu, (x.detach(),), (g,))[1].tolist() == [0, 0, torch.inf]
+
+
 def test_integers_become_the_default_dtype_or_stay() -> None:
     counts = torch.tensor([-1, 0, 2])
     assert F.sigmoid(counts).dtype == F.tanh(counts).dtype == torch.float32

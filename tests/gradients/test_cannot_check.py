@@ -10,7 +10,7 @@ from torch import Tensor
 
 import bp_torch.functional as F
 from bp_torch.catalogue import Sample
-from bp_torch.gradients import CannotCheck, check_gradients, first_failure
+from bp_torch.gradients import CannotCheck, check_gradients
 
 
 def numbers(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -58,9 +58,9 @@ def reference_of_another_shape(x: Tensor) -> Tensor:
     ],
 )  # fmt: skip
 def test_it_is_an_error(function: Any, samples: Any, reference: Any, says: str) -> None:
-    for check in (check_gradients, first_failure):
+    for fail_fast in (False, True):
         with pytest.raises(CannotCheck, match=says) as caught:
-            check(function, samples, reference=reference)
+            check_gradients(function, samples, reference=reference, fail_fast=fail_fast)
         assert "\n" not in str(caught.value)
 
 

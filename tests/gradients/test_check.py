@@ -46,7 +46,7 @@ class TestWhatPasses:
     def test_a_right_function_in_every_dtype(self, dtype: torch.dtype, reference: Callable[..., Tensor] | None) -> None:
         report = check_gradients(F.gelu, [(numbers(4, 3, dtype=dtype),)], reference=reference)
         assert report.passed, str(report)
-        assert "not offered" not in set().union(*statuses(report).values())
+        assert "unsupported" not in set().union(*statuses(report).values())
         own = f"gradient in {str(dtype).removeprefix('torch.')}"
         assert (own in statuses(report)) == (dtype != torch.float64)
 
@@ -77,7 +77,7 @@ class TestWhatPasses:
         ids=["a bias that a normalisation takes away", "many kinks at once"],
     )
     def test_layers_behind_a_normalisation(self, network: torch.nn.Module, shape: tuple[int, ...]) -> None:
-        for seed in range(4):
+        for seed in range(2):
             report = check_gradients(network, [(numbers(*shape, dtype=torch.float32),)], seed=seed)
             assert report.passed, str(report)
 
@@ -105,14 +105,14 @@ class TestWhatPasses:
     def test_what_a_function_does_not_offer_is_no_failure(self) -> None:
         report = check_gradients(OldStyle, [(numbers(3),)], reference=torch.exp)
         assert report.passed
-        assert statuses(report)["forward mode"] == statuses(report)["vmap"] == {"not offered"}
+        assert statuses(report)["forward mode"] == statuses(report)["vmap"] == {"unsupported"}
         assert "NotImplementedError: You must implement the jvp function" in str(report)
 
     @pytest.mark.parametrize("function", [OnceDifferentiable, InNumpy, Detached])
     def test_neither_is_a_missing_second_derivative(self, function: type[torch.autograd.Function]) -> None:
         report = check_gradients(function, [(numbers(3),)])
         assert report.passed, str(report)
-        assert statuses(report)["double backward"] == {"not offered"}
+        assert statuses(report)["double backward"] == {"unsupported"}
 
     @pytest.mark.parametrize(
         ("function", "args"),
@@ -138,15 +138,15 @@ class TestWhatPasses:
         for reference in (torch.sin, None):
             report = check_gradients(of_fours, [(numbers(4, 3),)], reference=reference)
             assert report.passed, str(report)
-            told = [result for result in report.results if result.status == "not offered" and result.kind == "size"]
+            told = [result for result in report.results if result.status == "unsupported" and result.kind == "size"]
             assert {"raised ValueError: only whole blocks"} == {result.message for result in told}
 
     def test_the_edge_of_a_domain_is_no_mistake(self) -> None:
         """Targets of 0 and 1: a step further, PyTorch raises an error."""
         input, target = torch.tensor([[0.2, 0.9], [0.0, 1.0]], dtype=torch.float64)
         with pytest.raises(CannotCheck, match=r"input 'target': the values tell no slope: .* within the domain\?"):
-            check_gradients(torch.nn.functional.bce_cross_entropy, [(input, target)])
-        report = check_gradients(torch.nn.functional.bce_cross_entropy, [(input.requires_grad_(), target)])
+            check_gradients(torch.nn.functional.binary_cross_entropy, [(input, target)])
+        report = check_gradients(torch.nn.functional.binary_cross_entropy, [(input.requires_grad_(), target)])
         assert report.passed, str(report)
 
     def test_gradients_that_cancel_are_noise(self) -> None:
@@ -192,8 +192,8 @@ class TestWhatPasses:
 
         report = check_gradients(Stale, [(numbers(4, 3),)], reference=Stale.apply)
         assert report.passed
-        excused = [result for result in report.results if result.status == "not offered"]
-        assert {("layouts", "the reference fails that too")} <= {(result.check, result.message) for result in excused}
+        excused = [result for result in report.results if result.status == "unsupported"]
+        assert {("layouts", "the reference fails this too")} <= {(result.check, result.message) for result in excused}
         assert not check_gradients(Stale, [(numbers(4, 3),)], reference=torch.square).passed
 
     def test_a_gradient_along_symmetric_matrices_is_believed(self) -> None:
@@ -210,7 +210,7 @@ class TestWhatPasses:
 
         report = check_gradients(reversed, [(numbers(3),)], reference=reversed)
         assert report.passed
-        assert statuses(report)["finite differences"] == {"not offered"}
+        assert statuses(report)["finite differences"] == {"unsupported"}
         assert not check_gradients(reversed, [(numbers(3),)]).passed
 
 
@@ -242,7 +242,7 @@ class TestWhatFails:
         worst = report.failures[0].comparison
         assert worst is not None
         for part in (
-            "Halved(x), judged by square: FAILED",
+            "Halved(x) against square: FAILED",
             f"at {list(worst.index)}: hand-written {worst.value:.9g}, expected {2 * worst.value:.9g}",
             "4096 x rounding",
             "WRONG EQUATION",
@@ -314,7 +314,7 @@ class TestWhatFails:
 
     def test_a_value_that_changes_from_call_to_call(self) -> None:
         report = check_gradients(torch.nn.Dropout(), [(numbers(30),)], reference=torch.nn.functional.relu)
-        assert "repeatability of 'output', sample 0 as given, asked again: FAILED" in str(report)
+        assert "repeatability of 'output', sample 0 as given, called again: FAILED" in str(report)
         assert not check_gradients(lambda x: x + torch.rand_like(x), [(numbers(3),)]).passed
 
     def test_a_wrong_value(self) -> None:
@@ -333,7 +333,7 @@ class TestWhatFails:
                 return 2 * x * grad_output * (1 if calls % 3 else 1.5)
 
         report = check_gradients(EveryThird, [(numbers(3),)], reference=torch.square)
-        assert "repeatability of 'x', sample 0 as given, asked again: FAILED" in str(report)
+        assert "repeatability of 'x', sample 0 as given, called again: FAILED" in str(report)
 
     @pytest.mark.parametrize("where", ["jvp", "vmap"])
     def test_an_error_in_what_is_offered_is_a_failure(self, where: str) -> None:

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bp_torch.gradients.differences import Walk, taylor_order, walk
+from bp_torch.gradients.differences import LineSamples, sample_line, taylor_order
 
 
-def along(function: Callable[[float], float]) -> Walk:
-    return walk(lambda t: torch.tensor([function(t)], dtype=torch.float64))
+def along(function: Callable[[float], float], *, every_step: bool = False) -> LineSamples:
+    return sample_line(lambda t: torch.tensor([function(t)], dtype=torch.float64), every_step=every_step)
 
 
 SMOOTH = {
@@ -29,12 +29,12 @@ SMOOTH = {
 def test_the_slope_of_a_smooth_function(name: str) -> None:
     function, derivative = SMOOTH[name]
     found = along(function)
-    assert abs(found.slope - derivative) <= 3 * found.error
+    assert abs(found.slope - derivative) <= 5 * found.error
     assert found.error < 1e-8 * max(abs(derivative), abs(function(0)))
     assert not found.irregular(abs(derivative))
-    assert found.bend == 0
+    assert found.kink_jump == 0
     assert found.order(derivative) == pytest.approx(2, abs=0.05)
-    assert found.order(1.001 * derivative) < 1.5
+    assert along(function, every_step=True).order(1.001 * derivative) < 1.5
 
 
 @given(st.floats(0.2, 20), st.floats(-3, 3), st.floats(0.5, 2))
@@ -51,23 +51,23 @@ def test_a_straight_line_leaves_no_remainder() -> None:
 
 def test_a_kink_here_is_seen_and_measured() -> None:
     found = along(lambda t: math.exp(t) + max(3 * t, -t))
-    assert found.bend == pytest.approx(4, abs=1e-4)
-    assert found.slope - found.bend / 2 == pytest.approx(0, abs=1e-4)
-    assert found.slope + found.bend / 2 == pytest.approx(4, abs=1e-4)
+    assert found.kink_jump == pytest.approx(4, abs=1e-4)
+    assert found.slope - found.kink_jump / 2 == pytest.approx(0, abs=1e-4)
+    assert found.slope + found.kink_jump / 2 == pytest.approx(4, abs=1e-4)
 
 
 @pytest.mark.parametrize("distance", [0.02, 0.004, 2e-4, -3e-3])
 def test_a_kink_nearby_is_told_apart_from_an_error(distance: float) -> None:
     found = along(lambda t: math.exp(t) + abs(t - distance))
     derivative = 1 - math.copysign(1, distance)
-    assert found.bend == 0
+    assert found.kink_jump == 0
     assert abs(found.slope - derivative) <= 20 * found.error < 1e-6
 
 
 def test_two_kinks_that_agree_do_not_deceive() -> None:
     """Crossed at the same distance to both sides, they leave long steps in perfect agreement on a wrong slope."""
     found = along(lambda t: t + max(0, abs(t) - 0.003) * math.copysign(1, t))
-    assert abs(found.slope - 1) <= 3 * found.error < 1e-6
+    assert abs(found.slope - 1) <= 5 * found.error < 1e-6
 
 
 def test_values_that_are_not_smooth_are_called_irregular() -> None:

@@ -1,7 +1,6 @@
-"""The figures of an explanation, read back from what matplotlib was told to draw."""
+"""The figures of an explanation, read back from what matplotlib was asked to draw."""
 
 from collections import defaultdict
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,8 @@ from matplotlib.figure import Figure
 import bp_torch.functional as F
 from bp_torch import nn
 from bp_torch.inspection import Explanation, explain
-from bp_torch.inspection.drawing import LESS, MORE, WISHES, draw_explanation, draw_network
+from bp_torch.inspection.drawing import draw_explanation, draw_network
+from bp_torch.inspection.figures import DIVERGING, LESS, MORE
 
 BOX = (2.0, 1.0, 8.0, 5.0)
 
@@ -67,27 +67,27 @@ def edges(axes: Axes, explanation: Explanation) -> dict[tuple[int, int, int], tu
 @pytest.mark.parametrize(
     ("sizes", "activation"), [((9, 7, 5, 3), "sigmoid"), ((4, 20, 10), "relu"), ((4, 6, 11), "tanh"), ((5, 3), "relu")]
 )
-def test_an_edge_is_a_weight_of_which_much_is_wished(sizes: tuple[int, ...], activation: str, chosen: int) -> None:
+def test_an_edge_is_a_weight_with_a_large_nudge(sizes: tuple[int, ...], activation: str, chosen: int) -> None:
     explanation = explained(*sizes, activation=activation)
-    wishes = {
-        (number, j, k): wish
+    nudges = {
+        (number, j, k): nudge
         for number, layer in enumerate(explanation.layers[1:], 1)
-        for (j, k), wish in np.ndenumerate((layer.weight_nudges / layer.weight_nudges.abs().max()).numpy())
+        for (j, k), nudge in np.ndenumerate((layer.weight_nudges / layer.weight_nudges.abs().max()).numpy())
     }
     drawn = edges(network_of(explanation, chosen), explanation)
-    assert drawn.keys() == {place for place, wish in wishes.items() if abs(wish) > 0.02}
-    by_strength = sorted(drawn, key=lambda place: abs(wishes[place]))
+    assert drawn.keys() == {place for place, nudge in nudges.items() if abs(nudge) > 0.02}
+    by_strength = sorted(drawn, key=lambda place: abs(nudges[place]))
     for place, (solid, blue, width, opacity) in drawn.items():
-        assert solid == blue == (wishes[place] > 0)
+        assert solid == blue == (nudges[place] > 0)
         assert 0 < width < 4
         assert 0 < opacity <= 1
     for measure in (2, 3):
         sizes_drawn = [drawn[place][measure] for place in by_strength]
-        assert sizes_drawn == sorted(sizes_drawn), "the more is wished, the stronger"
+        assert sizes_drawn == sorted(sizes_drawn), "the larger, the stronger"
 
 
 def test_two_hundredths_of_the_largest_are_too_few() -> None:
-    """Of a weight is wished in proportion to the activation it carries."""
+    """A weight's nudge is in proportion to the activation it carries."""
     model = nn.mlp((3, 3, 1), "relu")
     with torch.no_grad():
         for parameter, value in zip(model.parameters(), (torch.eye(3), 0, torch.ones(1, 3), 0), strict=True):
@@ -95,7 +95,7 @@ def test_two_hundredths_of_the_largest_are_too_few() -> None:
     explanation = explain(model, F.squared_error, torch.tensor([0.019, 1.0, 0.021]), [0.0])
     drawn = edges(network_of(explanation), explanation)
     assert drawn.keys() == {(1, 0, 1), (1, 0, 2)}
-    assert not any(solid for solid, *_ in drawn.values()), "less of them is wished"
+    assert not any(solid for solid, *_ in drawn.values()), "their nudges are negative"
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
@@ -132,14 +132,14 @@ def test_the_texts_are_the_numbers() -> None:
     assert texts[:18:2] == [f"{activation:.2f}" for activation in torch.cat(numbers).tolist()]
     assert texts[1:18:2] == names
     nudges = explanation.output_nudges.tolist()
-    assert texts[18:] == [f"{n}: wanted {int(n == 2)}, nudge {nudge:+.3f}" for n, nudge in enumerate(nudges)]
-    assert [text.get_weight() for text in axes.texts if "wanted" in text.get_text()] == ["normal", "bold", "normal"]
+    assert texts[18:] == [f"{n}: target {int(n == 2)}, nudge {nudge:+.3f}" for n, nudge in enumerate(nudges)]
+    assert [text.get_weight() for text in axes.texts if "target" in text.get_text()] == ["normal", "bold", "normal"]
     _, ring = of_kind(axes, PathCollection)
     assert ring.get_offsets().tolist() == [discs_at.tolist() for discs_at in discs(axes, explanation)[1][1:2]]
     assert not network_of(explanation).texts
 
 
-def test_of_a_large_layer_the_20_are_shown_of_which_most_is_wished() -> None:
+def test_of_a_large_layer_the_20_with_the_largest_nudges_are_shown() -> None:
     explanation = explained(16, 50, 30, 25, target=3)
     axes = network_of(explanation, 3)
     groups = defaultdict(list)
@@ -156,9 +156,9 @@ def test_of_a_large_layer_the_20_are_shown_of_which_most_is_wished() -> None:
 
 
 def panels(explanation: Explanation, *arguments: Any) -> list[Axes]:
-    """The digit, its wishes, the network; an output's bias, its weights, what they come from; the sums."""
+    """The digit, its nudges, the network; an output's bias, its weights, what they come from; the sums."""
     figure = draw_explanation(explanation, *arguments, title="a title")
-    figure.savefig(BytesIO())
+    figure.draw_without_rendering()
     assert figure.get_size_inches().tolist() == [14, 9]
     assert figure.get_suptitle() == "a title"
     assert len(figure.axes) == 7
@@ -172,12 +172,12 @@ def pixels(axes: Axes) -> np.ndarray:
 @pytest.mark.parametrize("sizes", [(16, 8, 4), (6, 5, 4), (9, 4), (2, 30, 12), (1, 1, 1)])
 def test_the_panels_show_the_explanations_numbers(sizes: tuple[int, ...]) -> None:
     explanation, last = explained(*sizes), sizes[-1] - 1
-    digit, wishes, network, bias, weights, inputs, sums = panels(explanation, last)
+    digit, nudges, network, bias, weights, inputs, sums = panels(explanation, last)
     side = {16: 4, 9: 3, 1: 1}.get(sizes[0])
     shape = (side, side) if side else (1, sizes[0])
     assert (pixels(digit) == explanation.image.view(shape).numpy()).all()
-    assert (pixels(wishes) == explanation.pixel_nudges.view(shape).numpy()).all()
-    avenues = explanation.layers[-1].avenues(last)
+    assert (pixels(nudges) == explanation.pixel_nudges.view(shape).numpy()).all()
+    avenues = explanation.layers[-1].neuron_gradient(last)
     for axes, numbers in (
         (bias, [avenues.bias]),
         (weights, avenues.weights.tolist()),
@@ -189,8 +189,8 @@ def test_the_panels_show_the_explanations_numbers(sizes: tuple[int, ...]) -> Non
     assert (pixels(sums)[:-1] == explanation.layers[-1].contributions.numpy()).all()
     assert (pixels(sums)[-1] == explanation.layers[-1].input_nudges.numpy()).all()
     assert [label.get_text() for label in sums.get_yticklabels()] == [*map(str, range(sizes[-1])), "sum"]
-    for image in (wishes.images[0], sums.images[0]):
-        assert image.get_cmap() is WISHES
+    for image in (nudges.images[0], sums.images[0]):
+        assert image.get_cmap() is DIVERGING
         assert image.get_clim()[0] == -image.get_clim()[1] == -abs(np.asarray(image.get_array())).max()
     copies = [np.asarray(image.get_array()) for image in network.images]
     assert len(copies) == (min(20, sizes[1]) if side else 0)
@@ -198,7 +198,7 @@ def test_the_panels_show_the_explanations_numbers(sizes: tuple[int, ...]) -> Non
         assert (np.stack(copies).reshape(len(copies), -1) == explanation.layers[0].weight_nudges.numpy()).all()
 
 
-def test_nothing_wished_is_drawn_without_an_edge() -> None:
+def test_without_nudges_there_is_no_edge() -> None:
     explanation = explained(16, 8, 4, target="what it is")
     assert not explanation.pixel_nudges.any()
     *_, sums = panels(explanation)
@@ -206,5 +206,5 @@ def test_nothing_wished_is_drawn_without_an_edge() -> None:
     assert edges(network_of(explanation, 0), explanation) == {}
 
 
-def test_without_an_output_asked_for_it_is_the_one_wished_highest() -> None:
+def test_by_default_the_output_with_the_largest_target_is_shown() -> None:
     assert panels(explained(16, 8, 4, target=[0.1, 0.2, 0.9, 0.3]))[3].get_title().startswith("output 2's bias")

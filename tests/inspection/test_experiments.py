@@ -1,6 +1,7 @@
 """The experiments' measures, against numbers from elsewhere; and each claim fails where the equations are wrong."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,95 +11,80 @@ from torch.autograd.functional import hessian
 from torch.func import functional_call
 
 from bp_torch import nn
-from bp_torch.data import Batches, Dataset, Split, load
+from bp_torch.data import Batches, Dataset, Split
 from bp_torch.data.digits import draw
 from bp_torch.engine import Backprop
+from bp_torch.engine.per_example import LinearGradients
 from bp_torch.functional.linear import Linear
-from bp_torch.inspection.experiments import EXPERIMENTS, Subject
-from bp_torch.inspection.experiments.convergence import _curvatures, _look
+from bp_torch.inspection.experiments import EXPERIMENTS, Setup
+from bp_torch.inspection.experiments.convergence import _curvatures, _measure
 from bp_torch.inspection.experiments.direction import _tilted
-from bp_torch.inspection.experiments.finding import Finding
 from bp_torch.inspection.experiments.mini_batches import _curve
-from bp_torch.inspection.experiments.paths import Descent, _walk
-from bp_torch.inspection.experiments.subject import cost, learn
+from bp_torch.inspection.experiments.paths import Descent, _descend, _sooner
+from bp_torch.inspection.experiments.result import ExperimentResult
+from bp_torch.inspection.experiments.setup import cost, train
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
-    """Six hundred drawn digits to learn from, two hundred to be tested on."""
+def setup() -> Iterator[Setup]:
+    """Six hundred drawn digits to learn from, two hundred to be tested on; fewer of them are explained."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["bp_torch.inspection.experiments.one_example"], "EXAMPLES", 20)
+        yield few_digits()
+
+
+def few_digits() -> Setup:
     train, test = torch.arange(600) % 10, torch.arange(200) % 10
-    return Subject(
-        Dataset("digits", Split(draw(train, seed=1), train), Split(draw(test, seed=2), test), ""), quick=True
-    )
+    return Setup(Dataset("digits", Split(draw(train, seed=1), train), Split(draw(test, seed=2), test), ""), quick=True)
 
 
 @pytest.fixture(scope="module")
-def findings(subject: Subject) -> dict[str, Finding]:
-    return {name: EXPERIMENTS[name](subject) for name in ("direction", "wiggles", "one_example", "averaging")}
+def results(setup: Setup) -> dict[str, ExperimentResult]:
+    return {name: EXPERIMENTS[name](setup) for name in ("direction", "wiggles", "one_example", "averaging")}
 
 
-def test_every_statement_from_4_to_15_is_measured() -> None:
-    """Of all drawn digits, where three do not hold: what a gradient that vanishes is like, and where it has."""
-    subject = Subject(load("digits", ""), quick=True)
-    claims = [claim for one in EXPERIMENTS.values() for claim in one(subject).claims]
-    assert {claim.statement for claim in claims} == set(range(4, 16))
-    assert [claim.claim for claim in claims if not claim.holds] == [
-        "while it learns, the gradient of 100 examples approximates that of all 20,000 well, within 45°",
-        "after learning, the gradient of 100 examples approximates that of all 20,000 well, within 45°",
-        "where they end is a local minimum: no direction curves downwards",
-    ]
-    assert {claim.statement for claim in claims if claim.of == "equation"} == {4, 5, 6, 7, 9, 10}
+def test_what_does_not_depend_on_the_data_holds(results: dict[str, ExperimentResult]) -> None:
+    assert {claim.claim: claim.holds for one in results.values() for claim in one.claims if not claim.holds} == {}
+    assert results["wiggles"].metrics["measured_ratio"] == pytest.approx(32, rel=0.1)
+    assert results["direction"].metrics["decrease_along_gradient"] == pytest.approx(1, abs=0.01)
 
 
-def test_what_does_not_depend_on_the_data_holds(findings: dict[str, Finding]) -> None:
-    assert {claim.claim: claim.holds for one in findings.values() for claim in one.claims if not claim.holds} == {}
-    assert findings["wiggles"].merits["measured_ratio"] == pytest.approx(32, rel=0.1)
-    assert findings["direction"].merits["decrease_along_gradient"] == pytest.approx(1, abs=0.01)
+def halved(ctx: Any, delta: Tensor) -> tuple[Tensor | None, ...]:
+    input, weight = ctx.saved_tensors
+    return delta @ weight, delta.t() @ input / 2 if ctx.needs_input_grad[1] else None, delta.mean(0)
 
 
-def averaged_bias(ctx: Any, wishes: Tensor, input: Tensor, weight: Tensor) -> tuple[Tensor | None, ...]:
-    needs_input, needs_weight, needs_bias = ctx.needs_input_grad
-    return (
-        wishes @ weight if needs_input else None,
-        wishes.t() @ input / 2 if needs_weight else None,
-        wishes.mean(0) if needs_bias else None,
-    )
+def absolute(ctx: Any, delta: Tensor) -> tuple[Tensor | None, ...]:
+    input, weight = ctx.saved_tensors
+    return delta @ weight.abs(), delta.t() @ input if ctx.needs_input_grad[1] else None, delta.sum(0)
 
 
-def absolute(ctx: Any, wishes: Tensor, input: Tensor, weight: Tensor) -> tuple[Tensor | None, ...]:
-    needs_input, needs_weight, needs_bias = ctx.needs_input_grad
-    return (
-        wishes @ weight.abs() if needs_input else None,
-        wishes.t() @ input if needs_weight else None,
-        wishes.sum(0) if needs_bias else None,
-    )
+def squared(each: LinearGradients) -> tuple[Tensor | None, ...]:
+    input, _ = each.ctx.saved_tensors
+    return None, each.grad_output[:, :, None] * input[:, None] ** 2, each.grad_output
 
 
 @pytest.mark.parametrize(
-    ("experiment", "name", "wrong", "failing"),
+    ("experiment", "place", "name", "wrong", "failing"),
     [
-        ("direction", "by_avenue", averaged_bias, {4}),
-        ("wiggles", "by_avenue", averaged_bias, {5}),
-        ("one_example", "by_avenue", absolute, {7, 9}),
-        (
-            "averaging",
-            "per_example",
-            lambda ctx, grad: (grad[:, :, None] * ctx.saved_tensors[0][:, None] ** 2, grad),
-            {10},
-        ),
+        ("direction", Linear, "backward", staticmethod(halved), {4}),
+        ("wiggles", Linear, "backward", staticmethod(halved), {5}),
+        ("one_example", Linear, "backward", staticmethod(absolute), {7, 9}),
+        ("averaging", LinearGradients, "gradients", property(squared), {10}),
     ],
 )
 def test_a_claim_fails_where_the_equation_is_wrong(
-    subject: Subject,
+    setup: Setup,
     experiment: str,
+    place: type[Any],
     name: str,
-    wrong: Callable[..., Any],
+    wrong: object,
     failing: set[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    _ = subject.learning, subject.taught  # who have learned by the right one
-    monkeypatch.setattr(Linear, name, staticmethod(wrong))
-    claims = EXPERIMENTS[experiment](subject).claims
+    _ = setup.partly_trained, setup.trained  # by the right one
+    monkeypatch.setattr(place, name, wrong)
+    claims = EXPERIMENTS[experiment](setup).claims
     assert {claim.statement for claim in claims if not claim.holds} == failing
 
 
@@ -109,7 +95,7 @@ def test_the_curvature_is_that_of_the_hessian() -> None:
     (gradient,) = torch.autograd.grad(value(model, start, inputs, targets), start)
     unit = gradient / gradient.norm()
     expected = unit @ hessian(lambda vector: value(model, vector, inputs, targets), start) @ unit
-    found = _look(model, Backprop(model, cost), inputs, targets, 3)
+    found = _measure(model, Backprop(model, cost), inputs, targets, 3)
     assert found.gradient_norm == pytest.approx(gradient.norm().item(), rel=1e-9)
     assert found.curvature == pytest.approx(expected.item(), rel=1e-9)
 
@@ -158,25 +144,50 @@ def test_a_path_worked_by_hand() -> None:
     assert path.steps_to(0.5) is None
 
 
-def test_a_walk_is_gradient_descent(subject: Subject) -> None:
-    path = _walk(subject, len(subject.inputs), 2, 0.5)
-    builtin = nn.as_builtin(subject.network())
+def test_which_way_was_quicker_worked_by_hand() -> None:
+    """Four steps of mini-batches, a tenth of a second each, get as low as one full step of so many seconds."""
+    points = torch.zeros(5, 2)
+    sgd = Descent(1.0, 100, points, torch.arange(5) / 10, torch.tensor([4.0, 3.0, 2.5, 2.25, 2.0]))
+    for spent, holds in ((1.9, False), (2.1, True)):
+        full_batch = Descent(1.0, 600, points[:2], torch.tensor([0.0, spent]), torch.tensor([4.0, 2.0]))
+        claim = _sooner(sgd, full_batch)
+        assert f"by 1 full steps in {spent} s, by 4 steps of mini-batches in 0.400 s" in claim.measured
+        assert claim.holds is holds
+
+
+def test_a_speedup_is_told_by_the_clock(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reading of the clock is a second later, so that every gradient takes one: a full one no longer."""
+    seconds = iter(range(10**6))
+    module = sys.modules["bp_torch.inspection.experiments.mini_batches"]  # whose name in the package is its function's
+    monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(seconds)))
+    monkeypatch.setattr(module, "SIZES", (100,))
+    result = EXPERIMENTS["mini_batches"](setup)
+    assert result.metrics["speedup"] == 1
+    assert [claim.holds for claim in result.claims if "speedup" in claim.claim] == [False]
+
+
+def test_a_walk_is_gradient_descent(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter(range(10))
+    monkeypatch.setattr(
+        sys.modules["bp_torch.inspection.experiments.paths"].time, "perf_counter", lambda: next(seconds)
+    )
+    path = _descend(setup, len(setup.inputs), 2, 0.5)
+    assert path.seconds.tolist() == [0, 1, 2], "each step takes one, from a reading of the clock to the next"
+    builtin = nn.as_builtin(setup.network())
     optimizer = torch.optim.SGD(builtin.parameters(), lr=0.5)
-    for place, height in zip(path.places, path.costs, strict=True):
+    for place, height in zip(path.points, path.costs, strict=True):
         torch.testing.assert_close(place, torch.nn.utils.parameters_to_vector(builtin.parameters()).detach())
-        assert height.item() == pytest.approx(
-            cost(builtin(subject.inputs[:500]), subject.targets[:500]).item(), rel=1e-4
-        )
+        assert height.item() == pytest.approx(cost(builtin(setup.inputs[:500]), setup.targets[:500]).item(), rel=1e-4)
         optimizer.zero_grad()
-        ((builtin(subject.inputs) - subject.targets).square().sum() / len(subject.inputs)).backward()
+        ((builtin(setup.inputs) - setup.targets).square().sum() / len(setup.inputs)).backward()
         optimizer.step()
 
 
-def test_learning_stops_after_its_steps_at_a_rate_that_falls(subject: Subject) -> None:
+def test_learning_stops_after_its_steps_at_a_rate_that_falls(setup: Setup) -> None:
     """Six steps an epoch: the seventh is of the second."""
-    model, builtin = subject.network(), nn.as_builtin(subject.network())
-    learn(model, subject.inputs, subject.targets, 7, of=14, seed=3)
-    batches = Batches(subject.inputs, subject.targets, 100, seed=3)
+    model, builtin = setup.network(), nn.as_builtin(setup.network())
+    train(model, setup.inputs, setup.targets, 7, of=14, seed=3)
+    batches = Batches(setup.inputs, setup.targets, 100, seed=3)
     for step, (inputs, targets) in enumerate([*batches.epoch(0), next(batches.epoch(1))]):
         value = (builtin(inputs) - targets).square().sum() / 100
         gradients = torch.autograd.grad(value, list(builtin.parameters()))
@@ -186,21 +197,21 @@ def test_learning_stops_after_its_steps_at_a_rate_that_falls(subject: Subject) -
     torch.testing.assert_close(model.state_dict(), builtin.state_dict())
 
 
-def test_mini_batches_beside_the_full_gradient(subject: Subject) -> None:
+def test_mini_batches_beside_the_full_gradient(setup: Setup) -> None:
     """All examples give the full gradient; and a mini-batch's cosine is one of vectors computed elsewhere."""
-    model = subject.learning
-    curve = _curve(subject, model)
+    model = setup.partly_trained
+    curve = _curve(setup, model)
     assert list(curve) == [1, 10, 100, 600]
-    assert curve[600].cosines == pytest.approx([1] * len(curve[600].cosines))
-    assert curve[600].norm_ratios == pytest.approx([1] * len(curve[600].norm_ratios))
-    generator = torch.Generator().manual_seed(subject.seed)
+    assert curve[600][:, 0].tolist() == pytest.approx([1] * len(curve[600]))
+    assert curve[600][:, 1].tolist() == pytest.approx([1] * len(curve[600]))
+    generator = torch.Generator().manual_seed(setup.seed)
     chosen = torch.randperm(600, generator=generator)[:1]
     builtin = nn.as_builtin(model)
 
     def automatic(places: Tensor) -> Tensor:
-        value = (builtin(subject.inputs[places]) - subject.targets[places]).square().sum() / len(places)
+        value = (builtin(setup.inputs[places]) - setup.targets[places]).square().sum() / len(places)
         return torch.cat([each.flatten() for each in torch.autograd.grad(value, list(builtin.parameters()))])
 
     single, full = automatic(chosen), automatic(torch.arange(600))
-    assert curve[1].cosines[0] == pytest.approx((single @ full / single.norm() / full.norm()).item(), rel=1e-3)
-    assert curve[1].norm_ratios[0] == pytest.approx((single.norm() / full.norm()).item(), rel=1e-3)
+    assert curve[1][0, 0].item() == pytest.approx((single @ full / single.norm() / full.norm()).item(), rel=1e-3)
+    assert curve[1][0, 1].item() == pytest.approx((single.norm() / full.norm()).item(), rel=1e-3)

@@ -14,7 +14,7 @@ from bp_torch.functional.activations import Sigmoid
 from bp_torch.functional.linear import Linear
 from bp_torch.inspection import Explanation, explain
 from bp_torch.inspection.drawing import draw_explanation
-from bp_torch.inspection.telling import tell
+from bp_torch.inspection.tables import explanation_tables
 
 COSTS: dict[str, tuple[Any, Any]] = {
     "squared_error": (F.squared_error, lambda y, t: torch.nn.functional.mse_loss(y, t, reduction="sum")),
@@ -24,7 +24,7 @@ COSTS: dict[str, tuple[Any, Any]] = {
 }
 NETWORKS: dict[str, Callable[[], torch.nn.Module]] = {
     **{name: lambda name=name: nn.mlp((6, 5, 4, 3), name) for name in nn.ACTIVATIONS if name != "identity"},  # type: ignore[misc]
-    "dense": lambda: torch.nn.Sequential(nn.Dense(6, 5, activation="tanh"), nn.Linear(5, 3, bias=False)),
+    "without a bias": lambda: torch.nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3, bias=False)),
     "one layer": lambda: nn.mlp((6, 3)),
     "nested": lambda: torch.nn.Sequential(nn.mlp((6, 4)), torch.nn.Identity(), nn.mlp((4, 3)), nn.Softmax(1)),
 }
@@ -66,7 +66,7 @@ def test_every_number_of_a_network_worked_by_hand(by_hand: torch.nn.Sequential) 
 
 def test_the_three_avenues_of_one_neuron(by_hand: torch.nn.Sequential) -> None:
     explanation = explain(by_hand, F.squared_error, torch.tensor([1.0, 0.5]), [1.0, 4.0])
-    avenues = explanation.layers[-1].avenues(1)
+    avenues = explanation.layers[-1].neuron_gradient(1)
     assert (avenues.bias, avenues.weights.tolist(), avenues.inputs.tolist()) == (1, [0.5, 1], [-1, 3])
 
 
@@ -165,13 +165,13 @@ def test_an_explanation_stays_as_it_was() -> None:
 
 
 def test_a_gradient_that_is_nan_shows_in_the_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Linear.by_avenue
+    right = Linear.backward
 
-    def wrong(ctx: Any, wishes: Tensor, input: Tensor, weight: Tensor) -> tuple[Tensor | None, ...]:
-        grad_input, grad_weight, grad_bias = right(ctx, wishes, input, weight)
+    def wrong(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        grad_input, grad_weight, grad_bias = right(ctx, grad_output)
         return grad_input, None if grad_weight is None else grad_weight * torch.nan, grad_bias
 
-    monkeypatch.setattr(Linear, "by_avenue", staticmethod(wrong))
+    monkeypatch.setattr(Linear, "backward", staticmethod(wrong))
     assert math.isnan(explain(nn.mlp((6, 4, 3)), F.squared_error, torch.rand(6), 0).difference)
 
 
@@ -192,23 +192,24 @@ def test_nothing_is_changed() -> None:
 def linear(
     *, weight: Callable[[Tensor], Tensor] = lambda it: it, bias: Callable[[Tensor], Tensor]
 ) -> Callable[..., Any]:
-    """The three avenues, with something done to the weights, and so to the wishes of the biases."""
+    """The backward of `Linear`, with something done to the weights, and to the biases' gradients."""
 
-    def by_avenue(ctx: Any, wishes: Tensor, input: Tensor, matrix: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor | None, ...]:
+        input, matrix = ctx.saved_tensors
         needs_input, needs_weight, needs_bias = ctx.needs_input_grad
         return (
-            wishes @ weight(matrix) if needs_input else None,
-            wishes.t() @ input if needs_weight else None,
-            bias(wishes) if needs_bias else None,
+            delta @ weight(matrix) if needs_input else None,
+            delta.t() @ input if needs_weight else None,
+            bias(delta) if needs_bias else None,
         )
 
-    return by_avenue
+    return backward
 
 
 WRONG: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "the sigmoid's slope is forgotten": (Sigmoid, "backward", lambda ctx, grad_output: grad_output),
-    "biases get the mean of all": (Linear, "by_avenue", linear(bias=lambda it: it.mean().expand(it.shape[1]))),
-    "wishes by absolute weights": (Linear, "by_avenue", linear(weight=torch.abs, bias=lambda it: it.sum(0))),
+    "biases get the mean of all": (Linear, "backward", linear(bias=lambda it: it.mean().expand(it.shape[1]))),
+    "gradients by absolute weights": (Linear, "backward", linear(weight=torch.abs, bias=lambda it: it.sum(0))),
 }
 
 
@@ -251,8 +252,11 @@ def test_bad_calls(image: Any, target: Any, error: type[Exception], said: str) -
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (torch.nn.Linear(6, 3), "cannot drive layer .Linear."),
-        (torch.nn.Sequential(torch.nn.Conv1d(1, 1, 1), nn.Linear(6, 3)), "cannot drive layer 0 .Conv1d."),
+        (torch.nn.Linear(6, 3), "module .Linear. calls torch.nn.functional.linear"),
+        (
+            torch.nn.Sequential(torch.nn.Conv1d(1, 1, 1), nn.Linear(6, 3)),
+            "module 0 .Conv1d. calls torch.nn",
+        ),
         (torch.nn.Sequential(nn.Sigmoid(), nn.Linear(6, 3)), "must begin with a dense layer, not with 0 .Sigmoid."),
         (torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3)), "no chain of dense layers: Expected 3D"),
         (torch.nn.Sequential(nn.Sigmoid()), "chain of dense layers, not Sequential without any"),
@@ -268,6 +272,6 @@ def test_what_is_no_dense_chain(model: Any, said: str) -> None:
 def test_an_output_that_is_not_there(output: int) -> None:
     explanation = explain(nn.mlp((6, 4, 3)), F.squared_error, torch.rand(6), 1)
     assert [explanation.chosen(one) for one in (None, 0, 2)] == [1, 0, 2]
-    for show in (draw_explanation, tell):
+    for show in (draw_explanation, explanation_tables):
         with pytest.raises(ValueError, match=f"output must be from 0 to 2, got {output}"):
             show(explanation, output)

@@ -1,21 +1,24 @@
-"""What each example asks for, against the gradient of its own cost by autograd, one example at a time."""
+"""Per-example gradients, against the gradient of its own cost by autograd, one example at a time."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from scale import Scale
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 import bp_torch.functional as F
 from bp_torch import nn
+from bp_torch.engine import Tape
+from bp_torch.engine.per_example import ExampleGradients, LinearGradients
+from bp_torch.functional.linear import Linear
 from bp_torch.inspection import gradient_noise, per_example_gradients, per_example_norms, simple_noise_scale
 
 NETWORKS: dict[str, Callable[[], torch.nn.Module]] = {
     "sigmoid": lambda: nn.mlp((5, 4, 3)),
     "relu": lambda: nn.mlp((5, 4, 4, 3), "relu"),
-    "dense": lambda: torch.nn.Sequential(nn.Dense(5, 4, activation="tanh"), nn.Linear(4, 3, bias=False)),
+    "without a bias": lambda: torch.nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3, bias=False)),
 }
 networks = pytest.mark.parametrize("network", NETWORKS)
 
@@ -71,7 +74,7 @@ def test_noise_is_theirs(network: str) -> None:
         trace, signal = each[name].var(0).sum(), each[name].mean(0).square().sum()
         assert noise.signal_to_noise == pytest.approx((signal / trace).sqrt().item())
         assert noise.noise_scale == pytest.approx(scale_of(each[name]))
-    whole = torch.cat([wishes.flatten(1) for wishes in each.values()], 1)
+    whole = torch.cat([own.flatten(1) for own in each.values()], 1)
     assert simple_noise_scale(noises.values()) == pytest.approx(scale_of(whole))
 
 
@@ -135,27 +138,97 @@ def test_inputs_that_need_gradients_make_no_graph() -> None:
 
 
 class Scaled(torch.nn.Module):
+    """A parameter that is broadcast, in functions without a rule of their own; and one that all examples get alike."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(5))
+        self.scale, self.start = torch.nn.Parameter(torch.rand(5)), torch.nn.Parameter(torch.rand(1, 2))
+        self.last = nn.Linear(7, 3)
 
-    def forward(self, input: Tensor) -> Tensor:
-        return Scale.call(input, self.weight)
-
-
-def test_a_layer_of_which_it_is_not_stated_is_named() -> None:
-    for statistic in (per_example_gradients, per_example_norms, gradient_noise):
-        with pytest.raises(TypeError, match=r"layer 0 \(Scaled\): what each example asks for is stated of linear"):
-            statistic(torch.nn.Sequential(Scaled()), F.squared_error, torch.rand(3, 5), torch.rand(3, 5))
+    def forward(self, input: Tensor, ops: Any = F) -> Tensor:
+        scaled = ops.tanh(ops.mul(input, ops.exp(self.scale)))
+        start = F.expand(self.start, (len(input), 2)) if ops is F else self.start.expand(len(input), 2)
+        return self.last(ops.cat((start, scaled), 1))  # type: ignore[no-any-return]
 
 
-def test_what_cannot_be_told_is_refused() -> None:
+class Sequence(torch.nn.Module):
+    """Rows of each example: (N, T, C)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 4), nn.Linear(4, 3)
+
+    def forward(self, input: Tensor, ops: Any = F) -> Tensor:
+        hidden = ops.tanh(self.first(ops.reshape(input, (-1, 4, 5))))
+        return self.last(ops.mean(hidden, 1))  # type: ignore[no-any-return]
+
+
+def shared() -> torch.nn.Module:
     layer = nn.Linear(5, 5)
-    model = torch.nn.Sequential(layer, nn.Sigmoid(), layer)
-    inputs = torch.rand(7, 5)
-    for statistic in (per_example_norms, gradient_noise):
-        with pytest.raises(TypeError, match=r"'0\.weight' is shared by several layers"):
-            statistic(model, F.squared_error, inputs, inputs)
-    model = model.double()
-    found = per_example_gradients(model, F.squared_error, inputs.double(), inputs.double())
-    torch.testing.assert_close(found, one_by_one(model, inputs.double(), inputs.double()))
+    return torch.nn.Sequential(layer, nn.Sigmoid(), layer, nn.Linear(5, 3))
+
+
+@pytest.mark.parametrize("kind", [Scaled, Sequence, shared])
+def test_any_graph_has_them(kind: Callable[[], torch.nn.Module]) -> None:
+    """By the rule where there is one, by vmap elsewhere: against autograd, one example at a time."""
+    torch.manual_seed(0)
+    model = kind().double()
+    inputs, targets = torch.randn(7, 20 if kind is Sequence else 5).double(), torch.rand(7, 3).double()
+    costs = [F.squared_error(model(x[None]), t[None]) for x, t in zip(inputs, targets, strict=True)]
+    each = zip(*(torch.autograd.grad(cost, list(model.parameters())) for cost in costs), strict=True)
+    expected = {name: torch.stack(own) for (name, _), own in zip(model.named_parameters(), each, strict=True)}
+    torch.testing.assert_close(per_example_gradients(model, F.squared_error, inputs, targets), expected)
+    norms = {name: own.flatten(1).norm(dim=1) for name, own in expected.items()}
+    torch.testing.assert_close(per_example_norms(model, F.squared_error, inputs, targets), norms)
+    for name, noise in gradient_noise(model, F.squared_error, inputs, targets).items():
+        torch.testing.assert_close(noise.mean, expected[name].mean(0))
+        torch.testing.assert_close(noise.variance, expected[name].var(0))
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (7, 4, 5)])
+def test_a_rule_gives_what_vmap_gives(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(5, 3).double()
+    with Tape() as tape:
+        output = layer(torch.randn(shape).double())
+    (call,) = tape
+    upstream = torch.randn(output.shape).double()
+    quick, general = (kind(Linear, call.ctx, upstream) for kind in (LinearGradients, ExampleGradients))
+    for statistic in ("gradients", "norms", "sums_of_squares", "total"):
+        found, expected = (getattr(examples, statistic) for examples in (quick, general))
+        torch.testing.assert_close(found[1:], expected[1:])
+
+
+class Centred(torch.nn.Module):
+    def forward(self, input: Tensor) -> Tensor:
+        return F.sub(input, F.mean(input, 0))
+
+
+class Turned(torch.nn.Module):
+    def forward(self, input: Tensor) -> Tensor:
+        return F.matmul(F.t(input), input)
+
+
+class Mixed(torch.nn.Module):
+    def forward(self, input: Tensor) -> Tensor:
+        return F.matmul(torch.ones(5, 5), input)
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"), [(Mixed(), "Matmul"), (Centred(), "Mean"), (Turned(), "Transpose"), (nn.Softmax(0), "Softmax")]
+)
+def test_examples_that_meet_are_refused(layer: torch.nn.Module, name: str) -> None:
+    model = torch.nn.Sequential(nn.Linear(5, 5), layer)
+    for statistic in (per_example_gradients, per_example_norms, gradient_noise):
+        with pytest.raises(TypeError, match=rf"module 1 \({type(layer).__name__}\): examples meet in {name}"):
+            statistic(model, F.squared_error, torch.rand(5, 5), torch.rand(5, 5))
+
+
+def test_a_cost_of_a_parameter_is_refused() -> None:
+    model = nn.mlp((5, 3))
+
+    def cost(outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.add(F.squared_error(outputs, targets), F.sum(model[0].weight))
+
+    with pytest.raises(TypeError, match="the cost takes what no example has a row of, such as a parameter"):
+        per_example_gradients(model, cost, torch.rand(7, 5), torch.rand(7, 3))

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional.function import Function, save
-from bp_torch.functional.precision import rounded_once
+from bp_torch.functional.precision import in_float32
 
 KINDS = (
     "factor",  # a constant too many or too few
@@ -143,7 +143,7 @@ class Host:
 
         def call(*args: Any) -> Tensor:
             constants = [c.to(args[0].dtype) if isinstance(c, Tensor) else c for c in self.constants]
-            return rounded_once(function.call, *args, *constants)
+            return in_float32(function.call, *args, *constants)
 
         return call
 

@@ -26,21 +26,64 @@ _WEIGHT = _draw(3).exp()
 _WITH_WEIGHT = (_sample(5, 3), _sample(4, 3))
 _WITH_IGNORED = ((_draw(5, 3), torch.tensor([0, 1, 2, 1, 0])), (_draw(4, 6), torch.tensor([5, 1, 0, 3])))
 
-CE = Host("cross_entropy", CrossEntropy, F.cross_entropy, _XT, (None, -100, "mean"))
-CE_SUM = Host("cross_entropy sum", CrossEntropy, partial(F.cross_entropy, reduction="sum"), _XT, (None, -100, "sum"))
-CE_EACH = Host(
-    "cross_entropy none", CrossEntropy, partial(F.cross_entropy, reduction="none"), _XT, (None, -100, "none")
+
+class CrossEntropyInOnePiece(Function):
+    """cross_entropy with class weights, ignored examples and reduction in one Function, as most write it. Right."""
+
+    @staticmethod
+    def forward(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
+        return F.cross_entropy(input, target, weight, ignore_index=ignore_index, reduction=reduction)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int, str], output: Tensor) -> None:
+        *tensors, ctx.ignore_index, ctx.reduction = inputs
+        save(ctx, *tensors)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        x, t, _ = ctx.saved_tensors
+        return _example_grad(ctx, grad_output) * _slope(x, t), None, None, None, None
+
+
+class NLLLossInOnePiece(CrossEntropyInOnePiece):
+    """The same of nll_loss. Right."""
+
+    @staticmethod
+    def forward(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
+        return F.nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        x, t, _ = ctx.saved_tensors
+        return _example_grad(ctx, grad_output) * -_onehot(t, x), None, None, None, None
+
+
+def _example_grad(ctx: Any, g: Tensor) -> Tensor:
+    """gᵢ sᵢ, with gᵢ = g / Σ s for the mean, (N, 1)."""
+    x, t, w = ctx.saved_tensors
+    s = torch.where(t == ctx.ignore_index, 0, torch.ones_like(x[:, 0]) if w is None else w[t])
+    return ((g / s.sum() if ctx.reduction == "mean" else g) * s).unsqueeze(1)
+
+
+CE = Host("cross_entropy", CrossEntropyInOnePiece, F.cross_entropy, _XT, (None, -100, "mean"))
+CE_SUM = Host(
+    "cross_entropy sum",
+    CrossEntropyInOnePiece,
+    partial(F.cross_entropy, reduction="sum"),
+    _XT,
+    (None, -100, "sum"),
 )
+CE_EACH = Host("cross_entropy none", CrossEntropy, partial(F.cross_entropy, reduction="none"), _XT)
 CE_IGNORING = Host(
     "cross_entropy ignore_index",
-    CrossEntropy,
+    CrossEntropyInOnePiece,
     partial(F.cross_entropy, ignore_index=1),
     _WITH_IGNORED,
     (None, 1, "mean"),
 )
 CE_WEIGHTED = Host(
     "cross_entropy weight",
-    CrossEntropy,
+    CrossEntropyInOnePiece,
     lambda input, target: F.cross_entropy(input, target, _WEIGHT.to(input.dtype)),
     _WITH_WEIGHT,
     (_WEIGHT, -100, "mean"),
@@ -72,13 +115,12 @@ CE_SOFT = Host(
     SoftCrossEntropy,
     partial(F.cross_entropy, reduction="none"),
     ((_draw(4, 3), _draw.probabilities(4, 3)), (_draw(2, 5), _draw.probabilities(2, 5))),
-    (None, "none"),
 )
-NLL = Host("nll_loss", NLLLoss, F.nll_loss, _XT, (None, -100, "mean"))
-NLL_EACH = Host("nll_loss none", NLLLoss, partial(F.nll_loss, reduction="none"), _XT, (None, -100, "none"))
+NLL = Host("nll_loss", NLLLossInOnePiece, F.nll_loss, _XT, (None, -100, "mean"))
+NLL_EACH = Host("nll_loss none", NLLLoss, partial(F.nll_loss, reduction="none"), _XT)
 NLL_WEIGHTED = Host(
     "nll_loss weight",
-    NLLLoss,
+    NLLLossInOnePiece,
     lambda input, target: F.nll_loss(input, target, _WEIGHT.to(input.dtype)),
     _WITH_WEIGHT,
     (_WEIGHT, -100, "mean"),
@@ -158,7 +200,7 @@ def _unless_sure(x: Tensor, t: Tensor) -> Tensor:
 
 _reductions = (
     CE_SUM.backward("divided by N", "reduction", lambda g, x, t, w: g / len(x) * _slope(x, t)),
-    CE_EACH.backward("divided by N", "reduction", lambda g, x, t, w: (g / len(x)).unsqueeze(1) * _slope(x, t)),
+    CE_EACH.backward("divided by N", "reduction", lambda g, x, t: (g / len(x)).unsqueeze(1) * _slope(x, t)),
     CE_EACH.upstream("ignores g", ones),
 )
 
@@ -204,12 +246,12 @@ def _by_target(g: Tensor, x: Tensor) -> Tensor:
 
 _probabilities = (
     CE_SOFT.backward(  # and who gives it probabilities will not notice
-        "Σ t taken as 1", "dropped term", lambda g, x, t, s: (_g_p(g, x) - g.unsqueeze(1) * t, _by_target(g, x))
+        "Σ t taken as 1", "dropped term", lambda g, x, t: (_g_p(g, x) - g.unsqueeze(1) * t, _by_target(g, x))
     ),
     CE_SOFT.backward(
         "largest target for all of it",
         "wrong formula",
-        lambda g, x, t, s: (g.unsqueeze(1) * _slope(x, t.argmax(1)), _by_target(g, x)),
+        lambda g, x, t: (g.unsqueeze(1) * _slope(x, t.argmax(1)), _by_target(g, x)),
     ),
     CE_SOFT.result("target's gradient negated", "sign", target=torch.neg),
     CE_SOFT.result("target's gradient 0", "dropped term", target=torch.zeros_like),
@@ -230,7 +272,7 @@ _nll = (
     NLL.upstream("scalar g taken as 1", ones_if_scalar),
     NLL_EACH.upstream("takes |g|", torch.abs),
     NLL_EACH.backward(  # (N,) and (N, C) broadcast where N = C, and elsewhere fail
-        "g along the classes", "transposed", lambda g, x, t, w: g * _minus_onehot(x, t), samples=(_sample(4, 4),)
+        "g along the classes", "transposed", lambda g, x, t: g * _minus_onehot(x, t), samples=(_sample(4, 4),)
     ),
     NLL_WEIGHTED.backward("class weights ignored", "dropped term", lambda g, x, t, w: g / len(x) * _minus_onehot(x, t)),
 )

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from bp_torch.catalogue import CATALOGUE, Entry
 from bp_torch.catalogue.entry import Numbers
-from bp_torch.gradients.call import quiet
-from planted import activations, classification, custom, linear, losses, smooth_activations, softmax
+from bp_torch.gradients.call import as_tensor, quiet
+from planted import activations, arithmetic, classification, custom, linear, losses, shape, smooth_activations, softmax
 from planted.bug import RightFunction, Samples
 
 _draw = Numbers(17)
@@ -26,7 +26,7 @@ def _of_entry(entry: Entry) -> list[RightFunction]:
     options = {}
     for sample in entry.samples:
         plain = not any(isinstance(value, Tensor) for value in sample.options.values())
-        if plain and entry.reference(*sample.args, **sample.options).isfinite().all():
+        if plain and as_tensor(entry.reference(*sample.args, **sample.options)).isfinite().all():
             name = ", ".join([entry.name, *(f"{key}={value}" for key, value in sample.options.items())])
             options[name] = sample.options
             calls.setdefault(name, []).append(sample.args)
@@ -46,7 +46,7 @@ with quiet():
 
 _hosts = tuple(
     host.right()
-    for family in (linear, activations, smooth_activations, softmax, classification, losses)
+    for family in (linear, activations, smooth_activations, softmax, classification, losses, arithmetic, shape)
     for host in family.HOSTS
 )
 

@@ -1,60 +1,84 @@
-"""The lecture's claims, measured as a user has it done, and read back from all that is left behind."""
+"""The lecture's claims, measured once as a user has it done, and read back from all that is left behind."""
 
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bp_torch import cli
 from bp_torch.dashboard import tags
+from bp_torch.data import Dataset, Split, load
+from bp_torch.data.digits import draw
+from bp_torch.inspection.experiments import EXPERIMENTS, Claim, ExperimentResult, setup
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "experiments.py"
-ASKED = ("averaging", "labelled_data")
-SIZES = [100, 1000, 20_000]
+SIZES = [100, 1000, 4000]
+TIMED = ("the gradient of 100 examples is a large speedup", "mini-batches are the far quicker way to the same cost")
+"""Claims on the machine's speed, which tests/inspection/test_experiments.py judges by times of its own."""
 
-Done = subprocess.CompletedProcess[str]
 Asked = Callable[..., tuple[int, str, str]]
 
 
+class Done(NamedTuple):
+    """What a run of the script left, and wrote."""
+
+    folder: Path
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
-    """Two experiments of nine, done by a process of their own."""
-    folder = tmp_path_factory.mktemp("finished")
-    command = [sys.executable, str(SCRIPT), *ASKED, "--quick", "--data", "digits"]
-    environment = {**os.environ, "COLUMNS": "200"}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return folder, done
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """All experiments, as `make experiments ARGS="--quick --data digits"` does them, with fewer digits and steps."""
+    folder, out, err = tmp_path_factory.mktemp("finished"), StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setenv("COLUMNS", "200")
+        patch.setattr(setup, "STEPS", 2000)
+        assert run(patch, folder, digits(4000, 1000), "--quick", "--data", "digits") == 0, err.getvalue()
+    return Done(folder, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Asked:
-    """Ask in this process, in an empty folder: exit status, stdout, stderr."""
-    monkeypatch.setattr(sys, "path", [str(SCRIPT.parent), *sys.path])
-    import experiments
-
-    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # which would outlast the test
-    monkeypatch.chdir(tmp_path)
+    """Ask in an empty folder: exit status, stdout, stderr."""
 
     def asked(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            cli.run(experiments.main, experiments.DataError, experiments.RunError)
+        status = run(monkeypatch, tmp_path, digits(10, 10), *arguments)
         said = capsys.readouterr()
-        return int(stopped.value.code or 0), said.out, said.err
+        return status, said.out, said.err
 
     return asked
+
+
+def run(patch: pytest.MonkeyPatch, folder: Path, drawn: Dataset, *arguments: str) -> int:
+    """The script in this process, with these in place of the digits that it would draw: its exit status."""
+    patch.syspath_prepend(str(SCRIPT.parent))
+    import experiments
+
+    patch.setattr(torch, "set_num_threads", lambda _: None)  # which would outlast the test
+    patch.setattr(experiments, "load", lambda name, *at, **by: drawn if name == "digits" else load(name, *at, **by))
+    patch.chdir(folder)
+    patch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(experiments.main, experiments.DataError, experiments.RunError)
+    return int(stopped.value.code or 0)
+
+
+def digits(train: int, test: int) -> Dataset:
+    learned, tested = torch.arange(train) % 10, torch.arange(test) % 10
+    origin = "Digits drawn by bp_torch in the manner of MNIST"
+    return Dataset("digits", Split(draw(learned, seed=1), learned), Split(draw(tested, seed=2), tested), origin)
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -68,50 +92,64 @@ def claims(folder: Path) -> list[dict[str, Any]]:
     return [claim for experiment in kept.values() for claim in experiment["claims"]]
 
 
-def test_the_claims_are_told_and_kept(finished: tuple[Path, Done]) -> None:
-    folder, done = finished
-    kept = claims(folder / "runs" / "experiments")
-    assert [(claim["statement"], claim["holds"]) for claim in kept] == [(10, True), (15, True)]
-    assert "of 2 seeds" in kept[1]["measured"], "--quick: of three otherwise"
+def test_every_statement_from_4_to_15_is_measured(finished: Done) -> None:
+    """Three claims do not hold: what a gradient that vanishes is like, and where it has."""
+    kept = claims(finished.folder / "runs" / "experiments")
+    assert {claim["statement"] for claim in kept} == set(range(4, 16))
+    assert [claim["claim"] for claim in kept if not claim["holds"] and claim["claim"] not in TIMED] == [
+        "while it learns, the gradient of 100 examples approximates that of all 4,000 well, within 45°",
+        "after learning, the gradient of 100 examples approximates that of all 4,000 well, within 45°",
+        "where they end is a local minimum: no direction curves downwards",
+    ]
+    assert set(TIMED) <= {claim["claim"] for claim in kept}
+    assert {claim["statement"] for claim in kept if claim["of"] == "equation"} == {4, 5, 6, 7, 9, 10}
+
+
+def test_the_claims_are_shown_and_kept(finished: Done) -> None:
+    kept = claims(finished.folder / "runs" / "experiments")
+    assert "of 2 seeds" in kept[-1]["measured"], "--quick: of three otherwise"
     assert all(set(claim) == {"statement", "claim", "measured", "holds", "of"} for claim in kept)
-    assert "The lecture's claims, measured on digits" in done.stdout
-    told = re.findall(
-        r"^│ +(\d+) │ (.*?) +│ (.*?) +│ (\w+) +│ \w+ +│\n(?:│ +│ (.*?) +│ (.*?) +│ +│ +│\n)?", done.stdout, re.M
-    )
-    for (number, claim, measured, holds, *more), one in zip(told, kept, strict=True):
-        assert (int(number), holds) == (one["statement"], "yes")
-        assert " ".join((claim, more[0])).strip() == one["claim"]
-        assert " ".join((measured, more[1])).strip() == one["measured"]
-    assert done.stdout.splitlines()[-2] == "figures    runs/experiments"
-    assert re.sub(r"[\d.]+ s", "", done.stderr).splitlines() == [
-        "data: Digits drawn by bp_torch in the manner of MNIST", *(f"{name}: " for name in ASKED)
+    assert "The lecture's claims, measured on digits" in finished.stdout
+    shown: list[list[str]] = []
+    for line in finished.stdout.splitlines():
+        cells = [cell.strip() for cell in line.split("│")[1:-1]]
+        if cells and cells[0]:
+            shown.append(cells)
+        elif cells:
+            shown[-1] = [f"{cell} {more}".strip() for cell, more in zip(shown[-1], cells, strict=True)]
+    expected = ((c["statement"], c["claim"], c["measured"], "yes" if c["holds"] else "no", c["of"]) for c in kept)
+    assert shown == [list(map(str, claim)) for claim in expected]
+    assert finished.stdout.splitlines()[-2] == "figures    runs/experiments"
+    assert re.sub(r"[\d.]+ s", "", finished.stderr).splitlines() == [
+        "data: Digits drawn by bp_torch in the manner of MNIST", *(f"{name}: " for name in EXPERIMENTS)
     ]  # fmt: skip
 
 
-def test_the_record_says_of_what(finished: tuple[Path, Done]) -> None:
-    record = json.loads((finished[0] / "runs" / "experiments" / "claims.json").read_text(encoding="utf-8"))
-    assert list(record) == list(ASKED)
+def test_the_record_says_of_what(finished: Done) -> None:
+    record = json.loads((finished.folder / "runs" / "experiments" / "claims.json").read_text(encoding="utf-8"))
+    assert list(record) == list(EXPERIMENTS)
     for kept in record.values():
         assert kept.pop("claims")
         assert kept == {"data": "digits", "quick": True, "seed": 0}
 
 
-def test_each_experiment_leaves_its_figure_and_nothing_else(finished: tuple[Path, Done]) -> None:
-    folder = finished[0] / "runs" / "experiments"
+def test_each_experiment_leaves_its_figure_and_nothing_else(finished: Done) -> None:
+    folder = finished.folder / "runs" / "experiments"
     names = {path.name for path in folder.iterdir() if not path.name.startswith("events.out.tfevents.")}
-    assert names == {"claims.json", *(f"{name}.png" for name in ASKED)}
-    assert len(list(finished[0].rglob("*"))) == len(names) + 3  # the event file, and the two folders
-    for name in ASKED:
+    assert names == {"claims.json", *(f"{name}.png" for name in EXPERIMENTS)}
+    assert len(list(finished.folder.rglob("*"))) == len(names) + 3  # the event file, and the two folders
+    for name in EXPERIMENTS:
         with Image.open(folder / f"{name}.png") as figure:
             assert figure.format == "PNG"
             assert len(figure.convert("L").getcolors() or ()) > 10, "it is not empty"
 
 
-def test_tensorboard_shows_what_was_measured(finished: tuple[Path, Done]) -> None:
-    folder = finished[0] / "runs" / "experiments"
-    board, (averaging, labelled_data) = events(folder), claims(folder)
-    assert set(board.Tags()["images"]) == {tags.experiment_picture(name) for name in ASKED}
-    for name in ASKED:
+def test_tensorboard_shows_what_was_measured(finished: Done) -> None:
+    folder = finished.folder / "runs" / "experiments"
+    board, kept = events(folder), {claim["statement"]: claim for claim in claims(folder)}
+    averaging, labelled_data = kept[10], kept[15]
+    assert set(board.Tags()["images"]) == {tags.experiment_picture(name) for name in EXPERIMENTS}
+    for name in EXPERIMENTS:
         (picture,) = board.Images(tags.experiment_picture(name))
         with Image.open(folder / f"{name}.png") as figure:
             assert (picture.width, picture.height) == figure.size
@@ -128,27 +166,31 @@ def test_tensorboard_shows_what_was_measured(finished: tuple[Path, Done]) -> Non
     (accuracy,) = board.Scalars(tags.experiment("labelled_data", "accuracy_from_all"))
     assert (accuracy.step, accuracy.value) == (0, curve[-1].value)
     page = board.Tensors(tags.CLAIMS)[0].tensor_proto.string_val[0].decode()
-    for claim in (averaging, labelled_data):
-        assert (
-            f"| {claim['statement']} | {claim['claim']} | {claim['measured']} | yes | {claim['of']} |"
-            in page.replace("\\", "")
-        )
+    for claim in kept.values():
+        holds = "yes" if claim["holds"] else "no"
+        row = f"| {claim['statement']} | {claim['claim']} | {claim['measured']} | {holds} | {claim['of']} |"
+        assert row in page.replace("\\", "")
 
 
-def test_a_second_time_takes_the_first_ones_place(finished: tuple[Path, Done], ask: Asked) -> None:
-    folder = finished[0] / "runs" / "experiments"
-    before = {path: path.read_bytes() for path in folder.glob("*.png")}
+def test_a_second_time_takes_the_first_ones_place(finished: Done, ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = finished.folder / "runs" / "experiments"
+    before = {path: path.read_bytes() for path in folder.glob("*.png") if path.name != "one_class.png"}
+    found = ExperimentResult((Claim(11, "again", "so", True, "network"),), {"again": 1.0}, Figure(figsize=(2, 1)))
+    seeds: list[int] = []
+    monkeypatch.setitem(EXPERIMENTS, "one_class", lambda setup: seeds.append(setup.seed) or found)
     status, out, err = ask("one_class", "--quick", "--data", "digits", "--seed", "1", "--runs-dir", str(folder.parent))
-    assert status == 0, err
-    assert "taught 2s alone" in out
-    assert [claim["statement"] for claim in claims(folder)] == [10, 15, 11], "those from before are kept"
+    assert (status, seeds) == (0, [1]), err
+    assert "again" in out
+    record = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
+    assert list(record) == list(EXPERIMENTS), "those from before are kept"
+    assert (record["one_class"]["seed"], len(record["one_class"]["claims"])) == (1, 1)
     board = events(folder)
-    assert board.Scalars(tags.experiment("one_class", "answers_2_if_taught_2"))[0].value == 1
+    assert board.Scalars(tags.experiment("one_class", "again"))[0].value == 1
     assert len(board.Images(tags.experiment_picture("one_class"))) == 1
     assert tags.experiment_curve("labelled_data", "test_accuracy") not in board.Tags()["scalars"]
     assert tags.experiment_picture("averaging") not in board.Tags()["images"]
     page = board.Tensors(tags.CLAIMS)[-1].tensor_proto.string_val[0].decode()
-    assert "taught 2s alone" in page
+    assert "again" in page
     assert "labelled data" not in page
     assert before == {path: path.read_bytes() for path in before}
 
@@ -165,7 +207,10 @@ def test_a_second_time_takes_the_first_ones_place(finished: tuple[Path, Done], a
         (("averaging", "--data", "digits", "--runs-dir", "occupied"), "'occupied/experiments'"),
     ],
 )
-def test_bad_input_gets_one_line_and_changes_nothing(ask: Asked, arguments: tuple[str, ...], says: str) -> None:
+def test_bad_input_gets_one_line_and_changes_nothing(
+    ask: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
     Path("occupied").write_text("a file, not a folder")
     status, out, err = ask(*arguments)
     assert (status, out) == (2, "")
@@ -175,13 +220,13 @@ def test_bad_input_gets_one_line_and_changes_nothing(ask: Asked, arguments: tupl
     assert os.listdir() == ["occupied"]
 
 
-def test_a_training_run_of_that_name_is_left_alone(ask: Asked) -> None:
-    run = Path("runs", "experiments")
+def test_a_training_run_of_that_name_is_left_alone(ask: Asked, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "experiments"
     run.mkdir(parents=True)
     (run / "config.json").write_text("{}")
     status, out, err = ask("averaging", "--quick", "--data", "digits")
     assert (status, out) == (2, "")
-    assert err == f"error: {run} holds a training run of that name: choose another --runs-dir\n"
+    assert err == f"error: {run.relative_to(tmp_path)} holds a training run of that name: choose another --runs-dir\n"
     assert [(path.name, path.read_text()) for path in run.iterdir()] == [("config.json", "{}")]
 
 

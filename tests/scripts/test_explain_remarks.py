@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console, RenderableType
 
 import bp_torch.functional as F
@@ -19,7 +20,7 @@ from bp_torch import nn
 from bp_torch.data import Dataset, Split
 from bp_torch.data.digits import draw
 from bp_torch.inspection import Connection, Hebbian, Sensitivity, Wiggle
-from bp_torch.inspection.telling import tell_strengthened, tell_wiggles
+from bp_torch.inspection.tables import hebbian_table, sensitivity_table
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -36,17 +37,17 @@ def rows(said: str) -> list[list[str]]:
     return [re.split(r" {2,}", line.strip()) for line in takewhile(str.strip, below.splitlines())]
 
 
-def test_connections_are_told_in_their_order() -> None:
+def test_connections_stand_in_their_order() -> None:
     found = Hebbian(0.987, (Connection(7, 3, 0.5, 0.25, 2.0), Connection(1, 0, -3e-4, 1.0, -0.125)))
-    said = told(tell_strengthened(found))
-    assert "all wishes with activation · nudge 0.99" in " ".join(said.split())
+    said = told(hebbian_table(found))
+    assert "all weights' nudges with activation · nudge 0.99" in " ".join(said.split())
     assert rows(said) == [["3", "7", "+0.5000", "0.250", "+2.0000"], ["0", "1", "-3.00e-04", "1.000", "-0.1250"]]
 
 
-def test_wiggles_are_told_beside_the_last() -> None:
+def test_sensitivities_are_in_units_of_the_last() -> None:
     most, least = Sensitivity("0.weight", (3, 412), 1, -3.2), Sensitivity("4.bias", (7,), 3, 0.1)
     moved = [Wiggle(most, 2**-10, -3.125e-3, -3.1e-3, 2.004), Wiggle(least, 2**-10, 9.8e-5, 9.7e-5, math.nan)]
-    said = told(tell_wiggles(moved))
+    said = told(sensitivity_table(moved))
     assert said.splitlines()[0].rstrip() == "w[3,412] of layer 1: 32.0 times as sensitive as b[7] of layer 3"
     assert "× that of b[7] of layer 3" in said
     assert "moved by 0.0010: predicted" in said
@@ -65,12 +66,13 @@ def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Capture
     labels = torch.arange(4)
     digits = Dataset("digits", Split(draw(labels, seed=1), labels), Split(draw(labels, seed=2), labels), "four digits")
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # which would outlast the test
+    monkeypatch.setattr(explain, "draw_explanation", lambda *_, **__: Figure(figsize=(2, 1)))
     monkeypatch.setenv("COLUMNS", "150")
     monkeypatch.setattr(sys, "argv", ["explain.py", "--example", "2", "--runs-dir", str(tmp_path)])
 
     def asked(model: torch.nn.Module, cost: Any) -> str:
         monkeypatch.setattr(explain, "load", lambda *_, **__: digits)
-        monkeypatch.setattr(explain, "Subject", lambda _: SimpleNamespace(taught=model))
+        monkeypatch.setattr(explain, "Setup", lambda _: SimpleNamespace(trained=model))
         monkeypatch.setattr(explain, "squared_error", cost)
         assert explain.main() == 0
         return capsys.readouterr().out

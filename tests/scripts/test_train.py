@@ -77,8 +77,8 @@ def test_the_curves_can_be_read_back(finished: tuple[Path, subprocess.CompletedP
     groups = {tag.partition("/")[0] for tag in board.Tags()["scalars"]}
     assert {"learning", "agreement", "health"} <= groups
     last = board.Scalars(tags.TEST_ACCURACY)[-1]
-    assert (last.step, last.value) == (9, pytest.approx(summary["test_accuracy"]))
-    assert set(board.Tags()["images"]) == {tags.FIRST_WEIGHTS, tags.WORST_DIGITS, tags.WISHES}
+    assert (last.step, last.value) == (19, pytest.approx(summary["test_accuracy"]))
+    assert set(board.Tags()["images"]) == {tags.FIRST_WEIGHTS, tags.WORST_DIGITS, tags.NUDGES}
     assert {tags.weights("0.weight"), tags.RUN_START} <= set(board.Tags()["tensors"])
     assert [frame.step for frame in board.Tensors(tags.FRAME)] == list(range(10)), "60 would be taken of a longer run"
 

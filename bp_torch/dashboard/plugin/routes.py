@@ -1,6 +1,6 @@
-"""What the Backprop tab asks of TensorBoard's server: which frames there are, their bytes, and the page itself.
+"""The Backprop tab's requests to TensorBoard's server: which frames there are, their bytes, and the page itself.
 
-The bytes are passed on as they are; the page reads them, and says what is wrong with them.
+The bytes are passed on as they are; the page reads them, and reports what is wrong with them.
 """
 
 from collections.abc import Callable
@@ -58,18 +58,20 @@ class BackpropPlugin(TBPlugin):  # type: ignore[misc]
 
     def _network(self, context: RequestContext, experiment: str, request: Request) -> Response:
         """What the frames of a run have in common, `?run=`."""
-        return self._bytes(context, request, self._blobs(context, experiment, NETWORK, _asked(request, "run")))
+        return self._bytes(
+            context, request, self._blobs(context, experiment, NETWORK, _required_argument(request, "run"))
+        )
 
     def _frame(self, context: RequestContext, experiment: str, request: Request) -> Response:
         """One frame, `?run=…&step=…`."""
-        run, step = _asked(request, "run"), _asked(request, "step")
+        run, step = _required_argument(request, "run"), _required_argument(request, "step")
         found = self._blobs(context, experiment, FRAME, run)
         chosen = {name: [datum for datum in data if str(datum.step) == step] for name, data in found.items()}
         return self._bytes(context, request, chosen)
 
     def _costs(self, context: RequestContext, experiment: str, request: Request) -> Response:
         """The mini-batch's cost at each frame of a run, `?run=`: pairs of step and cost."""
-        run = _asked(request, "run")
+        run = _required_argument(request, "run")
         found = self._data.read_scalars(
             context,
             experiment_id=experiment,
@@ -115,14 +117,14 @@ def _page(file: Traversable, kind: str, request: Request) -> Response:
 def _application(answer: Answer) -> Any:
     """As a WSGI application."""
 
-    def told(request: Request) -> Response:
+    def handler(request: Request) -> Response:
         environ = request.environ
         return answer(plugin_util.context(environ), plugin_util.experiment_id(environ), request)
 
-    return Request.application(told)
+    return Request.application(handler)
 
 
-def _asked(request: Request, name: str) -> str:
+def _required_argument(request: Request, name: str) -> str:
     value: str | None = request.args.get(name)
     if value is None:
         raise errors.InvalidArgumentError(f"{request.path}: ?{name}= is missing")

@@ -1,41 +1,36 @@
-"""Everything that is asked of a gradient; each question a function from a Subject to its Results."""
+"""The checks; each is a function from a case to pairs of a variant and what was found there."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from bp_torch.gradients.checks.conduct import (
-    layouts,
-    linearity,
-    repeatability,
-    saved_tensors,
-    side_effects,
-    subsets,
-    unused_outputs,
-)
-from bp_torch.gradients.checks.first_order import differences, gradient, gradient_of_variants
+from bp_torch.gradients.case import CheckCase, Pairs
+from bp_torch.gradients.checks import first_order, invariants, transforms
 from bp_torch.gradients.checks.precision import precision
-from bp_torch.gradients.checks.transforms import batched_gradients, double_backward, forward_mode, vmap
-from bp_torch.gradients.report import Result
-from bp_torch.gradients.subject import Subject
 
-Check = Callable[[Subject], Iterator[Result]]
+Check = Callable[[CheckCase], Pairs]
 
-FIRST: dict[str, Check] = {"side effects": side_effects, "repeatability": repeatability, "gradient": gradient}
-"""If one of these fails, the rest is of little use."""
+FIRST: dict[str, Check] = {
+    "side effects": invariants.side_effects,
+    "repeatability": invariants.repeatability,
+    "value": first_order.value,
+    "gradient": first_order.gradient,
+}
+"""If one of these fails, the others are of little use."""
 REST: dict[str, Check] = {
-    "gradient": gradient_of_variants,
-    "linearity": linearity,
-    "subsets of inputs": subsets,
-    "unused outputs": unused_outputs,
-    "layouts": layouts,
-    "saved tensors": saved_tensors,
+    "linearity": invariants.linearity,
+    "subsets of inputs": invariants.subsets,
+    "unused outputs": invariants.unused_outputs,
+    "layouts": invariants.layouts,
+    "saved tensors": invariants.saved_tensors,
 }
+VARIANTS: dict[str, Check] = {"value": first_order.value_of_variants, "gradient": first_order.gradient_of_variants}
+"""Skipped where one of the first fails: they add nothing to a gradient that is wrong as given."""
 SMOOTH: dict[str, Check] = {
-    "finite differences": differences,
-    "double backward": double_backward,
-    "forward mode": forward_mode,
-    "batched gradients": batched_gradients,
-    "vmap": vmap,
+    "finite differences": first_order.finite_differences,
+    "forward mode": transforms.forward_mode,
+    "batched gradients": transforms.batched_gradients,
+    "vmap": transforms.vmap,
+    "double backward": transforms.double_backward,
 }
-"""Asked where the value is finite; the mean of no numbers, for instance, is not."""
+"""Skipped where the value is not finite, as of the mean of no numbers."""
 
-__all__ = ["FIRST", "REST", "SMOOTH", "Check", "precision"]
+__all__ = ["FIRST", "REST", "SMOOTH", "VARIANTS", "Check", "precision"]

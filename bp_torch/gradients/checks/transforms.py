@@ -1,7 +1,7 @@
-"""Is it right wherever PyTorch can take it? Double backward, forward mode, batched gradients, vmap."""
+"""Is the function right under PyTorch's transforms? Double backward, forward mode, batched gradients, vmap."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,15 +10,15 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from bp_torch.gradients.call import Call, as_tensor, pulled_back
-from bp_torch.gradients.checks.first_order import judged
-from bp_torch.gradients.report import Result
-from bp_torch.gradients.subject import OUTPUT, Subject, first_line
+from bp_torch.gradients.case import OUTPUT, CheckCase, Pairs, raised
+from bp_torch.gradients.checks.first_order import compare_gradients
+from bp_torch.gradients.comparison import Comparison, compare
+from bp_torch.gradients.report import Outcome, first_line, unsupported
 from bp_torch.gradients.variants import Variant
-from bp_torch.gradients.verdict import compare
 
 BATCH = 3
 FAR_OUT = 1000.0
-"""There, exponentials overflow."""
+"""Inputs times this, where exponentials overflow."""
 UNSUPPORTED = re.compile(
     "|".join(
         [
@@ -39,98 +39,89 @@ UNSUPPORTED = re.compile(
         ]
     )
 )
-"""What PyTorch says where a function does not support something."""
+"""PyTorch's messages where a function does not offer something."""
 
 
-def double_backward(subject: Subject) -> Iterator[Result]:
-    """The backward is itself a function, of the inputs and the upstream gradient: its gradient is judged like any."""
-    check = "double backward"
-    derived = replace(subject, call=gradient_call(subject.call, subject.upstream), reference=_derived(subject))
+def double_backward(case: CheckCase) -> Pairs:
+    """The backward is itself a function, of the inputs and the upstream gradient: its gradient is checked like any."""
+    derived = replace(case, call=gradient_call(case.call, case.upstream), reference=_reference_gradients(case))
     if reason := _not_differentiable(derived):
-        yield subject.not_offered(check, subject.given, reason)
+        yield case.given, unsupported(reason)
         return
-    yield _with_graph(subject, check, derived.call.value())
-    for result in judged(derived, check, derived.given, derived.upstream):
-        if result.status != "not judged":  # a first derivative may jump, as at a kink
-            yield result
-    large = derived.call.at([*(FAR_OUT * x for x in subject.call.inputs), subject.upstream])
+    plain = torch.cat([gradient.reshape(-1) for gradient in case.gradients.values()])
+    comparison = compare("gradients", derived.given.value, plain, plain.double(), scale=max(case.scales.values()))
+    yield case.given.under("create_graph"), comparison
+    for variant, found in compare_gradients(derived, derived.given, derived.upstream):
+        if not (isinstance(found, Outcome) and found.status == "inconclusive"):  # it may jump, as at a kink
+            yield variant, found
+    large = derived.call.at([*(FAR_OUT * x for x in case.call.inputs), case.upstream])
     if derived.admits(large):
-        yield from judged(derived, check, Variant("scaled", f"scaled by {FAR_OUT:g}", large), derived.upstream)
+        yield from compare_gradients(derived, Variant("scaled", f"scaled by {FAR_OUT:g}", large), derived.upstream)
 
 
-def _with_graph(subject: Subject, check: str, found: Tensor) -> Result:
-    """Whether the gradients are what they were, now that they can be differentiated."""
-    plain = torch.cat([gradient.reshape(-1) for gradient in subject.gradients.values()])
-    comparison = compare("gradients", found, plain, plain.double(), scale=max(subject.scales.values()))
-    return subject.result(check, subject.given.under("create_graph"), comparison)
-
-
-def forward_mode(subject: Subject) -> Iterator[Result]:
+def forward_mode(case: CheckCase) -> Pairs:
     """Forward mode is the transpose of reverse mode: for all inputs together, for each alone, and at variants."""
-    check, names = "forward mode", subject.call.names
+    names = case.call.names
     try:
-        yield _transposed(subject, check, subject.given, list(names))
+        yield case.given, _transposed(case, case.call, list(names))
         for position in names if len(names) > 1 else ():
-            yield _transposed(subject, check, subject.given.under(f"along {names[position]}"), [position])
+            yield case.given.under(f"along {names[position]}"), _transposed(case, case.call, [position])
     except Exception as error:  # also what a hand-written jvp raises
-        yield _unsupported(subject, check, subject.given, error)
+        yield case.given, _unsupported_or_raised(error)
         return
-    for variant in subject.variants(check, "scaled", "size"):
-        yield variant if isinstance(variant, Result) else _transposed(subject, check, variant, list(names))
+    for variant, refusal in case.variants:
+        if variant.kind in ("scaled", "size"):
+            yield variant, unsupported(refusal) if refusal else _transposed(case, variant.call, list(names))
 
 
-def _transposed(subject: Subject, check: str, variant: Variant, positions: list[int]) -> Result:
-    """Whether ⟨g, J v⟩ is ⟨Jᵀ g, v⟩."""
-    call = variant.call
-    tangents = {position: subject.signed(call.args[position]) for position in positions}
+def _transposed(case: CheckCase, call: Call, positions: list[int]) -> Comparison:
+    """Compare ⟨g, J v⟩ with ⟨Jᵀ g, v⟩."""
+    tangents = {position: case.signed(call.args[position]) for position in positions}
     pushed = _pushed_forward(call, tangents)
-    upstream = subject.signed(pushed)
+    upstream = case.signed(pushed)
     gradients = call.pull(upstream)
     forward = pushed * upstream
     reverse = [gradients[call.names[position]] * tangent for position, tangent in tangents.items()]
     pulled = sum((term.sum() for term in reverse), start=forward.new_zeros(()))
     terms = sum(term.abs().sum().item() for term in [forward, *reverse])
-    scale = terms + sum(subject.scales[call.names[i]] * tangent.abs().sum().item() for i, tangent in tangents.items())
+    scale = terms + sum(case.scales[call.names[i]] * tangent.abs().sum().item() for i, tangent in tangents.items())
     found, expected = forward.sum(), pulled.to(forward.dtype)
-    return subject.result(check, variant, compare("tangent", found, expected, expected.double(), scale=scale))
+    return compare("tangent", found, expected, expected.double(), scale=scale)
 
 
-def batched_gradients(subject: Subject) -> Iterator[Result]:
+def batched_gradients(case: CheckCase) -> Pairs:
     """Many upstream gradients at once give what they give one by one."""
-    check = "batched gradients"
-    upstreams = torch.stack([subject.signed(subject.upstream) for _ in range(BATCH)])
-    output, leaves = subject.call.run()
+    upstreams = torch.stack([case.signed(case.upstream) for _ in range(BATCH)])
+    output, leaves = case.call.run()
     try:
         found = pulled_back(output, leaves, upstreams, is_grads_batched=True)
     except Exception as error:  # also what a hand-written backward raises
-        yield _unsupported(subject, check, subject.given, error)
+        yield case.given, _unsupported_or_raised(error)
         return
-    each = [subject.call.pull(upstream) for upstream in upstreams]
-    yield from subject.same(check, subject.given, dict(zip(subject.call.by_name, found, strict=True)), _stacked(each))
+    each = [case.call.pull(upstream) for upstream in upstreams]
+    yield from case.compare("a batch of upstream gradients", case.call.named(found), _stacked(each))
 
 
-def vmap(subject: Subject) -> Iterator[Result]:
+def vmap(case: CheckCase) -> Pairs:
     """Under `torch.func.vmap`, many inputs at once give what they give one by one: values, and per-example gradients.
 
     All inputs in a batch, along the first dimension and along the last; and one input alone. Also the gradient of a
     whole batch, for which the backward goes through the rule for vmap.
     """
-    everything = tuple(subject.call.by_name)
+    everything = tuple(case.call.by_name)
     together: dict[str, Tensor] = {}  # one by one they give the same whichever dimension is the batch's
     for batched, dim in [(everything, 0), (everything, -1), *(((name,), 0) for name in everything if everything[1:])]:
-        variant = subject.given.under(f"a batch of {', '.join(batched)} along dimension {dim}")
+        label = f"a batch of {', '.join(batched)} along dimension {dim}"
         dims = tuple(dim if name in batched else None for name in everything)
         try:
-            yield from _vmapped(subject, variant, dims, together if batched == everything else {})
+            yield from _vmapped(case, label, dims, together if batched == everything else {})
         except Exception as error:  # also what a hand-written rule raises
-            yield _unsupported(subject, "vmap", variant, error)
+            yield case.given.under(label), _unsupported_or_raised(error)
 
 
-def _vmapped(
-    subject: Subject, variant: Variant, dims: tuple[int | None, ...], each: dict[str, Tensor]
-) -> Iterator[Result]:
+def _vmapped(case: CheckCase, label: str, dims: tuple[int | None, ...], each: dict[str, Tensor]) -> Pairs:
     """One batch. `each` is what its examples give one by one, or empty, to be filled."""
-    call, upstream = subject.call, subject.upstream
+    call, upstream = case.call, case.upstream
     rows = [
         [x if d is None else x * (1 - i / 10) for x, d in zip(call.inputs, dims, strict=True)] for i in range(BATCH)
     ]
@@ -141,13 +132,12 @@ def _vmapped(
     value, gradients = torch.func.vmap(lambda *xs: _func_gradients(call.at(xs), upstream), dims)(*columns)
     if not each:
         each |= _stacked([{**call.at(row).pull(upstream), OUTPUT: call.at(row).value()} for row in rows])
-    found = {**dict(zip(call.by_name, gradients, strict=True)), OUTPUT: value}
-    yield from subject.same("vmap", variant, found, each)
+    yield from case.compare(label, {**call.named(gradients), OUTPUT: value}, each)
     if set(dims) == {0}:
         leaves = [column.requires_grad_() for column in columns]
         values = torch.func.vmap(lambda *xs: call.at(xs).output())(*leaves)
-        found = dict(zip(call.by_name, pulled_back(values, leaves, upstream.expand_as(values)), strict=True))
-        yield from subject.same("vmap", variant.under("then differentiated"), found, each)
+        found = call.named(pulled_back(values, leaves, upstream.expand_as(values)))
+        yield from case.compare(f"{label}, then differentiated", found, each)
 
 
 def gradient_call(call: Call, upstream: Tensor) -> Call:
@@ -167,11 +157,11 @@ def gradient_call(call: Call, upstream: Tensor) -> Call:
     return replace(call, function=gradients, args=(*call.args, upstream), names=names)
 
 
-def _derived(subject: Subject) -> Callable[..., Any] | None:
+def _reference_gradients(case: CheckCase) -> Callable[..., Any] | None:
     """The reference's gradients as such a function; None if they have none themselves."""
-    if subject.reference is None:
+    if case.reference is None:
         return None
-    derived = gradient_call(subject.judge, subject.upstream)
+    derived = gradient_call(case.oracle, case.upstream)
     try:
         derived.pull(derived.value())
     except Exception:  # PyTorch lacks the second derivative of some of its functions
@@ -179,7 +169,7 @@ def _derived(subject: Subject) -> Callable[..., Any] | None:
     return derived.function
 
 
-def _not_differentiable(derived: Subject) -> str:
+def _not_differentiable(derived: CheckCase) -> str:
     """Why a backward cannot be differentiated, if it cannot."""
     try:
         gradients, leaves = derived.call.run()
@@ -217,8 +207,7 @@ def _stacked(each: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([one[name] for one in each]) for name in each[0]}
 
 
-def _unsupported(subject: Subject, check: str, variant: Variant, error: Exception) -> Result:
-    """Not offered, if PyTorch says so; otherwise a failure."""
-    if isinstance(error, RuntimeError) and UNSUPPORTED.search(str(error)):
-        return subject.not_offered(check, variant, first_line(error))
-    return subject.raised(check, variant, error)
+def _unsupported_or_raised(error: Exception) -> Outcome:
+    """Unsupported, if PyTorch says so; otherwise a failure."""
+    said = isinstance(error, RuntimeError) and UNSUPPORTED.search(str(error))
+    return unsupported(first_line(error)) if said else raised(error)

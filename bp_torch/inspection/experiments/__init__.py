@@ -6,26 +6,19 @@ from typing import Final
 from bp_torch.inspection.experiments.averaging import averaging
 from bp_torch.inspection.experiments.convergence import convergence
 from bp_torch.inspection.experiments.direction import direction
-from bp_torch.inspection.experiments.finding import Claim, Finding
 from bp_torch.inspection.experiments.labelled_data import labelled_data
 from bp_torch.inspection.experiments.mini_batches import mini_batches
 from bp_torch.inspection.experiments.one_class import one_class
 from bp_torch.inspection.experiments.one_example import one_example
 from bp_torch.inspection.experiments.paths import paths
-from bp_torch.inspection.experiments.subject import Subject
+from bp_torch.inspection.experiments.result import Claim, ExperimentResult
+from bp_torch.inspection.experiments.setup import Setup
 from bp_torch.inspection.experiments.wiggles import wiggles
 
-__all__ = ["EXPERIMENTS", "Claim", "Finding", "Subject"]
+__all__ = ["EXPERIMENTS", "Claim", "ExperimentResult", "Setup"]
 
-EXPERIMENTS: Final[dict[str, Callable[[Subject], Finding]]] = {
-    "direction": direction,
-    "wiggles": wiggles,
-    "one_example": one_example,
-    "averaging": averaging,
-    "one_class": one_class,
-    "mini_batches": mini_batches,
-    "paths": paths,
-    "convergence": convergence,
-    "labelled_data": labelled_data,
-}
+_ALL: Final[tuple[Callable[[Setup], ExperimentResult], ...]] = (
+    direction, wiggles, one_example, averaging, one_class, mini_batches, paths, convergence, labelled_data
+)  # fmt: skip
+EXPERIMENTS: Final = {experiment.__name__: experiment for experiment in _ALL}
 """By name, about in the order of the lecture's statements."""

@@ -8,15 +8,15 @@ from torch import Tensor
 
 from bp_torch.data import accuracy_of
 from bp_torch.engine import Backprop
-from bp_torch.inspection.experiments.finding import Claim, Finding
-from bp_torch.inspection.experiments.style import BLUE, GREEN, ORANGE, panels
-from bp_torch.inspection.experiments.subject import LEARNING_RATE, Subject, cost, flat, place
+from bp_torch.inspection.experiments.result import Claim, ExperimentResult
+from bp_torch.inspection.experiments.setup import LEARNING_RATE, Setup, cost, flatten, parameters_of
+from bp_torch.inspection.figures import BLUE, GREEN, ORANGE, panels
 
 PER_CLASS = 10
 MOST_STEPS = 40_000
 
 
-class _Look(NamedTuple):
+class _Point(NamedTuple):
     """What it is like at one step; the curvature is ĝᵀ H ĝ, along the gradient's direction ĝ."""
 
     step: int
@@ -25,26 +25,26 @@ class _Look(NamedTuple):
     curvature: float
 
 
-def convergence(subject: Subject) -> Finding:
+def convergence(setup: Setup) -> ExperimentResult:
     """Descend by full gradients on a hundred examples until the gradient is small; how does the surface curve there?"""
-    inputs, targets = _few(subject)
-    model = subject.network().double()
-    looks = _descend(model, inputs, targets, least=1e-3 if subject.quick else 1e-4)
-    last, learned = looks[-1], accuracy_of(model(inputs), targets)
-    least, most = _curvatures(model, inputs, targets, steps=20 if subject.quick else 100, seed=subject.seed)
-    told = f"{learned:.0%} of the {len(inputs)} are read rightly"
+    inputs, targets = _few(setup)
+    model = setup.network().double()
+    points = _descend(model, inputs, targets, least=1e-3 if setup.quick else 1e-4)
+    last, learned = points[-1], accuracy_of(model(inputs), targets)
+    least, most = _curvatures(model, inputs, targets, steps=20 if setup.quick else 100, seed=setup.seed)
+    read = f"{learned:.0%} of the {len(inputs)} are read rightly"
     claims = (
-        _vanishes(looks[0], last),
-        _is_minimum(least, most, *(place(each).norm().item() for each in (subject.network(), model))),
-        Claim(14, "there the network does well on its training examples", told, learned >= 0.99, "network"),
+        _vanishes(points[0], last),
+        _is_minimum(least, most, *(parameters_of(each).norm().item() for each in (setup.network(), model))),
+        Claim(14, "there the network does well on its training examples", read, learned >= 0.99, "network"),
     )
-    merits = {
+    metrics = {
         "gradient_norm": last.gradient_norm,
         "curvature": last.curvature,
         "least_curvature": least,
         "training_accuracy": learned,
     }
-    return Finding(claims, merits, _draw(looks))
+    return ExperimentResult(claims, metrics, _draw(points))
 
 
 def _is_minimum(least: float, most: float, begun: float, grown: float) -> Claim:
@@ -58,7 +58,7 @@ def _is_minimum(least: float, most: float, begun: float, grown: float) -> Claim:
     )
 
 
-def _vanishes(first: _Look, last: _Look) -> Claim:
+def _vanishes(first: _Point, last: _Point) -> Claim:
     return Claim(
         14,
         "the steps converge: the gradient vanishes, and the surface does not curve downwards along it",
@@ -69,43 +69,43 @@ def _vanishes(first: _Look, last: _Look) -> Claim:
     )
 
 
-def _few(subject: Subject) -> tuple[Tensor, Tensor]:
+def _few(setup: Setup) -> tuple[Tensor, Tensor]:
     """The first examples of each class, in float64: a small gradient is a sum of large ones."""
-    chosen = torch.cat([(subject.labels == label).nonzero()[:PER_CLASS, 0] for label in range(10)])
-    return subject.inputs[chosen].double(), subject.targets[chosen].double()
+    chosen = torch.cat([(setup.labels == label).nonzero()[:PER_CLASS, 0] for label in range(10)])
+    return setup.inputs[chosen].double(), setup.targets[chosen].double()
 
 
-def _descend(model: torch.nn.Module, inputs: Tensor, targets: Tensor, *, least: float) -> list[_Look]:
-    driver, looks, next_look = Backprop(model, cost), [], 0
+def _descend(model: torch.nn.Module, inputs: Tensor, targets: Tensor, *, least: float) -> list[_Point]:
+    driver, points, next_point = Backprop(model, cost), [], 0
     for step in range(MOST_STEPS + 1):
-        if step == next_look:
-            looks.append(_look(model, driver, inputs, targets, step))
-            if looks[-1].gradient_norm < least:
+        if step == next_point:
+            points.append(_measure(model, driver, inputs, targets, step))
+            if points[-1].gradient_norm < least:
                 break
-            next_look = max(step + 1, int(step * 1.1))
+            next_point = max(step + 1, int(step * 1.1))
         driver.sgd_step(inputs, targets, LEARNING_RATE)
-    return looks
+    return points
 
 
-def _look(model: torch.nn.Module, driver: Backprop, inputs: Tensor, targets: Tensor, step: int) -> _Look:
+def _measure(model: torch.nn.Module, driver: Backprop, inputs: Tensor, targets: Tensor, step: int) -> _Point:
     height, gradients = driver.gradients(inputs, targets)
-    gradient = flat(gradients.values())
+    gradient = flatten(gradients.values())
     curvature = gradient @ _curved(model, inputs, targets, gradient) / (gradient @ gradient)
-    return _Look(step, height.item(), gradient.norm().item(), curvature.item())
+    return _Point(step, height.item(), gradient.norm().item(), curvature.item())
 
 
 def _curved(model: torch.nn.Module, inputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
     """H d, by the hand-written backwards, differentiated once more."""
     parameters = list(model.parameters())
     gradients = torch.autograd.grad(cost(model(inputs), targets), parameters, create_graph=True)
-    return flat(torch.autograd.grad(flat(gradients) @ direction, parameters))
+    return flatten(torch.autograd.grad(flatten(gradients) @ direction, parameters))
 
 
 def _curvatures(
     model: torch.nn.Module, inputs: Tensor, targets: Tensor, *, steps: int, seed: int
 ) -> tuple[float, float]:
     """The least and the largest curvature of all directions: Lanczos' bounds from within, of so many steps."""
-    start = torch.randn(len(place(model)), generator=torch.Generator().manual_seed(seed)).double()
+    start = torch.randn(len(parameters_of(model)), generator=torch.Generator().manual_seed(seed)).double()
     basis, projected = (start / start.norm()).unsqueeze(0), torch.zeros(steps, steps).double()
     for step in range(steps):
         curved = _curved(model, inputs, targets, basis[step])
@@ -117,12 +117,12 @@ def _curvatures(
     return found[0].item(), found[-1].item()
 
 
-def _draw(looks: list[_Look]) -> Figure:
+def _draw(points: list[_Point]) -> Figure:
     figure, (height, norm, curvature) = panels(f"Full gradients of {10 * PER_CLASS} examples", 3)
-    steps = [max(look.step, 0.5) for look in looks]
-    height.plot(steps, [look.cost for look in looks], color=BLUE)
-    norm.plot(steps, [look.gradient_norm for look in looks], color=ORANGE)
-    curvature.plot(steps, [look.curvature for look in looks], color=GREEN)
+    steps = [max(point.step, 0.5) for point in points]
+    height.plot(steps, [point.cost for point in points], color=BLUE)
+    norm.plot(steps, [point.gradient_norm for point in points], color=ORANGE)
+    curvature.plot(steps, [point.curvature for point in points], color=GREEN)
     curvature.axhline(0, color="black", linewidth=0.8)
     height.set(title="cost", yscale="log")
     norm.set(title="norm of the gradient", yscale="log")

@@ -8,30 +8,32 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from bp_torch.engine import Backprop
-from bp_torch.inspection.experiments.finding import Claim, Finding
-from bp_torch.inspection.experiments.style import BLUE, GREY, ORANGE, panels
-from bp_torch.inspection.experiments.subject import Subject, cost, flat, place
+from bp_torch.inspection.experiments.result import Claim, ExperimentResult
+from bp_torch.inspection.experiments.setup import Setup, cost, costs_at, flatten, parameters_of
+from bp_torch.inspection.figures import BLUE, GREY, ORANGE, panels
 
 EXAMPLES = 500
 LENGTH = 1e-3
 """Of the step: all weights and biases together move by so much."""
 
 
-def direction(subject: Subject) -> Finding:
+def direction(setup: Setup) -> ExperimentResult:
     """Step along the negative gradient, aside from it at every angle, and at random; how much does each decrease?"""
-    model = copy.deepcopy(subject.learning).double()
-    inputs, targets = subject.inputs[:EXAMPLES].double(), subject.targets[:EXAMPLES].double()
+    model = copy.deepcopy(setup.partly_trained).double()
+    inputs, targets = setup.inputs[:EXAMPLES].double(), setup.targets[:EXAMPLES].double()
     _, gradients = Backprop(model, cost).gradients(inputs, targets)
-    downhill = -flat(gradients.values())
-    generator = torch.Generator().manual_seed(subject.seed)
-    random = _units(torch.randn(100 if subject.quick else 1000, len(downhill), generator=generator).double())
+    downhill = -flatten(gradients.values())
+    generator = torch.Generator().manual_seed(setup.seed)
+    random = _units(torch.randn(100 if setup.quick else 1000, len(downhill), generator=generator).double())
     angles = torch.linspace(0, math.pi, 37).double()
     steps = torch.cat([_tilted(downhill, random[: len(angles)], angles), random])
-    decreases = _decreases(model, inputs, targets, LENGTH * steps) / (LENGTH * downhill.norm())
+    start = parameters_of(model)
+    first, *after = costs_at(model, [start, *(start + LENGTH * step for step in steps)], inputs, targets)
+    decreases = (first - torch.stack(after)) / (LENGTH * downhill.norm())
     tilted, drawn = decreases.split([len(angles), len(random)])
-    merits = {"decrease_along_gradient": tilted[0].item(), "decrease_best_at_random": drawn.max().item()}
+    metrics = {"decrease_along_gradient": tilted[0].item(), "decrease_best_at_random": drawn.max().item()}
     figure = _draw(angles, tilted, _units(downhill[None])[0] @ random.t(), drawn)
-    return Finding((_steepest(tilted, drawn),), merits, figure)
+    return ExperimentResult((_steepest(tilted, drawn),), metrics, figure)
 
 
 def _steepest(tilted: Tensor, drawn: Tensor) -> Claim:
@@ -57,18 +59,6 @@ def _tilted(downhill: Tensor, aside: Tensor, angles: Tensor) -> Tensor:
     along = _units(downhill[None])
     across = _units(aside - (aside @ along.t()) * along)
     return angles.cos()[:, None] * along + angles.sin()[:, None] * across
-
-
-@torch.no_grad()
-def _decreases(model: torch.nn.Module, inputs: Tensor, targets: Tensor, steps: Tensor) -> Tensor:
-    """By how much the cost falls with each of these steps."""
-    start = place(model)
-    height = cost(model(inputs), targets)
-    found = []
-    for step in steps:
-        torch.nn.utils.vector_to_parameters(start + step, model.parameters())
-        found.append(height - cost(model(inputs), targets))
-    return torch.stack(found)
 
 
 def _draw(angles: Tensor, tilted: Tensor, cosines: Tensor, drawn: Tensor) -> Figure:

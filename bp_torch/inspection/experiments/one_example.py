@@ -1,4 +1,4 @@
-"""Statements 6 to 9: what one example asks for, from its outputs down to its pixels."""
+"""Statements 6 to 9: one example's nudges, from its outputs down to its pixels."""
 
 from statistics import mean
 
@@ -6,31 +6,26 @@ import torch
 from torch import Tensor
 
 from bp_torch.inspection.drawing import draw_explanation
-from bp_torch.inspection.experiments.finding import Claim, Finding
-from bp_torch.inspection.experiments.subject import Subject, cost
+from bp_torch.inspection.experiments.result import Claim, ExperimentResult
+from bp_torch.inspection.experiments.setup import Setup, cost
 from bp_torch.inspection.explanation import Explanation, LayerExplanation, explain
 from bp_torch.inspection.hebbian import hebbian
 
 EXAMPLES = 100
 STEP = 1e-4
-"""By how much all that lies on an avenue moves together."""
+"""How far a step along one avenue goes."""
 
 
-def one_example(subject: Subject) -> Finding:
-    """Explain a hundred test digits in the midst of learning, and draw the one that costs most."""
-    pairs = zip(subject.test_images[:EXAMPLES], subject.test_labels[:EXAMPLES], strict=True)
-    explanations = [explain(subject.learning, cost, image, label) for image, label in pairs]
+def one_example(setup: Setup) -> ExperimentResult:
+    """Explain a hundred test digits to a partly trained network, and draw the one of the largest cost."""
+    pairs = zip(setup.test_images[:EXAMPLES], setup.test_labels[:EXAMPLES], strict=True)
+    explanations = [explain(setup.partly_trained, cost, image, label) for image, label in pairs]
     shown = max(explanations, key=lambda one: one.cost)
     wanted, read = int(shown.target.argmax()), int(shown.outputs.argmax())
-    title = f"What a {wanted}, read as {read}, asks of the network: cost {shown.cost:.3f}"
-    claims = (
-        _output_nudges(explanations),
-        _avenues(subject, explanations),
-        _hebbian(explanations),
-        _sums(explanations),
-    )
-    merits = {f"hebbian_correlation_layer_{n}": found for n, found in enumerate(_correlations(explanations), 1)}
-    return Finding(claims, merits, draw_explanation(shown, title=title))
+    title = f"The nudges of a {wanted}, read as {read}: cost {shown.cost:.3f}"
+    claims = tuple(measure(explanations) for measure in (_output_nudges, _avenues, _hebbian, _sums))
+    metrics = {f"hebbian_correlation_layer_{n}": found for n, found in enumerate(_correlations(explanations), 1)}
+    return ExperimentResult(claims, metrics, draw_explanation(shown, title=title))
 
 
 def _output_nudges(explanations: list[Explanation]) -> Claim:
@@ -46,18 +41,16 @@ def _output_nudges(explanations: list[Explanation]) -> Claim:
     )
 
 
-def _avenues(subject: Subject, explanations: list[Explanation]) -> Claim:
+def _avenues(explanations: list[Explanation]) -> Claim:
     """Go a little way along each avenue of the last layer alone, in float64."""
     found = torch.stack([_kept(one.layers[-1], one.target) for one in explanations])  # (N, 3)
     least, most = found.amin(0), found.amax(0)
-    told = ", ".join(
-        f"{name} {low:.3f} to {high:.3f}"
-        for name, low, high in zip(("biases", "weights", "previous activations"), least, most, strict=True)
-    )
+    names = ("biases", "weights", "previous activations")
+    ranges = ", ".join(f"{name} {low:.3f} to {high:.3f}" for name, low, high in zip(names, least, most, strict=True))
     return Claim(
         7,
         "three avenues lead there: the biases, the weights, the previous activations",
-        f"each alone lowers the cost by as much as it promises: {told} times that",
+        f"each alone lowers the cost by as much as it promises: {ranges} times that",
         bool(((least > 0.95) & (most < 1.05)).all()),
         "equation",
     )
@@ -89,21 +82,24 @@ def _correlations(explanations: list[Explanation]) -> list[float]:
 def _hebbian(explanations: list[Explanation]) -> Claim:
     """The most active neuron is at one end by the equation δⱼ xₖ; at the other, the slopes have a say."""
     layers = range(len(explanations[0].layers))
-    ends = [mean(_ends_at_the_most_wished(one, layer) for one in explanations) for layer in layers]
+    ends = [mean(_ends_at_the_largest_nudge(one, layer) for one in explanations) for layer in layers]
     correlations = _correlations(explanations)
-    told = ", ".join(f"{found:.2f}" for found in correlations), ", ".join(f"{found:.0%}" for found in ends)
     return Claim(
         8,
-        "the strongest strengthening is between the most active neurons and those one wishes more active",
-        f"layer by layer, the correlation of a weight's increase with activation · nudge is {told[0]}; the weight "
-        f"strengthened most, which starts at the most active neuron, ends at the most wished one in {told[1]} of the "
-        "digits",
+        "the strongest strengthening is between the most active neurons and those that should be more active",
+        "layer by layer, the correlation of a weight's increase with activation · nudge is "
+        f"{_listed('.2f', correlations)}; the weight strengthened most, which starts at the most active neuron, ends "
+        f"at the one of the largest nudge in {_listed('.0%', ends)} of the digits",
         min(correlations) > 0.5,
         "network",
     )
 
 
-def _ends_at_the_most_wished(explanation: Explanation, layer: int) -> bool:
+def _listed(how: str, numbers: list[float]) -> str:
+    return ", ".join(format(number, how) for number in numbers)
+
+
+def _ends_at_the_largest_nudge(explanation: Explanation, layer: int) -> bool:
     return hebbian([explanation], layer, 1).strongest[0].neuron == int(explanation.layers[layer].nudges.argmax())
 
 
@@ -113,7 +109,7 @@ def _sums(explanations: list[Explanation]) -> Claim:
     automatic = torch.tensor([one.difference for one in explanations]).max().item()
     return Claim(
         9,
-        "the wishes of all neurons for the layer before are added up, and so on to the pixels",
+        "the nudges that all neurons give to the layer before are added up, and so on to the pixels",
         f"their sums are that layer's nudges to {added:.0e}, and down to the pixels autograd's gradients to "
         f"{automatic:.0e}, relative to the largest",
         added < 1e-5 and automatic < 1e-5,

@@ -6,25 +6,25 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bp_torch.inspection.experiments.finding import Claim, Finding
-from bp_torch.inspection.experiments.style import BLUE, GREEN, GREY, ORANGE, panels
-from bp_torch.inspection.experiments.subject import Subject, cost
+from bp_torch.inspection.experiments.result import Claim, ExperimentResult
+from bp_torch.inspection.experiments.setup import Setup, cost
+from bp_torch.inspection.figures import BLUE, GREEN, GREY, ORANGE, panels
 from bp_torch.inspection.sensitivity import Sensitivity, Wiggle, sensitivities, wiggle
 
 TIMES = 32
-"""As many times as sensitive: the lecture's 3.2 against 0.1."""
+"""The lecture's 3.2 against 0.1."""
 WIGGLED = 16
 
 
-def wiggles(subject: Subject) -> Finding:
+def wiggles(setup: Setup) -> ExperimentResult:
     """Rank all weights and biases of the trained network, wiggle some on the real cost, and compare."""
-    examples = 1000 if subject.quick else 10_000
-    inputs, targets = subject.inputs[:examples], subject.targets[:examples]
-    ranked = sensitivities(subject.taught, cost, inputs, targets)
+    examples = 1000 if setup.quick else 10_000
+    inputs, targets = setup.inputs[:examples], setup.targets[:examples]
+    ranked = sensitivities(setup.trained, cost, inputs, targets)
     most = ranked[0]
     partner = min(ranked, key=lambda one: abs(one.size * TIMES - most.size))
     chosen = [most, partner, *ranked[1 : len(ranked) // 2 : len(ranked) // (2 * WIGGLED)]]
-    moved = [wiggle(subject.taught, cost, inputs, targets, one) for one in chosen]
+    moved = [wiggle(setup.trained, cost, inputs, targets, one) for one in chosen]
     ratio = abs(moved[0].measured / moved[1].measured)
     order = torch.tensor([found.order for found in moved]).nanmedian().item()
     claims = (
@@ -37,8 +37,8 @@ def wiggles(subject: Subject) -> Finding:
             "equation",
         ),
     )
-    merits = {"largest_gradient": most.size, "measured_ratio": ratio, "taylor_order": order}
-    return Finding(claims, merits, _draw(ranked, moved))
+    metrics = {"largest_gradient": most.size, "measured_ratio": ratio, "taylor_order": order}
+    return ExperimentResult(claims, metrics, _draw(ranked, moved))
 
 
 def _as_predicted(moved: list[Wiggle], order: float) -> Claim:

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor
 
-from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, nudged, taylor_order
+from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, perturbed, taylor_order
 from bp_torch.nn import as_builtin
 from bp_torch.training.backends import Autograd, Cost
 
@@ -25,8 +25,8 @@ class ReferenceModels:
         """Compare the hand-written gradients with autograd's, on the same mini-batch and weights."""
 
         def draw(generator: torch.Generator | None) -> tuple[Gradients, Gradients, Gradients]:
-            parameters = {name: nudged(p.detach(), generator) for name, p in self._parameters.items()}
-            batch = nudged(inputs, generator)
+            parameters = {name: perturbed(p.detach(), generator) for name, p in self._parameters.items()}
+            batch = perturbed(inputs, generator)
             by_hand = hand if generator is None else self.hand_written(batch, targets, parameters)
             return by_hand, *self.reference(batch, targets, parameters)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.data import classes_of
-from bp_torch.engine import Backprop
+from bp_torch.engine import Backprop, backward
 from bp_torch.gradients import Comparison, Gradients
 from bp_torch.inspection import layer_states
 from bp_torch.training.backends import CostFunction
@@ -119,7 +119,7 @@ class TensorStats(NamedTuple):
     """The size of one tensor.
 
     Attributes:
-        name: such as "output of layer 0 (Linear)".
+        name: such as "output of module 0 (Linear)".
         largest: the largest magnitude of its finite numbers.
         non_finite: how many are not finite.
         numel: how many there are.
@@ -149,11 +149,14 @@ def _forward_and_backward(
 ) -> Iterator[tuple[str, Tensor]]:
     parameters = dict(backprop.model.named_parameters())
     yield from ((f"parameter {name}", parameter) for name, parameter in parameters.items())
-    cost, passages = backprop.trace(inputs, targets)
-    yield from ((f"output of layer {passage.link.layer}", passage.output) for passage in passages)
+    cost, tape = backprop.trace(inputs, targets)
+    calls = [call for call in tape if call.module]
+    yield from ((f"output of module {call.module}", call.output) for call in calls)
     yield "cost", cost
-    for passage in reversed(passages):
-        yield f"gradient of the output of layer {passage.link.layer}", passage.grad_output
+    with torch.no_grad():
+        found = backward(tape, cost)
+    for call in reversed(calls):
+        yield f"gradient of the output of module {call.module}", found[call.output]
     yield from ((f"gradient of {name}", gradients[name]) for name in reversed(parameters))
 
 

@@ -1,9 +1,9 @@
-// The tab: what is chosen, what follows from it, and who is told when that changes.
+// The tab: the state, what follows from it, and what is drawn anew when it changes.
 
 import {averageTable} from "./average.js";
 import {html, refocused, set} from "./dom.js";
 import {download} from "./download.js";
-import {followBox, followed} from "./follow.js";
+import {historyBox, followed} from "./weight_history.js";
 import {followTheme, onAddress, onReload, readAddress, writeAddress} from "./host.js";
 import {onKeys} from "./keys.js";
 import {emptyState, helpDialog, refusal} from "./messages.js";
@@ -20,16 +20,16 @@ export async function start(root) {
   const app = new App(root);
   followTheme(() => app.show());
   onReload(() => app.reload());
-  onAddress(() => app.visit());
+  onAddress(() => app.onHashChange());
   await app.reload();
 }
 
 class App {
   #store = new Store();
-  #asked = 0;
+  #requests = 0;
 
   constructor(root) {
-    this.said = readAddress();
+    this.state = readAddress();
     this.bar = html("header", {class: "bar"});
     this.stepper = new Stepper({phase: (phase) => this.change({phase})});
     this.caption = html("p", {class: "caption", "aria-live": "polite"});
@@ -65,50 +65,50 @@ class App {
     try {
       await this.#store.reload();
     } catch (error) {
-      return this.#say(`The runs cannot be read. ${error.message}`);
+      return this.#showMessage(`The runs cannot be read. ${error.message}`);
     }
     await this.show();
   }
 
   /** Shows what the address says, if it says anything of this tab, and nothing of what was chosen before. */
-  visit() {
-    const told = readAddress();
-    if (!Object.keys(told).length) return;
-    this.said = told;
+  onHashChange() {
+    const state = readAddress();
+    if (!Object.keys(state).length) return;
+    this.state = state;
     this.show();
   }
 
   /** Chooses otherwise: any of run, step, phase, example, layer, neuron, maps, pin, column and spacing. */
   change(choices) {
-    this.said = {...this.said, ...choices};
+    this.state = {...this.state, ...choices};
     this.show();
   }
 
   /** Shows what is chosen; what cannot be is replaced by what comes nearest. */
   async show() {
-    const asked = ++this.#asked;
+    const request = ++this.#requests;
     const {runs} = this.#store;
-    if (!runs.length) return this.#say(emptyState());
-    const run = this.said.run ?? this.#store.newest;
-    if (!runs.includes(run)) return this.#say(`There is no run ${run} with frames here. Choose another.`, run);
+    if (!runs.length) return this.#showMessage(emptyState());
+    const run = this.state.run ?? this.#store.newest;
+    if (!runs.includes(run)) return this.#showMessage(`There is no run ${run} with frames here. Choose another.`, run);
     try {
       const drawing = await this.#prepared(run);
-      if (asked === this.#asked) drawing();
+      if (request === this.#requests) drawing();
     } catch (error) {
-      if (asked === this.#asked) this.#say(`Run ${run} cannot be shown: ${error.message}.`, run);
+      if (request === this.#requests) this.#showMessage(`Run ${run} cannot be shown: ${error.message}.`, run);
     }
   }
 
-  /** How to draw what is chosen of a run, or to say why that cannot be. */
+  /** How to draw what is chosen of a run, or the message why that cannot be. */
   async #prepared(run) {
     const network = await this.#store.network(run);
-    if (network.refusal) return () => this.#say(refusal(run, network), run);
-    const step = nearest(this.#store.steps(run), this.said.step);
+    if (network.refusal) return () => this.#showMessage(refusal(run, network), run);
+    const step = nearest(this.#store.steps(run), this.state.step);
     if (step === undefined)
-      return () => this.#say(`Run ${run} has no frames yet: its first step is still to come.`, run);
+      return () => this.#showMessage(`Run ${run} has no frames yet: its first step is still to come.`, run);
     const costs = await this.#store.costs(run);
     const timeline = () =>
-      this.timeline.update(this.#store.steps(run), costs, step, this.said.spacing === "linear", network.steps);
+      this.timeline.update(this.#store.steps(run), costs, step, this.state.spacing === "linear", network.steps);
     try {
       const frame = await this.#store.frame(run, step);
       return () => this.#draw(run, frame, timeline);
@@ -119,7 +119,7 @@ class App {
 
   #draw(run, frame, timeline) {
     const phases = phasesOf(frame.network);
-    const view = viewOf(frame, phases, this.said);
+    const view = viewOf(frame, phases, this.state);
     const before = this.drawn;
     this.drawn = {run, frame, view};
     this.notice.hidden = true;
@@ -188,19 +188,19 @@ class App {
       step: () => movesTable(frame, layer, neuron, choose),
     };
     const table = tables[phase.id]?.() ?? avenuesTable(frame, layer, neuron, example, choose);
-    this.followed = html("div", {class: "box", hidden: !pin});
-    this.details.replaceChildren(this.followed, html("div", {class: "box"}, ...table));
-    if (pin) this.#follow(pin);
+    this.history = html("div", {class: "box", hidden: !pin});
+    this.details.replaceChildren(this.history, html("div", {class: "box"}, ...table));
+    if (pin) this.#showHistory(pin);
   }
 
   /** Draws a pinned weight's curves once the frames are there. */
-  async #follow(pin) {
+  async #showHistory(pin) {
     const {run, frame} = this.drawn;
-    const box = this.followed;
+    const box = this.history;
     const steps = followed(this.#store.steps(run), frame.step);
     const frames = await Promise.all(steps.map((step) => this.#store.frame(run, step).catch(() => null)));
     const title = html("h3", {}, "The pinned weight through training");
-    if (box.isConnected) box.replaceChildren(title, followBox(frames, pin, steps.indexOf(frame.step)));
+    if (box.isConnected) box.replaceChildren(title, historyBox(frames, pin, steps.indexOf(frame.step)));
   }
 
   #hover(target) {
@@ -215,20 +215,20 @@ class App {
   }
 
   #address(run, frame, view) {
-    const {maps} = this.said;
+    const {maps} = this.state;
     const pin = view.pin ? nameOf(view.pin) : null;
     const {phase, exampleId: example} = view;
-    const {layer, neuron, spacing, column} = this.said; // if nobody chose a neuron, it is the output that is wanted
-    this.said = {run, step: frame.step, phase: phase.id, example, layer, neuron, maps, pin, spacing, column};
-    writeAddress(this.said);
+    const {layer, neuron, spacing, column} = this.state; // without a choice it is the example's own output
+    this.state = {run, step: frame.step, phase: phase.id, example, layer, neuron, maps, pin, spacing, column};
+    writeAddress(this.state);
   }
 
-  /** The steps beside this one, so that they are there when they are asked for. */
+  /** The steps beside this one, so that they are there when they are needed. */
   #prefetch(run, step) {
     const steps = this.#store.steps(run);
     const place = steps.indexOf(step);
     for (const beside of [steps[place + 1], steps[place - 1], steps[place + 2]]) {
-      if (beside !== undefined) this.#store.frame(run, beside).catch(() => {}); // said when it is shown
+      if (beside !== undefined) this.#store.frame(run, beside).catch(() => {}); // reported when it is shown
     }
   }
 
@@ -244,13 +244,13 @@ class App {
       t: () => this.timeline.player.toggle(),
       w: () => this.change({example: "worst"}),
       m: () => this.#nextMaps(),
-      Escape: () => this.#letGo(),
+      Escape: () => this.#clearSelection(),
       "?": () => this.help.showModal(),
     };
   }
 
   /** Unpins, closes the badge, and leaves the network, whose arrow keys lead from neuron to neuron. */
-  #letGo() {
+  #clearSelection() {
     document.activeElement?.blur();
     this.bar.querySelector("details")?.removeAttribute("open");
     this.change({pin: null});
@@ -273,16 +273,16 @@ class App {
 
   /** A frame that cannot be read leaves the others to choose from. */
   #damaged(run, step, error, timeline) {
-    this.#say(`Step ${step} of run ${run} cannot be shown: ${error.message}. Choose another step or run.`, run);
-    this.said = {...this.said, run, step};
+    this.#showMessage(`Step ${step} of run ${run} cannot be shown: ${error.message}. Choose another step or run.`, run);
+    this.state = {...this.state, run, step};
     this.main.hidden = false;
     this.main.classList.add("damaged");
     timeline();
   }
 
-  /** Says what is to be said in place of the network, above the list of runs, if there is one. */
-  #say(what, run) {
-    this.notice.replaceChildren(what);
+  /** A message in place of the network, below the list of runs, if there is one. */
+  #showMessage(message, run) {
+    this.notice.replaceChildren(message);
     this.notice.hidden = false;
     this.main.hidden = true;
     this.bar.replaceChildren(

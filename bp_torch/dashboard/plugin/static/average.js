@@ -3,14 +3,14 @@
 
 import {neuronName} from "./chain.js";
 import {html} from "./dom.js";
-import {draw, greys, largest, signs} from "./maps.js";
+import {draw, greys, largest, divergingScale} from "./maps.js";
 import {count, number, power} from "./numbers.js";
-import {wishCell} from "./panel.js";
+import {nudgeCell} from "./panel.js";
 
 const MOST_ROWS = 17;
 const COLUMNS = 6;
 
-/** What every example asks of a neuron's weights and bias, and what that comes to on average. */
+/** Every example's nudges of a neuron's weights and bias, and their mean. */
 export function averageTable(frame, l, j, column, change) {
   const name = neuronName(frame.network, l, j);
   if (!frame.learns(l))
@@ -18,9 +18,9 @@ export function averageTable(frame, l, j, column, change) {
   const rows = rowsOf(frame, l, j);
   const unit = unitOf(rows);
   const first = Math.max(0, Math.min(frame.miniBatch.length - COLUMNS, column));
-  const asking = frame.examples === 1 ? "one example asks" : `${count(frame.examples)} examples ask`;
+  const examples = frame.examples === 1 ? "one example" : `${count(frame.examples)} examples`;
   return [
-    html("h3", {}, `What ${asking} of ${name}, in ${unit.name}`),
+    html("h3", {}, `Nudges that ${examples} give to ${name}, in ${unit.name}`),
     html("table", {class: "average"}, headOf(frame, first, change), bodyOf(rows, unit.size, first, change)),
     html("p", {class: "note"}, verdict(frame, rows), remainder(frame, l, rows)),
   ];
@@ -40,29 +40,29 @@ function headOf(frame, first, change) {
 }
 
 function bodyOf(rows, unit, first, change) {
-  const scale = largest(rows.map(({wishes}) => largest(wishes)));
+  const scale = largest(rows.map(({nudges}) => largest(nudges)));
   const means = largest(rows.map(({mean}) => mean));
-  const shown = (value, most) => wishCell(value, most, hundredths(value / unit));
+  const shown = (value, most) => nudgeCell(value, most, hundredths(value / unit));
   const strip = stripOf(rows, scale, first, (n) => change({column: n - COLUMNS / 2}));
   const spanning = html("td", {class: "strip", rowspan: rows.length}, strip);
-  const body = rows.map(({name, wishes, mean}, row) => {
-    const numbers = wishes.slice(first, first + COLUMNS).map((value) => shown(value, scale));
+  const body = rows.map(({name, nudges, mean}, row) => {
+    const numbers = nudges.slice(first, first + COLUMNS).map((value) => shown(value, scale));
     return html("tr", {}, html("th", {scope: "row"}, name), ...numbers, row ? "" : spanning, shown(mean, means));
   });
   return html("tbody", {}, ...body);
 }
 
-/** The bias and the weights, of pixels those with the largest means: a wish for each example, and the means. */
+/** The bias and the weights, of pixels those with the largest means: a nudge by each example, and the mean. */
 function rowsOf(frame, l, j) {
   const {miniBatch, layers} = frame;
   const {ins, biasGradient, weightGradient} = layers[l];
   const whole = miniBatch.length === frame.examples;
-  const deltas = miniBatch.map((example) => frame.wishes(l, example)[j]);
+  const ofSum = miniBatch.map((example) => frame.sumNudges(l, example)[j]);
   const inputs = miniBatch.map((example) => frame.before(l, example));
-  const rowOf = (name, wishes, applied) => ({name, wishes, applied, mean: whole ? meanOf(wishes) : applied});
-  const bias = biasGradient ? [rowOf("bias", deltas, -biasGradient[j])] : [];
+  const rowOf = (name, nudges, applied) => ({name, nudges, applied, mean: whole ? meanOf(nudges) : applied});
+  const bias = biasGradient ? [rowOf("bias", ofSum, -biasGradient[j])] : [];
   if (!weightGradient) return bias;
-  const applied = frame.averageWishes(l, j);
+  const applied = frame.averageNudges(l, j);
   const places = [...Array(ins).keys()];
   const chosen =
     ins < MOST_ROWS
@@ -71,7 +71,7 @@ function rowsOf(frame, l, j) {
   const weights = chosen.map((k) =>
     rowOf(
       l ? `w ${k}` : `pixel ${k}`,
-      deltas.map((delta, n) => delta * inputs[n][k]),
+      ofSum.map((nudge, n) => nudge * inputs[n][k]),
       applied[k],
     ),
   );
@@ -92,9 +92,9 @@ function unitOf(rows) {
 
 /** Every column in colour, a box around those with numbers; a click moves it. */
 function stripOf(rows, scale, first, choose) {
-  const examples = rows[0].wishes.length;
-  const values = rows.flatMap(({wishes}) => wishes);
-  const canvas = draw(values, signs(scale), [examples, rows.length]);
+  const examples = rows[0].nudges.length;
+  const values = rows.flatMap(({nudges}) => nudges);
+  const canvas = draw(values, divergingScale(scale), [examples, rows.length]);
   const part = 100 / examples;
   const box = html("span", {
     class: "box-around",
@@ -107,7 +107,7 @@ function stripOf(rows, scale, first, choose) {
   return html("div", {onclick: at, title: "Each example a column; click to see its numbers"}, canvas, box);
 }
 
-/** The digit itself; choosing it shows what it asks for. */
+/** The digit itself; choosing it shows its nudges. */
 function heading(frame, n, change) {
   const example = frame.probes + n;
   const name = `example ${n} of the mini-batch, a ${frame.labels[example]}`;

@@ -28,38 +28,39 @@ export function weightName(network, l, j, k) {
   return `${network.names[l][0] ?? "frozen weight"}[${j}, ${k}]`;
 }
 
-/** How a weight's gradient comes about, of one example. */
+/** How a weight's gradient and its nudge come about, of one example. */
 export function weightChain(frame, l, j, k, example) {
   const before = frame.before(l, example)[k];
-  const {slope, upstream, asked, given} = at(frame, l, j, example);
+  const {slope, upstream, fromAbove, given} = at(frame, l, j, example);
   const gradient = before * slope * upstream;
   return [
-    asked,
+    fromAbove,
     {
       left: "∂C/∂w",
-      symbols: `aₖ · ${given.slope} · ${asked.short}`,
+      symbols: `aₖ · ${given.slope} · ${fromAbove.short}`,
       numbers: `${number(before)} · ${factor(slope)} · ${factor(upstream)}`,
       result: number(gradient),
     },
-    {left: "the wish −∂C/∂w", result: signed(-gradient)},
+    {left: "nudge of w: −∂C/∂w", result: signed(-gradient)},
   ];
 }
 
-/** How a neuron comes by its activation, and what is wished of it, of one example. */
+/** A neuron's activation, its gradients and its nudges, of one example. */
 export function neuronChain(frame, l, j, example) {
-  const {slope, upstream, asked, given} = at(frame, l, j, example);
+  const {slope, upstream, fromAbove, given} = at(frame, l, j, example);
   const activation = frame.row(l, "activations", example)[j];
   return [
     weightedSum(frame, l, j, example),
     {left: "aⱼ", symbols: given.value, result: number(activation)},
-    asked,
+    fromAbove,
     {
-      left: "∂C/∂zⱼ = ∂C/∂b",
-      symbols: `${given.slope} · ${asked.short}`,
+      left: "δⱼ = ∂C/∂zⱼ = ∂C/∂b",
+      symbols: `${given.slope} · ${fromAbove.short}`,
       numbers: `${factor(slope)} · ${factor(upstream)}`,
       result: number(slope * upstream),
     },
-    {left: "the wish −∂C/∂aⱼ", result: signed(-upstream)},
+    {left: "nudge of aⱼ: −∂C/∂aⱼ", result: signed(-upstream)},
+    {left: "nudge of zⱼ and b: −δⱼ", result: signed(-slope * upstream)},
   ].filter(Boolean);
 }
 
@@ -79,7 +80,7 @@ export function stepChain(frame, l, j, k) {
   ];
 }
 
-/** The factors at a neuron: its slope, what is asked of its activation, and how both are written. */
+/** The factors at a neuron: its slope, its upstream gradient ∂C/∂a, and how both are written. */
 function at(frame, l, j, example) {
   const {network} = frame;
   const upstream = -frame.row(l, "nudges", example)[j];
@@ -90,7 +91,7 @@ function at(frame, l, j, example) {
     slope: frame.row(l, "slopes", example)[j],
     upstream,
     given: {value: identity ? "zⱼ" : `${symbol}(zⱼ)`, slope: identity ? "1" : `${symbol}′(zⱼ)`},
-    asked: last ? ofTheCost(frame, j, example, upstream) : ofTheLayerAfter(network, l, upstream),
+    fromAbove: last ? ofTheCost(frame, j, example, upstream) : ofTheLayerAfter(network, l, upstream),
   };
 }
 

@@ -1,4 +1,8 @@
-// A network and its frames, as files tell them; see bp_torch/dashboard/frames.py for what is in them.
+// A network and its frames, read from their files; see bp_torch/dashboard/frame_format.py for what is in them.
+//
+// Signs, in the whole tab: ∂C/∂a, δ = ∂C/∂z, ∂C/∂w and ∂C/∂b are gradients. A nudge is minus a gradient, what lowers the
+// cost: of an activation −∂C/∂a, of a weighted sum and its bias −δ, of a weight −δ · a. Nothing that has a nudge's sign is
+// called δ, and "nudge" stands beside every number that is one.
 
 import {read} from "./safetensors.js";
 
@@ -7,8 +11,8 @@ const NO_NUDGE = 128; // among the shades of "pixel_nudges"
 
 /** What the frames of a run have in common. `refusal` says why none can be shown, where that is so. */
 export async function readNetwork(buffer) {
-  const {arrays, said} = read(buffer);
-  const network = json(said.network, "network");
+  const {arrays, metadata} = read(buffer);
+  const network = json(metadata.network, "network");
   if (network.format !== FORMAT) {
     const refusal = `it was written in format ${network.format}, and this tab reads format ${FORMAT}. Use the same version of bp_torch for both`;
     return {...network, refusal, unknown: true};
@@ -28,12 +32,12 @@ export async function readNetwork(buffer) {
 
 /** One step, of a network. */
 export async function readFrame(buffer, network) {
-  const {arrays, said} = read(buffer);
-  const told = json(said.frame, "frame");
+  const {arrays, metadata} = read(buffer);
+  const state = json(metadata.frame, "frame");
   const labels = take(arrays, "labels", [null]);
   const probes = network.labels.length;
   if (labels.length <= probes) throw new Error("it has no mini-batch");
-  if (!Array.isArray(told.comparisons) || !told.comparisons.every((one) => one && typeof one.name === "string")) {
+  if (!Array.isArray(state.comparisons) || !state.comparisons.every((one) => one && typeof one.name === "string")) {
     throw new Error("it does not say what was compared");
   }
   const inputs = await inflate(take(arrays, "inputs", [null]), (labels.length - probes) * network.sizes[0]);
@@ -42,13 +46,13 @@ export async function readFrame(buffer, network) {
   for (let l = 0; l < network.functions.length; l++) layers.push(layerOf(arrays, network, l, labels.length));
   const cut = network.kept[1] < network.sizes[1];
   const pixelNudges = cut ? take(arrays, "pixel_nudges", [labels.length, network.sizes[0]]) : null;
-  return new Frame(network, {...told, labels, costs, layers, inputs, pixelNudges});
+  return new Frame(network, {...state, labels, costs, layers, inputs, pixelNudges});
 }
 
-/** A step of training: the network before it, and what P probes and then the examples of its mini-batch ask for. */
+/** A step of training: the network before it, and the nudges of P probes and then the examples of its mini-batch. */
 class Frame {
-  constructor(network, told) {
-    Object.assign(this, told, {network, probes: network.labels.length});
+  constructor(network, state) {
+    Object.assign(this, state, {network, probes: network.labels.length});
   }
 
   /** Where the mini-batch's examples stand among all. */
@@ -83,8 +87,8 @@ class Frame {
     return this.layers[l][kind].subarray(example * out, (example + 1) * out);
   }
 
-  /** δ = f′(z) · nudge, what an example wishes of each weighted sum, and so of each bias. */
-  wishes(l, example) {
+  /** An example's nudge of each weighted sum, and so of each bias: −δ = f′(z) · (−∂C/∂a). */
+  sumNudges(l, example) {
     const nudges = this.row(l, "nudges", example);
     return this.row(l, "slopes", example).map((slope, j) => slope * nudges[j]);
   }
@@ -95,32 +99,32 @@ class Frame {
     return weight.subarray(j * ins, (j + 1) * ins);
   }
 
-  /** What an example wishes of a neuron's weights: δⱼ xₖ. */
-  weightWishes(l, j, example) {
-    const delta = this.wishes(l, example)[j];
-    return this.before(l, example).map((x) => delta * x);
+  /** An example's nudges of a neuron's weights: −δⱼ aₖ. */
+  weightNudges(l, j, example) {
+    const nudge = this.sumNudges(l, example)[j];
+    return this.before(l, example).map((a) => nudge * a);
   }
 
-  /** What a neuron alone asks of the activations before it: δⱼ wⱼₖ. */
+  /** The nudges of the activations before a neuron by it alone: −δⱼ wⱼₖ. */
   contributions(l, j, example) {
-    const delta = this.wishes(l, example)[j];
-    return this.weights(l, j).map((w) => delta * w);
+    const nudge = this.sumNudges(l, example)[j];
+    return this.weights(l, j).map((w) => nudge * w);
   }
 
-  /** What all neurons of a layer, kept or not, together wish of the activations before it, or of the pixels. */
-  summed(l, example) {
+  /** The nudges of the activations before a layer, or of the pixels, by all its neurons, kept or not. */
+  inputNudges(l, example) {
     if (l > 0) return this.row(l - 1, "nudges", example);
     const {out, ins} = this.layers[0];
     if (this.pixelNudges)
       return Float64Array.from(this.pixelNudges.subarray(example * ins, (example + 1) * ins), (x) => x - NO_NUDGE);
-    const delta = this.wishes(0, example);
+    const nudges = this.sumNudges(0, example);
     const sum = new Float64Array(ins);
-    for (let j = 0; j < out; j++) this.weights(0, j).forEach((w, k) => (sum[k] += delta[j] * w));
+    for (let j = 0; j < out; j++) this.weights(0, j).forEach((w, k) => (sum[k] += nudges[j] * w));
     return sum;
   }
 
-  /** What the mini-batch wishes of a neuron's weights on average: minus the gradient that is applied. */
-  averageWishes(l, j) {
+  /** The mini-batch's average nudges of a neuron's weights: minus the gradient that is applied. */
+  averageNudges(l, j) {
     const {weightGradient, ins} = this.layers[l];
     return weightGradient ? weightGradient.subarray(j * ins, (j + 1) * ins).map((g) => -g) : new Float32Array(ins);
   }
@@ -136,7 +140,7 @@ class Frame {
     return outputs.indexOf(Math.max(...outputs));
   }
 
-  /** What is wanted of each output. */
+  /** The target of each output. */
   target(example) {
     return Array.from({length: this.layers.at(-1).out}, (_, j) => Number(j === this.labels[example]));
   }
@@ -183,10 +187,10 @@ async function inflate(deflated, length) {
 
 function json(text, what) {
   try {
-    const said = JSON.parse(text);
-    if (said !== null && typeof said === "object") return said;
+    const metadata = JSON.parse(text);
+    if (metadata !== null && typeof metadata === "object") return metadata;
   } catch {
-    // said below
+    // reported below
   }
   throw new Error(`it does not say what ${what} it is`);
 }

@@ -1,6 +1,8 @@
 // TensorBoard around the tab: its address, its colours, and its button to load anew.
 // The tab is a frame of the same origin; opened by itself, the page is its own host.
 
+import {setTheme} from "./colours.js";
+
 const NAME = "backprop";
 const QUIET = 200; // milliseconds
 const host = window.parent;
@@ -23,7 +25,7 @@ export function followTheme(call) {
   const system = matchMedia("(prefers-color-scheme: dark)");
   const follow = () => {
     const dark = host === window ? system.matches : host.document.body.classList.contains("dark-mode");
-    document.documentElement.dataset.theme = dark ? "dark" : "light";
+    setTheme(dark ? "dark" : "light");
   };
   const changed = () => {
     follow();
@@ -34,25 +36,25 @@ export function followTheme(call) {
   follow();
 }
 
-/** What the address says, such as {run: "a", step: "12"}. */
+/** What the address holds, such as {run: "a", step: "12"}. */
 export function readAddress() {
-  const [name, ...said] = host.location.hash.slice(1).split("&");
-  return name === NAME ? Object.fromEntries(new URLSearchParams(said.join("&"))) : {};
+  const [name, ...rest] = host.location.hash.slice(1).split("&");
+  return name === NAME ? Object.fromEntries(new URLSearchParams(rest.join("&"))) : {};
 }
 
-/** Says this in the address once nothing has changed for a moment, as browsers allow few changes a second. */
-export function writeAddress(said) {
+/** Puts this into the address once nothing has changed for a moment, as browsers allow few changes a second. */
+export function writeAddress(state) {
   clearTimeout(waiting);
-  waiting = setTimeout(() => write(said), QUIET);
+  waiting = setTimeout(() => write(state), QUIET);
 }
 
 /** Unless another tab is open; the way back is not lengthened. */
-function write(said) {
+function write(state) {
   const here = host.location.hash.slice(1).split("&")[0];
   if (here !== NAME && host !== window) return;
-  const told = Object.entries(said).filter(([, value]) => value !== null && value !== undefined);
+  const chosen = Object.entries(state).filter(([, value]) => value !== null && value !== undefined);
   const {pathname, search} = host.location; // without them it would be relative to the page's <base>
-  host.history.replaceState(host.history.state, "", `${pathname}${search}#${NAME}&${new URLSearchParams(told)}`);
+  host.history.replaceState(host.history.state, "", `${pathname}${search}#${NAME}&${new URLSearchParams(chosen)}`);
 }
 
 /** Calls when someone else changed the address. */

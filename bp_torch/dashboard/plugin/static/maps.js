@@ -1,6 +1,6 @@
-// Maps of a value at each pixel, such as a digit, a neuron's weights, or what is wished of them.
+// Maps of a value at each pixel, such as a digit, a neuron's weights, or their nudges.
 
-import {ink, strong} from "./colours.js";
+import {divergingStrong, grey} from "./colours.js";
 
 const SHADES = 127; // of either sign
 
@@ -21,11 +21,11 @@ export function draw(values, colour, [width, height] = shape(values.length)) {
 }
 
 /** Greys from the lowest input to the highest. */
-export const greys = (low, high) => (value) => ink((value - low) / (high - low || 1));
+export const greys = (low, high) => (value) => grey((value - low) / (high - low || 1));
 
 /** Colours symmetric around 0, the largest size in full; mixed once, and not for each pixel. */
-export function signs(largest) {
-  const palette = Array.from({length: 2 * SHADES + 1}, (_, i) => strong(i / SHADES - 1));
+export function divergingScale(largest) {
+  const palette = Array.from({length: 2 * SHADES + 1}, (_, i) => divergingStrong(i / SHADES - 1));
   return (value) => palette[Math.round((value / (largest || 1) + 1) * SHADES)] ?? palette[SHADES];
 }
 

@@ -1,14 +1,14 @@
 // The network as a picture: the digit, a map of each first-layer neuron, neurons, and the weights between them.
 
 import {neuronName} from "./chain.js";
-import {css, ink, wish} from "./colours.js";
+import {css, diverging, grey} from "./colours.js";
 import {set, svg, title} from "./dom.js";
 import {DIGIT, Geometry, HEIGHT, TITLES, WIDTH} from "./geometry.js";
-import {draw, greys, largest, signs} from "./maps.js";
-import {brief, count, number} from "./numbers.js";
-import {Strips} from "./strips.js";
+import {draw, greys, largest, divergingScale} from "./maps.js";
+import {brief, count, number, signed} from "./numbers.js";
+import {Contributions} from "./contributions.js";
 
-const MAP_TITLES = {weights: "weights", change: "desired change", pixels: "asked of pixels"};
+const MAP_TITLES = {weights: "weights", change: "nudges of weights", pixels: "nudges of pixels"};
 const MOST_PULSES = 60;
 
 export class NetworkView {
@@ -23,14 +23,14 @@ export class NetworkView {
     this.neurons = columns.map((column, l) => column.map((place, j) => this.#neuron(l, j, place)));
     this.digit = svg("image", {class: "pixels", ...DIGIT});
     this.overlay = svg("image", {class: "pixels", ...DIGIT});
-    this.strips = new Strips(network, this.geometry);
+    this.contributions = new Contributions(network, this.geometry);
     this.ring = svg("circle", {class: "ring"});
     this.dot = svg("rect", {class: "dot"});
     this.pulses = svg("g", {"aria-hidden": "true"});
     this.legend = svg("g", {class: "legend", transform: `translate(${this.geometry.mapsX - 15}, ${HEIGHT - 8})`});
     this.mapsTitle = title("end", this.geometry.mapsX + 34, TITLES);
     this.digitTitle = title("start", DIGIT.x, DIGIT.y - 10);
-    this.overlayTitle = title("start", DIGIT.x, DIGIT.y + DIGIT.height + 20, "and what is wished of it");
+    this.overlayTitle = title("start", DIGIT.x, DIGIT.y + DIGIT.height + 20, "nudges of its pixels");
     this.element = this.#assembled(layers);
   }
 
@@ -38,14 +38,14 @@ export class NetworkView {
   update(frame, scene, view) {
     this.view = view;
     this.#showPixels(frame, scene);
-    const colour = signs(Math.max(...scene.maps.map(largest)));
+    const colour = divergingScale(Math.max(...scene.maps.map(largest)));
     scene.maps.forEach((values, j) => this.maps[j].setAttribute("href", draw(values, colour).toDataURL()));
     this.mapsTitle.textContent = MAP_TITLES[view.maps];
     frame.layers.forEach((_, l) => this.#showNeurons(frame, scene, l));
-    const behind = scene.strips ? scene.strips.layer + 1 : 0; // lines that would hide the strips
+    const behind = scene.contributions ? scene.contributions.layer + 1 : 0; // lines that would hide the contributions
     const scale = largest(scene.edges.flatMap((values, l) => (values && l && l !== behind ? [largest(values)] : [])));
     frame.layers.forEach((_, l) => this.#showEdges(l, scene.edges[l], l === behind ? Infinity : scale));
-    this.strips.update(scene.strips);
+    this.contributions.update(scene.contributions);
     this.#showLegend(scale);
     this.mark(view.target);
     this.element.querySelector(".pinned")?.classList.remove("pinned");
@@ -68,7 +68,7 @@ export class NetworkView {
     return this.edges[l][j * this.geometry.layers[l].ins + k];
   }
 
-  /** Lets the strongest wishes run along their lines, from right to left, or activations from left to right. */
+  /** Lets the strongest nudges run along their lines, from right to left, or activations from left to right. */
   pulse(values, backwards) {
     if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
     const moving = this.edges.flatMap((lines, l) =>
@@ -83,7 +83,7 @@ export class NetworkView {
     const [x1, y1, x2, y2] = ["x1", "y1", "x2", "y2"].map((name) => line.getAttribute(name));
     const ends = [`translate(${x1}px, ${y1}px)`, `translate(${x2}px, ${y2}px)`];
     if (backwards) ends.reverse();
-    const dot = svg("circle", {r: 3.2, fill: css(wish(Math.sign(value)))});
+    const dot = svg("circle", {r: 3.2, fill: css(diverging(Math.sign(value)))});
     this.pulses.append(dot);
     const timing = {duration: 600, delay: backwards ? 0 : 250 * (l - 1), easing: "ease-in-out", fill: "backwards"};
     dot.animate(
@@ -112,7 +112,7 @@ export class NetworkView {
     const front = [
       ...titles,
       this.pulses,
-      this.strips.element,
+      this.contributions.element,
       this.ring,
       ...this.neurons.flat(),
       this.dot,
@@ -181,7 +181,7 @@ export class NetworkView {
   #showPixels(frame, {pixels}) {
     const {example} = this.view;
     this.digit.setAttribute("href", draw(frame.input(example), greys(...this.network.range)).toDataURL());
-    this.overlay.setAttribute("href", pixels ? veil(pixels).toDataURL() : "");
+    this.overlay.setAttribute("href", pixels ? overlayImage(pixels).toDataURL() : "");
     for (const part of [this.overlay, this.overlayTitle]) part.classList.toggle("hidden", !pixels);
     this.digitTitle.textContent = `${count(this.network.sizes[0])} pixels: a ${frame.labels[example]}`;
   }
@@ -192,10 +192,10 @@ export class NetworkView {
     const scale = arrows[l] ? largest(arrows[l]) || 1 : 1;
     this.neurons[l].forEach((group, j) => {
       const nudge = arrows[l]?.[j] ?? 0;
-      const asked = nudge ? `, wished to change by ${number(nudge)}` : "";
+      const nudged = nudge ? `, nudge ${signed(nudge)}` : "";
       set(group, {
         tabindex: l === this.view.layer && j === this.view.neuron ? 0 : -1,
-        "aria-label": `${neuronName(this.network, l, j)}: ${number(activations[j])}${asked}`,
+        "aria-label": `${neuronName(this.network, l, j)}: ${number(activations[j])}${nudged}`,
       });
       const [circle, text, arrow, label] = group.children;
       this.#showValue(
@@ -211,7 +211,7 @@ export class NetworkView {
   }
 
   #showValue(circle, text, value, shade, radius) {
-    circle.style.fill = css(ink(shade));
+    circle.style.fill = css(grey(shade));
     text.textContent = radius >= 10 ? brief(value) : "";
     text.style.fill = shade > 0.46 ? "#000" : "#fff"; // whichever stands out more
     text.style.fontSize = `${radius * (text.textContent.length > 4 ? 0.7 : 0.85)}px`;
@@ -220,7 +220,7 @@ export class NetworkView {
   #showLabel(label, frame, j) {
     const {example} = this.view;
     const wanted = frame.labels[example] === j;
-    label.textContent = `${j}${wanted ? " ← wanted" : frame.answer(example) === j ? " ← answered" : ""}`;
+    label.textContent = `${j}${wanted ? " ← target" : frame.answer(example) === j ? " ← answered" : ""}`;
     label.classList.toggle("wanted", wanted);
   }
 
@@ -229,7 +229,7 @@ export class NetworkView {
     this.edges[l].forEach((line, place) => {
       const value = values ? values[place] : 0;
       const t = Math.min(1, Math.abs(value) / (scale || 1)) || 0;
-      line.style.stroke = css(wish(Math.sign(value)));
+      line.style.stroke = css(diverging(Math.sign(value)));
       line.style.strokeWidth = 0.3 + 3.9 * t ** 1.3;
       line.style.opacity = value ? 0.05 + 0.95 * t ** 1.2 : 0;
       line.style.strokeDasharray = value < 0 ? "5 3" : "";
@@ -244,7 +244,7 @@ export class NetworkView {
         x2: x + 34,
         y1: -4,
         y2: -4,
-        style: `stroke: ${css(wish(sign))}; stroke-width: 4; ${dashes}`,
+        style: `stroke: ${css(diverging(sign))}; stroke-width: 4; ${dashes}`,
       });
     };
     const text = (x, words) => svg("text", {x}, words);
@@ -264,9 +264,9 @@ export class NetworkView {
   }
 }
 
-/** Wishes over a digit: the stronger, the less of it shows through. */
-function veil(values) {
-  const canvas = draw(values, (value) => wish(Math.sign(value)));
+/** Nudges over a digit: the stronger, the less of it shows through. */
+function overlayImage(values) {
+  const canvas = draw(values, (value) => diverging(Math.sign(value)));
   const context = canvas.getContext("2d");
   const image = context.getImageData(0, 0, canvas.width, canvas.height);
   const scale = largest(values) || 1;
@@ -275,10 +275,10 @@ function veil(values) {
   return canvas;
 }
 
-/** Up for more and down for less, as long as the wish is large. */
+/** Up for more and down for less, as long as the nudge is large. */
 function showArrow(arrow, t) {
   arrow.style.scale = `1 ${Math.abs(t) < 0.02 ? 0 : Math.sign(t) * (0.25 + 0.75 * Math.abs(t))}`;
-  arrow.style.fill = css(wish(Math.sign(t)));
+  arrow.style.fill = css(diverging(Math.sign(t)));
 }
 
 /** The activations that are black and white. */

@@ -1,7 +1,7 @@
 // Beside the network: the chain rule of what is under the pointer, a pinned weight through training, and the avenues.
 
 import {neuronChain, neuronName, stepChain, weightChain, weightName} from "./chain.js";
-import {css, wish} from "./colours.js";
+import {css, diverging} from "./colours.js";
 import {html} from "./dom.js";
 import {largest} from "./maps.js";
 import {count, number, signed} from "./numbers.js";
@@ -45,21 +45,21 @@ function equation({left, symbols, numbers, result}) {
 
 /** The three avenues of a neuron: its bias, its weights, and the activations before it. */
 export function avenuesTable(frame, l, j, example, choose) {
-  const delta = frame.wishes(l, example)[j];
+  const ofSum = frame.sumNudges(l, example)[j];
   const [before, weights, {bias}] = [frame.before(l, example), frame.weights(l, j), frame.layers[l]];
-  const [byWeight, byActivation] = [frame.weightWishes(l, j, example), frame.contributions(l, j, example)];
+  const [byWeight, byActivation] = [frame.weightNudges(l, j, example), frame.contributions(l, j, example)];
   const places = strongest(byWeight, byActivation);
-  const [most, mostOfActivations] = [Math.max(largest(byWeight), Math.abs(delta)), largest(byActivation)];
-  const ofBias = bias ? [row("bias", cell(""), cell(number(bias[j])), wishCell(delta, most), cell(""))] : [];
+  const [most, mostOfActivations] = [Math.max(largest(byWeight), Math.abs(ofSum)), largest(byActivation)];
+  const ofBias = bias ? [row("bias", cell(""), cell(number(bias[j])), nudgeCell(ofSum, most), cell(""))] : [];
   const ofWeights = places.map((k) => {
-    const wishes = [wishCell(byWeight[k], most), wishCell(byActivation[k], mostOfActivations)];
-    return row(fromButton(l, j, k, choose), cell(number(before[k])), cell(number(weights[k])), ...wishes);
+    const nudges = [nudgeCell(byWeight[k], most), nudgeCell(byActivation[k], mostOfActivations)];
+    return row(fromButton(l, j, k, choose), cell(number(before[k])), cell(number(weights[k])), ...nudges);
   });
-  const titles = ["from", "activation\na", "weight\nw", "weight’s wish\nδ · a", "activation’s wish\nδ · w"];
+  const titles = ["from", "activation\na", "weight\nw", "nudge of w\n−δ · a", "nudge of a\n−δ · w"];
   return [
     html("h3", {}, `Three avenues of ${neuronName(frame.network, l, j)}`),
     table(titles, [...ofBias, ...ofWeights]),
-    html("p", {class: "note"}, `δ = −∂C/∂z = ${signed(delta)}${ofHowMany(places, frame, l)}`),
+    html("p", {class: "note"}, `nudge of z and the bias: −δ = −∂C/∂z = ${signed(ofSum)}${ofHowMany(places, frame, l)}`),
   ];
 }
 
@@ -69,19 +69,19 @@ export function movesTable(frame, l, j, choose) {
   const name = neuronName(frame.network, l, j);
   if (!frame.learns(l))
     return [html("p", {}, `The weights and bias of ${name} are frozen: the step leaves them as they are.`)];
-  const [weights, wishes, biasWish] = [frame.weights(l, j), frame.averageWishes(l, j), -(biasGradient?.[j] ?? 0)];
-  const places = strongest(wishes, wishes);
-  const most = Math.max(largest(wishes), Math.abs(biasWish));
-  const moved = (from, before, wish) => {
-    const move = frame.learning_rate * wish;
-    return row(from, cell(number(before)), wishCell(wish, most), cell(signed(move)), cell(number(before + move)));
+  const [weights, nudges, biasNudge] = [frame.weights(l, j), frame.averageNudges(l, j), -(biasGradient?.[j] ?? 0)];
+  const places = strongest(nudges, nudges);
+  const most = Math.max(largest(nudges), Math.abs(biasNudge));
+  const moved = (from, before, nudge) => {
+    const move = frame.learning_rate * nudge;
+    return row(from, cell(number(before)), nudgeCell(nudge, most), cell(signed(move)), cell(number(before + move)));
   };
-  const ofBias = bias ? [moved("bias", bias[j], biasWish)] : [];
-  const ofWeights = places.map((k) => moved(fromButton(l, j, k, choose), weights[k], wishes[k]));
+  const ofBias = bias ? [moved("bias", bias[j], biasNudge)] : [];
+  const ofWeights = places.map((k) => moved(fromButton(l, j, k, choose), weights[k], nudges[k]));
   return [
     html("h3", {}, `What the step does to ${name}`),
     table(
-      ["from", "before", "average wish", `times ${number(frame.learning_rate)}`, "after"],
+      ["from", "before", "average nudge", `times ${number(frame.learning_rate)}`, "after"],
       [...ofBias, ...ofWeights],
     ),
     html("p", {class: "note"}, `The learning rate is ${number(frame.learning_rate)}${ofHowMany(places, frame, l)}`),
@@ -99,23 +99,23 @@ const row = (name, ...cells) => html("tr", {}, html("th", {scope: "row"}, name),
 function ofHowMany(places, {network, layers}, l) {
   const all = network.sizes[l];
   if (places.length === all) return "";
-  return `; ${places.length} of ${count(all)} weights, ${layers[l].ins < all ? "the first" : "those with the strongest wishes"}`;
+  return `; ${places.length} of ${count(all)} weights, ${layers[l].ins < all ? "the first" : "those with the largest nudges"}`;
 }
 
 const fromButton = (l, j, k, choose) =>
   html("button", {"data-key": `weight ${l}.${j}.${k}`, onclick: () => choose({l, j, k})}, l ? `${k}` : `pixel ${k}`);
 
-/** All, in order, or of too many those that ask for most. */
-function strongest(wishes, others) {
-  const places = [...wishes.keys()];
+/** All, in order, or of too many those with the largest nudges. */
+function strongest(nudges, others) {
+  const places = [...nudges.keys()];
   if (places.length <= MOST_ROWS) return places;
-  const size = (k) => Math.abs(wishes[k]) || Math.abs(others[k]) * 1e-6;
+  const size = (k) => Math.abs(nudges[k]) || Math.abs(others[k]) * 1e-6;
   return places.sort((a, b) => size(b) - size(a)).slice(0, MOST_ROWS);
 }
 
 const cell = (text) => html("td", {}, text);
 
-/** A wish on its colour. */
-export function wishCell(value, scale, text = signed(value)) {
-  return html("td", {style: `background: ${css(wish((0.75 * value) / (scale || 1)))}`}, text);
+/** A nudge on its colour. */
+export function nudgeCell(value, scale, text = signed(value)) {
+  return html("td", {style: `background: ${css(diverging((0.75 * value) / (scale || 1)))}`}, text);
 }

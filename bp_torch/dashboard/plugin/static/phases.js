@@ -4,7 +4,7 @@ import {neuronName} from "./chain.js";
 import {largest} from "./maps.js";
 import {count, number, signed} from "./numbers.js";
 
-/** The phases of a network, in order; `layer` is the one whose wishes for the layer before are added up. */
+/** The phases of a network, in order; `layer` is the one whose nudges of the layer before are added up. */
 export function phasesOf(network) {
   const last = network.functions.length - 1;
   const back = Array.from({length: last}, (_, i) => ({
@@ -12,10 +12,10 @@ export function phasesOf(network) {
     title: i === last - 1 ? "Back to the pixels" : i ? "… and again" : "One layer back",
     layer: last - 1 - i,
   }));
-  const sums = {id: "sums", title: "Wishes added up", layer: last};
+  const sums = {id: "sums", title: "Nudges added up", layer: last};
   return [
     {id: "forward", title: "Forward"},
-    {id: "nudges", title: "Desired nudges"},
+    {id: "nudges", title: "Output nudges"},
     {id: "avenues", title: "Three avenues"},
     sums,
     ...back,
@@ -25,7 +25,7 @@ export function phasesOf(network) {
 }
 
 /** Which maps of first-layer weights a phase shows, if nobody chose others; `chosen` is the neuron's layer. */
-export function usualMaps(phase, chosen) {
+export function defaultMaps(phase, chosen) {
   if (phase.layer === 0) return "pixels";
   const changes = phase.id === "average" || phase.id === "step" || (phase.id === "avenues" && chosen === 0);
   return changes ? "change" : "weights";
@@ -34,7 +34,7 @@ export function usualMaps(phase, chosen) {
 /** What to draw: `edges[l]` a value for each weight, `arrows[l]` one for each neuron, and so on; null for nothing. */
 export function sceneOf(frame, phase, view) {
   const count = frame.layers.length;
-  const scene = {edges: Array(count).fill(null), arrows: Array(count).fill(null), strips: null, pixels: null};
+  const scene = {edges: Array(count).fill(null), arrows: Array(count).fill(null), contributions: null, pixels: null};
   const {example} = view;
   if (phase.layer !== undefined) addUp(scene, frame, phase.layer, example);
   else SCENES[phase.id](scene, frame, view);
@@ -52,7 +52,7 @@ const SCENES = {
   avenues(scene, frame, {example, layer, neuron}) {
     const {out, ins} = frame.layers[layer];
     scene.edges[layer] = new Float64Array(out * ins);
-    scene.edges[layer].set(frame.weightWishes(layer, neuron, example), neuron * ins);
+    scene.edges[layer].set(frame.weightNudges(layer, neuron, example), neuron * ins);
     scene.arrows[layer] = frame.row(layer, "nudges", example).map((nudge, j) => (j === neuron ? nudge : 0));
     if (layer > 0) scene.arrows[layer - 1] = frame.contributions(layer, neuron, example);
     else scene.pixels = frame.contributions(0, neuron, example);
@@ -66,33 +66,33 @@ const SCENES = {
   },
 };
 
-/** The wishes of a layer's neurons for those before it, each and together; and what is wished of the weights after it. */
+/** The nudges of the layer before by each neuron of a layer, and their sums; and the nudges of the weights after it. */
 function addUp(scene, frame, layer, example) {
   const {out, ins} = frame.layers[layer];
   const each = Array.from({length: out}, (_, j) => frame.contributions(layer, j, example));
   scene.edges[layer] = Float64Array.from({length: out * ins}, (_, i) => each[Math.floor(i / ins)][i % ins]);
   for (let l = layer; l < frame.layers.length; l++) scene.arrows[l] = frame.row(l, "nudges", example);
-  for (let l = layer + 1; l < frame.layers.length; l++) scene.edges[l] = wishedOf(frame, l, example);
+  for (let l = layer + 1; l < frame.layers.length; l++) scene.edges[l] = exampleNudges(frame, l, example);
   if (layer === 0) {
-    scene.pixels = frame.summed(0, example);
+    scene.pixels = frame.inputNudges(0, example);
   } else {
-    scene.strips = {layer: layer - 1, each}; // the lines are behind them
-    scene.arrows[layer - 1] = frame.summed(layer, example);
+    scene.contributions = {layer: layer - 1, each}; // the lines are behind them
+    scene.arrows[layer - 1] = frame.inputNudges(layer, example);
   }
 }
 
-/** What an example wishes of all weights of a layer. */
-function wishedOf(frame, l, example) {
+/** An example's nudges of all weights of a layer. */
+function exampleNudges(frame, l, example) {
   const {out, ins} = frame.layers[l];
-  const wishes = new Float32Array(out * ins);
-  for (let j = 0; j < out; j++) wishes.set(frame.weightWishes(l, j, example), j * ins);
-  return wishes;
+  const nudges = new Float32Array(out * ins);
+  for (let j = 0; j < out; j++) nudges.set(frame.weightNudges(l, j, example), j * ins);
+  return nudges;
 }
 
 /** A map for each neuron of the first layer. */
 function mapsOf(frame, phase, {example, maps}) {
   const averaged = phase.id === "average" || phase.id === "step";
-  const change = averaged ? (j) => frame.averageWishes(0, j) : (j) => frame.weightWishes(0, j, example);
+  const change = averaged ? (j) => frame.averageNudges(0, j) : (j) => frame.weightNudges(0, j, example);
   const values = {weights: (j) => frame.weights(0, j), change, pixels: (j) => frame.contributions(0, j, example)}[maps];
   return Array.from({length: frame.layers[0].out}, (_, j) => values(j));
 }
@@ -108,7 +108,7 @@ const CAPTIONS = {
     const answer = frame.answer(example);
     const label = frame.labels[example];
     const verdict = answer === label ? "which is right" : `but it is a ${label}`;
-    const sum = frame.network.cost === "squared_error" ? ", the sum of squared differences from what is wanted" : "";
+    const sum = frame.network.cost === "squared_error" ? ", the sum of squared differences from the target" : "";
     return (
       `Each neuron adds up the activations before it, each times a weight, adds its bias, and passes the sum through its activation function. ` +
       `Output ${answer} is largest, ${verdict}. The cost of this example is ${number(frame.costs[example])}${sum}.`
@@ -122,27 +122,27 @@ const CAPTIONS = {
       (m, nudge, j) => (j !== label && Math.abs(nudge) > Math.abs(nudges[m] ?? 0) ? j : m),
       -1,
     );
-    const others = most < 0 ? "" : ` Of the others, output ${most} is to change most, by ${signed(nudges[most])}.`;
+    const others = most < 0 ? "" : ` Of the others, output ${most} has the largest nudge, ${signed(nudges[most])}.`;
     const outputs = frame.row(last, "activations", example);
-    const own = `Output ${label} is ${number(outputs[label])} and should be larger: its wish, minus the slope of the cost, is ${signed(nudges[label])}.`;
+    const own = `Output ${label} is ${number(outputs[label])} and should be larger: its nudge, minus the slope of the cost, is ${signed(nudges[label])}.`;
     const far = {squared_error: "the output", cross_entropy: "its probability"}[frame.network.cost];
-    const why = far ? ` Each wish is in proportion to how far off ${far} is.` : "";
+    const why = far ? ` Each nudge is in proportion to how far off ${far} is.` : "";
     return `${label < nudges.length ? own : ""}${others}${why}`;
   },
   avenues(frame, {example, layer, neuron}) {
     const name = neuronName(frame.network, layer, neuron);
-    const wish = frame.wishes(layer, example)[neuron];
+    const nudge = frame.sumNudges(layer, example)[neuron];
     const before = layer ? "the activations before it" : "the pixels";
     return (
-      `There are three ways to change ${name}: its bias (wish ${signed(wish)}); its weights (the ${layer ? "lines" : "map"}), in proportion ` +
+      `There are three ways to change ${name}: its bias (nudge ${signed(nudge)}); its weights (the ${layer ? "lines" : "map"}), in proportion ` +
       `to ${before}; and ${before} (the ${layer ? "arrows" : "colours over the digit"}), in proportion to its weights. Choose another neuron to see its own.`
     );
   },
   average(frame, {layer, neuron}) {
     const name = neuronName(frame.network, layer, neuron);
     return (
-      `Every example of the mini-batch of ${count(frame.examples)} wishes differently. The lines show the average of their wishes, ` +
-      `which is the negative gradient. The table has each wish for the weights of ${name}, and their mean.`
+      `Every example of the mini-batch of ${count(frame.examples)} has its own nudges. The lines show their average, ` +
+      `which is the negative gradient. The table has every example’s nudges of the weights of ${name}, and their mean.`
     );
   },
   step(frame) {
@@ -150,7 +150,7 @@ const CAPTIONS = {
     const most = frame.learning_rate * Math.max(0, ...moved);
     const who = frame.layers.every((_, l) => frame.learns(l)) ? "Every weight and bias" : "Whatever is not frozen";
     return (
-      `${who} takes a step: the average wish times the learning rate, ${number(frame.learning_rate)}. ` +
+      `${who} takes a step: the average nudge times the learning rate, ${number(frame.learning_rate)}. ` +
       `The largest move of a weight is ${number(most)}. Then comes the next mini-batch: move on in training, below.`
     );
   },
@@ -162,19 +162,19 @@ function addedUp(frame, layer, {example, maps}) {
   const who = last ? "Each output" : `Each neuron of hidden layer ${layer + 1}`;
   if (layer === 0) {
     return (
-      `${who} has its own wish for every pixel${maps === "pixels" ? ", a map beside it" : ""}. Their sum lies over the digit: blue pixels should be brighter, ` +
+      `${who} has its own nudge for every pixel${maps === "pixels" ? ", a map beside it" : ""}. Their sum lies over the digit: blue pixels should be brighter, ` +
       `orange ones darker. Here the recursion ends, for pixels cannot be changed; but weights can.`
     );
   }
-  const sum = frame.summed(layer, example);
+  const sum = frame.inputNudges(layer, example);
   const {out, all} = frame.layers[layer];
   const some = out < all ? ` (of ${count(all)}, ${out} are drawn)` : "";
-  const most = sum.reduce((m, wish, k) => (Math.abs(wish) > Math.abs(sum[m]) ? k : m), 0);
+  const most = sum.reduce((m, nudge, k) => (Math.abs(nudge) > Math.abs(sum[m]) ? k : m), 0);
   return (
-    `${who} has its own wish for each neuron before it, a square beside it${some}. Their sum is the arrow: ` +
+    `${who} has its own nudge for each neuron before it, a square beside it${some}. Their sum is the arrow: ` +
     `${sum.length < network.sizes[layer] ? "of those drawn, " : ""}neuron ${most} gets the largest, ${signed(sum[most])}. ` +
     (last
-      ? "Adding up all wishes, and passing them on, is what propagating backwards means."
+      ? "Adding up all nudges, and passing them on, is what propagating backwards means."
       : "The same again, a layer further back.")
   );
 }

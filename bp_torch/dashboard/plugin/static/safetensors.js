@@ -3,13 +3,13 @@
 
 const KINDS = {F32: Float32Array, I32: Int32Array, U8: Uint8Array};
 
-/** Its arrays by name, each with its shape, and what is said of it; an Error that says what is damaged. */
+/** Its arrays by name, each with its shape, and its metadata; an Error that says what is damaged. */
 export function read(buffer) {
   const [header, start] = headerOf(buffer);
-  const {__metadata__: said = {}, ...entries} = header;
+  const {__metadata__: metadata = {}, ...entries} = header;
   const arrays = {};
   for (const [name, entry] of Object.entries(entries)) arrays[name] = arrayOf(buffer, start, name, entry);
-  return {arrays, said};
+  return {arrays, metadata};
 }
 
 function headerOf(buffer) {

@@ -1,4 +1,4 @@
-// What is asked of the server, and kept: a frame does not change, unless its run is made anew.
+// What the server answered, and is kept: a frame does not change, unless its run is made anew.
 
 import {readFrame, readNetwork} from "./frame.js";
 
@@ -10,7 +10,7 @@ export class Store {
 
   /** Asks again which runs there are. */
   async reload() {
-    this.#runs = await (await ask("runs")).json();
+    this.#runs = await (await request("runs")).json();
   }
 
   get runs() {
@@ -49,10 +49,10 @@ export class Store {
   }
 
   /** Asks, unless the answer of that time is kept; a failure is not. */
-  #once(what, asked, time, read) {
-    const key = JSON.stringify([what, asked, time]);
+  #once(what, query, time, read) {
+    const key = JSON.stringify([what, query, time]);
     if (!this.#kept.has(key)) {
-      const answer = ask(what, asked).then(read);
+      const answer = request(what, query).then(read);
       this.#kept.set(key, answer);
       answer.catch(() => this.#kept.delete(key));
       if (this.#kept.size > MOST_KEPT) this.#kept.delete(this.#kept.keys().next().value);
@@ -61,12 +61,12 @@ export class Store {
   }
 }
 
-async function ask(what, asked = {}) {
+async function request(what, query = {}) {
   const address = new URL(what, import.meta.url);
-  for (const [name, value] of Object.entries(asked)) address.searchParams.set(name, value);
+  for (const [name, value] of Object.entries(query)) address.searchParams.set(name, value);
   const answer = await fetch(address);
   if (answer.ok) return answer;
-  const said = (await answer.text()).slice(0, 200) || `${answer.status}`;
-  const way = said.includes("blob key") ? ". It can read it if it is started with --load_fast false" : "";
-  throw new Error(`TensorBoard answers: ${said}${way}`);
+  const reason = (await answer.text()).slice(0, 200) || `${answer.status}`;
+  const way = reason.includes("blob key") ? ". It can read it if it is started with --load_fast false" : "";
+  throw new Error(`TensorBoard answers: ${reason}${way}`);
 }

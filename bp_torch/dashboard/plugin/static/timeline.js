@@ -23,7 +23,7 @@ export class Timeline {
     this.handle = svg(
       "g",
       {class: "handle"},
-      svg("line", {y1: 6, y2: FLOOR + 4}),
+      svg("line", {y1: 14, y2: FLOOR + 4}),
       svg("circle", {r: 6, cy: FLOOR + 4}),
     );
     this.drawing = svg("svg", {height: HEIGHT}, this.area, this.curve, this.marks, this.handle);

@@ -1,0 +1,156 @@
+"""The files that the Backprop tab reads: a network once, and a frame for each step that it can walk through.
+
+Either is a safetensors file, https://huggingface.co/docs/safetensors: named arrays, and a JSON header whose
+"__metadata__" holds, under "frame" or "network", a JSON object of everything that is no array. Wide layers and large
+mini-batches are cut to what can be drawn; sums over all neurons are taken before.
+
+∂C/∂y, δ = ∂C/∂z, ∂C/∂w and ∂C/∂b are gradients; a nudge is minus a gradient. One example's nudge of a weighted sum and
+its bias is −δ = f′(z) · nudge of y, that of a weight −δⱼ xₖ.
+
+A network has the arrays "inputs" and "labels", of the probes. A frame has, of P probes and then N examples of its
+mini-batch, "inputs", "labels" and "costs", and for layer l = 0, 1, …:
+
+| array | shape | what |
+|---|---|---|
+| l.weight, l.bias | (out, in), (out,) | before the step |
+| l.weight.gradient, l.bias.gradient | (out, in), (out,) | of what learns: the step applies them, times −learning rate |
+| l.activations, l.slopes, l.nudges | (P + N, out) | y, f′(z) and −∂Cₙ/∂y |
+| pixel_nudges | (P + N, in) | −∂Cₙ/∂x, where layer 0 is cut: 128 + 127 times its part of the example's largest |
+
+Inputs are uint8 from "low" to "high", so that pixels are exact; as zlib deflates them, (bytes,), of a frame's the
+mini-batch's alone. pixel_nudges are uint8, too, labels int32, and all else is float32.
+"""
+
+import json
+import math
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+import torch
+from safetensors.numpy import save
+from torch import Tensor
+
+from bp_torch.dashboard.tags import AGREEMENT_FIGURES
+from bp_torch.gradients import Comparison
+from bp_torch.inspection import LayerState
+from bp_torch.training.logging.events import FrameEvent, NetworkEvent
+
+FORMAT: Final = 1
+"""Of the arrays and the metadata."""
+MOST_NEURONS: Final = 24
+"""Of a layer that are kept."""
+MOST_INPUTS: Final = 1024
+MOST_EXAMPLES: Final = 100
+"""Of a mini-batch that are kept."""
+
+
+def unsupported_reason(network: NetworkEvent) -> str | None:
+    """Why frames of a network cannot be drawn, if that is so."""
+    if network.sizes[0] > MOST_INPUTS:
+        return f"it takes {network.sizes[0]:,} inputs, and up to {MOST_INPUTS:,} can be drawn"
+    return network.refusal
+
+
+def network_file(record: NetworkEvent) -> bytes:
+    """What all frames of a run have in common, or why there are none."""
+    refusal = unsupported_reason(record)
+    metadata = {
+        "format": FORMAT,
+        "steps": record.steps,
+        "cost": record.cost,
+        "sizes": record.sizes,
+        "kept": [record.sizes[0], *(min(size, MOST_NEURONS) for size in record.sizes[1:])],
+        "functions": record.functions,
+        "names": record.names,
+        "refusal": refusal,
+    }
+    if refusal is not None:
+        return save({"labels": _plain(record.labels)}, {"network": _json(metadata)})
+    pixels, scale = _shades(record.inputs)
+    return save({"inputs": pixels, "labels": _plain(record.labels)}, {"network": _json({**metadata, **scale})})
+
+
+def frame_file(record: FrameEvent, network: NetworkEvent) -> bytes:
+    """One step, whole, but for the probes' inputs, which do not change."""
+    kept = len(network.labels) + min(len(record.inputs), MOST_EXAMPLES)
+    pixels, scale = _shades(record.inputs[:MOST_EXAMPLES])
+    labels = torch.cat([network.labels, record.labels])[:kept]
+    arrays = {"labels": labels, "costs": record.costs[:kept]}
+    for place, layer in enumerate(record.layers):
+        arrays |= {f"{place}.{kind}": array for kind, array in _of_layer(layer, record.gradients, kept, place == 0)}
+    metadata = {
+        "step": record.step,
+        "examples": len(record.inputs),
+        "cost": mini_batch_cost(record, network),
+        "learning_rate": record.learning_rate,
+        "comparisons": [_verdict(comparison) for comparison in record.comparisons],
+        **scale,
+    }
+    plain = {name: _plain(array) for name, array in arrays.items()}
+    return save({"inputs": pixels, **_pixel_nudges(record.layers[0], kept), **plain}, {"frame": _json(metadata)})
+
+
+def mini_batch_cost(record: FrameEvent, network: NetworkEvent) -> float:
+    """The mean over the mini-batch, which is what the step makes smaller."""
+    return record.costs[len(network.labels) :].mean().item()
+
+
+def _of_layer(
+    layer: LayerState, gradients: Mapping[str, Tensor], examples: int, first: bool
+) -> Iterator[tuple[str, Tensor]]:
+    """Its arrays, as they are kept: of hidden inputs no more than there are neurons."""
+    for kind, name, parameter in zip(("weight", "bias"), layer.names, (layer.weight, layer.bias), strict=True):
+        if parameter is not None:
+            yield kind, _cut(parameter, first)
+        if name is not None:
+            yield f"{kind}.gradient", _cut(gradients[name], first)
+    for kind in ("activations", "slopes", "nudges"):
+        yield kind, getattr(layer, kind)[:examples, :MOST_NEURONS]
+
+
+def _pixel_nudges(first: LayerState, examples: int) -> Mapping[str, np.ndarray]:
+    """−∂Cₙ/∂x = −δ W, the nudges of the pixels, if by more neurons than are kept."""
+    if first.weight.shape[0] <= MOST_NEURONS:
+        return {}
+    nudges = (first.slopes[:examples] * first.nudges[:examples]) @ first.weight
+    shades = 128 + 127 * nudges / nudges.abs().amax(1, keepdim=True).clamp_min(torch.finfo(nudges.dtype).tiny)
+    return {"pixel_nudges": shades.nan_to_num(128).round().detach().to("cpu", torch.uint8).numpy()}
+
+
+def _cut(parameter: Tensor, first: bool) -> Tensor:
+    return parameter[:MOST_NEURONS] if first or parameter.dim() == 1 else parameter[:MOST_NEURONS, :MOST_NEURONS]
+
+
+def _shades(inputs: Tensor) -> tuple[np.ndarray, Mapping[str, float]]:
+    """Inputs in 256 shades from the lowest to the highest, deflated, and what these are."""
+    low, high = (x.item() for x in inputs.aminmax())
+    shades = ((inputs - low) * (255 / (high - low) if high > low else 0.0)).round().to(torch.uint8)
+    runs = zlib.compressobj(level=1, strategy=zlib.Z_RLE)  # of black pixels; the quickest, and here the smallest
+    deflated = runs.compress(shades.cpu().numpy().tobytes()) + runs.flush()
+    return np.frombuffer(deflated, dtype=np.uint8), {"low": low, "high": high}
+
+
+def _verdict(comparison: Comparison) -> Mapping[str, Any]:
+    figures = ("name", "passed", *AGREEMENT_FIGURES)
+    return {figure: getattr(comparison, figure) for figure in figures}
+
+
+def _plain(array: Tensor) -> np.ndarray:
+    """As it is kept: in one piece, in float32 if it has fractions, and otherwise in int32."""
+    dtype = torch.float32 if array.is_floating_point() else torch.int32
+    return array.detach().to("cpu", dtype).contiguous().numpy()
+
+
+def _json(metadata: Mapping[str, Any]) -> str:
+    """JSON has no number that is not finite: null stands for it."""
+    return json.dumps(_finite(metadata), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,152 @@
+"""The tape: every call of a hand-written function, in order. Backpropagation is walking it in reverse."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from bp_torch.engine.unsupported import Operations, UnsupportedOperation
+from bp_torch.functional.function import active_tape, constant
+
+_set_grad_enabled = torch._C._set_grad_enabled  # torch.no_grad() takes 4 µs
+
+
+class Context:
+    """Stands in for autograd's `ctx`: which inputs need a gradient, and what `forward` saved."""
+
+    saved_tensors: tuple[Tensor | None, ...] = ()
+    version = 0
+
+    def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
+        """Nothing is saved yet."""
+        self.needs_input_grad = needs_input_grad
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        """Keep the tensors, and the sum of their versions: an in-place change raises it."""
+        self.saved_tensors, self.version = tensors, 0
+        for tensor in tensors:
+            if tensor is not None:
+                self.version += tensor._version
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """One call of a hand-written function.
+
+    Attributes:
+        function: the `bp_torch.functional.function.Function`.
+        inputs: what it was called with.
+        output: what it returned.
+        ctx: what its `backward` reads.
+        module: the module that called it, such as "0 (Linear)", if the tape was given the model.
+    """
+
+    function: Any
+    inputs: tuple[Any, ...]
+    output: Tensor
+    ctx: Context
+    module: str
+
+    def backward(self, grad_output: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Each input that needs a gradient, with ∂C/∂input from ∂C/∂output by the function's own equation.
+
+        Raises:
+            RuntimeError: if a gradient is missing or of the wrong shape.
+        """
+        if True not in self.ctx.needs_input_grad:
+            return []
+        found = self.function.backward(self.ctx, grad_output)
+        gradients = found if type(found) is tuple else (found,)
+        needed = []
+        for input, gradient, needs in zip(self.inputs, gradients, self.ctx.needs_input_grad, strict=True):
+            if needs:
+                if gradient is None or gradient.shape != input.shape:
+                    name, given = self.function.__name__, "none" if gradient is None else tuple(gradient.shape)
+                    raise RuntimeError(f"{name}.backward must return a gradient {tuple(input.shape)}, not {given}")
+                needed.append((input, gradient))
+        return needed
+
+
+class Tape(list[Call]):
+    """Records this thread's calls of hand-written functions: `with Tape() as tape: cost = ...`.
+
+    The output of a call requires a gradient if one of its inputs does, but has no graph. So a tensor that has a graph
+    comes from one of torch's own differentiable operations, and the call that is given it raises. A tensor that
+    requires no gradient, such as a mask, is a constant, as for autograd.
+    """
+
+    def __init__(self, model: torch.nn.Module | None = None) -> None:
+        """Begin empty. With a model, calls know their module and errors name the operation, which takes time."""
+        super().__init__()
+        self._outer: list[Tape | None] = []
+        self._operations = None if model is None else Operations(model)
+
+    def __enter__(self) -> Self:
+        """Record, in place of a tape that may be active already."""
+        self._outer.append(active_tape.tape)
+        active_tape.tape = self
+        if self._operations is not None:
+            self._operations.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop."""
+        active_tape.tape = self._outer.pop()
+        if self._operations is not None:
+            self._operations.__exit__(*exception)
+
+    def record(self, function: Any, inputs: tuple[Any, ...]) -> Tensor:
+        """Call a function and record the call.
+
+        Raises:
+            UnsupportedOperation: if an input comes from a differentiable operation that is not hand-written.
+        """
+        enabled, needs = torch.is_grad_enabled(), []
+        for input in inputs:
+            needs.append(enabled and isinstance(input, Tensor) and input.requires_grad)
+            if needs[-1] and input.grad_fn is not None:
+                raise self.unsupported(input)
+        ctx = Context(tuple(needs))
+        _set_grad_enabled(False)
+        try:
+            output: Tensor = function.forward(*inputs)
+            for input in inputs:
+                if output is input:
+                    output = output.view_as(output)  # a Tensor of its own, for a gradient of its own
+            function.setup_context(ctx, inputs, output)
+        finally:
+            _set_grad_enabled(enabled)
+        if True in needs:
+            output.requires_grad_()
+        self.append(Call(function, inputs, output, ctx, "" if self._operations is None else self._operations.module))
+        return output
+
+    def unsupported(self, tensor: Tensor) -> UnsupportedOperation:
+        """The error about the operation that gave a Tensor its graph."""
+        made_by = {} if self._operations is None else self._operations.made_by
+        return UnsupportedOperation(*made_by.get(tensor, (type(tensor.grad_fn).__name__, "")))
+
+
+def backward(tape: Sequence[Call], output: Tensor) -> dict[Tensor, Tensor]:
+    """Backpropagation: ∂C/∂x for every tensor x on the tape that needs one and that C, the output, depends on."""
+    require_unchanged(tape)
+    gradients = {output: constant(1.0, output.shape, output.dtype, output.device)}
+    for call in reversed(tape):
+        if call.output in gradients:
+            for input, gradient in call.backward(gradients[call.output]):
+                gradients[input] = gradients[input] + gradient if input in gradients else gradient
+    return gradients
+
+
+def require_unchanged(tape: Sequence[Call]) -> None:
+    """Raise RuntimeError if a Tensor that a `backward` needs was changed in place since it was saved."""
+    for call in tape:
+        version = 0
+        for tensor in call.ctx.saved_tensors:
+            if tensor is not None:
+                version += tensor._version
+        if version != call.ctx.version:
+            name = call.function.__name__
+            raise RuntimeError(f"a tensor that {name}.backward needs was modified by an inplace operation")

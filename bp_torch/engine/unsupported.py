@@ -1,0 +1,75 @@
+"""Operations that are not hand-written: found by the tape, named here, with the module that calls them."""
+
+from contextlib import ExitStack
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode, resolve_name
+
+from bp_torch import functional
+
+_IN_PLACE = "a leaf Variable that requires grad is being used in an in-place operation"
+
+
+class UnsupportedOperation(TypeError):
+    """A differentiable operation that is not a function of `bp_torch`: the tape cannot give its gradient."""
+
+    def __init__(self, operation: str, module: str) -> None:
+        """Name both; without a module it is the cost's."""
+        name = operation.rpartition(".")[2].strip("_")
+        hint = f"; use bp_torch.functional.{name}" if name in functional.__all__ else ""
+        caller = f"module {module}" if module else "the cost"
+        super().__init__(f"{caller} calls {operation}, which is not a function of bp_torch{hint}")
+
+
+class Operations(TorchFunctionMode):
+    """While it is entered: which torch operation made a tensor that has a graph, and which module is running.
+
+    Attributes:
+        module: the innermost one that is running, such as "0 (Linear)".
+        made_by: by each tensor that has a graph, the operation and the module.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        """Nothing runs yet."""
+        super().__init__()
+        self.module = ""
+        self.made_by: dict[Tensor, tuple[str, str]] = {}
+        self._model = model
+        self._hooks = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Follow the model's modules."""
+        outer: list[str] = []
+        for path, module in self._model.named_modules():
+
+            def enter(*_: Any, name: str = f"{path} ({type(module).__name__})".strip()) -> None:
+                outer.append(self.module)
+                self.module = name
+
+            def leave(*_: Any) -> None:
+                self.module = outer.pop()
+
+            self._hooks.callback(module.register_forward_pre_hook(enter, prepend=True).remove)
+            self._hooks.callback(module.register_forward_hook(leave, always_call=True).remove)
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        """Leave the modules as they were."""
+        self._hooks.close()
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation, and note what it made."""
+        try:
+            result = func(*args, **(kwargs or {}))
+        except RuntimeError as error:
+            if _IN_PLACE in str(error):
+                raise UnsupportedOperation(resolve_name(func) or str(func), self.module) from None
+            raise
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, Tensor) and tensor.grad_fn is not None:
+                self.made_by[tensor] = resolve_name(func) or str(func), self.module
+        return result

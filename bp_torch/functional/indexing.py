@@ -1,0 +1,215 @@
+"""Pieces: cut, index and join. As in `shape`, values are moved, copied or dropped, and a view is a view.
+
+g stands for ∂C/∂y, the upstream gradient. What was dropped gets the gradient 0. The functions are torch's of the same
+name; `getitem` is `x[index]`.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bp_torch.functional.function import Function, save
+from bp_torch.functional.shape import ShapeFunction
+from bp_torch.functional.validation import require_tensor
+
+__all__ = ["cat", "chunk", "getitem", "narrow", "split", "stack"]
+
+
+class Narrow(ShapeFunction):
+    """`length` places along an axis, from `start` on. ∂C/∂x = g in those places, 0 in the others."""
+
+    @staticmethod
+    def forward(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+        return torch.narrow(input, dim, start, length)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        grad_input = grad_output.new_zeros(ctx.shape)
+        grad_input.narrow(*ctx.constants).copy_(grad_output)
+        return grad_input, None, None, None
+
+
+class GetItem(ShapeFunction):
+    """y = x[index].
+
+    ∂C/∂x is 0, but for the places that were taken: those get g. A place that an index Tensor names several times gets
+    the sum of their gradients:
+
+        >>> x = torch.tensor([5.0, 7.0], requires_grad=True)
+        >>> getitem(x, torch.tensor([1, 1, 0])).backward(torch.tensor([10.0, 2.0, 3.0]))
+        >>> x.grad
+        tensor([ 3., 12.])
+    """
+
+    @staticmethod
+    def forward(input: Tensor, *index: Any) -> Tensor:
+        return input[index]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        input, *index = inputs
+        ctx.shape = input.shape
+        ctx.index = [None if isinstance(i, Tensor) else (i,) for i in index]  # Tensors are saved, the others are not
+        save(ctx, *(i for i in index if isinstance(i, Tensor)))
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        index = _saved_index(ctx)
+        if not ctx.saved_tensors:  # each place is taken once at most
+            grad_input = grad_output.new_zeros(ctx.shape)
+            grad_input[index] = grad_output
+        else:
+            size = math.prod(ctx.shape)
+            places = torch.arange(size, device=grad_output.device).reshape(ctx.shape)[index]
+            sums = grad_output.new_zeros(size).index_add(0, places.reshape(-1), grad_output.reshape(-1))
+            grad_input = sums.reshape(ctx.shape)
+        return grad_input, *[None] * len(index)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        return tangent[_saved_index(ctx)]
+
+
+def _saved_index(ctx: Any) -> tuple[Any, ...]:
+    tensors = iter(ctx.saved_tensors)
+    return tuple(next(tensors) if i is None else i[0] for i in ctx.index)
+
+
+class Cat(Function):
+    """Tensors joined along an axis: y = [x₁, x₂, …]. ∂C/∂xᵢ = xᵢ's piece of g.
+
+    >>> a, b = torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)
+    >>> cat((a, b)).backward(torch.tensor([1.0, 2.0, 3.0]))
+    >>> a.grad, b.grad
+    (tensor([1., 2.]), tensor([3.]))
+    """
+
+    @staticmethod
+    def forward(dim: int, *tensors: Tensor) -> Tensor:
+        return torch.cat(tensors, dim)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.dim, *tensors = inputs
+        ctx.shapes = [tensor.shape for tensor in tensors]
+        ctx.dtypes = [tensor.dtype for tensor in tensors]
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        # torch.cat takes a tensor of shape (0,) among others of any shape
+        sizes = [0 if shape == (0,) else shape[ctx.dim] for shape in ctx.shapes]
+        pieces = zip(torch.split(grad_output, sizes, ctx.dim), ctx.shapes, ctx.dtypes, strict=True)
+        return None, *(piece.reshape(shape).to(dtype) for piece, shape, dtype in pieces)
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Tensor) -> Tensor:
+        return torch.cat(tangents, ctx.dim)
+
+    @staticmethod
+    def mixes_examples(dim: int, *tensors: Tensor) -> bool:
+        return dim in (0, -max(tensor.dim() for tensor in tensors))
+
+
+class Stack(Function):
+    """Tensors of one shape joined along a new axis: y[i] = xᵢ. ∂C/∂xᵢ = g[i]."""
+
+    @staticmethod
+    def forward(dim: int, *tensors: Tensor) -> Tensor:
+        return torch.stack(tensors, dim)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.dim, *tensors = inputs
+        ctx.dtypes = [tensor.dtype for tensor in tensors]
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        pieces = zip(grad_output.unbind(ctx.dim), ctx.dtypes, strict=True)
+        return None, *(piece.to(dtype) for piece, dtype in pieces)
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Tensor) -> Tensor:
+        return torch.stack(tangents, ctx.dim)
+
+    @staticmethod
+    def mixes_examples(dim: int, *tensors: Tensor) -> bool:
+        return dim in (0, -tensors[0].dim() - 1)
+
+
+def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """`length` places along axis `dim`, from `start` on; a view. See `Narrow`.
+
+    Raises:
+        IndexError: if there is no such axis; RuntimeError if there are no such places.
+    """
+    require_tensor("narrow", input=input)
+    return Narrow.call(input, dim, start, length)
+
+
+def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Cut into pieces of one length (the last may be shorter) or of given lengths; views. See `Narrow`.
+
+    Raises:
+        RuntimeError: if given lengths do not add up to the axis'; IndexError if there is no such axis.
+    """
+    return _cut("split", torch.split, tensor, split_size_or_sections, dim)
+
+
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """Cut into at most `chunks` pieces of one length (the last may be shorter); views. See `Narrow`.
+
+    Raises:
+        RuntimeError: if `chunks` is not positive; IndexError if there is no such axis.
+    """
+    return _cut("chunk", torch.chunk, input, chunks, dim)
+
+
+def _cut(name: str, cut: Any, input: Tensor, how: Any, dim: int) -> tuple[Tensor, ...]:
+    """One `Narrow` for each piece; torch says where the cuts are, on a Tensor without values."""
+    require_tensor(name, input=input)
+    lengths = [piece.shape[dim] for piece in cut(torch.empty(input.shape, device="meta"), how, dim)]
+    starts = itertools.accumulate(lengths, initial=0)
+    return tuple(Narrow.call(input, dim, start, length) for start, length in zip(starts, lengths, strict=False))
+
+
+def getitem(input: Tensor, index: Any) -> Tensor:
+    """input[index]; a view unless a Tensor or a list is among the indices. See `GetItem`.
+
+    Args:
+        input: any shape.
+        index: int, slice, None, Ellipsis, a Tensor of integers or booleans, a list of integers; or a tuple of such.
+
+    Raises:
+        IndexError: if an index is out of range or there are too many.
+    """
+    require_tensor("getitem", input=input)
+    index = index if isinstance(index, tuple) else (index,)
+    return GetItem.call(input, *(torch.tensor(i, device=input.device) if isinstance(i, list) else i for i in index))
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Join along axis `dim`; all other lengths are the same. See `Cat`.
+
+    Raises:
+        TypeError: if `tensors` is not a sequence of Tensors; RuntimeError if their shapes do not fit.
+    """
+    return Cat.call(dim, *_sequence("cat", tensors))
+
+
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Join Tensors of one shape along a new axis `dim`. See `Stack`.
+
+    Raises:
+        TypeError: if `tensors` is not a sequence of Tensors; RuntimeError if their shapes differ.
+    """
+    return Stack.call(dim, *_sequence("stack", tensors))
+
+
+def _sequence(name: str, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    if isinstance(tensors, Tensor):
+        raise TypeError(f"{name}(): argument 'tensors' must be a tuple of Tensors, not Tensor")
+    return tensors

@@ -1,0 +1,174 @@
+"""Sums over axes: the sum, the mean, and the product of matrices.
+
+`dim` names the axes: one, several, or with None all. g stands for ∂C/∂y, the upstream gradient; in a backward it gets
+the reduced axes back, with length 1, and is broadcast along them. The functions are torch's of the same name.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bp_torch.functional.arithmetic import real
+from bp_torch.functional.function import Function, save
+from bp_torch.functional.precision import autocast_enabled, autocast_to_half
+from bp_torch.functional.shape import sum_to_shape
+from bp_torch.functional.validation import require_real, require_tensor
+
+__all__ = ["matmul", "mean", "sum"]
+
+Axes = int | Sequence[int] | None
+
+
+class Sum(Function):
+    """y = Σᵢ xᵢ. Each xᵢ is in the sum once, so ∂C/∂xᵢ = g."""
+
+    @staticmethod
+    def forward(input: Tensor, dim: Any, keepdim: bool, dtype: torch.dtype | None) -> Tensor:
+        return torch.sum(input, dim, keepdim, dtype=dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        input, *ctx.options = inputs
+        ctx.shape, ctx.dtype, ctx.axes = input.shape, input.dtype, axes_of(ctx.options[0], input.dim())
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        return with_axes(grad_output, ctx).expand(ctx.shape).to(ctx.dtype), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        return Sum.forward(tangent, *ctx.options)
+
+    @staticmethod
+    def mixes_examples(input: Tensor, dim: Axes, *_: Any) -> bool:
+        return 0 in axes_of(dim, input.dim())
+
+
+class Mean(Sum):
+    """y = 1/n Σᵢ xᵢ, with n the number of values that each mean is of. ∂C/∂xᵢ = g / n.
+
+    >>> x = torch.zeros(2, 3, requires_grad=True)
+    >>> mean(x, dim=0).backward(torch.tensor([2.0, 4.0, 6.0]))  # n = 2
+    >>> x.grad
+    tensor([[1., 2., 3.],
+            [1., 2., 3.]])
+    """
+
+    @staticmethod
+    def forward(input: Tensor, dim: Any, keepdim: bool, dtype: torch.dtype | None) -> Tensor:
+        return torch.mean(input, dim, keepdim, dtype=dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        n = math.prod([ctx.shape[axis] for axis in ctx.axes])
+        return (with_axes(grad_output, ctx) / n).expand(ctx.shape).to(ctx.dtype), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        return Mean.forward(tangent, *ctx.options)
+
+
+class Matmul(Function):
+    """y = A B: yᵢⱼ = Σₖ Aᵢₖ Bₖⱼ, of matrices, or of batches of them, whose axes in front are broadcast.
+
+    Aᵢₖ meets Bₖⱼ in yᵢⱼ for every j, so ∂C/∂Aᵢₖ = Σⱼ gᵢⱼ Bₖⱼ; Bₖⱼ meets Aᵢₖ in yᵢⱼ for every i:
+
+        ∂C/∂A = g Bᵀ        (…, i, j) (…, j, k) → (…, i, k)
+        ∂C/∂B = Aᵀ g        (…, k, i) (…, i, j) → (…, k, j)
+
+    each summed over the batch's axes that were broadcast. A vector is one row on the left, one column on the right.
+
+    >>> a, b = torch.tensor([[1.0, 2.0]], requires_grad=True), torch.tensor([[3.0], [4.0]], requires_grad=True)
+    >>> matmul(a, b).backward(torch.tensor([[10.0]]))
+    >>> a.grad.tolist(), b.grad.tolist()
+    ([[30.0, 40.0]], [[10.0], [20.0]])
+    """
+
+    @staticmethod
+    def forward(input: Tensor, other: Tensor) -> Tensor:
+        return torch.matmul(input, other)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        save(ctx, *inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        input, other = ctx.saved_tensors
+        a, b, g = Matmul.as_matrices(input, other, grad_output)
+        needs_input, needs_other = ctx.needs_input_grad
+        grad_input = sum_to_shape(g @ b.mT, a.shape).reshape(input.shape) if needs_input else None
+        grad_other = sum_to_shape(a.mT @ g, b.shape).reshape(other.shape) if needs_other else None
+        return grad_input, grad_other
+
+    @staticmethod
+    def as_matrices(a: Tensor, b: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A, B and g with the axes that a vector lacks; if B is one matrix for a whole batch, with A's rows in one."""
+        if b.dim() == 1:
+            b, g = b.unsqueeze(-1), g.unsqueeze(-1)
+        if a.dim() == 1:
+            a, g = a.unsqueeze(0), g.unsqueeze(-2)
+        if a.dim() > 2 and b.dim() == 2:
+            rows = math.prod(a.shape[:-1])
+            a, g = a.reshape(rows, a.shape[-1]), g.reshape(rows, g.shape[-1])
+        return a, b, g
+
+    @staticmethod
+    def jvp(ctx: Any, input_tangent: Tensor, other_tangent: Tensor) -> Tensor:
+        input, other = ctx.saved_tensors
+        return input_tangent @ other + input @ other_tangent
+
+    @staticmethod
+    def mixes_examples(input: Tensor, other: Tensor) -> bool:
+        """Whether A's first axis does not come first in y: it is a lone vector's, or B's batch comes before it."""
+        return input.dim() == 1 or other.dim() > input.dim()
+
+
+def axes_of(dim: Axes, ndim: int) -> tuple[int, ...]:
+    """The axes that `dim` names, counted from the front; a number has none."""
+    if dim is None or dim == () or not ndim:
+        return tuple(range(ndim))
+    return tuple(axis % ndim for axis in ([dim] if isinstance(dim, int) else dim))
+
+
+def with_axes(reduced: Tensor, ctx: Any) -> Tensor:
+    """A reduced Tensor with the reduced axes back, of length 1."""
+    return reduced.reshape([1 if axis in ctx.axes else n for axis, n in enumerate(ctx.shape)])
+
+
+def sum(input: Tensor, dim: Axes = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
+    """The sum over the axes `dim`, computed in `dtype` if given; under autocast on CUDA in float32.
+
+    Raises:
+        IndexError: if there is no such axis; NotImplementedError if `input` is complex.
+    """
+    require_tensor("sum", input=input)
+    require_real("sum", input=input)
+    if dtype is None and input.is_cuda and autocast_enabled() and torch.is_autocast_enabled("cuda"):
+        dtype = torch.promote_types(input.dtype, torch.float32) if input.is_floating_point() else None
+    return Sum.call(input, dim, keepdim, dtype)
+
+
+def mean(input: Tensor, dim: Axes = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
+    """The mean over the axes `dim`, computed in `dtype` if given; NaN of nothing.
+
+    Raises:
+        IndexError: if there is no such axis; NotImplementedError if `input` is complex.
+    """
+    require_tensor("mean", input=input)
+    require_real("mean", input=input)
+    return Mean.call(input, dim, keepdim, dtype)
+
+
+def matmul(input: Tensor, other: Tensor) -> Tensor:
+    """The product of matrices (…, n, k) and (…, k, m), or of vectors (k,); under autocast in its dtype.
+
+    Raises:
+        RuntimeError: if shapes or dtypes do not fit.
+    """
+    if autocast_enabled() and torch.is_autocast_enabled(input.device.type):
+        input, other = autocast_to_half(input, other)
+    return real("matmul", Matmul.call(input, other))

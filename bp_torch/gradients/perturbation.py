@@ -1,0 +1,85 @@
+"""Gradients at perturbed numbers: they tell the reference's typical error, and whether an error is systematic."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from bp_torch.gradients.comparison import Comparison, compare, distance
+
+EVALUATIONS = 16
+"""Evaluations at perturbed numbers before a gradient is reported as wrong."""
+RELATIVE_SIZE = 2**-6
+"""Of a perturbation: more than the rounding of half precision, too little to change the error of a wrong equation."""
+
+Gradients = Mapping[str, Tensor]
+GradientTriple = tuple[Gradients, Gradients, Gradients]
+"""Gradients by name: hand-written, the reference's in the same dtype, and in float64."""
+Evaluate = Callable[[torch.Generator | None], GradientTriple]
+"""Computes them: at the numbers as they are, or given a generator at numbers perturbed by it."""
+
+
+def compare_all(
+    evaluate: Evaluate, scales: Mapping[str, float] | None = None, *, first: GradientTriple | None = None
+) -> list[Comparison]:
+    """Compare every gradient by itself: a large one would hide a small one.
+
+    Only where one does not pass are they evaluated again, at perturbed numbers.
+
+    Args:
+        evaluate: computes the gradients.
+        scales: the size each gradient has elsewhere; see `compare`.
+        first: the gradients at the numbers as they are, if they are known already.
+    """
+    hand, builtin, truth = first or evaluate(None)
+    sizes = scales or {}
+    comparisons = {n: compare(n, hand[n], builtin[n], truth[n], scale=sizes.get(n, 0.0)) for n in hand}
+    errors = {name: _error(hand[name], truth[name]) for name, found in comparisons.items() if not found.passed}
+    for name, nearby in _evaluated_nearby(evaluate, errors).items():
+        three = hand[name], builtin[name], truth[name]
+        comparisons[name] = compare(name, *three, scale=sizes.get(name, 0.0), **asdict(nearby))
+    return list(comparisons.values())
+
+
+def perturbed(tensor: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Each number up or down by `RELATIVE_SIZE` of it, so that 0 stays 0; unchanged without a generator."""
+    if generator is None:
+        return tensor
+    signs = torch.randint(2, tensor.shape, generator=generator).to(tensor) * 2 - 1
+    return tensor * (1 + RELATIVE_SIZE * signs)
+
+
+@dataclass
+class _Nearby:
+    """Errors at perturbed numbers; see Comparison."""
+
+    typical_error: float = 0.0
+    error_projection: float = 0.0
+    error_size_ratio: float = 0.0
+
+
+def _evaluated_nearby(evaluate: Evaluate, errors: Gradients) -> dict[str, _Nearby]:
+    found = {name: _Nearby() for name in errors}
+    generator = torch.Generator().manual_seed(0)  # its own: a comparison must not change the training's random numbers
+    for _ in range(EVALUATIONS if errors else 0):
+        hand, builtin, truth = evaluate(generator)
+        for name, here in errors.items():
+            nearby, there = found[name], _error(hand[name], truth[name])
+            largest = distance(builtin[name].double(), truth[name]).max().item()
+            nearby.typical_error = max(nearby.typical_error, largest)
+            size = here.abs().max().clamp_min(1e-300)  # which keeps the squares from overflowing
+            nearby.error_projection += _projection(there / size, here / size) / EVALUATIONS
+            nearby.error_size_ratio += (there.abs().max() / size).item() / EVALUATIONS
+    return found
+
+
+def _error(hand: Tensor, truth: Tensor) -> Tensor:
+    """Hand minus truth; what is not finite counts as one huge error."""
+    return (hand.detach().double() - truth.detach()).nan_to_num(nan=1e300, posinf=1e300, neginf=-1e300).flatten()
+
+
+def _projection(there: Tensor, here: Tensor) -> float:
+    """⟨there, here⟩ / ⟨here, here⟩: 1 if they are equal, 0 if they have nothing in common."""
+    square = (here * here).sum().item()
+    return (there * here).sum().item() / square if square else 0.0

@@ -1,0 +1,100 @@
+"""What the experiments share: the lecture's network, its cost, and a data set."""
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import chain, count, islice
+
+import torch
+from torch import Tensor
+
+import bp_torch.functional as F
+from bp_torch.data import Batches, Dataset, one_hot, prepare
+from bp_torch.engine import Backprop
+from bp_torch.nn import mlp
+
+SIZES = (784, 16, 16, 10)
+BATCH_SIZE = 100
+LEARNING_RATE = 3.0
+STEPS = 6000
+"""Of a whole training."""
+cost = F.squared_error
+
+
+class Setup:
+    """A data set, prepared, and networks trained on it.
+
+    Attributes:
+        name: of the data set.
+        quick: whether rougher figures do, in an eighth of the time.
+        seed: of all weights and all draws.
+        inputs: of the training examples, (N, 784).
+        targets: 1 of the right output and 0 of the others, (N, 10).
+        labels: the right class, (N,).
+        test_images, test_inputs, test_labels: the same of the test examples, and how they look.
+    """
+
+    def __init__(self, dataset: Dataset, *, quick: bool = False, seed: int = 0) -> None:
+        """Prepare the images."""
+        self.name = dataset.name
+        self.quick = quick
+        self.seed = seed
+        self.labels, self.test_labels = dataset.train.labels, dataset.test.labels
+        self.inputs, self.test_inputs = prepare(dataset.train.images), prepare(dataset.test.images)
+        self.targets = one_hot(self.labels, dataset.classes)
+        self.test_images = dataset.test.images
+
+    def network(self, seed: int = 0) -> torch.nn.Sequential:
+        """The lecture's network with its initial weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed + seed)
+            return mlp(SIZES)
+
+    @cached_property
+    def partly_trained(self) -> torch.nn.Sequential:
+        """The network after a tenth of its training; whoever changes it changes a copy."""
+        return self._trained(STEPS // 10)
+
+    @cached_property
+    def trained(self) -> torch.nn.Sequential:
+        """The trained network; whoever changes it changes a copy."""
+        return self._trained(STEPS)
+
+    def _trained(self, steps: int) -> torch.nn.Sequential:
+        model = self.network()
+        train(model, self.inputs, self.targets, steps, of=STEPS, seed=self.seed)
+        return model
+
+
+def train(
+    model: torch.nn.Module, inputs: Tensor, targets: Tensor, steps: int, *, of: int | None = None, seed: int
+) -> None:
+    """So many steps of stochastic gradient descent, of those in which the learning rate falls linearly to 0."""
+    driver = Backprop(model, cost)
+    for step, batch in enumerate(islice(endless_batches(inputs, targets, seed=seed), steps)):
+        driver.sgd_step(*batch, LEARNING_RATE * (1 - step / (of or steps)))
+
+
+def endless_batches(inputs: Tensor, targets: Tensor, *, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Mini-batches, shuffled anew each epoch."""
+    batches = Batches(inputs, targets, BATCH_SIZE, seed=seed)
+    return chain.from_iterable(batches.epoch(epoch) for epoch in count())
+
+
+def flatten(tensors: Iterable[Tensor]) -> Tensor:
+    """All of them as one vector."""
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def parameters_of(model: torch.nn.Module) -> Tensor:
+    """All weights and biases as one vector."""
+    return flatten(model.parameters()).detach()
+
+
+@torch.no_grad()
+def costs_at(model: torch.nn.Module, points: Iterable[Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
+    """The cost with each of these vectors as parameters; the model is left with the last one."""
+    found = []
+    for point in points:
+        torch.nn.utils.vector_to_parameters(point, model.parameters())
+        found.append(cost(model(inputs), targets))
+    return torch.stack(found)

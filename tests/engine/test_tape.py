@@ -1,0 +1,202 @@
+"""Graphs of every form: the gradients of the tape are autograd's, through PyTorch's own operations, to 1e-12."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import bp_torch.functional as F
+from bp_torch import nn
+from bp_torch.engine import Backprop, Tape, backward
+from bp_torch.functional.activations import Sigmoid
+from bp_torch.functional.function import Function
+
+
+class Residual(torch.nn.Module):
+    """x + f(x), twice, between two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
+        self.blocks = torch.nn.ModuleList(torch.nn.Sequential(nn.Linear(5, 5), nn.Tanh()) for _ in range(2))
+
+    def forward(self, x: Tensor, ops: Any = F) -> Tensor:
+        x = self.first(x)
+        for block in self.blocks:
+            x = ops.add(x, block(x))
+        return self.last(x)  # type: ignore[no-any-return]
+
+
+class Shared(torch.nn.Module):
+    """One layer met three times, and its weight once more, transposed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.last = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor, ops: Any = F) -> Tensor:
+        for _ in range(3):
+            x = ops.tanh(self.layer(x))
+        return self.last(ops.matmul(x, ops.t(self.layer.weight)))  # type: ignore[no-any-return]
+
+
+class TwoInputs(torch.nn.Module):
+    """Two inputs that meet in a product and a concatenation; a parameter of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.last = nn.Linear(6, 4), nn.Linear(6, 4), nn.Linear(8, 3)
+        self.scale = torch.nn.Parameter(torch.tensor([0.5, 1.0, -1.0, 2.0]))
+
+    def forward(self, x: Tensor, y: Tensor, ops: Any = F) -> Tensor:
+        left, right = self.left(x), ops.mul(self.right(y), self.scale)
+        return self.last(ops.cat((ops.mul(left, right), ops.sub(left, right)), 1))  # type: ignore[no-any-return]
+
+
+class Attention(torch.nn.Module):
+    """(N, T, C) activations: one head of attention, and a mean over the sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.last = (nn.Linear(n, m) for n, m in ((6, 4), (6, 4), (6, 4), (4, 3)))
+
+    def forward(self, x: Tensor, ops: Any = F) -> Tensor:
+        query, key, value = self.query(x), self.key(x), self.value(x)
+        scores = ops.softmax(ops.mul(ops.matmul(query, ops.transpose(key, 1, 2)), 0.5), dim=-1)
+        return self.last(ops.mean(ops.matmul(scores, value), 1))  # type: ignore[no-any-return]
+
+
+class TwoOutputs(torch.nn.Module):
+    """A list of outputs, one of which depends on the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor, ops: Any = F) -> list[Tensor]:
+        first = self.first(x)
+        return [first, self.second(ops.sigmoid(first))]
+
+
+def of_two(cost: Callable[[Tensor, Tensor], Tensor], ops: Any) -> Callable[[list[Tensor], Tensor], Tensor]:
+    return lambda outputs, targets: ops.add(cost(outputs[0], targets), cost(outputs[1], targets))
+
+
+def builtin_cost(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs - targets).square().sum(-1).mean()
+
+
+MODELS: dict[str, tuple[type[torch.nn.Module], tuple[tuple[int, ...], ...]]] = {
+    "residual": (Residual, ((7, 6),)),
+    "a shared layer": (Shared, ((7, 6),)),
+    "two inputs": (TwoInputs, ((7, 6), (7, 6))),
+    "(N, T, C)": (Attention, ((7, 5, 6),)),
+    "two outputs": (TwoOutputs, ((7, 6),)),
+}
+
+
+class Builtin(torch.nn.Module):
+    """The same model with PyTorch's own layers and operations."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = nn.as_builtin(model)
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.model(*inputs, ops=torch)
+
+
+def case(name: str) -> tuple[torch.nn.Module, Any, Any, tuple[Tensor, ...], Tensor]:
+    torch.manual_seed(0)
+    kind, shapes = MODELS[name]
+    two = name == "two outputs"
+    cost = of_two(F.squared_error, F) if two else F.squared_error
+    reference = of_two(builtin_cost, torch) if two else builtin_cost
+    inputs = tuple(torch.randn(shape, dtype=torch.float64) for shape in shapes)
+    return kind().double(), cost, reference, inputs, torch.rand(7, 3, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_of_any_graph_are_autograds(name: str) -> None:
+    model, cost, reference, inputs, targets = case(name)
+    value = reference(Builtin(model)(*inputs), targets)
+    expected = torch.autograd.grad(value, list(model.parameters()))
+    found, gradients = Backprop(model, cost).gradients(inputs if inputs[1:] else inputs[0], targets)
+    torch.testing.assert_close(found, value.detach(), rtol=1e-12, atol=1e-12)
+    assert list(gradients) == [parameter for parameter, _ in model.named_parameters()]
+    torch.testing.assert_close(list(gradients.values()), list(expected), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "weight_decay": 0.1}])
+@pytest.mark.parametrize("name", MODELS)
+def test_steps_of_any_graph_are_those_of_torch_sgd(name: str, options: dict[str, float]) -> None:
+    model, cost, reference, inputs, targets = case(name)
+    other, *_ = case(name)
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1, **options)  # type: ignore[arg-type]
+    driver = Backprop(model, cost, **options)
+    for _ in range(3):
+        optimizer.zero_grad()
+        reference(Builtin(other)(*inputs), targets).backward()
+        optimizer.step()
+        driver.sgd_step(inputs, targets, 0.1)
+    torch.testing.assert_close(list(model.parameters()), list(other.parameters()), rtol=1e-11, atol=1e-11)
+
+
+def test_each_backward_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a layer whose output goes three ways, too."""
+    calls = []
+    backward_ = Sigmoid.backward
+    monkeypatch.setattr(Sigmoid, "backward", staticmethod(lambda ctx, g: (calls.append(g), backward_(ctx, g))[1]))
+    weight = torch.ones(2, requires_grad=True)
+    with Tape() as tape:
+        once = F.sigmoid(weight)
+        cost = F.sum(F.mul(F.add(once, once), once))
+    gradient = backward(tape, cost)[weight]
+    assert len(calls) == 1
+    expected = torch.autograd.grad((2 * torch.sigmoid(weight) ** 2).sum(), weight)[0]
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_what_the_cost_does_not_depend_on_is_left_out() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    with Tape() as tape:
+        F.exp(weight)
+        cost = F.sum(F.sigmoid(weight))
+    assert set(backward(tape, cost)) == {weight, cost, tape[1].output}
+
+
+class ReverseGradient(Function):
+    """Returns its very input, with another gradient."""
+
+    @staticmethod
+    def forward(input: Tensor) -> Tensor:
+        return input
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        return -grad_output
+
+
+def test_an_output_that_is_the_input_has_a_gradient_of_its_own() -> None:
+    weight = torch.tensor([2.0], requires_grad=True)
+    with Tape() as tape:
+        cost = F.sum(F.add(F.mul(ReverseGradient.call(weight), 3), weight))
+    assert backward(tape, cost)[weight].item() == -3 + 1
+
+
+def test_tapes_can_be_nested() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    with Tape() as outer:
+        F.exp(weight)
+        with Tape() as inner:
+            F.sigmoid(weight)
+        F.tanh(weight)
+    assert [call.function.__name__ for call in outer] == ["Exp", "Tanh"]
+    assert [call.function.__name__ for call in inner] == ["Sigmoid"]
+    assert F.tanh(weight).grad_fn is not None

@@ -1,0 +1,197 @@
+"""Graphs of hand-written functions alone: what they add up to is PyTorch's, and so is each backward by itself."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import bp_torch.functional as F
+from bp_torch.functional import arithmetic, indexing, powers, reductions, selection, shape
+from bp_torch.functional.function import Function
+
+Tensors = dict[str, Tensor]
+
+
+class Builtin:
+    """PyTorch's own functions, by the names that `bp_torch.functional` gives to them."""
+
+    getitem = staticmethod(lambda input, index: input[index])
+    expand = staticmethod(torch.Tensor.expand)
+    linear = staticmethod(torch.nn.functional.linear)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+
+def draw(**shapes: tuple[int, ...]) -> Tensors:
+    generator = torch.Generator().manual_seed(0)
+    return {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
+
+
+def residual_mlp(f: Any, x: Tensor, w: Tensor, b: Tensor, v: Tensor) -> Tensor:
+    """Two blocks that share their weights; a scale for each feature."""
+    for _ in range(2):
+        x = f.add(x, f.mul(f.sigmoid(f.linear(x, w, b)), v), alpha=0.5)
+    return x
+
+
+def attention(f: Any, x: Tensor, qkv: Tensor, out: Tensor, position: Tensor) -> Tensor:
+    """Causal, of two heads, with positions added: softmax(q kᵀ / √d) v."""
+    batch, length, width = x.shape
+    x = f.add(x, f.expand(f.unsqueeze(position, 0), (batch, -1, -1)))
+    parts = f.permute(f.reshape(f.matmul(x, qkv), (batch, length, 3, 2, width // 2)), (2, 0, 3, 1, 4))
+    q, k, v = (f.getitem(parts, i) for i in range(3))  # (N, heads, T, d)
+    scores = f.div(f.matmul(q, f.transpose(k, -2, -1)), math.sqrt(width // 2))
+    future = torch.ones(length, length, dtype=torch.bool).triu(1)
+    weights = f.softmax(f.masked_fill(scores, future, -math.inf), -1)
+    return f.add(x, f.matmul(f.flatten(f.movedim(f.matmul(weights, v), 1, 2), 2), out))
+
+
+def pooled_head(f: Any, x: Tensor, token: Tensor, w: Tensor) -> Tensor:
+    """A class token in front, a normalisation over the features, and the mean over the places."""
+    x = f.cat((f.expand(token, (x.shape[0], 1, -1)), x), 1)
+    centred = f.sub(x, f.mean(x, -1, keepdim=True))
+    scale = f.rsqrt(f.add(f.mean(f.square(centred), -1, keepdim=True), 1e-5))
+    first, rest = f.split(f.mul(centred, scale), (1, x.shape[1] - 1), 1)
+    return f.matmul(f.maximum(f.squeeze(first, 1), f.amax(f.abs(rest), 1)), w)
+
+
+MODELS: dict[Callable[..., Tensor], Tensors] = {
+    residual_mlp: draw(x=(5, 4), w=(4, 4), b=(4,), v=(4,)),
+    attention: draw(x=(2, 3, 4), qkv=(4, 12), out=(4, 4), position=(3, 4)),
+    pooled_head: draw(x=(2, 3, 4), token=(1, 1, 4), w=(4, 3)),
+}
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_gradients_are_autograds(model: Callable[..., Tensor]) -> None:
+    results = []
+    for functions in (F, Builtin()):
+        leaves = [x.clone().requires_grad_() for x in MODELS[model].values()]
+        output = model(functions, *leaves)
+        upstream = torch.cos(torch.arange(output.numel(), dtype=torch.float64)).reshape(output.shape)
+        results.append([output, *torch.autograd.grad(output, leaves, upstream)])
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
+
+
+class Context:
+    """What a loop that does not use autograd gives to a Function."""
+
+    def __init__(self, inputs: tuple[Any, ...]) -> None:
+        self.needs_input_grad = tuple(isinstance(x, Tensor) and x.is_floating_point() for x in inputs)
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        self.saved_tensors = tensors
+
+
+_ROW, _MATRIX = torch.tensor([0.5, 2.0, -1.0]), torch.arange(1.0, 7.0, dtype=torch.float64).reshape(2, 3)
+_BATCH = torch.arange(1.0, 13.0).reshape(2, 2, 3).double()
+CALLS: list[tuple[type[Function], tuple[Any, ...]]] = [
+    (arithmetic.Add, (_ROW, _MATRIX, 2)),
+    (arithmetic.Add, (_MATRIX.int(), _ROW, -1)),
+    (arithmetic.Mul, (_ROW, _MATRIX)),
+    (arithmetic.Mul, (_ROW, 2.5)),
+    (arithmetic.Div, (_ROW, _MATRIX)),
+    (arithmetic.DivRounded, (_ROW, _MATRIX, "floor")),
+    (powers.Pow, (_MATRIX, _ROW)),
+    (powers.Pow, (_ROW, 2)),
+    (selection.Maximum, (_ROW, _MATRIX, True)),
+    (selection.Where, (_MATRIX > 2, _ROW, _MATRIX)),
+    (selection.Where, (_MATRIX > 2, 0.0, _ROW)),
+    (selection.Amax, (_MATRIX, 1, False)),
+    (reductions.Sum, (_ROW, 0, False, torch.float64)),
+    (reductions.Mean, (_ROW, None, False, torch.float64)),
+    (reductions.Matmul, (_BATCH, _ROW.double())),
+    (reductions.Matmul, (_MATRIX, _BATCH.mT)),
+    (shape.Expand, (_ROW, (2, 3))),
+    (shape.To, (_ROW, torch.float64)),
+    (indexing.Cat, (0, _ROW.unsqueeze(0), _MATRIX)),
+    (indexing.Stack, (0, _ROW, _MATRIX[0])),
+    (indexing.GetItem, (_MATRIX, slice(None), torch.tensor([2, 2]))),
+]
+
+
+@pytest.mark.parametrize(("function", "inputs"), CALLS, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_gradient_has_its_inputs_shape_and_dtype(function: type[Function], inputs: tuple[Any, ...]) -> None:
+    """By itself: autograd's engine would sum a gradient that is too large, and cast it, without a word."""
+    ctx = Context(inputs)
+    output = function.forward(*inputs)
+    function.setup_context(ctx, inputs, output)
+    upstream = torch.cos(torch.arange(output.numel())).reshape(output.shape).to(output.dtype)
+    found = function.backward(ctx, upstream)
+    leaves = [x.clone().requires_grad_() if needs else x for x, needs in zip(inputs, ctx.needs_input_grad, strict=True)]
+    expected = torch.autograd.grad(
+        function.forward(*leaves), [x for x in leaves if isinstance(x, Tensor) and x.requires_grad], upstream
+    )
+    assert len(found) == len(inputs)
+    torch.testing.assert_close([gradient for gradient in found if gradient is not None], list(expected))
+
+
+ROWS = torch.zeros(2, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "mixes"),
+    [
+        (shape.Transpose, (ROWS, 1, 2), False),
+        (shape.Transpose, (ROWS, 0, 1), True),
+        (shape.Permute, (ROWS, (0, 2, 1)), False),
+        (shape.Movedim, (ROWS, 0, 2), True),
+        (shape.Reshape, (ROWS, torch.flatten, 1), False),
+        (shape.Reshape, (ROWS, torch.flatten, 0, 1), True),
+        (shape.Reshape, (ROWS, torch.unsqueeze, 0), True),
+        (shape.Reshape, (ROWS, torch.reshape, (2, 3, 2)), False),
+        (shape.Reshape, (ROWS[:1], torch.squeeze), True),
+        (shape.Expand, (ROWS, (2, 2, 3)), False),
+        (shape.Expand, (ROWS[0], (2, 2, 3)), True),
+        (indexing.GetItem, (ROWS, slice(None), 0), False),
+        (indexing.GetItem, (ROWS, Ellipsis, 0), False),
+        (indexing.GetItem, (ROWS, 0), True),
+        (indexing.GetItem, (ROWS, slice(1, None)), True),
+        (indexing.GetItem, (ROWS, torch.tensor([1, 0])), True),
+        (indexing.GetItem, (ROWS, slice(None), torch.tensor([1, 0])), False),
+        (
+            indexing.GetItem,
+            (ROWS.unsqueeze(1), slice(None), torch.tensor([0, 0]), slice(None), torch.tensor([1, 0])),
+            True,
+        ),
+        (indexing.Narrow, (ROWS, 1, 0, 1), False),
+        (indexing.Narrow, (ROWS, 0, 0, 1), True),
+        (indexing.Cat, (1, ROWS, ROWS), False),
+        (indexing.Cat, (-3, ROWS, ROWS), True),
+        (indexing.Stack, (1, ROWS, ROWS), False),
+        (indexing.Stack, (0, ROWS, ROWS), True),
+        (reductions.Sum, (ROWS, -1, False, None), False),
+        (reductions.Mean, (ROWS, None, False, None), True),
+        (selection.Amax, (ROWS, (0, 1), False), True),
+        (reductions.Matmul, (ROWS, ROWS.mT), False),
+        (reductions.Matmul, (ROWS, ROWS[0].mT), False),
+        (reductions.Matmul, (ROWS[0], ROWS.mT), True),
+        (reductions.Matmul, (ROWS[0, 0], ROWS[0].mT), True),
+        (arithmetic.Add, (ROWS, ROWS, 1), False),
+    ],
+)
+def test_what_mixes_examples_says_so(function: type[Function], inputs: tuple[Any, ...], mixes: bool) -> None:
+    assert function.mixes_examples(*inputs) is mixes
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda f, x: f.reshape(x, (3, 2)),
+        lambda f, x: f.flatten(x[0]),
+        lambda f, x: f.transpose(x, 0, 1),
+        lambda f, x: f.getitem(x, (slice(None), 1)),
+        lambda f, x: f.chunk(x, 2)[0],
+        lambda f, x: f.expand(x, (4, 2, 3)),
+    ],
+)
+def test_views_are_views_and_must_not_be_changed_in_place(view: Callable[[Any, Tensor], Tensor]) -> None:
+    x = torch.rand(2, 3, dtype=torch.float64, requires_grad=True)
+    hand, builtin = view(F, x), view(Builtin(), x)
+    assert (hand.data_ptr(), hand.stride()) == (builtin.data_ptr(), builtin.stride())
+    with pytest.raises(RuntimeError, match="modified inplace"):
+        hand.add_(1)
