@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "dashboard": {
         "files",
         "markdown",
-        "training.records",
+        "training.logging",
         "gradients.Comparison",
         "inspection",
     },

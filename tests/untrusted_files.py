@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from bp_torch.dashboard.event_file import mend
+from bp_torch.dashboard.event_file import repair
 from bp_torch.data import DataError, load
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.state.checkpoint import State, load_checkpoint, load_config
@@ -70,8 +70,8 @@ def read_events(folder: Path, content: bytes) -> None:
     """What is left is what TensorBoard can read to its end, and nothing of the file is lost."""
     path = folder / "events.out.tfevents.1.2"
     path.write_bytes(content)
-    lost = mend(path)
-    assert mend(path) == 0
+    lost = repair(path)
+    assert repair(path) == 0
     assert path.stat().st_size == len(content) - lost
     assert not lost or (folder / "events.out.damaged.1.2").read_bytes() == content
 

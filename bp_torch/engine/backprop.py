@@ -1,25 +1,19 @@
 """Backpropagation as the lecture tells it: forward once, back once, and a step downhill."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bp_torch.engine.tape import Call, Tape, backward
+from bp_torch.engine.tape import Call, Context, Tape, backward, one_like, require_unchanged, walk
 
 _InferenceMode: Any = torch._C._InferenceMode  # torch.inference_mode() takes 4 µs
 _LARGEST = torch.finfo(torch.float32).max
 
 Inputs = Tensor | Sequence[Tensor]
 """Of a model: one Tensor, or several, one for each argument."""
-
-
-_Added = tuple[Tensor, Tensor]
-"""A parameter and its gradient."""
-_Accumulated = tuple[Call, list[Tensor | None], Tensor]
-"""A call that adds the gradients of its own parameters, these, and ∂C/∂output."""
 
 
 class Backprop:
@@ -119,14 +113,10 @@ class Backprop:
         _require_rates(learning_rate=learning_rate * max(1.0, self._weight_decay))
         cost, tape = self._record_quickly(inputs, targets)
         with _InferenceMode(True):
-            own = _parameter_ids(self.model, set())
-            fused = _fuse(tape, own)
-            gradients = backward(tape, cost)
-            added = [(x, gradient) for x, gradient in gradients.items() if id(x) in own]
-            accumulated = [(call, into, gradients[call.output]) for call, into in fused if call.output in gradients]
-            if not _all_finite(cost, added, accumulated):
+            update = self._backward(tape, cost)
+            if not update.finite():
                 raise FloatingPointError(self._not_finite(inputs, targets))
-            self._update(added, accumulated, learning_rate)
+            self._apply(update, learning_rate)
         return cost.detach()
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -173,24 +163,31 @@ class Backprop:
             raise ValueError("Backprop: the cost depends on no parameter that needs a gradient")
         return cost, tape
 
-    def _update(self, added: Sequence[_Added], accumulated: Sequence[_Accumulated], learning_rate: float) -> None:
-        """Apply gradients: those that stand in memory, and those that a function adds as it multiplies them out."""
-        velocities = self._decay(added, accumulated, learning_rate) if self._momentum or self._weight_decay else {}
+    def _backward(self, tape: Tape, cost: Tensor) -> "_Update":
+        """Walk the tape, and forget it on the way."""
+        require_unchanged(tape)
+        own, update, gradients = _parameter_ids(self.model, set()), _Update(cost), {cost: one_like(cost)}
+        for call, grad_output in walk(_emptied(tape), gradients):
+            if call.function.accumulate is not None:
+                update.fuse(call, grad_output, own)
+        update.added = [(x, gradient) for x, gradient in gradients.items() if id(x) in own]
+        return update
+
+    def _apply(self, update: "_Update", learning_rate: float) -> None:
+        """Add gradients to the parameters, or with momentum to their velocities and these to the parameters."""
+        velocities = self._decay(update, learning_rate) if self._momentum or self._weight_decay else {}
         alpha = 1.0 if self._momentum else -learning_rate
-        for parameter, gradient in added:
+        for parameter, gradient in update.added:
             velocities.get(parameter, parameter).add_(gradient, alpha=alpha)
-        for call, own, grad_output in reversed(accumulated):
-            into = [velocities.get(p, p) for p in own] if velocities else own
-            call.function.accumulate(call.ctx, grad_output, into, alpha)
+        for function, ctx, own, grad_output in update.fused:
+            function.accumulate(ctx, grad_output, [velocities.get(p, p) for p in own] if velocities else own, alpha)
         for parameter, velocity in velocities.items():
             parameter.add_(velocity, alpha=-learning_rate)
 
-    def _decay(
-        self, added: Sequence[_Added], accumulated: Sequence[_Accumulated], learning_rate: float
-    ) -> dict[Any, Tensor]:
+    def _decay(self, update: "_Update", learning_rate: float) -> dict[Any, Tensor]:
         """Decay the parameters; or with momentum their velocities, to which gradients are then added."""
-        parameters = {*(p for p, _ in added), *(p for _, own, _ in accumulated for p in own)}
-        changed = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter in parameters]
+        learned = {*(p for p, _ in update.added), *(p for _, _, own, _ in update.fused for p in own)}
+        changed = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter in learned]
         if not self._momentum:
             for _, parameter in changed:
                 parameter.mul_(1 - learning_rate * self._weight_decay)
@@ -240,32 +237,46 @@ def _parameter_ids(module: torch.nn.Module, found: set[int]) -> set[int]:
     return found
 
 
-def _fuse(tape: Tape, own: set[int]) -> list[tuple[Call, list[Tensor | None]]]:
-    """Calls whose function adds the gradients of its parameters in place, and these: `backward` need not give them.
-
-    The parameters stand for the inputs after the first; None for one that needs no gradient.
-    """
-    fused = []
-    for call in tape:
-        if call.function.accumulate is not None and True in call.ctx.needs_input_grad[1:]:
-            first, *needs = call.ctx.needs_input_grad
-            into = [input if needed else None for input, needed in zip(call.inputs[1:], needs, strict=True)]
-            if all([x is None or id(x) in own for x in into]):
-                call.ctx.needs_input_grad = first, *[False] * len(into)
-                fused.append((call, into))
-    return fused
-
-
-def _all_finite(cost: Tensor, added: Sequence[_Added], accumulated: Sequence[_Accumulated]) -> bool:
-    """One sum shows both NaN and infinity; only if it does, each Tensor is looked at: a sum may overflow alone."""
-    tensors = [cost, *(gradient for _, gradient in added)]
-    for call, _, grad_output in accumulated:
-        tensors += [call.output, grad_output]  # an infinite input shows in the output, whatever the gradient
-    total = torch.cat([tensor.flatten() for tensor in tensors]).sum()
-    return math.isfinite(total.item()) or all(bool(tensor.isfinite().all()) for tensor in tensors)
+def _emptied(tape: Tape) -> Iterator[Call]:
+    """The calls, the last one first; each is dropped with what it holds, once its gradients are there."""
+    while tape:
+        yield tape.pop()
 
 
 def _require_rates(**rates: float) -> None:
     for name, rate in rates.items():
         if not 0 <= rate <= _LARGEST:
             raise ValueError(f"Backprop: {name} must be a number from 0 to {_LARGEST:.2g}, got {rate}")
+
+
+class _Update:
+    """What a step adds to the parameters.
+
+    Attributes:
+        added: parameters and their gradients.
+        fused: of a call that adds its parameters' gradients as it multiplies them out, its function, what it saved,
+            these parameters, one for each input after the first or None, and ∂C/∂output.
+    """
+
+    def __init__(self, cost: Tensor) -> None:
+        self.added: list[tuple[Tensor, Tensor]] = []
+        self.fused: list[tuple[Any, Context, list[Tensor | None], Tensor]] = []
+        self._cost = cost
+        self._sums = [cost]
+
+    def fuse(self, call: Call, grad_output: Tensor, own: set[int]) -> None:
+        """Leave the gradients of a call's parameters to its function, if all that need one are the model's own."""
+        first, *needs = call.ctx.needs_input_grad
+        into = [input if needed else None for input, needed in zip(call.inputs[1:], needs, strict=True)]
+        if True in needs and all([x is None or id(x) in own for x in into]):
+            call.ctx.needs_input_grad = first, *[False] * len(into)
+            self.fused.append((call.function, call.ctx, into, grad_output))
+            self._sums += [call.output.sum(), grad_output.sum()]  # an infinite input shows in the output
+
+    def finite(self) -> bool:
+        """One sum shows both NaN and infinity; only if it does, each Tensor is looked at: a sum may overflow alone."""
+        gradients = [gradient for _, gradient in self.added]
+        if math.isfinite(torch.stack([*self._sums, *(gradient.sum() for gradient in gradients)]).sum().item()):
+            return True
+        products = [factor for _, ctx, _, grad_output in self.fused for factor in (*ctx.saved_tensors, grad_output)]
+        return all(x is None or bool(x.isfinite().all()) for x in (self._cost, *gradients, *products))

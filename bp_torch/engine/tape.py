@@ -1,6 +1,6 @@
 """The tape: every call of a hand-written function, in order. Backpropagation is walking it in reverse."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -130,14 +130,31 @@ class Tape(list[Call]):
 
 
 def backward(tape: Sequence[Call], output: Tensor) -> dict[Tensor, Tensor]:
-    """Backpropagation: ∂C/∂x for every tensor x on the tape that needs one and that C, the output, depends on."""
+    """Backpropagation: ∂C/∂x for every Tensor x on the tape that needs one and that C, the output, depends on."""
     require_unchanged(tape)
-    gradients = {output: constant(1.0, output.shape, output.dtype, output.device)}
-    for call in reversed(tape):
+    gradients = {output: one_like(output)}
+    of_outputs = {call.output: grad_output for call, grad_output in walk(reversed(tape), gradients)}
+    return {**of_outputs, **gradients}
+
+
+def walk(calls: Iterable[Call], gradients: dict[Tensor, Tensor]) -> Iterator[tuple[Call, Tensor]]:
+    """Backpropagation, call by call: each that C depends on, with ∂C/∂output, before its backward is asked.
+
+    Args:
+        calls: the last one first.
+        gradients: ∂C/∂C by C; in the end ∂C/∂x of each x that is no output of a call.
+    """
+    for call in calls:
         if call.output in gradients:
-            for input, gradient in call.backward(gradients[call.output]):
+            grad_output = gradients.pop(call.output)
+            yield call, grad_output
+            for input, gradient in call.backward(grad_output):
                 gradients[input] = gradients[input] + gradient if input in gradients else gradient
-    return gradients
+
+
+def one_like(output: Tensor) -> Tensor:
+    """∂C/∂C."""
+    return constant(1.0, output.shape, output.dtype, output.device)
 
 
 def require_unchanged(tape: Sequence[Call]) -> None:

@@ -25,8 +25,10 @@ from bp_torch.data import Dataset, Split
 from bp_torch.data.digits import draw
 from bp_torch.functional import squared_error
 from bp_torch.inspection import explain
+from bp_torch.inspection import explain as explain_one
 from bp_torch.inspection.drawing import draw_explanation
 from bp_torch.inspection.experiments import Setup, setup
+from bp_torch.training.backends import COSTS
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.state import run as training
 from bp_torch.training.state.checkpoint import State, pack
@@ -217,10 +219,10 @@ def test_another_output_is_shown_and_drawn(ask: Asked, runs: Path, monkeypatch: 
     status, out, _ = ask("--checkpoint", "wide", "--example", "5", "--output", "2", "--runs-dir", "another")
     assert status == 0
     assert "output 2's three avenues" in out
-    config, learner = training.trained(runs / "wide")
+    config, network = training.load_trained(runs / "wide")
     assert config.hidden == (64,)
     label = int(digits().test.labels[5])
-    expected = learner.explain(digits().test.images[5], label)
+    expected = explain_one(network, COSTS[config.cost].function, digits().test.images[5], label)
     ((drawn, output, title),) = asked_for
     assert torch.equal(drawn.pixel_nudges, expected.pixel_nudges)
     assert (output, title) == (2, out.splitlines()[1])

@@ -172,10 +172,10 @@ class Skip(nn.Linear):
     ("model", "message"),
     [
         (torch.nn.Sequential(nn.Sigmoid(), nn.Linear(6, 3)), r"must begin with a dense layer, not with 0 \(Sigmoid\)"),
-        (torch.nn.Sequential(nn.Linear(6, 3), nn.Softmax(1)), r"layer 1 \(Softmax\): only one elementwise activation"),
-        (torch.nn.Sequential(nn.Linear(6, 3), nn.ReLU(), nn.Tanh()), r"layer 2 \(Tanh\): only one elementwise"),
-        (torch.nn.Sequential(Skip(6, 6), nn.Linear(6, 3)), r"cannot drive layer 0 \(Skip\)"),
-        (torch.nn.Sequential(torch.nn.Linear(6, 3)), r"cannot drive layer 0 \(Linear\): it applies no hand-written"),
+        (torch.nn.Sequential(nn.Linear(6, 3), nn.Softmax(1)), r"module 1 \(Softmax\): only one elementwise activation"),
+        (torch.nn.Sequential(nn.Linear(6, 3), nn.ReLU(), nn.Tanh()), r"module 2 \(Tanh\): only one elementwise"),
+        (torch.nn.Sequential(Skip(6, 6), nn.Linear(6, 3)), r"module 0 \(Skip\) calls torch.Tensor.add"),
+        (torch.nn.Sequential(torch.nn.Linear(6, 3)), r"module 0 \(Linear\) calls torch.nn"),
     ],
 )
 def test_what_is_no_chain_of_dense_layers_is_refused(model: torch.nn.Module, message: str) -> None:

@@ -22,7 +22,7 @@ def test_an_infinite_cost_stops_before_the_update(small_digits: Dataset, backend
     config = TrainConfig(cost="cross_entropy", activation="relu", learning_rate=1e30, epochs=3, backend=backend)
     trainer = Trainer(config, small_digits, [logger := RecordingLogger()])
     with pytest.raises(
-        NonFinite, match=r"first in the output of layer 2 \(Linear\), at step 1 \(epoch 1\): lower --l"
+        NonFinite, match=r"first in the output of module 2 \(Linear\), at step 1 \(epoch 1\): lower --l"
     ) as e:
         trainer.run()
     assert e.value.event.step == trainer.step == 1
