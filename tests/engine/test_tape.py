@@ -200,3 +200,32 @@ def test_tapes_can_be_nested() -> None:
     assert [call.function.__name__ for call in outer] == ["Exp", "Tanh"]
     assert [call.function.__name__ for call in inner] == ["Sigmoid"]
     assert F.tanh(weight).grad_fn is not None
+
+
+class Student(torch.nn.Module):
+    """Uses a teacher that is no part of it, and a layer of its own without gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
+        self.teacher = [nn.Linear(6, 5)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = F.add(self.first(x), self.teacher[0](x))
+        with torch.no_grad():
+            gate = F.sigmoid(self.first(x))
+        return self.last(F.mul(hidden, gate))  # type: ignore[no-any-return]
+
+
+def test_only_the_models_own_parameters_learn_and_no_grad_is_respected() -> None:
+    torch.manual_seed(0)
+    model, inputs, targets = Student(), torch.randn(7, 6), torch.rand(7, 3)
+    teacher = [p.detach().clone() for p in model.teacher[0].parameters()]
+    value = F.squared_error(model(inputs), targets)
+    expected = torch.autograd.grad(value, list(model.parameters()))
+    driver = Backprop(model, F.squared_error)
+    torch.testing.assert_close(list(driver.gradients(inputs, targets)[1].values()), list(expected))
+    moved = [p.detach() - 0.1 * gradient for p, gradient in zip(model.parameters(), expected, strict=True)]
+    driver.sgd_step(inputs, targets, 0.1)
+    torch.testing.assert_close([p.detach() for p in model.parameters()], moved)
+    assert all(map(torch.equal, teacher, model.teacher[0].parameters()))
