@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.engine.tape import Call, Context, Tape, backward, one_like, require_unchanged, walk
+from bp_torch.engine.tape import Call, Tape, backward, require_unchanged, walk
+from bp_torch.functional.function import Context, constant
 
 _InferenceMode: Any = torch._C._InferenceMode  # torch.inference_mode() takes 4 µs
 _LARGEST = torch.finfo(torch.float32).max
@@ -166,7 +167,8 @@ class Backprop:
     def _backward(self, tape: Tape, cost: Tensor) -> "_Update":
         """Walk the tape, and forget it on the way."""
         require_unchanged(tape)
-        own, update, gradients = _parameter_ids(self.model, set()), _Update(cost), {cost: one_like(cost)}
+        own, update = _parameter_ids(self.model, set()), _Update(cost)
+        gradients = {cost: constant(1.0, cost.shape, cost.dtype, cost.device)}
         for call, grad_output in walk(_emptied(tape), gradients):
             if call.function.accumulate is not None:
                 update.fuse(call, grad_output, own)

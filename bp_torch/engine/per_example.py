@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from bp_torch.engine.tape import Call, Context, Tape, backward
+from bp_torch.engine.tape import Call, Tape, backward
+from bp_torch.functional.function import Context
 from bp_torch.functional.linear import Linear
 from bp_torch.functional.reductions import Matmul
 

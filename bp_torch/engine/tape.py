@@ -8,27 +8,9 @@ import torch
 from torch import Tensor
 
 from bp_torch.engine.unsupported import Operations, UnsupportedOperation
-from bp_torch.functional.function import active_tape, constant
+from bp_torch.functional.function import Context, active_tape, constant
 
 _set_grad_enabled = torch._C._set_grad_enabled  # torch.no_grad() takes 4 µs
-
-
-class Context:
-    """Stands in for autograd's `ctx`: which inputs need a gradient, and what `forward` saved."""
-
-    saved_tensors: tuple[Tensor | None, ...] = ()
-    version = 0
-
-    def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
-        """Nothing is saved yet."""
-        self.needs_input_grad = needs_input_grad
-
-    def save_for_backward(self, *tensors: Tensor | None) -> None:
-        """Keep the tensors, and the sum of their versions: an in-place change raises it."""
-        self.saved_tensors, self.version = tensors, 0
-        for tensor in tensors:
-            if tensor is not None:
-                self.version += tensor._version
 
 
 @dataclass(eq=False, slots=True)
@@ -132,7 +114,7 @@ class Tape(list[Call]):
 def backward(tape: Sequence[Call], output: Tensor) -> dict[Tensor, Tensor]:
     """Backpropagation: ∂C/∂x for every Tensor x on the tape that needs one and that C, the output, depends on."""
     require_unchanged(tape)
-    gradients = {output: one_like(output)}
+    gradients = {output: constant(1.0, output.shape, output.dtype, output.device)}
     of_outputs = {call.output: grad_output for call, grad_output in walk(reversed(tape), gradients)}
     return {**of_outputs, **gradients}
 
@@ -152,18 +134,9 @@ def walk(calls: Iterable[Call], gradients: dict[Tensor, Tensor]) -> Iterator[tup
                 gradients[input] = gradients[input] + gradient if input in gradients else gradient
 
 
-def one_like(output: Tensor) -> Tensor:
-    """∂C/∂C."""
-    return constant(1.0, output.shape, output.dtype, output.device)
-
-
 def require_unchanged(tape: Sequence[Call]) -> None:
     """Raise RuntimeError if a Tensor that a `backward` needs was changed in place since it was saved."""
     for call in tape:
-        version = 0
-        for tensor in call.ctx.saved_tensors:
-            if tensor is not None:
-                version += tensor._version
-        if version != call.ctx.version:
+        if call.ctx.changed():
             name = call.function.__name__
             raise RuntimeError(f"a tensor that {name}.backward needs was modified by an inplace operation")

@@ -83,6 +83,32 @@ def _needs_graph(inputs: tuple[Any, ...]) -> bool:
     return torch.is_grad_enabled() and any(isinstance(input, Tensor) and input.requires_grad for input in inputs)
 
 
+class Context:
+    """Stands in for autograd's `ctx` where a tape records: which inputs need a gradient, and what was saved."""
+
+    saved_tensors: tuple[Tensor | None, ...] = ()
+    version = 0
+
+    def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
+        """Nothing is saved yet."""
+        self.needs_input_grad = needs_input_grad
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        """Keep the tensors, and the sum of their versions: an in-place change raises it."""
+        self.saved_tensors, self.version = tensors, 0
+        for tensor in tensors:
+            if tensor is not None:
+                self.version += tensor._version
+
+    def changed(self) -> bool:
+        """Whether one of them was changed in place."""
+        version = 0
+        for tensor in self.saved_tensors:
+            if tensor is not None:
+                version += tensor._version
+        return version != self.version
+
+
 def save(ctx: Any, *tensors: Tensor | None) -> None:
     """Keep inputs or outputs for `backward` and for `jvp`; both read them from `ctx.saved_tensors`."""
     ctx.save_for_backward(*tensors)
