@@ -24,7 +24,7 @@ every make, on which an alarm is a false one. A checker catches a bug if it rais
 to be, on the same samples: `gradcheck` and `gradgradcheck` in float64, the others against PyTorch's own function.
 
 The bugs are in [tests/planted](../tests/planted), a line each. This page is what
-`python scripts/check_gradients.py --planted --seeds 20` prints: bp_torch's checker must catch a bug with every seed and
+`python scripts/check_gradients.py --planted --seeds {seeds}` prints: bp_torch's checker must catch a bug with every seed and
 raise no false alarm with any. `gradcheck, in full` is all that torch.autograd has to check: batched gradients, forward
 mode and `gradgradcheck` too, whose alarms are on right functions that offer no second derivative. What
 `allclose, ones, float32` catches of softmax it catches by luck: it compares zeros with rounding errors. The seconds are
@@ -57,11 +57,13 @@ class Scoreboard:
         bugs: the kind of each planted bug, by the bug's name.
         right: how many right functions there are.
         scores: bp_torch's own first.
+        seeds: with how many seeds bp_torch's own checker was run.
     """
 
     bugs: Mapping[str, str]
     right: int
     scores: tuple[Score, ...]
+    seeds: int = 1
 
     @property
     def perfect(self) -> bool:
@@ -110,7 +112,7 @@ class Scoreboard:
 
     def page(self) -> Iterator[str]:
         """The page that is kept as docs/planted-bugs.md, part by part."""
-        yield from (_INTRODUCTION, self.table(), "\n## Kind by kind\n", self.table_of_kinds())
+        yield from (_INTRODUCTION.format(seeds=self.seeds), self.table(), "\n## Kind by kind\n", self.table_of_kinds())
         yield from ("\n## Bug by bug\n", self.table_of_bugs())
 
 
@@ -125,7 +127,7 @@ def scoreboard(seeds: Sequence[int] = (0,), mapping: _Map = map) -> Scoreboard:
     checkers, numbers = zip(*runs, strict=True)
     answers = dict(zip(runs, mapping(_run, checkers, numbers, [seeds] * len(runs)), strict=True))
     scores = (_score(checker, [answers[checker, i] for i in range(len(_CASES))]) for checker in (OURS, *RIVALS))
-    return Scoreboard({bug.name: bug.kind for bug in BUGS}, len(RIGHT), tuple(scores))
+    return Scoreboard({bug.name: bug.kind for bug in BUGS}, len(RIGHT), tuple(scores), len(seeds))
 
 
 def first_failure(case: Bug | RightFunction, seed: int = 0, *, by_reference: bool = True) -> Result | None:
