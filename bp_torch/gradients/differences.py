@@ -1,7 +1,7 @@
 """Finite differences: the derivative along a line, from values alone.
 
 A cost φ is evaluated in float64 at t = ±2⁻⁶, ±2⁻⁸, ±2⁻¹⁰, ±2⁻¹² along a direction; if these do not agree on a slope, at
-±2⁻¹⁴, ±2⁻¹⁶, ±2⁻¹⁸ too. From the same values come
+±2⁻¹⁴, ±2⁻¹⁶, ±2⁻¹⁸, ±2⁻²⁰ too. From the same values come
 
 * the slope, by the 5-point formula φ′(0) = (64 (φ(t) − φ(−t)) − (φ(4t) − φ(−4t))) / 120t + O(t⁴), at the t with which
   all shorter steps agree best; its error is what they differ by beyond rounding;
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from bp_torch.gradients.call import Call
 
-_STEPS = tuple(2.0**-power for power in range(6, 19, 2))
+_STEPS = tuple(2.0**-power for power in range(6, 21, 2))
 """The longest first, each a quarter of the one before."""
 _ENOUGH = 4
 """This many steps are enough where they agree on a slope."""
