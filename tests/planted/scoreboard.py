@@ -25,8 +25,8 @@ to be, on the same samples: `gradcheck` and `gradgradcheck` in float64, the othe
 
 The bugs are in [tests/planted](../tests/planted), a line each. This page is what
 `python scripts/check_gradients.py --planted --seeds {seeds}` prints: bp_torch's checker must catch a bug with every
-seed and raise no false alarm with any. `gradcheck, in full` is all that torch.autograd has to check: batched gradients, forward
-mode and `gradgradcheck` too, whose alarms are on right functions that offer no second derivative. What
+seed and raise no false alarm with any. `gradcheck, in full` is all that torch.autograd has to check: batched gradients,
+forward mode and `gradgradcheck` too, whose alarms are on right functions that offer no second derivative. What
 `allclose, ones, float32` catches of softmax it catches by luck: it compares zeros with rounding errors. The seconds are
 those of one core, to be compared with each other.
 """
