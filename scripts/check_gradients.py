@@ -48,7 +48,7 @@ class CheckConfig:
     reference: str | None = None
     """What yours is compared with, written the same way; finite differences if not given."""
     shapes: tuple[str, ...] = ()
-    """Samples for yours: random Tensors of these shapes, such as 5x4,3x4 for a sample of two; a sample a text."""
+    """Samples for yours, of random Tensors: each text is one sample, such as 5x4,3x4 for two Tensors."""
     samples: str | None = None
     """Samples for yours, written the same way: a list of tuples of arguments."""
     json: bool = False

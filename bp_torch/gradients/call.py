@@ -14,7 +14,7 @@ from bp_torch.catalogue import Sample
 
 
 class CannotCheck(ValueError):
-    """There is nothing to judge: the function, its reference or a sample cannot be used; the message says which."""
+    """Nothing can be compared: the function, its reference or a sample is unusable; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -190,9 +190,9 @@ def _require_plain(sample: Sample, argument: str) -> None:
 def _names_of_inputs(function: Any, args: tuple[Any, ...]) -> dict[int, str]:
     """The Tensors among the arguments that require a gradient, or all of floating-point numbers if none does."""
     floating = [i for i, arg in enumerate(args) if isinstance(arg, Tensor) and arg.is_floating_point()]
-    asked = [i for i in floating if args[i].requires_grad]
+    chosen = [i for i in floating if args[i].requires_grad]
     given = _argument_names(function, len(args))
-    return {i: given[i] for i in asked or floating}
+    return {i: given[i] for i in chosen or floating}
 
 
 def callable_of(function: Any, parameters: tuple[str, ...], whose: str) -> Callable[..., Any]:

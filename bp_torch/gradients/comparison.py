@@ -14,7 +14,7 @@ The built-in's error on one set of numbers is a single draw. It may be small by 
 wrong; or so large that a wrong gradient would pass. Neither passes as it stands. A caller that can evaluate the
 gradients again, at slightly perturbed numbers, measures the built-in's *typical* error, its largest over these
 evaluations; the rule then grants twice that instead. A gradient smaller than the typical error, as of a saturated
-neuron, cannot be told from noise, nor from its negative; at another step it can.
+neuron, cannot be distinguished from noise, nor from its negative; at another step it can.
 
 The same perturbed numbers diagnose a gradient that fails. Rounding errors change: another error of the same size. The
 error of a wrong equation stays; or, if only these very numbers are treated wrongly, as at a kink, it is gone.

@@ -1,4 +1,4 @@
-"""What a mistake looks like: patterns that people make, recognised in a wrong gradient."""
+"""Hints: patterns of common mistakes, recognised in a wrong gradient."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ PRECISIONS = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong gradient beside the right one, and how to ask for more.
+    """A wrong gradient beside the right one, and where it was computed.
 
     Attributes:
         comparison: of the two.
         hand: the wrong gradient.
         truth: the right one, in float64.
-        call: the function, where it was asked.
+        call: the function, at the inputs in question.
         upstream: the upstream gradient.
     """
 

@@ -1,4 +1,4 @@
-"""Variants of a call: the same question at other values, sizes and layouts, where other mistakes show."""
+"""Variants of a call: the same at other numbers, sizes and layouts, where other mistakes show."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from bp_torch.gradients.call import Call
 from bp_torch.gradients.differences import typical
 
 SCALES = (1e-6, 1e-3, 0.1, -1.0, 4.0, 30.0, 1000.0)
-"""Tiny twice, small, of the other sign, large, saturated, and where exponentials overflow."""
+"""Tiny (twice), small, negated, large, saturated, and where exponentials overflow."""
 SIZES = (1, 2, 3, 8, 33, 256, 1030)
 """Of a dimension: alone, small, and the blocks that kernels are written in: one and a rest, whole ones, very many."""
 TILED = 33
@@ -34,11 +34,11 @@ class Variant:
 
     @cached_property
     def value(self) -> Tensor:
-        """What the call returns, asked once."""
+        """What the call returns."""
         return self.call.value()
 
     def under(self, circumstances: str) -> "Variant":
-        """The same variant, asked under special circumstances."""
+        """The same variant under special circumstances, for the report."""
         return replace(self, label=f"{self.label}, {circumstances}")
 
 

@@ -140,6 +140,14 @@ class TestWhatPasses:
             assert report.passed, str(report)
             told = [result for result in report.results if result.status == "unsupported" and result.kind == "size"]
             assert {"raised ValueError: only whole blocks"} == {result.message for result in told}
+            assert {result.check for result in told} == {"gradient", "forward mode"}
+
+    def test_equal_numbers_need_a_reference(self) -> None:
+        kinds = [
+            {result.kind for result in check_gradients(torch.sin, [(numbers(3),)], reference=reference).results}
+            for reference in (torch.sin, None)
+        ]
+        assert kinds[0] - kinds[1] == {"constant"}
 
     def test_the_edge_of_a_domain_is_no_mistake(self) -> None:
         """Targets of 0 and 1: a step further, PyTorch raises an error."""
@@ -250,6 +258,25 @@ class TestWhatFails:
             "Taylor order 1.00",
         ):
             assert part in str(report)
+
+    def test_fail_fast_stops_at_the_first_failure(self) -> None:
+        report = check_gradients(Halved, [(numbers(4, 3),)], reference=torch.square, fail_fast=True)
+        assert report.failures == report.results[-1:]
+
+    def test_after_a_side_effect_nothing_else_is_checked(self) -> None:
+        report = check_gradients(lambda x: x.add_(0 * x.detach() + 1), [(numbers(3),)], reference=lambda x: x + 1)
+        assert statuses(report).keys() == {"side effects"}
+
+    def test_a_gradient_that_is_almost_right_is_a_wrong_equation(self) -> None:
+        """Which the order shows at short steps alone."""
+
+        class Exp(OldStyle):
+            @staticmethod
+            def backward(ctx: Any, grad_output: Tensor) -> Any:
+                return 1.0001 * OldStyle.backward(ctx, grad_output)
+
+        report = check_gradients(Exp, [(numbers(4),)])
+        assert "WRONG EQUATION: the Taylor remainder shrinks with order" in str(report)
 
     def test_without_a_reference_the_report_says_as_much(self) -> None:
         report = check_gradients(Halved, [(numbers(4, 3),)])

@@ -72,7 +72,7 @@ def subsets(case: CheckCase) -> Pairs:
     for size in range(1, len(positions)) if every else (1, len(positions) - 1):
         for needing in combinations(positions, size):
             names = ", ".join(case.call.names[position] for position in needing)
-            yield from case.compare(f"only {names} in need", case.call.pull(case.upstream, needing))
+            yield from case.compare(f"only {names} requires grad", case.call.pull(case.upstream, needing))
 
 
 def unused_outputs(case: CheckCase) -> Pairs:

@@ -1,4 +1,4 @@
-"""Is the gradient as exact as its dtype allows? Below float64, where rounding must be told from a wrong equation."""
+"""Is the gradient as exact as its dtype allows? Below float64, rounding must be distinguished from a wrong equation."""
 
 import math
 from dataclasses import replace

@@ -209,5 +209,5 @@ def _stacked(each: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 def _unsupported_or_raised(error: Exception) -> Outcome:
     """Unsupported, if PyTorch says so; otherwise a failure."""
-    said = isinstance(error, RuntimeError) and UNSUPPORTED.search(str(error))
-    return unsupported(first_line(error)) if said else raised(error)
+    known = isinstance(error, RuntimeError) and UNSUPPORTED.search(str(error))
+    return unsupported(first_line(error)) if known else raised(error)
