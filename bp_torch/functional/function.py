@@ -25,8 +25,8 @@ class Function(torch.autograd.Function):
     A subclass states one equation in four static methods:
 
     * `forward(*inputs)`: the value, without a context and without default arguments;
-    * `setup_context(ctx, inputs, output)`: what to keep. Only inputs and outputs: an intermediate kept
-      here would give silently wrong second derivatives, so `backward` computes those again;
+    * `setup_context(ctx, inputs, output)`: what to keep, by default all inputs. Only inputs and outputs: an
+      intermediate kept here would give silently wrong second derivatives, so `backward` computes those again;
     * `backward(ctx, grad_output)`: ∂C/∂input from ∂C/∂output, in differentiable, vmappable operations;
     * `jvp(ctx, *tangents)`: the directional derivative, for forward mode.
 
@@ -46,6 +46,11 @@ class Function(torch.autograd.Function):
         """Give the subclass its `call`."""
         super().__init_subclass__(**options)
         cls.call = staticmethod(_caller(cls))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Save the inputs, all of them Tensors."""
+        save(ctx, *inputs)
 
     @staticmethod
     def mixes_examples(*inputs: Any) -> bool:

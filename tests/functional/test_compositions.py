@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import bp_torch.functional as F
-from bp_torch.functional import arithmetic, indexing, powers, reductions, selection, shape
+from bp_torch.functional import arithmetic, indexing, reductions, selection, shape
 from bp_torch.functional.function import Function
 
 Tensors = dict[str, Tensor]
@@ -96,8 +96,8 @@ CALLS: list[tuple[type[Function], tuple[Any, ...]]] = [
     (arithmetic.Mul, (_ROW, 2.5)),
     (arithmetic.Div, (_ROW, _MATRIX)),
     (arithmetic.DivRounded, (_ROW, _MATRIX, "floor")),
-    (powers.Pow, (_MATRIX, _ROW)),
-    (powers.Pow, (_ROW, 2)),
+    (arithmetic.Pow, (_MATRIX, _ROW)),
+    (arithmetic.Pow, (_ROW, 2)),
     (selection.Maximum, (_ROW, _MATRIX, True)),
     (selection.Where, (_MATRIX > 2, _ROW, _MATRIX)),
     (selection.Where, (_MATRIX > 2, 0.0, _ROW)),
