@@ -190,9 +190,7 @@ class Log(Function):
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
         return grad_output / ctx.saved_tensors[0]
 
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        return tangent / ctx.saved_tensors[0]
+    jvp = backward
 
 
 def add(input: Tensor, other: Tensor | float, *, alpha: float = 1) -> Tensor:

@@ -15,7 +15,7 @@ class _ActiveTape(threading.local):
 active_tape = _ActiveTape()
 """Its `tape`, if not None, records this thread's calls: a `bp_torch.engine.Tape`."""
 
-_transform_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
+transform_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
 _is_compiling = torch.compiler.is_compiling
 
 
@@ -76,7 +76,7 @@ def _caller(function: type[Function]) -> Callable[..., Tensor]:
             return twin.apply(*inputs) if _needs_graph(inputs) else function.forward(*inputs)
         if (tape := active_tape.tape) is not None:
             return tape.record(function, inputs)
-        if _transform_active():
+        if transform_active():
             return function.apply(*inputs)  # type: ignore[no-untyped-call]
         return apply_directly(*inputs)
 
@@ -99,7 +99,7 @@ def scalar_like(value: float, like: Tensor) -> Any:
 
     Tensors of other kinds, such as a compiler's fake ones, refuse to meet a real one; they are given the number.
     """
-    if type(like) is not Tensor or _transform_active() or _is_compiling():
+    if type(like) is not Tensor or transform_active() or _is_compiling():
         return value
     return constant(value, (), like.dtype, torch.device("cpu"))
 
@@ -117,6 +117,6 @@ def constant(value: float, shape: tuple[int, ...], dtype: torch.dtype, device: t
             found = torch.full(shape, value, dtype=dtype, device=device)
         if len(_constants) >= 256:
             _constants.clear()
-        if type(found) is Tensor and not _transform_active():
+        if type(found) is Tensor and not transform_active():
             _constants[key] = found
     return found
