@@ -12,7 +12,6 @@ from bp_torch.functional.classification import *
 from bp_torch.functional.indexing import *
 from bp_torch.functional.linear import *
 from bp_torch.functional.losses import *
-from bp_torch.functional.powers import *
 from bp_torch.functional.reductions import *
 from bp_torch.functional.selection import *
 from bp_torch.functional.shape import *

@@ -1,6 +1,10 @@
-"""Activation functions that bend or clip: sigmoid, tanh and the family of rectifiers.
+"""Activation functions: sigmoid, tanh and the rectifiers that bend at 0.
 
 Each works on every component by itself: see `Elementwise`. g = ∂C/∂y is the upstream gradient.
+
+The functions are torch.nn.functional's: of a Tensor of any shape, floating point, the same shape and dtype. With
+`inplace` the result is written into `input`, which is returned. TypeError if `input` is not a Tensor,
+NotImplementedError if its dtype has no rule. In half precision they are computed in float32 and rounded once.
 """
 
 from typing import Any
@@ -92,10 +96,7 @@ class ReLU(Elementwise):
         (output,) = ctx.saved_tensors
         return grad_output.masked_fill(output <= 0, 0)
 
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        (output,) = ctx.saved_tensors
-        return tangent.masked_fill(output <= 0, 0)
+    jvp = backward
 
 
 class LeakyReLU(Elementwise):
@@ -143,58 +144,17 @@ class ELU(Elementwise):
 
 
 def sigmoid(input: Tensor) -> Tensor:
-    """Squash into (0, 1): σ(x) = 1 / (1 + e⁻ˣ); see `Sigmoid` for the equations.
-
-    Args:
-        input: any shape; integers and booleans become the default float dtype.
-
-    Returns:
-        The same shape.
-
-    Raises:
-        TypeError: if `input` is not a Tensor; NotImplementedError if it is complex.
-
-    Source:
-        torch.nn.functional.sigmoid; the lecture's statement 2.
-    """
+    """Squash into (0, 1); integers and booleans become the default float dtype. See `Sigmoid`, the lecture's."""
     return in_float32(Sigmoid.call, _as_floating("sigmoid", input))
 
 
 def tanh(input: Tensor) -> Tensor:
-    """Squash into (−1, 1); see `Tanh` for the equations.
-
-    Args:
-        input: any shape; integers and booleans become the default float dtype.
-
-    Returns:
-        The same shape.
-
-    Raises:
-        TypeError: if `input` is not a Tensor; NotImplementedError if it is complex.
-
-    Source:
-        torch.nn.functional.tanh.
-    """
+    """Squash into (−1, 1); integers and booleans become the default float dtype. See `Tanh`."""
     return in_float32(Tanh.call, _as_floating("tanh", input))
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """Rectify: max(x, 0); see `ReLU` for the equations.
-
-    Args:
-        input: any shape, real, integers included.
-        inplace: write the result into `input` and return it.
-
-    Returns:
-        The same shape and dtype.
-
-    Raises:
-        TypeError: if `input` is not a Tensor; NotImplementedError if it is complex.
-        RuntimeError: if it is boolean, or a leaf that needs a gradient and `inplace`.
-
-    Source:
-        torch.nn.functional.relu; the lecture's statement 2.
-    """
+    """Rectify: max(x, 0), of integers too, but not of booleans. See `ReLU`, the lecture's."""
     require_tensor("relu", input=input)
     if input.dtype == torch.bool:
         raise RuntimeError("relu(): argument 'input' must not be boolean")
@@ -203,42 +163,12 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """A rectifier with a small slope below 0; see `LeakyReLU` for the equations.
-
-    Args:
-        input: any shape, floating point.
-        negative_slope: s, the slope below 0.
-        inplace: write the result into `input` and return it.
-
-    Returns:
-        The same shape and dtype.
-
-    Raises:
-        TypeError: if `input` is not a Tensor; NotImplementedError if it is not floating point.
-
-    Source:
-        torch.nn.functional.leaky_relu.
-    """
+    """A rectifier with a small slope below 0. See `LeakyReLU`."""
     return activate("leaky_relu", LeakyReLU, input, negative_slope, inplace=inplace)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """A rectifier that saturates softly at −α; see `ELU` for the equations.
-
-    Args:
-        input: any shape, floating point.
-        alpha: α.
-        inplace: write the result into `input` and return it.
-
-    Returns:
-        The same shape and dtype.
-
-    Raises:
-        TypeError: if `input` is not a Tensor; NotImplementedError if it is not floating point.
-
-    Source:
-        torch.nn.functional.elu; Clevert, Unterthiner, Hochreiter (2016).
-    """
+    """A rectifier that saturates softly at −α. See `ELU`; Clevert, Unterthiner, Hochreiter (2016)."""
     return activate("elu", ELU, input, alpha, inplace=inplace)
 
 

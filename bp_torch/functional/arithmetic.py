@@ -1,4 +1,4 @@
-"""Arithmetic, element by element: sums, products, ratios, absolute values.
+"""Arithmetic, element by element: sums, products, ratios, absolute values; powers, the exponential, the logarithm.
 
 Operands are broadcast and their dtypes promoted as torch does. What broadcasting copied, `sum_to_shape` adds up again.
 Where one operand is a Python number, it is a constant. g stands for ∂C/∂y, the upstream gradient.
@@ -11,18 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.functional.function import Function, save
-from bp_torch.functional.shape import sum_to_shape
+from bp_torch.functional.elementwise import BinaryFunction, Elementwise, meta_of, reduce_to, total
+from bp_torch.functional.function import Function
+from bp_torch.functional.precision import cuda_autocast_to_float32
+from bp_torch.functional.shape import LinearMap
 from bp_torch.functional.validation import require_tensor
 
-__all__ = [
-    "abs",
-    "add",
-    "div",
-    "mul",
-    "neg",
-    "sub",
-]
+__all__ = ["abs", "add", "div", "exp", "log", "mul", "neg", "pow", "rsqrt", "sqrt", "square", "sub"]
 
 
 class Add(Function):
@@ -53,75 +48,7 @@ class Add(Function):
 
     @staticmethod
     def jvp(ctx: Any, input_tangent: Tensor | None, other_tangent: Tensor | None, _: None) -> Tensor:
-        return _total(input_tangent, None if other_tangent is None else ctx.alpha * other_tangent).expand(ctx.shape)
-
-
-class BinaryFunction(Function):
-    """y = f(a, b), element by element; either may be a Python number.
-
-    A subclass states ∂y/∂a and ∂y/∂b. Then ∂C/∂a = g ∂y/∂a and ∂C/∂b = g ∂y/∂b, each summed over what broadcasting
-    copied; and the tangent of y is ȧ ∂y/∂a + ḃ ∂y/∂b.
-    """
-
-    @staticmethod
-    def input_derivative(input: Any, other: Any) -> Any:
-        raise NotImplementedError
-
-    @staticmethod
-    def other_derivative(input: Any, other: Any) -> Any:
-        raise NotImplementedError
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Write out `backward` and `jvp`, unless the subclass has its own."""
-
-        def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-            input, other = operands = _operands(ctx)
-            needs_input, needs_other = ctx.needs_input_grad
-            grad_input = (
-                reduce_to(grad_output * cls.input_derivative(*operands), meta_of(input)) if needs_input else None
-            )
-            grad_other = (
-                reduce_to(grad_output * cls.other_derivative(*operands), meta_of(other)) if needs_other else None
-            )
-            return grad_input, grad_other
-
-        def jvp(ctx: Any, input_tangent: Tensor | None, other_tangent: Tensor | None) -> Tensor:
-            operands = _operands(ctx)
-            by_input = None if input_tangent is None else input_tangent * cls.input_derivative(*operands)
-            by_other = None if other_tangent is None else other_tangent * cls.other_derivative(*operands)
-            return _total(by_input, by_other)
-
-        for derived in (backward, jvp):
-            if derived.__name__ not in vars(cls):
-                setattr(cls, derived.__name__, staticmethod(derived))
-        super().__init_subclass__(**options)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.numbers = [None if isinstance(x, Tensor) else x for x in inputs]
-        save(ctx, *(x if isinstance(x, Tensor) else None for x in inputs))
-
-
-def _operands(ctx: Any) -> Any:
-    """Both as they were given: Tensors or numbers."""
-    return [n if x is None else x for x, n in zip(ctx.saved_tensors, ctx.numbers, strict=True)]
-
-
-def meta_of(operand: Any) -> Any:
-    """Shape and dtype of a Tensor; None of a number."""
-    return (operand.shape, operand.dtype) if isinstance(operand, Tensor) else None
-
-
-def reduce_to(grad: Tensor, meta: tuple[torch.Size, torch.dtype]) -> Tensor:
-    """The gradient of an operand that was broadcast and promoted: in its shape and dtype."""
-    shape, dtype = meta
-    return sum_to_shape(grad, shape).to(dtype)
-
-
-def _total(*terms: Tensor | None) -> Tensor:
-    """The sum of a directional derivative's terms, one or two; that of a constant is None."""
-    first, *others = [term for term in terms if term is not None]
-    return first + others[0] if others else first
+        return total(input_tangent, None if other_tangent is None else ctx.alpha * other_tangent).expand(ctx.shape)
 
 
 class Mul(BinaryFunction):
@@ -190,7 +117,7 @@ class DivRounded(Function):
         return torch.zeros(shape, dtype=dtype, device=next(t.device for t in tangents if t is not None))
 
 
-class Neg(Function):
+class Neg(LinearMap):
     """y = −x. ∂C/∂x = −g."""
 
     @staticmethod
@@ -198,19 +125,11 @@ class Neg(Function):
         return torch.neg(input)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        pass
-
-    @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
         return -grad_output
 
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        return -tangent
 
-
-class Abs(Function):
+class Abs(Elementwise):
     """y = |x|. ∂C/∂x = g sign(x), which is 0 at the kink x = 0."""
 
     @staticmethod
@@ -218,16 +137,60 @@ class Abs(Function):
         return torch.abs(input)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        save(ctx, *inputs)
+    def derivative(input: Tensor) -> Tensor:
+        return torch.sign(input)
+
+
+class Pow(BinaryFunction):
+    """y = aᵇ. ∂y/∂a = b aᵇ⁻¹, which is 0 where b = 0; ∂y/∂b = aᵇ ln a, which is 0 where a = 0 and b ≥ 0.
+
+    >>> x = torch.tensor([3.0], requires_grad=True)
+    >>> pow(x, 2).backward()
+    >>> x.grad
+    tensor([6.])
+    """
+
+    @staticmethod
+    def forward(input: Tensor, other: Any) -> Tensor:
+        return torch.pow(input, other)
+
+    @staticmethod
+    def input_derivative(input: Any, other: Any) -> Any:
+        if not isinstance(other, Tensor):
+            return other * torch.pow(input, other - 1) if other else 0
+        return torch.where(other == 0, 0, other * torch.pow(input, other - 1))
+
+    @staticmethod
+    def other_derivative(input: Any, other: Any) -> Any:
+        return torch.where((input == 0) & (other >= 0), 0, torch.pow(input, other) * torch.log(input))
+
+
+class Exp(Elementwise):
+    """y = eˣ. ∂C/∂x = g y."""
+
+    saves_output = True
+
+    @staticmethod
+    def forward(input: Tensor) -> Tensor:
+        return torch.exp(input)
+
+    @staticmethod
+    def derivative(output: Tensor) -> Tensor:
+        return output
+
+
+class Log(Function):
+    """y = ln x. ∂C/∂x = g / x, and not g · 1/x, which overflows for a tiny x."""
+
+    @staticmethod
+    def forward(input: Tensor) -> Tensor:
+        return torch.log(input)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        return grad_output * torch.sign(ctx.saved_tensors[0])
+        return grad_output / ctx.saved_tensors[0]
 
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        return tangent * torch.sign(ctx.saved_tensors[0])
+    jvp = backward
 
 
 def add(input: Tensor, other: Tensor | float, *, alpha: float = 1) -> Tensor:
@@ -265,6 +228,43 @@ def abs(input: Tensor) -> Tensor:
     """|input|."""
     require_tensor("abs", input=input)
     return Abs.call(real("abs", input))
+
+
+def pow(input: Tensor, exponent: Tensor | float) -> Tensor:
+    """`input` to the power of `exponent`, element by element; under autocast on CUDA in float32."""
+    return _power("pow", input, exponent, autocast=True)
+
+
+def square(input: Tensor) -> Tensor:
+    """input²."""
+    return _power("square", input, 2)
+
+
+def sqrt(input: Tensor) -> Tensor:
+    """√input, as the power ½; NaN below 0."""
+    return _power("sqrt", input, 0.5)
+
+
+def rsqrt(input: Tensor) -> Tensor:
+    """1 / √input, as the power −½; under autocast on CUDA in float32."""
+    return _power("rsqrt", input, -0.5, autocast=True)
+
+
+def _power(function: str, input: Tensor, exponent: Tensor | float, autocast: bool = False) -> Tensor:
+    require_tensor(function, input=input)
+    return real(function, Pow.call(cuda_autocast_to_float32(input) if autocast else input, exponent))
+
+
+def exp(input: Tensor) -> Tensor:
+    """The number e to the power of `input`; under autocast on CUDA in float32."""
+    require_tensor("exp", input=input)
+    return real("exp", Exp.call(cuda_autocast_to_float32(input)))
+
+
+def log(input: Tensor) -> Tensor:
+    """The natural logarithm, −∞ at 0, NaN below; under autocast on CUDA in float32."""
+    require_tensor("log", input=input)
+    return real("log", Log.call(cuda_autocast_to_float32(input)))
 
 
 def real(function: str, output: Tensor) -> Tensor:

@@ -71,6 +71,10 @@ class BCEWithLogits(Function):
         by_target = ((p - 1) * soft - x) * target_tangent
         return reduce(by_input + by_target + t * soft * pos_weight_tangent, ctx.reduction)
 
+    @staticmethod
+    def mixes_examples(input: Tensor, target: Tensor, pos_weight: Tensor, reduction: str) -> bool:
+        return reduction != "none"
+
 
 def _softplus_of_minus(x: Tensor) -> Tensor:
     return torch.logaddexp(-x, torch.zeros_like(x))  # log(e⁻ˣ + e⁰)
@@ -85,27 +89,18 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Tensor | None = None,
 ) -> Tensor:
-    """Cross-entropy of sigmoid(input) against probabilities; see `BCEWithLogits` for the equations.
+    """Cross-entropy of sigmoid(input) against probabilities. See `BCEWithLogits`.
+
+    As torch.nn.functional's; but unlike there, `weight` and `pos_weight` may need gradients.
 
     Args:
         input: logits, any shape, floating point.
-        target: probabilities in [0, 1], of the same shape.
+        target: probabilities in [0, 1], of the same shape (ValueError otherwise).
         weight: a factor for each loss, broadcast to input's shape.
-        size_average: deprecated, as in torch.
-        reduce: deprecated, as in torch.
+        size_average: deprecated, like `reduce`.
+        reduce: deprecated.
         reduction: 'none', 'sum', or 'mean' over all components.
-        pos_weight: p, the weight of the positive class, broadcast to input's shape. Unlike torch's, it and
-            `weight` may need gradients.
-
-    Returns:
-        A scalar, or each loss for 'none' (float32 under autocast).
-
-    Raises:
-        TypeError, NotImplementedError: if an argument is no floating-point Tensor.
-        ValueError: if the shapes differ or `reduction` is unknown.
-
-    Source:
-        torch.nn.functional.binary_cross_entropy_with_logits.
+        pos_weight: p, the weight of the positive class, broadcast to input's shape.
     """
     name = "binary_cross_entropy_with_logits"
     reduction = resolve_reduction(reduction, size_average, reduce)

@@ -3,6 +3,15 @@
 Inside, examples are rows, (M, C): any further dimensions of the input, (N, C, d₁, …), are folded into M. Each Function
 gives the losses of the examples, (M,), and g = ∂C/∂loss is as long. Class weights, ignored examples and the mean come
 after: for the mean over N examples `ReduceLosses` makes gᵢ = g / N.
+
+The functions are torch.nn.functional's. `input` is (N, C), (C,) or (N, C, d₁, …), floating point; `target` holds class
+indices, int64 or uint8, (N,), () or (N, d₁, …). `weight`, (C,), has a factor for each class; a target of `ignore_index`
+counts nothing; size_average and reduce are deprecated. `reduction` is 'none' (the losses in target's shape), 'sum', or
+'mean', divided by the sum of the examples' weights. Under autocast they are computed in float32.
+
+TypeError and NotImplementedError if an argument is not a Tensor, or `input` not floating point; ValueError and
+RuntimeError if shapes, dtypes or options do not fit; IndexError if a target is no class (seen on a CPU; on CUDA the
+kernel stops).
 """
 
 from collections.abc import Callable
@@ -18,7 +27,6 @@ from bp_torch.functional.indexing import cat
 from bp_torch.functional.losses import apply_reduction
 from bp_torch.functional.precision import autocast_to_float32, in_float32, promote_types
 from bp_torch.functional.shape import flatten, movedim, reshape, unsqueeze
-from bp_torch.functional.soft_targets import SoftCrossEntropy, smoothed_cross_entropy
 from bp_torch.functional.softmax import log_probabilities, probabilities
 from bp_torch.functional.validation import (
     require_class_indices,
@@ -53,10 +61,6 @@ class CrossEntropy(Function):
         return -log_probabilities(input, 1).gather(1, target.unsqueeze(1)).squeeze(1)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        save(ctx, *inputs)
-
-    @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
         input, target = ctx.saved_tensors
         log_p, index = log_probabilities(input, 1), target.unsqueeze(1)  # (M, C), (M, 1)
@@ -68,6 +72,41 @@ class CrossEntropy(Function):
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
         input, target = ctx.saved_tensors
         return (probabilities(input, 1) * tangent).sum(1) - tangent.gather(1, target.unsqueeze(1)).squeeze(1)
+
+
+class SoftCrossEntropy(Function):
+    """lᵢ = −Σ_c tᵢ_c log pᵢ_c, with p = softmax(x) and t a distribution over the classes; 0 log 0 counts as 0.
+
+    ∂(log p_c)/∂x_d = [c = d] − p_d, so ∂l/∂x_d = −t_d + p_d Σ_c t_c:
+
+        ∂C/∂xᵢ = gᵢ (pᵢ Σ_c tᵢ_c − tᵢ)     gᵢ (p − t) where t sums to 1
+        ∂C/∂tᵢ = −gᵢ log pᵢ
+
+    With p = (1/4, 3/4) and t = (1/2, 1/2) the gradient is p − t = (−1/4, 1/4):
+
+    >>> x = torch.tensor([[1.0, 3.0]]).log().requires_grad_()
+    >>> torch.autograd.grad(cross_entropy(x, torch.tensor([[0.5, 0.5]])), x)
+    (tensor([[-0.2500,  0.2500]]),)
+    """
+
+    @staticmethod
+    def forward(input: Tensor, target: Tensor) -> Tensor:
+        return -torch.where(target == 0, 0, target * log_probabilities(input, 1)).sum(1)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None]:
+        input, target = ctx.saved_tensors
+        log_p, g = log_probabilities(input, 1), grad_output.unsqueeze(1)  # (M, C), (M, 1)
+        grad_input = g * (torch.exp(log_p) * target.sum(1, keepdim=True) - target)
+        return grad_input, -g * log_p if ctx.needs_input_grad[1] else None
+
+    @staticmethod
+    def jvp(ctx: Any, input_tangent: Tensor, target_tangent: Tensor) -> Tensor:
+        input, target = ctx.saved_tensors
+        log_p = log_probabilities(input, 1)
+        by_input = (torch.exp(log_p) * target.sum(1, keepdim=True) - target) * input_tangent
+        by_target = torch.where(target_tangent == 0, 0, -log_p * target_tangent)  # 0 log 0 = 0 here too
+        return (by_input + by_target).sum(1)
 
 
 class NLLLoss(Function):
@@ -85,18 +124,13 @@ class NLLLoss(Function):
         return -input.gather(1, target.unsqueeze(1)).squeeze(1)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        save(ctx, *inputs)
-
-    @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
         input, target = ctx.saved_tensors
         return torch.zeros_like(input).scatter(1, target.unsqueeze(1), -grad_output.unsqueeze(1)), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        _input, target = ctx.saved_tensors
-        return -tangent.gather(1, target.unsqueeze(1)).squeeze(1)
+        return NLLLoss.forward(tangent, ctx.saved_tensors[1])  # the map is linear
 
 
 class ReduceLosses(Function):
@@ -139,6 +173,10 @@ class ReduceLosses(Function):
         ignored, total = ctx.saved_tensors
         return ReduceLosses.forward(tangent, ignored, total, ctx.reduction)  # the map is linear
 
+    @staticmethod
+    def mixes_examples(losses: Tensor, ignored: Tensor, total: Tensor, reduction: str) -> bool:
+        return reduction != "none"
+
 
 def nll_loss(
     input: Tensor,
@@ -149,31 +187,10 @@ def nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Minus the log-probability of the right class; see `NLLLoss` for the equations.
-
-    Args:
-        input: log-probabilities, (N, C), (C,) or (N, C, d₁, …).
-        target: class indices, int64 or uint8, (N,), () or (N, d₁, …).
-        weight: a factor for each class, (C,).
-        size_average: deprecated, as in torch.
-        ignore_index: a target that counts nothing.
-        reduce: deprecated, as in torch.
-        reduction: 'none', 'sum', or 'mean', divided by the sum of the examples' weights.
-
-    Returns:
-        A scalar, or each loss in target's shape for 'none' (float32 under autocast).
-
-    Raises:
-        TypeError, NotImplementedError: if an argument is not a Tensor, or `input` not floating point.
-        ValueError, RuntimeError: if shapes, dtypes or `reduction` do not fit.
-        IndexError: if a target is no class (seen on a CPU; on CUDA the kernel stops).
-
-    Source:
-        torch.nn.functional.nll_loss.
-    """
+    """Minus the log-probability, given as `input`, of the right class. See `NLLLoss`."""
     reduction = resolve_reduction(reduction, size_average, reduce)
     require_floating("nll_loss", input=input)
-    input, weight = _autocast("nll_loss", input, weight)
+    input, weight = autocast_to_float32(input, weight)
     require_indices_fitting("nll_loss", input, target, weight)
     return _cost_of_classes(partial(_weighted, NLLLoss), input, target, weight, ignore_index, reduction)
 
@@ -188,48 +205,22 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy of softmax(input) against a class or a distribution; see `CrossEntropy`, `SoftCrossEntropy`.
+    """Cross-entropy of softmax(input) against a class or a distribution. See `CrossEntropy`, `SoftCrossEntropy`.
 
-    Args:
-        input: logits, (N, C), (C,) or (N, C, d₁, …).
-        target: class indices, int64 or uint8, (N,), () or (N, d₁, …); or probabilities in input's shape.
-        weight: a factor for each class, (C,).
-        size_average: deprecated, as in torch.
-        ignore_index: a class index that counts nothing.
-        reduce: deprecated, as in torch.
-        reduction: 'none', 'sum', or 'mean': divided by the sum of the examples' weights for class indices, by the
-            number of examples for probabilities.
-        label_smoothing: how much of the target is spread evenly over all classes, in [0, 1].
-
-    Returns:
-        A scalar, or each loss for 'none' (float32 under autocast).
-
-    Raises:
-        TypeError, NotImplementedError: if an argument is not a Tensor, or `input` not floating point.
-        ValueError, RuntimeError: if shapes, dtypes, `reduction` or `label_smoothing` do not fit.
-        IndexError: if a target is no class (seen on a CPU; on CUDA the kernel stops).
-
-    Source:
-        torch.nn.functional.cross_entropy.
+    A target in input's shape holds probabilities; the mean is then over the examples, whatever they weigh.
+    `label_smoothing`, in [0, 1], is how much of the target is spread evenly over all classes.
     """
     reduction = resolve_reduction(reduction, size_average, reduce)
     require_floating("cross_entropy", input=input)
     require_tensor("cross_entropy", target=target)
     if not 0 <= label_smoothing <= 1:
         raise RuntimeError(f"cross_entropy(): label_smoothing must be between 0.0 and 1.0, got {label_smoothing}")
-    input, weight = _autocast("cross_entropy", input, weight)
+    input, weight = autocast_to_float32(input, weight)
     if input.shape == target.shape:
         return _cost_of_probabilities(input, target, weight, ignore_index, reduction, label_smoothing)
     require_indices_fitting("cross_entropy", input, target, weight)
-    losses = partial(smoothed_cross_entropy, label_smoothing) if label_smoothing else partial(_weighted, CrossEntropy)
+    losses = partial(_smoothed_cross_entropy, label_smoothing) if label_smoothing else partial(_weighted, CrossEntropy)
     return _cost_of_classes(losses, input, target, weight, ignore_index, reduction)
-
-
-def _autocast(name: str, input: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    if weight is None:
-        return autocast_to_float32(input)[0], None
-    require_tensor(name, weight=weight)
-    return autocast_to_float32(input)[0], autocast_to_float32(weight)[0]
 
 
 def _as_rows(input: Tensor) -> Tensor:
@@ -273,6 +264,14 @@ def _weighted(function: type[Function], rows: Tensor, classes: Tensor, weight: T
     """The losses of each example, times the weight of its class."""
     losses = function.call(rows, classes)
     return losses if weight is None else arithmetic.mul(losses, weight[classes])
+
+
+def _smoothed_cross_entropy(label_smoothing: float, rows: Tensor, classes: Tensor, weight: Tensor | None) -> Tensor:
+    """The losses where 1 − ε of each target is its class and ε is spread over all C; class weights multiply both."""
+    even = label_smoothing / rows.shape[1]
+    target = torch.full(rows.shape, even, dtype=rows.dtype, device=rows.device)
+    target = target.scatter(1, classes.unsqueeze(1), 1 - label_smoothing + even)
+    return SoftCrossEntropy.call(rows, target if weight is None else target * weight)
 
 
 def _cost_of_probabilities(

@@ -1,11 +1,13 @@
-"""Functions of every component by itself: a subclass states the derivative, and its two directions follow."""
+"""Functions of every component by itself: a subclass states its derivatives, and the two directions follow."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from bp_torch.functional.function import Function, save
+from bp_torch.functional.shape import sum_to_shape
 
 
 class Elementwise(Function):
@@ -48,6 +50,62 @@ def _methods(derivative: Callable[..., Tensor], saves_output: bool, constants: i
     return setup_context, backward, jvp
 
 
+class BinaryFunction(Function):
+    """y = f(a, b), element by element; either may be a Python number.
+
+    A subclass states ∂y/∂a and ∂y/∂b. Then ∂C/∂a = g ∂y/∂a and ∂C/∂b = g ∂y/∂b, each summed over what broadcasting
+    copied; and the tangent of y is ȧ ∂y/∂a + ḃ ∂y/∂b.
+    """
+
+    input_derivative: ClassVar[Callable[..., Any]]
+    other_derivative: ClassVar[Callable[..., Any]]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Make `backward` and `jvp` of the derivatives, unless the subclass has its own."""
+        for method in _binary_methods(cls.input_derivative, cls.other_derivative):
+            if method.__name__ not in vars(cls):
+                setattr(cls, method.__name__, staticmethod(method))
+        super().__init_subclass__(**options)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.numbers = [None if isinstance(x, Tensor) else x for x in inputs]
+        save(ctx, *(x if isinstance(x, Tensor) else None for x in inputs))
+
+
+def _binary_methods(*derivatives: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
+    def operands(ctx: Any) -> Any:
+        return [number if x is None else x for x, number in zip(ctx.saved_tensors, ctx.numbers, strict=True)]
+
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        both = operands(ctx)
+        each = zip(ctx.needs_input_grad, derivatives, both, strict=True)
+        return tuple(reduce_to(grad_output * by(*both), meta_of(x)) if needs else None for needs, by, x in each)
+
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        both = operands(ctx)
+        return total(*(None if x is None else x * by(*both) for x, by in zip(tangents, derivatives, strict=True)))
+
+    return backward, jvp
+
+
+def meta_of(operand: Any) -> Any:
+    """Shape and dtype of a Tensor; None of a number."""
+    return (operand.shape, operand.dtype) if isinstance(operand, Tensor) else None
+
+
+def reduce_to(grad: Tensor, meta: tuple[torch.Size, torch.dtype]) -> Tensor:
+    """The gradient of an operand that was broadcast and promoted: in its shape and dtype."""
+    shape, dtype = meta
+    return sum_to_shape(grad, shape).to(dtype)
+
+
+def total(*terms: Tensor | None) -> Tensor:
+    """The sum of a directional derivative's terms, one or two; that of a constant is None."""
+    first, *others = [term for term in terms if term is not None]
+    return first + others[0] if others else first
+
+
 def reduce(losses: Tensor, reduction: str) -> Tensor:
     """Each loss, their sum, or their mean."""
     return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.mean()
@@ -84,6 +142,10 @@ class DifferenceLoss(Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         input, target, ctx.reduction, *ctx.constants = inputs
         save(ctx, input, target)
+
+    @staticmethod
+    def mixes_examples(input: Tensor, target: Tensor, reduction: str, *_: Any) -> bool:
+        return reduction != "none"
 
 
 def _loss_methods(loss: Callable[..., Tensor], derivative: Callable[..., Tensor]) -> tuple[Callable[..., Any], ...]:

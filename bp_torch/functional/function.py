@@ -15,7 +15,7 @@ class _ActiveTape(threading.local):
 active_tape = _ActiveTape()
 """Its `tape`, if not None, records this thread's calls: a `bp_torch.engine.Tape`."""
 
-_transform_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
+transform_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
 _is_compiling = torch.compiler.is_compiling
 
 
@@ -25,8 +25,8 @@ class Function(torch.autograd.Function):
     A subclass states one equation in four static methods:
 
     * `forward(*inputs)`: the value, without a context and without default arguments;
-    * `setup_context(ctx, inputs, output)`: what to keep. Only inputs and outputs: an intermediate kept
-      here would give silently wrong second derivatives, so `backward` computes those again;
+    * `setup_context(ctx, inputs, output)`: what to keep, by default all inputs. Only inputs and outputs: an
+      intermediate kept here would give silently wrong second derivatives, so `backward` computes those again;
     * `backward(ctx, grad_output)`: ∂C/∂input from ∂C/∂output, in differentiable, vmappable operations;
     * `jvp(ctx, *tangents)`: the directional derivative, for forward mode.
 
@@ -46,6 +46,11 @@ class Function(torch.autograd.Function):
         """Give the subclass its `call`."""
         super().__init_subclass__(**options)
         cls.call = staticmethod(_caller(cls))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Save the inputs, all of them Tensors."""
+        save(ctx, *inputs)
 
     @staticmethod
     def mixes_examples(*inputs: Any) -> bool:
@@ -71,7 +76,7 @@ def _caller(function: type[Function]) -> Callable[..., Tensor]:
             return twin.apply(*inputs) if _needs_graph(inputs) else function.forward(*inputs)
         if (tape := active_tape.tape) is not None:
             return tape.record(function, inputs)
-        if _transform_active():
+        if transform_active():
             return function.apply(*inputs)  # type: ignore[no-untyped-call]
         return apply_directly(*inputs)
 
@@ -120,7 +125,7 @@ def scalar_like(value: float, like: Tensor) -> Any:
 
     Tensors of other kinds, such as a compiler's fake ones, refuse to meet a real one; they are given the number.
     """
-    if type(like) is not Tensor or _transform_active() or _is_compiling():
+    if type(like) is not Tensor or transform_active() or _is_compiling():
         return value
     return constant(value, (), like.dtype, torch.device("cpu"))
 
@@ -138,6 +143,6 @@ def constant(value: float, shape: tuple[int, ...], dtype: torch.dtype, device: t
             found = torch.full(shape, value, dtype=dtype, device=device)
         if len(_constants) >= 256:
             _constants.clear()
-        if type(found) is Tensor and not _transform_active():
+        if type(found) is Tensor and not transform_active():
             _constants[key] = found
     return found

@@ -1,7 +1,7 @@
 """Pieces: cut, index and join. As in `shape`, values are moved, copied or dropped, and a view is a view.
 
 g stands for ∂C/∂y, the upstream gradient. What was dropped gets the gradient 0. The functions are torch's of the same
-name; `getitem` is `x[index]`.
+name, with its errors: IndexError for an axis that there is not, RuntimeError for lengths or shapes that do not fit.
 """
 
 import itertools
@@ -114,17 +114,12 @@ class Cat(Function):
         return dim in (0, -max(tensor.dim() for tensor in tensors))
 
 
-class Stack(Function):
+class Stack(Cat):
     """Tensors of one shape joined along a new axis: y[i] = xᵢ. ∂C/∂xᵢ = g[i]."""
 
     @staticmethod
     def forward(dim: int, *tensors: Tensor) -> Tensor:
         return torch.stack(tensors, dim)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.dim, *tensors = inputs
-        ctx.dtypes = [tensor.dtype for tensor in tensors]
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -141,30 +136,18 @@ class Stack(Function):
 
 
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """`length` places along axis `dim`, from `start` on; a view. See `Narrow`.
-
-    Raises:
-        IndexError: if there is no such axis; RuntimeError if there are no such places.
-    """
+    """`length` places along axis `dim`, from `start` on; a view. See `Narrow`."""
     require_tensor("narrow", input=input)
     return Narrow.call(input, dim, start, length)
 
 
 def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Cut into pieces of one length (the last may be shorter) or of given lengths; views. See `Narrow`.
-
-    Raises:
-        RuntimeError: if given lengths do not add up to the axis'; IndexError if there is no such axis.
-    """
+    """Cut into pieces of one length (the last may be shorter) or of given lengths; views. See `Narrow`."""
     return _cut("split", torch.split, tensor, split_size_or_sections, dim)
 
 
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """Cut into at most `chunks` pieces of one length (the last may be shorter); views. See `Narrow`.
-
-    Raises:
-        RuntimeError: if `chunks` is not positive; IndexError if there is no such axis.
-    """
+    """Cut into at most `chunks` pieces of one length (the last may be shorter); views. See `Narrow`."""
     return _cut("chunk", torch.chunk, input, chunks, dim)
 
 
@@ -182,9 +165,6 @@ def getitem(input: Tensor, index: Any) -> Tensor:
     Args:
         input: any shape.
         index: int, slice, None, Ellipsis, a Tensor of integers or booleans, a list of integers; or a tuple of such.
-
-    Raises:
-        IndexError: if an index is out of range or there are too many.
     """
     require_tensor("getitem", input=input)
     index = index if isinstance(index, tuple) else (index,)
@@ -192,20 +172,12 @@ def getitem(input: Tensor, index: Any) -> Tensor:
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Join along axis `dim`; all other lengths are the same. See `Cat`.
-
-    Raises:
-        TypeError: if `tensors` is not a sequence of Tensors; RuntimeError if their shapes do not fit.
-    """
+    """Join along axis `dim`; all other lengths are the same. See `Cat`."""
     return Cat.call(dim, *_sequence("cat", tensors))
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Join Tensors of one shape along a new axis `dim`. See `Stack`.
-
-    Raises:
-        TypeError: if `tensors` is not a sequence of Tensors; RuntimeError if their shapes differ.
-    """
+    """Join Tensors of one shape along a new axis `dim`. See `Stack`."""
     return Stack.call(dim, *_sequence("stack", tensors))
 
 

@@ -76,22 +76,11 @@ def _rows(tensor: Tensor) -> Tensor:
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Apply y = x Wᵀ + b; see `Linear` for the equations.
+    """Apply y = x Wᵀ + b. See `Linear`; the lecture's statement 2, and its equations for the three avenues.
 
-    Args:
-        input: activations of the previous layer, (*, in).
-        weight: (out, in); or (in,), which drops the output's last dimension.
-        bias: (out,), or for a 2-D weight any shape that broadcasts to the output.
-
-    Returns:
-        The weighted sums, (*, out). Under autocast in its dtype, float64 excepted.
-
-    Raises:
-        TypeError: if an argument is not a Tensor.
-        RuntimeError: if shapes or dtypes do not fit; NotImplementedError for complex ones.
-
-    Source:
-        torch.nn.functional.linear; the lecture's statement 2 and its equations for the three avenues.
+    As torch.nn.functional.linear, with its errors: `input` (*, in) and `weight` (out, in), to (*, out); a weight (in,)
+    drops the last dimension. `bias` is (out,), or for a 2-D weight any shape that broadcasts to the output. Under
+    autocast in its dtype, float64 excepted.
     """
     try:
         if autocast_enabled() and torch.is_autocast_enabled(input.device.type):

@@ -2,6 +2,12 @@
 
 A cost is a sum over components, reduced to one number: 'sum' adds up, 'mean' divides by how many there are, 'none'
 keeps each. g = ∂C/∂cost is the upstream gradient; for 'mean' it reaches each of n components as g / n.
+
+But for `squared_error` the functions are torch.nn.functional's: `input` has any shape, `target` the same, or one that
+broadcasts with it, which warns. `weight` has a factor for each component, and divides the mean by its sum; size_average
+and reduce are deprecated. The result has the dtype that both promote to, float32 under autocast. TypeError and
+NotImplementedError if an argument is no floating-point Tensor, ValueError if `reduction` is unknown or `weight` has
+another shape, RuntimeError if the shapes do not broadcast.
 """
 
 import math
@@ -13,7 +19,7 @@ from torch import Tensor
 
 from bp_torch.functional import arithmetic, reductions
 from bp_torch.functional.elementwise import DifferenceLoss
-from bp_torch.functional.function import Function, save, scalar_like
+from bp_torch.functional.function import Function, scalar_like
 from bp_torch.functional.precision import autocast_enabled, autocast_to_float32, in_float32, promote_types
 from bp_torch.functional.shape import expand
 from bp_torch.functional.validation import require_floating, require_tensor, resolve_reduction
@@ -43,10 +49,6 @@ class SquaredError(Function):
         return (error * error).sum() * scalar_like(_one_over_n(input), input)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        save(ctx, *inputs)
-
-    @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None]:
         input, target = ctx.saved_tensors
         grad_input = (input - target) * grad_output * scalar_like(2 * _one_over_n(input), input)
@@ -56,6 +58,10 @@ class SquaredError(Function):
     def jvp(ctx: Any, input_tangent: Tensor, target_tangent: Tensor) -> Tensor:
         input, target = ctx.saved_tensors
         return (2 * (input - target) * (input_tangent - target_tangent)).sum() * _one_over_n(input)
+
+    @staticmethod
+    def mixes_examples(input: Tensor, target: Tensor) -> bool:
+        return True
 
 
 def _one_over_n(input: Tensor) -> float:
@@ -169,27 +175,7 @@ def mse_loss(
     reduction: str = "mean",
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Squared differences; see `MSELoss` for the equations.
-
-    Args:
-        input: any shape, floating point.
-        target: of the same shape, or one that broadcasts with it (which warns).
-        size_average: deprecated, as in torch.
-        reduce: deprecated, as in torch.
-        reduction: 'none', 'sum', or 'mean' over all components (with `weight`: divided by its sum).
-        weight: a factor for each component, of input's shape.
-
-    Returns:
-        A scalar, or each loss for 'none', in the dtype both promote to (float32 under autocast).
-
-    Raises:
-        TypeError, NotImplementedError: if an argument is no floating-point Tensor.
-        ValueError: if `reduction` is unknown or `weight` has another shape.
-        RuntimeError: if the shapes do not broadcast.
-
-    Source:
-        torch.nn.functional.mse_loss.
-    """
+    """Squared differences. See `MSELoss`."""
     reduction = resolve_reduction(reduction, size_average, reduce)
     return _regression_loss("mse_loss", MSELoss, input, target, reduction, weight)
 
@@ -202,11 +188,7 @@ def l1_loss(
     reduction: str = "mean",
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Absolute differences; see `L1Loss` for the equations, `mse_loss` for arguments and errors.
-
-    Source:
-        torch.nn.functional.l1_loss.
-    """
+    """Absolute differences. See `L1Loss`."""
     reduction = resolve_reduction(reduction, size_average, reduce)
     return _regression_loss("l1_loss", L1Loss, input, target, reduction, weight)
 
@@ -219,21 +201,9 @@ def smooth_l1_loss(
     reduction: str = "mean",
     beta: float = 1.0,
 ) -> Tensor:
-    """Squares near the target, absolute differences far from it; see `SmoothL1Loss`.
+    """Squares within `beta` of the target, absolute differences far from it. See `SmoothL1Loss`; Fast R-CNN (2015).
 
-    Args:
-        input: as for `mse_loss`, like the rest.
-        target: of the same shape.
-        size_average: deprecated, as in torch.
-        reduce: deprecated, as in torch.
-        reduction: 'none', 'sum' or 'mean'.
-        beta: β, where squares end; 0 gives `l1_loss`.
-
-    Raises:
-        RuntimeError: if `beta` is negative; otherwise as for `mse_loss`.
-
-    Source:
-        torch.nn.functional.smooth_l1_loss; Girshick, Fast R-CNN (2015).
+    With `beta` 0 it is `l1_loss`; RuntimeError if it is negative.
     """
     if not beta >= 0:
         raise RuntimeError(f"smooth_l1_loss(): argument 'beta' must not be negative, got {beta}")

@@ -22,8 +22,7 @@ def in_float32(call: Callable[..., Tensor], input: Tensor, *others: Any) -> Tens
     """
     if input.dtype not in _HALF:
         return call(input, *others)
-    widened = [_widened(x) if isinstance(x, Tensor) else x for x in others]
-    return to(call(_widened(input), *widened), input.dtype)
+    return to(call(*map(_widened, (input, *others))), input.dtype)
 
 
 def promote_types(*tensors: Tensor) -> list[Tensor]:
@@ -38,9 +37,9 @@ def autocast_to_half(*tensors: Tensor | None) -> list[Any]:
     return [x if x is None or not x.is_floating_point() or x.dtype == torch.float64 else to(x, dtype) for x in tensors]
 
 
-def autocast_to_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
+def autocast_to_float32(*tensors: Tensor | None) -> tuple[Any, ...]:
     """Autocast's rule for losses: half precision becomes float32."""
-    if not autocast_enabled() or not torch.is_autocast_enabled(tensors[0].device.type):
+    if not autocast_enabled() or not torch.is_autocast_enabled(tensors[0].device.type):  # type: ignore[union-attr]
         return tensors
     return tuple(map(_widened, tensors))
 
@@ -50,5 +49,5 @@ def cuda_autocast_to_float32(tensor: Tensor) -> Tensor:
     return autocast_to_float32(tensor)[0] if tensor.is_cuda else tensor
 
 
-def _widened(tensor: Tensor) -> Tensor:
-    return to(tensor, torch.float32) if tensor.dtype in _HALF else tensor
+def _widened(value: Any) -> Any:
+    return to(value, torch.float32) if isinstance(value, Tensor) and value.dtype in _HALF else value

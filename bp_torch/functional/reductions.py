@@ -1,7 +1,10 @@
 """Sums over axes: the sum, the mean, and the product of matrices.
 
 `dim` names the axes: one, several, or with None all. g stands for ∂C/∂y, the upstream gradient; in a backward it gets
-the reduced axes back, with length 1, and is broadcast along them. The functions are torch's of the same name.
+the reduced axes back, with length 1, and is broadcast along them.
+
+The functions are torch's of the same name, with its errors (IndexError for an axis that there is not, RuntimeError for
+shapes or dtypes that do not fit), for real numbers: NotImplementedError for complex ones.
 """
 
 import math
@@ -12,9 +15,9 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional.arithmetic import real
-from bp_torch.functional.function import Function, save
+from bp_torch.functional.function import Function
 from bp_torch.functional.precision import autocast_enabled, autocast_to_half
-from bp_torch.functional.shape import sum_to_shape
+from bp_torch.functional.shape import LinearMap, sum_to_shape
 from bp_torch.functional.validation import require_real, require_tensor
 
 __all__ = ["matmul", "mean", "sum"]
@@ -22,7 +25,7 @@ __all__ = ["matmul", "mean", "sum"]
 Axes = int | Sequence[int] | None
 
 
-class Sum(Function):
+class Sum(LinearMap):
     """y = Σᵢ xᵢ. Each xᵢ is in the sum once, so ∂C/∂xᵢ = g."""
 
     @staticmethod
@@ -31,16 +34,12 @@ class Sum(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        input, *ctx.options = inputs
-        ctx.shape, ctx.dtype, ctx.axes = input.shape, input.dtype, axes_of(ctx.options[0], input.dim())
+        LinearMap.setup_context(ctx, inputs, output)
+        ctx.axes = axes_of(inputs[1], inputs[0].dim())
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         return with_axes(grad_output, ctx).expand(ctx.shape).to(ctx.dtype), None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        return Sum.forward(tangent, *ctx.options)
 
     @staticmethod
     def mixes_examples(input: Tensor, dim: Axes, *_: Any) -> bool:
@@ -66,10 +65,6 @@ class Mean(Sum):
         n = math.prod([ctx.shape[axis] for axis in ctx.axes])
         return (with_axes(grad_output, ctx) / n).expand(ctx.shape).to(ctx.dtype), None, None, None
 
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        return Mean.forward(tangent, *ctx.options)
-
 
 class Matmul(Function):
     """y = A B: yᵢⱼ = Σₖ Aᵢₖ Bₖⱼ, of matrices, or of batches of them, whose axes in front are broadcast.
@@ -90,10 +85,6 @@ class Matmul(Function):
     @staticmethod
     def forward(input: Tensor, other: Tensor) -> Tensor:
         return torch.matmul(input, other)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        save(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -140,11 +131,7 @@ def with_axes(reduced: Tensor, ctx: Any) -> Tensor:
 
 
 def sum(input: Tensor, dim: Axes = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
-    """The sum over the axes `dim`, computed in `dtype` if given; under autocast on CUDA in float32.
-
-    Raises:
-        IndexError: if there is no such axis; NotImplementedError if `input` is complex.
-    """
+    """The sum over the axes `dim`, computed in `dtype` if given; under autocast on CUDA in float32."""
     require_tensor("sum", input=input)
     require_real("sum", input=input)
     if dtype is None and input.is_cuda and autocast_enabled() and torch.is_autocast_enabled("cuda"):
@@ -153,22 +140,14 @@ def sum(input: Tensor, dim: Axes = None, keepdim: bool = False, *, dtype: torch.
 
 
 def mean(input: Tensor, dim: Axes = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
-    """The mean over the axes `dim`, computed in `dtype` if given; NaN of nothing.
-
-    Raises:
-        IndexError: if there is no such axis; NotImplementedError if `input` is complex.
-    """
+    """The mean over the axes `dim`, computed in `dtype` if given; NaN of nothing."""
     require_tensor("mean", input=input)
     require_real("mean", input=input)
     return Mean.call(input, dim, keepdim, dtype)
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
-    """The product of matrices (…, n, k) and (…, k, m), or of vectors (k,); under autocast in its dtype.
-
-    Raises:
-        RuntimeError: if shapes or dtypes do not fit.
-    """
+    """The product of matrices (…, n, k) and (…, k, m), or of vectors (k,); under autocast in its dtype."""
     if autocast_enabled() and torch.is_autocast_enabled(input.device.type):
         input, other = autocast_to_half(input, other)
     return real("matmul", Matmul.call(input, other))

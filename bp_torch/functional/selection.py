@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.functional.arithmetic import meta_of, real, reduce_to
+from bp_torch.functional.arithmetic import real
+from bp_torch.functional.elementwise import meta_of, reduce_to
 from bp_torch.functional.function import Function, save
 from bp_torch.functional.reductions import Axes, axes_of, with_axes
 from bp_torch.functional.validation import require_real, require_tensor
@@ -143,11 +144,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Tensor | float) -> Tensor:
 
 
 def amax(input: Tensor, dim: Axes = (), keepdim: bool = False) -> Tensor:
-    """The maximum over the axes `dim`, or over all; NaN where one is.
-
-    Raises:
-        IndexError: if there is no such axis, or no value along one.
-    """
+    """The maximum over the axes `dim`, or over all; NaN where one is. IndexError if there is no value along one."""
     require_tensor("amax", input=input)
     require_real("amax", input=input)
     return Amax.call(input, dim, keepdim)

@@ -6,7 +6,8 @@ value gets back the gradients of all its copies, added up. g stands for ∂C/∂
 Where torch returns a view, so do these. The one difference: while autograd records, neither the view nor its base may
 be changed in place (PyTorch raises); `clone` it first.
 
-The functions are torch's of the same name; `expand` and `to` are methods there.
+The functions are torch's of the same name; `expand` and `to` are methods there. So are the errors: IndexError for an
+axis that there is not, RuntimeError for a shape, an order or a number of axes that does not fit.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,23 +44,31 @@ def sum_to_shape(grad: Tensor, shape: Sequence[int]) -> Tensor:
     return grad if grad.shape == shape else grad.sum_to_size(shape)
 
 
-class ShapeFunction(Function):
+class LinearMap(Function):
     """y = A x, of one Tensor and constants.
 
-    The map is linear, so its directional derivative is the map itself: `jvp` is `forward` of the tangent.
+    A linear map's directional derivative is the map itself: `jvp` is `forward` of the tangent.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Derive `jvp` and `mixes_examples` from `forward`, unless the subclass has its own."""
+        """Make `jvp` of `forward`, unless the subclass has its own."""
         super().__init_subclass__(**options)
         if "jvp" not in vars(cls):
             cls.jvp = staticmethod(lambda ctx, tangent, *_: cls.forward(tangent, *ctx.constants))  # type: ignore[method-assign]
-        cls.mixes_examples = staticmethod(lambda input, *constants: _moves_rows(cls, input, *constants))  # type: ignore[method-assign]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.shape, ctx.constants = inputs[0].shape, inputs[1:]
-        ctx.no_gradients = (None,) * len(ctx.constants)
+        input, *ctx.constants = inputs
+        ctx.shape, ctx.dtype, ctx.no_gradients = input.shape, input.dtype, (None,) * len(ctx.constants)
+
+
+class ShapeFunction(LinearMap):
+    """A linear map that only moves values, and mixes examples where it moves one to another row."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Find out where values go from `forward` itself."""
+        super().__init_subclass__(**options)
+        cls.mixes_examples = staticmethod(lambda input, *constants: _moves_rows(cls, input, *constants))  # type: ignore[method-assign]
 
 
 def _moves_rows(function: type[Function], input: Tensor, *constants: Any) -> bool:
@@ -146,7 +155,7 @@ class Expand(ShapeFunction):
         return sum_to_shape(grad_output, ctx.shape), None
 
 
-class Clone(Function):
+class Clone(LinearMap):
     """y = x, in memory of its own. ∂C/∂x = g."""
 
     @staticmethod
@@ -154,19 +163,11 @@ class Clone(Function):
         return torch.clone(input, memory_format=memory_format)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, torch.memory_format], output: Tensor) -> None:
-        ctx.memory_format = inputs[1]
-
-    @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
         return grad_output, None
 
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        return tangent.clone(memory_format=ctx.memory_format)
 
-
-class To(Function):
+class To(LinearMap):
     """y = x rounded to another dtype; its derivative counts as 1. ∂C/∂x = g in the dtype of x."""
 
     @staticmethod
@@ -174,79 +175,42 @@ class To(Function):
         return input.to(dtype)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, torch.dtype], output: Tensor) -> None:
-        input, ctx.dtype = inputs
-        ctx.input_dtype = input.dtype
-
-    @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
-        return grad_output.to(ctx.input_dtype), None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        return tangent.to(ctx.dtype)
+        return grad_output.to(ctx.dtype), None
 
 
 def reshape(input: Tensor, shape: Sequence[int]) -> Tensor:
-    """The values of `input` in `shape`, of which one length may be -1; a view where possible. See `Reshape`.
-
-    Raises:
-        RuntimeError: if `shape` holds another number of values.
-    """
+    """The values of `input` in `shape`, of which one length may be -1; a view where possible. See `Reshape`."""
     return Reshape.call(input, torch.reshape, shape)
 
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """Make the axes from `start_dim` to `end_dim` one: (N, C, H, W) to (N, C·H·W) with `start_dim=1`. See `Reshape`.
-
-    Raises:
-        IndexError: if there is no such axis; RuntimeError if they come in the wrong order.
-    """
+    """Make the axes from `start_dim` to `end_dim` one: (N, C, H, W) to (N, C·H·W) with `start_dim=1`. See `Reshape`."""
     return Reshape.call(input, torch.flatten, start_dim, end_dim)
 
 
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
-    """Make the axis `dim` several, of lengths `sizes`, of which one may be -1. See `Reshape`.
-
-    Raises:
-        RuntimeError: if `sizes` do not multiply to the axis' length; IndexError if there is no such axis.
-    """
+    """Make the axis `dim` several, of lengths `sizes`, of which one may be -1. See `Reshape`."""
     return Reshape.call(input, torch.unflatten, dim, sizes)
 
 
 def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
-    """Drop axes of length 1: all, or those in `dim`; longer ones stay. See `Reshape`.
-
-    Raises:
-        IndexError: if there is no such axis.
-    """
+    """Drop axes of length 1: all, or those in `dim`; longer ones stay. See `Reshape`."""
     return Reshape.call(input, torch.squeeze, *(() if dim is None else (dim,)))
 
 
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
-    """Add an axis of length 1 in front of axis `dim`, or counted from behind. See `Reshape`.
-
-    Raises:
-        IndexError: if `dim` is out of range.
-    """
+    """Add an axis of length 1 in front of axis `dim`, or counted from behind. See `Reshape`."""
     return Reshape.call(input, torch.unsqueeze, dim)
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Swap two axes; a view. See `Transpose`.
-
-    Raises:
-        IndexError: if there is no such axis.
-    """
+    """Swap two axes; a view. See `Transpose`."""
     return Transpose.call(input, dim0, dim1)
 
 
 def t(input: Tensor) -> Tensor:
-    """The transpose of a matrix; a vector or a number is returned as it is. See `Transpose`.
-
-    Raises:
-        RuntimeError: if there are more than two axes.
-    """
+    """The transpose of a matrix; a vector or a number is returned as it is. See `Transpose`."""
     require_tensor("t", input=input)
     if input.dim() > 2:
         raise RuntimeError(f"t(): expected at most 2 axes, but input is {tuple(input.shape)}; use transpose")
@@ -254,33 +218,20 @@ def t(input: Tensor) -> Tensor:
 
 
 def permute(input: Tensor, dims: Sequence[int]) -> Tensor:
-    """Put the axes in the order `dims`; a view. See `Permute`.
-
-    Raises:
-        RuntimeError: if `dims` does not name every axis once.
-    """
+    """Put the axes in the order `dims`, which names each once; a view. See `Permute`."""
     return Permute.call(input, dims)
 
 
 def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
-    """Move axes, the others staying in order; a view. See `Movedim`.
-
-    Raises:
-        RuntimeError: if an axis is named twice; IndexError if there is no such axis.
-    """
+    """Move axes, the others staying in order; a view. See `Movedim`."""
     require_tensor("movedim", input=input)
     return Movedim.call(input, source, destination)
 
 
 def expand(input: Tensor, *sizes: Any) -> Tensor:
-    """Repeat axes of length 1 without copying; -1 keeps a length, further axes may be added in front. See `Expand`.
+    """Repeat axes of length 1 without copying. See `Expand`.
 
-    Args:
-        input: any shape.
-        sizes: the new shape, as numbers or as one sequence.
-
-    Raises:
-        RuntimeError: if an axis to be repeated is not of length 1.
+    `sizes`, numbers or one sequence, is the new shape; -1 keeps a length, further axes may be added in front.
     """
     return Expand.call(input, sizes[0] if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes)
 

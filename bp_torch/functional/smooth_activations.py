@@ -1,6 +1,6 @@
 """Smooth relatives of the rectifier: softplus, SiLU and the two forms of GELU.
 
-Each works on every component by itself: see `Elementwise`. g = ∂C/∂y is the upstream gradient.
+Each works on every component by itself: see `Elementwise`. For arguments, dtypes and errors see `activations`.
 """
 
 import math
@@ -130,61 +130,23 @@ def _gelu_tanh_argument(x: Tensor) -> Tensor:
 
 
 def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
-    """A smooth rectifier; see `Softplus` for the equations.
+    """A smooth rectifier, the sharper the larger `beta`; the identity where βx > `threshold`. See `Softplus`.
 
-    Args:
-        input: any shape, floating point.
-        beta: β, how sharply it bends.
-        threshold: where it becomes the identity, in units of βx.
-
-    Returns:
-        The same shape and dtype (float32 under CUDA's autocast).
-
-    Raises:
-        TypeError: if `input` is not a Tensor; NotImplementedError if it is not floating point.
-
-    Source:
-        torch.nn.functional.softplus.
+    Under autocast on CUDA in float32.
     """
     require_tensor("softplus", input=input)
     return activate("softplus", Softplus, cuda_autocast_to_float32(input), beta, threshold)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """The input, gated by its own sigmoid; see `SiLU` for the equations.
-
-    Args:
-        input: any shape, floating point.
-        inplace: write the result into `input` and return it.
-
-    Returns:
-        The same shape and dtype.
-
-    Raises:
-        TypeError: if `input` is not a Tensor; NotImplementedError if it is not floating point.
-
-    Source:
-        torch.nn.functional.silu; Elfwing, Uchibe, Doya (2018).
-    """
+    """The input, gated by its own sigmoid. See `SiLU`; Elfwing, Uchibe, Doya (2018)."""
     return activate("silu", SiLU, input, inplace=inplace)
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
-    """The input, gated by how likely a normal variable lies below it; see `GELU` and `GELUTanh` for the equations.
+    """The input, gated by how likely a normal variable lies below it. See `GELU`; Hendrycks, Gimpel (2016).
 
-    Args:
-        input: any shape, floating point.
-        approximate: 'none' for the error function, 'tanh' for the approximation.
-
-    Returns:
-        The same shape and dtype.
-
-    Raises:
-        TypeError: if `input` is not a Tensor; NotImplementedError if it is not floating point.
-        RuntimeError: if `approximate` is neither.
-
-    Source:
-        torch.nn.functional.gelu; Hendrycks, Gimpel (2016).
+    `approximate` is 'none', or 'tanh' for `GELUTanh`; anything else is a RuntimeError.
     """
     if approximate not in ("none", "tanh"):
         raise RuntimeError(f"gelu(): argument 'approximate' must be 'none' or 'tanh', not {approximate!r}")

@@ -1,6 +1,10 @@
 """Softmax and its logarithm: outputs that compete along one dimension.
 
 `probabilities` and `log_probabilities` are the stable formulas; `cross_entropy` builds on them too.
+
+The functions are torch.nn.functional's: of a Tensor of any shape, the same shape (float32 under autocast on CUDA).
+`dtype` converts the input first. TypeError if it is not a Tensor, NotImplementedError if it is then not floating point,
+IndexError if there is no dimension `dim`.
 """
 
 from typing import Any
@@ -75,12 +79,10 @@ class Softmax(Function):
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        (output,) = ctx.saved_tensors
-        average = (tangent * output).sum(ctx.dim, keepdim=True)
-        return output * (tangent - average)
+        return Softmax.backward(ctx, tangent)[0]
 
 
-class LogSoftmax(Function):
+class LogSoftmax(Softmax):
     """yᵢ = xᵢ − log Σⱼ e^(xⱼ) along a dimension.
 
     ∂yⱼ/∂xᵢ = [i = j] − e^(xᵢ) / Σₖ e^(xₖ) = [i = j] − e^(yᵢ), so with ∂C/∂xᵢ = Σⱼ gⱼ ∂yⱼ/∂xᵢ
@@ -99,15 +101,6 @@ class LogSoftmax(Function):
         return log_probabilities(input, dim)
 
     @staticmethod
-    def mixes_examples(input: Tensor, dim: int) -> bool:
-        return dim % max(input.dim(), 1) == 0
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
-        ctx.dim = inputs[1]
-        save(ctx, output)
-
-    @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
         (output,) = ctx.saved_tensors
         return grad_output - torch.exp(output) * grad_output.sum(ctx.dim, keepdim=True), None
@@ -119,46 +112,14 @@ class LogSoftmax(Function):
 
 
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:
-    """Probabilities along a dimension; see `Softmax` for the equations.
-
-    Args:
-        input: any shape, floating point (or made so by `dtype`).
-        dim: the dimension that sums to 1.
-        dtype: convert the input to it first.
-
-    Returns:
-        The same shape (float32 under CUDA's autocast).
-
-    Raises:
-        TypeError: if `input` is not a Tensor; NotImplementedError if it is not floating point.
-        IndexError: if there is no such dimension.
-
-    Source:
-        torch.nn.functional.softmax.
-    """
+    """Probabilities, which sum to 1 along `dim`. See `Softmax`."""
     return _along_dim("softmax", Softmax, input, dim, _stacklevel, dtype)
 
 
 def log_softmax(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """Logarithms of the softmax, without taking the logarithm of a number near 0; see `LogSoftmax`.
-
-    Args:
-        input: any shape, floating point (or made so by `dtype`).
-        dim: the dimension whose exponentials sum to 1.
-        dtype: convert the input to it first.
-
-    Returns:
-        The same shape (float32 under CUDA's autocast).
-
-    Raises:
-        TypeError: if `input` is not a Tensor; NotImplementedError if it is not floating point.
-        IndexError: if there is no such dimension.
-
-    Source:
-        torch.nn.functional.log_softmax.
-    """
+    """Logarithms of the softmax, without taking the logarithm of a number near 0. See `LogSoftmax`."""
     return _along_dim("log_softmax", LogSoftmax, input, dim, _stacklevel, dtype)
 
 

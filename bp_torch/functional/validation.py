@@ -5,6 +5,8 @@ import warnings
 import torch
 from torch import Tensor
 
+from bp_torch.functional.function import transform_active
+
 REDUCTIONS = ("none", "mean", "sum")
 
 
@@ -73,7 +75,7 @@ def require_class_indices(target: Tensor, classes: int, ignore_index: int) -> No
     Only where looking costs no synchronisation and is possible: on a CPU, outside compilation and transforms.
     On CUDA an index out of range stops the kernel by itself.
     """
-    if target.device.type != "cpu" or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if target.device.type != "cpu" or torch.compiler.is_compiling() or transform_active():
         return
     wrong = target[((target < 0) | (target >= classes)) & (target != ignore_index)]
     if wrong.numel():
@@ -102,5 +104,8 @@ def require_indices_fitting(name: str, input: Tensor, target: Tensor, weight: Te
 
 def require_weight_fitting(name: str, weight: Tensor | None, classes: int) -> None:
     """Raise unless there is one factor for each class."""
-    if weight is not None and weight.shape != (classes,):
+    if weight is None:
+        return
+    require_tensor(name, weight=weight)
+    if weight.shape != (classes,):
         raise RuntimeError(f"{name}(): weight {tuple(weight.shape)} must hold one factor for each of {classes} classes")

@@ -1,8 +1,5 @@
 """Modules built on the hand-written functions; drop-in for torch.nn's of the same name."""
 
-from bp_torch.nn.activations import *
 from bp_torch.nn.builtin import *
-from bp_torch.nn.linear import *
-from bp_torch.nn.losses import *
 from bp_torch.nn.mlp import *
-from bp_torch.nn.shape import *
+from bp_torch.nn.modules import *

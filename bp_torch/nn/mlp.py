@@ -5,10 +5,22 @@ from itertools import pairwise
 
 import torch
 
-from bp_torch.nn.activations import ACTIVATIONS
-from bp_torch.nn.linear import Linear
+from bp_torch.nn.modules import ELU, GELU, LeakyReLU, Linear, ReLU, Sigmoid, SiLU, Softplus, Tanh
 
-__all__ = ["mlp"]
+__all__ = ["ACTIVATIONS", "mlp"]
+
+ACTIVATIONS: dict[str, type[torch.nn.Module]] = {
+    "sigmoid": Sigmoid,
+    "tanh": Tanh,
+    "relu": ReLU,
+    "leaky_relu": LeakyReLU,
+    "elu": ELU,
+    "softplus": Softplus,
+    "silu": SiLU,
+    "gelu": GELU,
+    "identity": torch.nn.Identity,
+}
+"""What may follow a weighted sum, by name."""
 
 
 def mlp(

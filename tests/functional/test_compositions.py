@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import bp_torch.functional as F
-from bp_torch.functional import arithmetic, indexing, powers, reductions, selection, shape
+from bp_torch.functional import arithmetic, bce, classification, indexing, losses, reductions, selection, shape
 from bp_torch.functional.function import Function
 
 Tensors = dict[str, Tensor]
@@ -96,8 +96,8 @@ CALLS: list[tuple[type[Function], tuple[Any, ...]]] = [
     (arithmetic.Mul, (_ROW, 2.5)),
     (arithmetic.Div, (_ROW, _MATRIX)),
     (arithmetic.DivRounded, (_ROW, _MATRIX, "floor")),
-    (powers.Pow, (_MATRIX, _ROW)),
-    (powers.Pow, (_ROW, 2)),
+    (arithmetic.Pow, (_MATRIX, _ROW)),
+    (arithmetic.Pow, (_ROW, 2)),
     (selection.Maximum, (_ROW, _MATRIX, True)),
     (selection.Where, (_MATRIX > 2, _ROW, _MATRIX)),
     (selection.Where, (_MATRIX > 2, 0.0, _ROW)),
@@ -172,6 +172,12 @@ ROWS = torch.zeros(2, 2, 3)
         (reductions.Matmul, (ROWS[0], ROWS.mT), True),
         (reductions.Matmul, (ROWS[0, 0], ROWS[0].mT), True),
         (arithmetic.Add, (ROWS, ROWS, 1), False),
+        (losses.SquaredError, (ROWS, ROWS), True),
+        (losses.MSELoss, (ROWS, ROWS, "mean"), True),
+        (losses.SmoothL1Loss, (ROWS, ROWS, "none", 1.0), False),
+        (bce.BCEWithLogits, (ROWS, ROWS, ROWS, "sum"), True),
+        (classification.ReduceLosses, (ROWS[0, 0], ROWS[0, 0] > 0, torch.tensor(3), "mean"), True),
+        (classification.ReduceLosses, (ROWS[0, 0], ROWS[0, 0] > 0, torch.tensor(3), "none"), False),
     ],
 )
 def test_what_mixes_examples_says_so(function: type[Function], inputs: tuple[Any, ...], mixes: bool) -> None:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.catalogue.entry import Numbers
-from bp_torch.functional.arithmetic import Abs, Add, Div, Mul, Neg
-from bp_torch.functional.powers import Exp, Log, Pow
+from bp_torch.functional.arithmetic import Abs, Add, Div, Exp, Log, Mul, Neg, Pow
 from bp_torch.functional.reductions import Matmul, Mean, Sum
 from bp_torch.functional.selection import Amax, Maximum, Where
 from planted.alterations import clamped, first_row_negated, last_doubled, ones, positive_part

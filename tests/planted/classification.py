@@ -8,9 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bp_torch.catalogue.entry import Numbers
-from bp_torch.functional.classification import CrossEntropy, NLLLoss
+from bp_torch.functional.classification import CrossEntropy, NLLLoss, SoftCrossEntropy
 from bp_torch.functional.function import Function, save
-from bp_torch.functional.soft_targets import SoftCrossEntropy
 from planted.alterations import clamped, ones, ones_if_scalar, rounded_to
 from planted.bug import Host
 
