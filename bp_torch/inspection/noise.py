@@ -14,17 +14,11 @@ from bp_torch.inspection.per_example import Cost, example_contributions
 
 @dataclass(frozen=True)
 class GradientNoise:
-    """One parameter's per-example gradients g₁ … g_N, summed up.
+    """One parameter's per-example gradients g₁ … g_N, summed up."""
 
-    Attributes:
-        norms: ‖gₙ‖ of each example, (N,).
-        mean: the gradient ḡ, in the parameter's shape.
-        variance: Σₙ (gₙ − ḡ)² / (N − 1) of each component, in the parameter's shape; NaN of a single example or none.
-    """
-
-    norms: Tensor
-    mean: Tensor
-    variance: Tensor
+    norms: Tensor  # ‖gₙ‖ of each example, (N,)
+    mean: Tensor  # the gradient ḡ, in the parameter's shape
+    variance: Tensor  # Σₙ (gₙ − ḡ)² / (N − 1) of each component; NaN of a single example or none
 
     @property
     def mean_norm(self) -> float:
@@ -72,17 +66,7 @@ def gradient_noise(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: 
     difference of such sums, so they are taken in float64: a spread below 1e-8 of the mean is lost, which is less than a
     rounding of the activations in float32.
 
-    Args:
-        model: as for `per_example_gradients`, like the rest.
-        cost: its cost.
-        inputs: (N, in).
-        targets: as the cost takes them.
-
-    Returns:
-        By each parameter's name, what its per-example gradients are like; in float64.
-
-    Raises:
-        As `per_example_gradients`.
+    Takes and raises what `per_example_gradients` does.
 
     Source:
         Dangel, Kunstner, Hennig, BackPACK: Packing more into backprop (2020), for the sums of squares.
@@ -92,7 +76,7 @@ def gradient_noise(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: 
 
 @torch.no_grad()
 def noise_of(backprop: Backprop, inputs: Tensor, targets: Tensor) -> dict[str, GradientNoise]:
-    """The same, of a `Backprop` that there is already."""
+    """`gradient_noise` by a `Backprop` that there is already."""
     found = example_contributions(backprop, inputs, targets)
     return {name: _noise_of(parts.double(), len(inputs)) for name, parts in found}
 

@@ -44,17 +44,7 @@ def per_example_gradients(model: torch.nn.Module, cost: Cost, inputs: Tensor, ta
 def per_example_norms(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """How long each example's gradient is; of a layer without building it: N ‖δₙ‖ ‖xₙ‖ for weights, N ‖δₙ‖ for biases.
 
-    Args:
-        model: as for `per_example_gradients`, like the rest.
-        cost: its cost.
-        inputs: (N, ...).
-        targets: as the cost takes them.
-
-    Returns:
-        By each parameter's name, (N,).
-
-    Raises:
-        As `per_example_gradients`.
+    By each parameter's name, (N,). Takes and raises what `per_example_gradients` does.
 
     Source:
         Goodfellow, Efficient Per-Example Gradient Computations (2015).
