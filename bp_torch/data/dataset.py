@@ -17,33 +17,20 @@ class DataError(RuntimeError):
 
 
 class Split(NamedTuple):
-    """Images and their labels, in the same order.
+    """Images and their labels, in the same order."""
 
-    Attributes:
-        images: uint8 (N, H, W); 0 is background, 255 is full ink.
-        labels: int64 (N,), each in 0..classes − 1.
-    """
-
-    images: Tensor
-    labels: Tensor
+    images: Tensor  # uint8 (N, H, W); 0 is background, 255 is full ink
+    labels: Tensor  # int64 (N,), each in 0..classes − 1
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set to learn from and to be tested on.
+    """A data set to learn from and to be tested on."""
 
-    Attributes:
-        name: "mnist" or "digits": what was loaded, which for `load("auto", ...)` may be either.
-        train: the examples to learn from.
-        test: the examples to measure on, never trained on.
-        origin: one sentence for people: where the data come from and, if they stand in for MNIST, why.
-        classes: how many there are.
-    """
-
-    name: str
+    name: str  # "mnist" or "digits": what was loaded, which for `load("auto", ...)` may be either
     train: Split
-    test: Split
-    origin: str
+    test: Split  # never trained on
+    origin: str  # a sentence: where the data come from and, if they stand in for MNIST, why
     classes: int = 10
 
     def __post_init__(self) -> None:
@@ -66,9 +53,8 @@ class Dataset:
             expected = "(N, H, W)" if images is self.train.images else f"(N, {', '.join(map(str, self.image_shape))})"
             return f"images must be uint8 {expected}, got {images.dtype} {tuple(images.shape)}"
         if (labels.dtype, labels.shape) != (torch.int64, images.shape[:1]) or not len(labels):
-            return (
-                f"labels must be int64, one for each of {len(images)} images, got {labels.dtype} {tuple(labels.shape)}"
-            )
+            found = f"{labels.dtype} {tuple(labels.shape)}"
+            return f"labels must be int64, one for each of {len(images)} images, got {found}"
         wrong = ((labels < 0) | (labels >= self.classes)).nonzero()
         if not len(wrong):
             return None
@@ -138,25 +124,15 @@ class Batches:
             raise ValueError(f"targets: expected one for each of the {len(inputs)} inputs, got {len(targets)}")
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-        self.inputs = inputs
-        self.targets = targets
-        self.batch_size = batch_size
-        self.seed = seed
+        self.inputs, self.targets = inputs, targets
+        self.batch_size, self.seed = batch_size, seed
 
     def __len__(self) -> int:
         """The number of mini-batches in an epoch."""
         return -(-len(self.inputs) // self.batch_size)  # rounded up
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields the mini-batches (inputs, targets) of one epoch.
-
-        Args:
-            epoch: the epoch's number; each has its own order.
-            start: which of them is the first; those before it are left out.
-
-        Yields:
-            Inputs (B, ...) and targets (B, ...), with B = batch_size but perhaps for the last.
-        """
+        """Yields the mini-batches of one epoch from number `start` on: inputs (B, ...) and targets (B, ...)."""
         for chosen in torch.split(self._order(epoch), self.batch_size)[start:]:
             yield self.inputs.index_select(0, chosen), self.targets.index_select(0, chosen)
 

@@ -31,15 +31,8 @@ def direction(setup: Setup) -> ExperimentResult:
     first, *after = costs_at(model, [start, *(start + LENGTH * step for step in steps)], inputs, targets)
     decreases = (first - torch.stack(after)) / (LENGTH * downhill.norm())
     tilted, drawn = decreases.split([len(angles), len(random)])
-    metrics = {"decrease_along_gradient": tilted[0].item(), "decrease_best_at_random": drawn.max().item()}
-    figure = _draw(angles, tilted, _units(downhill[None])[0] @ random.t(), drawn)
-    return ExperimentResult((_steepest(tilted, drawn),), metrics, figure)
-
-
-def _steepest(tilted: Tensor, drawn: Tensor) -> Claim:
-    """The first of the tilted directions is the negative gradient itself."""
-    best, rivals = tilted[0].item(), torch.cat([tilted[1:], drawn])
-    return Claim(
+    best, rivals = tilted[0].item(), decreases[1:]  # the first is along the negative gradient itself
+    claim = Claim(
         4,
         "the negative gradient is the direction that decreases the cost most efficiently",
         f"it decreases the cost by {best:.4f} of what its length predicts; 5° aside it is {tilted[1] / best:.4f} of "
@@ -48,6 +41,9 @@ def _steepest(tilted: Tensor, drawn: Tensor) -> Claim:
         abs(best - 1) < 0.01 and rivals.max().item() < best,
         "equation",
     )
+    metrics = {"decrease_along_gradient": best, "decrease_best_at_random": drawn.max().item()}
+    figure = _draw(angles, tilted, _units(downhill[None])[0] @ random.t(), drawn)
+    return ExperimentResult((claim,), metrics, figure)
 
 
 def _units(rows: Tensor) -> Tensor:

@@ -38,8 +38,7 @@ def _reached(setup: Setup, size: int, steps: int, seed: int) -> float:
     """The test accuracy after training on so many examples, drawn by the seed."""
     generator = torch.Generator().manual_seed(setup.seed + seed)
     chosen = torch.randperm(len(setup.inputs), generator=generator)[:size]
-    model = setup.network(seed)
-    train(model, setup.inputs[chosen], setup.targets[chosen], steps, seed=setup.seed + seed)
+    model = train(setup.network(seed), setup.inputs[chosen], setup.targets[chosen], steps, seed=setup.seed + seed)
     return accuracy_of(model(setup.test_inputs), setup.test_labels)
 
 

@@ -21,8 +21,7 @@ def one_class(setup: Setup) -> ExperimentResult:
     claim = Claim(
         11,
         f"trained on {SHOWN}s alone, the network answers {SHOWN} to everything",
-        f"{own:.1%} of all test digits are read as {SHOWN}; of the ten classes, each taught alone, at least "
-        f"{least:.1%}",
+        f"{own:.1%} of all test digits are read as {SHOWN}; of ten classes taught alone, at least {least:.1%} each",
         own > 0.99,
         "network",
     )
@@ -31,8 +30,7 @@ def one_class(setup: Setup) -> ExperimentResult:
 
 def _answers(setup: Setup, chosen: torch.Tensor, steps: int) -> torch.Tensor:
     """How often each class is answered, (10,), after training on the chosen examples."""
-    model = setup.network()
-    train(model, setup.inputs[chosen], setup.targets[chosen], steps, seed=setup.seed)
+    model = train(setup.network(), setup.inputs[chosen], setup.targets[chosen], steps, seed=setup.seed)
     answers = model(setup.test_inputs).argmax(1)
     return torch.bincount(answers, minlength=10) / len(answers)
 

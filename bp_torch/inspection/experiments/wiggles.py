@@ -27,8 +27,16 @@ def wiggles(setup: Setup) -> ExperimentResult:
     moved = [wiggle(setup.trained, cost, inputs, targets, one) for one in chosen]
     ratio = abs(moved[0].measured / moved[1].measured)
     order = torch.tensor([found.order for found in moved]).nanmedian().item()
+    worst = torch.tensor([found.measured / found.predicted - 1 for found in moved]).abs().max().item()
     claims = (
-        _as_predicted(moved, order),
+        Claim(
+            5,
+            "a component's size is the cost's sensitivity to that weight or bias",
+            f"{len(moved)} of the more sensitive half moved by {moved[0].step:.4f}: the cost changes as predicted, to "
+            f"{worst:.1%}; Taylor order {order:.2f} in the median",
+            worst < 0.1 and abs(order - 2) < 0.1,
+            "equation",
+        ),
         Claim(
             5,
             f"{TIMES} times as large is {TIMES} times as sensitive",
@@ -39,18 +47,6 @@ def wiggles(setup: Setup) -> ExperimentResult:
     )
     metrics = {"largest_gradient": most.size, "measured_ratio": ratio, "taylor_order": order}
     return ExperimentResult(claims, metrics, _draw(ranked, moved))
-
-
-def _as_predicted(moved: list[Wiggle], order: float) -> Claim:
-    worst = torch.tensor([found.measured / found.predicted - 1 for found in moved]).abs().max().item()
-    return Claim(
-        5,
-        "a component's size is the cost's sensitivity to that weight or bias",
-        f"{len(moved)} of the more sensitive half moved by {moved[0].step:.4f}: the cost changes as predicted, to "
-        f"{worst:.1%}; Taylor order {order:.2f} in the median",
-        worst < 0.1 and abs(order - 2) < 0.1,
-        "equation",
-    )
 
 
 def _draw(ranked: list[Sensitivity], moved: list[Wiggle]) -> Figure:
