@@ -62,14 +62,7 @@ class Dataset:
 
 
 def prepare(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
-    """Turns images into the network's input: one row of pixels an image, input = pixel / 255.
-
-    Args:
-        images: uint8 (N, H, W), or any (N, ...) of pixels.
-        device: where the result lives.
-
-    Returns:
-        float32 (N, H·W), each value in [0, 1].
+    """Turns uint8 images (N, H, W) into the network's input, float32 (N, H·W) in [0, 1]: input = pixel / 255.
 
     Raises:
         TypeError: if `images` are not uint8; dividing other pixels by 255 would go unnoticed and train poorly.
@@ -107,13 +100,7 @@ class Batches:
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int, *, seed: int) -> None:
-        """Keeps the tensors as they are: nothing is copied.
-
-        Args:
-            inputs: (N, ...), prepared, on the device that trains.
-            targets: (N, ...), on the same device.
-            batch_size: examples a mini-batch; the last one of an epoch holds what is left, so it may be shorter.
-            seed: an integer; another one gives other orders.
+        """Keeps inputs (N, ...) and targets (N, ...) as they are; an epoch's last mini-batch may be shorter.
 
         Raises:
             ValueError: if there are no examples, `targets` has another length, or `batch_size` is below 1.

@@ -87,12 +87,8 @@ def draw(labels: Tensor, *, seed: int) -> Tensor:
     that is, the line integral of a Gaussian along the strokes, which saturates where they cross. Each term is a factor
     of y times a factor of x, so a whole image is one product of two matrices, D = Yᵀ X, each of them (P, 28).
 
-    Args:
-        labels: int64 (N,), each in 0..9.
-        seed: the same labels and seed give the same bytes.
-
-    Returns:
-        uint8 (N, 28, 28): ink from 0 to 255 on a background of 0, sized and centred as in MNIST.
+    Labels are int64 (N,), images uint8 (N, 28, 28): ink from 0 to 255 on a background of 0, sized and centred as in
+    MNIST. The same labels and seed give the same bytes.
 
     Raises:
         ValueError: if a label is not a digit.

@@ -76,11 +76,7 @@ class Explanation:
         return self.layers[-1].nudges
 
     def chosen(self, output: int | None) -> int:
-        """An output to look at: this one, or, of None, the one that is wanted most.
-
-        Raises:
-            ValueError: if there is none of that number.
-        """
+        """An output to look at: this one, which must exist, or, of None, the one that is wanted most."""
         if output is not None and not 0 <= output < len(self.outputs):
             raise ValueError(f"output must be from 0 to {len(self.outputs) - 1}, got {output}")
         return int(self.target.argmax()) if output is None else output
@@ -94,19 +90,14 @@ class Explanation:
 def explain(
     model: torch.nn.Module, cost: Cost, image: Tensor, target: SupportsIndex | Tensor | Sequence[float]
 ) -> Explanation:
-    """Trace one example forward, and its gradients back.
+    """Trace one example forward, and its gradients back, through a chain of dense layers; also through a frozen one.
 
     Args:
-        model: a chain of dense layers that `bp_torch.engine.Backprop` drives, such as `bp_torch.nn.mlp`'s; also one
-            that is frozen.
+        model: such as `bp_torch.nn.mlp`'s.
         cost: its cost.
-        image: as many pixels as the model has inputs, in any shape; uint8 from 0 to 255, or finite floats as the model
-            takes them.
+        image: its pixels in any shape; uint8 from 0 to 255, or finite floats as the model takes them.
         target: a class index, which stands for 1 of that output and 0 of the others; or what is wanted of each output,
             (classes,).
-
-    Returns:
-        All activations and all nudges.
 
     Raises:
         TypeError: if the model is no chain of dense layers, or an argument is of the wrong kind.
