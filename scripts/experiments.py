@@ -6,7 +6,7 @@ Exit status: 0 measured, whatever holds; 2 what was asked for cannot be done.
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -83,7 +83,7 @@ def _results(config: ExperimentsConfig, setup: Setup, path: Path) -> Iterator[tu
         yield name, result
         print(f"{name}: {time.perf_counter() - began:.1f} s", file=sys.stderr, flush=True)
         done = {"data": setup.name, "quick": config.quick, "seed": config.seed}
-        update_json(path, {name: done | {"claims": [asdict(claim) for claim in result.claims]}})
+        update_json(path, {name: done | {"claims": [claim._asdict() for claim in result.claims]}})
 
 
 def _described(config: ExperimentsConfig, data: str) -> str:

@@ -25,7 +25,7 @@ from bp_torch.dashboard.event_file import EventFile
 from bp_torch.dashboard.experiment_run import write_experiments
 from bp_torch.dashboard.frame_format import frame_file, network_file
 from bp_torch.dashboard.gradient_run import write_gradients
-from bp_torch.dashboard.values import plugin_blob
+from bp_torch.dashboard.values import of_tab
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.inspection.experiments import ExperimentResult
 from bp_torch.training.logging.events import FrameEvent, NetworkEvent, StepEvent
@@ -96,7 +96,7 @@ def write_damaged(folder: Path) -> None:
         metadata = SummaryMetadata(plugin_data=plugin, data_class=data_class)
         write_values(
             folder / name,
-            (0, plugin_blob(tags.NETWORK, GARBAGE, tags.BACKPROP)),
+            (0, of_tab(tags.NETWORK, GARBAGE)),
             (3, Summary.Value(tag=tags.FRAME, tensor=tensor, metadata=metadata)),
         )
     (whole,) = (folder / "long").iterdir()
@@ -119,8 +119,8 @@ def write_unsupported(folder: Path) -> None:
 
 
 def write_blobs(folder: Path, network: bytes, *steps: bytes) -> None:
-    frames = [(step, plugin_blob(tags.FRAME, content, tags.BACKPROP)) for step, content in enumerate(steps)]
-    write_values(folder, (0, plugin_blob(tags.NETWORK, network, tags.BACKPROP)), *frames)
+    frames = [(step, of_tab(tags.FRAME, content)) for step, content in enumerate(steps)]
+    write_values(folder, (0, of_tab(tags.NETWORK, network)), *frames)
 
 
 def write_values(folder: Path, *values: tuple[int, Summary.Value]) -> None:

@@ -21,14 +21,7 @@ def time_interleaved(peers: Mapping[str, Workload], *references: str, rounds: in
     """Let peers do the same work in turn, and give each one's time in units of the references'.
 
     A ratio is the median over rounds of the two times in the same round, so that a noisy machine disturbs both alike.
-
-    Args:
-        peers: what each does, by its name; called twice beforehand.
-        references: the peers in whose times the others' are given.
-        rounds: how often each has its turn.
-
-    Returns:
-        For each peer its name, the median time in µs, and for each reference the median of the ratio and its quartiles.
+    Each row has a peer's name, its median time in µs, and for each reference the median of the ratio and its quartiles.
     """
     for work in peers.values():
         work()

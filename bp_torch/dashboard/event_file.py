@@ -34,12 +34,7 @@ class EventFile:
     """
 
     def __init__(self, folder: Path, *, first_step: int = 0) -> None:
-        """Begins a new file.
-
-        Args:
-            folder: where it is written; made if it does not exist.
-            first_step: TensorBoard forgets what earlier files in the folder say of this step and later ones.
-        """
+        """Begins a new file; TensorBoard forgets what earlier ones in the folder say of the first step and later."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"events.out.tfevents.{_later(folder):.6f}.{os.getpid()}"
         self._file = path.open("xb", buffering=0)

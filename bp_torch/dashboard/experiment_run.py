@@ -12,16 +12,11 @@ from bp_torch.markdown import escape, table
 
 
 def write_experiments(folder: Path, results: Iterable[tuple[str, ExperimentResult]], origin: str) -> list[Claim]:
-    """Writes a run, in place of what an earlier one left in TensorBoard, and each figure as a file beside it.
+    """Writes a run, and each figure as a file beside it; returns all claims.
 
-    Args:
-        folder: the run's; made if it does not exist. Nothing is removed from it but the event files of an earlier one,
-            of which TensorBoard would go on showing what there is no more.
-        results: of experiments, with their names; each is written before the next is asked for.
-        origin: where the data come from, and how the experiments were done.
-
-    Returns:
-        All claims.
+    Nothing is removed from the folder but the event files of an earlier run, of which TensorBoard would go on showing
+    what there is no more. Each result is written before the next is asked for; the origin says where the data come
+    from, and how the experiments were done.
     """
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()

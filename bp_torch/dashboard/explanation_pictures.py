@@ -23,14 +23,7 @@ _COLUMNS: Final = 2
 
 
 def draw_explanations(explanations: Sequence[Explanation]) -> Picture:
-    """Draws each digit, the nudges of its pixels, and the network with the nudges of its weights.
-
-    Args:
-        explanations: of digits, one of each class.
-
-    Returns:
-        One picture of them all, two beside each other.
-    """
+    """Draws each digit, the nudges of its pixels, and the network with the nudges of its weights, two in a row."""
     across, down = 2 * _SIDE + 3 * _GAP + _NETWORK, _SIDE + _CAPTION + _GAP
     rows = -(-len(explanations) // _COLUMNS)
     canvas = np.ones((rows * down, _COLUMNS * across, 3))

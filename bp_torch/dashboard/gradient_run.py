@@ -8,13 +8,7 @@ from bp_torch.dashboard.values import text
 
 
 def write_gradients(folder: Path, functions: str, scores: str) -> None:
-    """Writes tables of Markdown as a run, in place of those that an earlier one left in TensorBoard.
-
-    Args:
-        folder: the run's; made if it does not exist. Nothing in it is removed.
-        functions: a row for each function.
-        scores: a row for each checker.
-    """
+    """Writes tables of Markdown, one of functions and one of checkers, in place of those of an earlier run there."""
     events = EventFile(folder)
     events.write([text(tags.CHECKED_FUNCTIONS, functions), text(tags.CHECKER_SCORES, scores)], step=0)
     events.close()

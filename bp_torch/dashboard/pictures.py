@@ -3,10 +3,9 @@
 Each is drawn in one pair of axes, its tiles side by side in one array, because axes are what makes matplotlib slow.
 """
 
-from dataclasses import dataclass
 from io import BytesIO
 from math import ceil, isqrt
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -33,8 +32,7 @@ _LABELS: Final = 9
 _GAP: Final = 9
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A PNG and its size in pixels."""
 
     png: bytes
@@ -43,14 +41,10 @@ class Picture:
 
 
 def first_weights(weights: Tensor) -> Picture | None:
-    """Draws the weights of each neuron of the first layer as a map of the input: blue excites it, orange inhibits it.
+    """Draws the weights (neurons, inputs) of at most 64 neurons as maps of the input: blue excites, orange inhibits.
 
-    Args:
-        weights: (neurons, inputs), float; what is not finite stays blank.
-
-    Returns:
-        The maps of at most 64 neurons on one scale around zero. None if there are none, or if the inputs are not the
-        pixels of a square.
+    They are on one scale around zero; what is not finite stays blank. None if there are none, or if the inputs are not
+    the pixels of a square.
     """
     neurons, inputs = weights.shape
     side = isqrt(inputs)
@@ -58,19 +52,22 @@ def first_weights(weights: Tensor) -> Picture | None:
         return None
     maps = weights[:MOST_NEURONS].detach().cpu().double().reshape(-1, side, side).numpy()
     shown = f"all {neurons}" if len(maps) == neurons else f"the first {len(maps)} of {neurons}"
-    return _draw_maps(maps, f"First layer: the weights of {shown} neurons, on one scale")
+    margin = max(1, side // 10)
+    canvas, corners = _tile(maps, ceil(len(maps) ** 0.5), below=margin, right=margin)
+    figure, axes = _sheet(f"First layer: the weights of {shown} neurons, on one scale", canvas, width=0.88)
+    limit = np.abs(maps[np.isfinite(maps)]).max(initial=0)
+    drawn = axes.imshow(canvas, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
+    for neuron, (x, y) in enumerate(corners):
+        axes.text(x, y, f" {neuron}", fontsize=9, va="top")
+    box = axes.get_position()
+    figure.colorbar(drawn, cax=figure.add_axes((0.9, box.y0 + 0.02, 0.025, box.height - 0.02)))
+    return render(figure)
 
 
 def worst_digits(images: Tensor, labels: Tensor, outputs: Tensor) -> Picture:
-    """Draws misclassified digits, each above its outputs as a row of bars.
+    """Draws misclassified digits, each above its outputs in [0, 1] as a row of bars; or says that there are none.
 
-    Args:
-        images: (K, 28, 28), uint8, the worst first; at most 12 are drawn.
-        labels: (K,), int64.
-        outputs: (K, classes), float: activations or probabilities in [0, 1].
-
-    Returns:
-        The digits, or a line that says that there are none.
+    Images are uint8 (K, 28, 28), the worst first, of which 12 are drawn; labels (K,), outputs (K, classes).
     """
     if not len(images):
         return render(_page("No test digit is read wrongly", _TITLE_INCHES))
@@ -80,19 +77,6 @@ def worst_digits(images: Tensor, labels: Tensor, outputs: Tensor) -> Picture:
     axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
     outputs = outputs[:MOST_DIGITS].cpu().double().nan_to_num().clamp(0, 1)
     _draw_outputs(axes, corners, labels[:MOST_DIGITS].tolist(), outputs.numpy())
-    return render(figure)
-
-
-def _draw_maps(maps: Array, title: str) -> Picture:
-    margin = max(1, maps.shape[-1] // 10)
-    canvas, corners = _tile(maps, ceil(len(maps) ** 0.5), below=margin, right=margin)
-    limit = np.abs(maps[np.isfinite(maps)]).max(initial=0)
-    figure, axes = _sheet(title, canvas, width=0.88)
-    drawn = axes.imshow(canvas, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
-    for neuron, (x, y) in enumerate(corners):
-        axes.text(x, y, f" {neuron}", fontsize=9, va="top")
-    box = axes.get_position()
-    figure.colorbar(drawn, cax=figure.add_axes((0.9, box.y0 + 0.02, 0.025, box.height - 0.02)))
     return render(figure)
 
 
@@ -125,11 +109,7 @@ def _draw_bars(axes: Axes, corners: Array, labels: list[int], answers: list[int]
 
 
 def _tile(tiles: Array, columns: int, *, above: int = 0, below: int, right: int) -> tuple[Array, list[tuple[int, int]]]:
-    """Sets (K, height, width) tiles side by side, each with these margins.
-
-    Returns:
-        One array, NaN in the margins, and the upper left corner of each tile as (x, y).
-    """
+    """Sets (K, height, width) tiles side by side, NaN in their margins; also each one's upper left corner (x, y)."""
     count, height, width = tiles.shape
     down, across = above + height + below, width + right
     canvas = np.full((ceil(count / columns) * down, columns * across), np.nan)

@@ -1,13 +1,12 @@
 """How a number, a text, a tensor or a picture becomes a value that TensorBoard shows under a tag."""
 
 from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_SCALAR, Summary, SummaryMetadata
-from tensorboard.compat.proto.tensor_pb2 import TensorProto
-from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_STRING
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.util.tensor_util import make_tensor_proto
 from torch import Tensor
 
+from bp_torch.dashboard import tags
 from bp_torch.dashboard.pictures import Picture
 
 
@@ -34,18 +33,9 @@ def image(tag: str, picture: Picture) -> Summary.Value:
     return Summary.Value(tag=tag, image=encoded)
 
 
-def plugin_blob(tag: str, content: bytes, plugin: str) -> Summary.Value:
-    """Bytes that one plugin reads, and no other."""
-    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
-    tensor = TensorProto(dtype=DT_STRING, tensor_shape=shape, string_val=[content])
-    return Summary.Value(tag=tag, tensor=tensor, metadata=_owned(plugin, DATA_CLASS_BLOB_SEQUENCE))
-
-
-def plugin_scalar(tag: str, number: float, plugin: str) -> Summary.Value:
-    """A point of a curve that one plugin reads, and no other."""
-    tensor = TensorProto(dtype=DT_FLOAT, tensor_shape=TensorShapeProto(), float_val=[number])
-    return Summary.Value(tag=tag, tensor=tensor, metadata=_owned(plugin, DATA_CLASS_SCALAR))
-
-
-def _owned(plugin: str, data_class: int) -> SummaryMetadata:
-    return SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=plugin), data_class=data_class)
+def of_tab(tag: str, content: bytes | float) -> Summary.Value:
+    """Bytes, or a point of a curve, that the Backprop tab reads, and no other."""
+    blob = isinstance(content, bytes)
+    plugin = SummaryMetadata.PluginData(plugin_name=tags.BACKPROP)
+    owned = SummaryMetadata(plugin_data=plugin, data_class=DATA_CLASS_BLOB_SEQUENCE if blob else DATA_CLASS_SCALAR)
+    return Summary.Value(tag=tag, tensor=make_tensor_proto([content] if blob else content), metadata=owned)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Self
+from typing import Final, Self
 
 from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -11,23 +11,27 @@ from bp_torch.dashboard import frame_format, hparams, pages, pictures, tags
 from bp_torch.dashboard.event_file import EventFile, event_files, repair
 from bp_torch.dashboard.explanation_pictures import draw_explanations
 from bp_torch.dashboard.layout import layout
-from bp_torch.dashboard.values import histogram, image, plugin_blob, plugin_scalar, scalar, text
-from bp_torch.training.logging.events import (
-    AgreementEvent,
-    DistributionEvent,
-    EpochEvent,
-    Event,
-    ExplanationEvent,
-    FailureEvent,
-    FrameEvent,
-    HealthEvent,
-    NetworkEvent,
-    NoiseEvent,
-    PictureEvent,
-    RunFinished,
-    RunStarted,
-    StepEvent,
-)
+from bp_torch.dashboard.values import histogram, image, of_tab, scalar, text
+from bp_torch.training.logging import events
+
+SCALARS: Final[Mapping[type, Mapping[str, str]]] = {
+    events.StepEvent: {
+        tags.MINI_BATCH_COST: "cost",
+        tags.MINI_BATCH_ACCURACY: "accuracy",
+        tags.LEARNING_RATE: "learning_rate",
+        tags.EXAMPLES_PER_SECOND: "examples_per_second",
+    },
+    events.AgreementEvent: {tags.TAYLOR_ORDER: "taylor_order"},
+    events.NoiseEvent: {tags.NOISE_SCALE: "scale"},
+    events.HealthEvent: {tags.GRADIENT_NORM: "gradient_norm"},
+    events.EpochEvent: {
+        tags.TRAIN_COST: "train_cost",
+        tags.TRAIN_ACCURACY: "train_accuracy",
+        tags.TEST_COST: "test_cost",
+        tags.TEST_ACCURACY: "test_accuracy",
+    },
+}
+"""The single numbers of each kind of record: tag and attribute."""
 
 
 class TensorBoardRecorder:
@@ -51,13 +55,14 @@ class TensorBoardRecorder:
         self._run = folder.name
         self._events = EventFile(folder, first_step=purge_step or 0)
         self._failed = 0
-        self._network: NetworkEvent | None = None
+        self._network: events.NetworkEvent | None = None
 
-    def record(self, record: Event) -> None:
+    def record(self, record: events.Event) -> None:
         """Writes one record; unknown kinds are passed over."""
         began = perf_counter()
-        if values := self._values(record):
-            step = record.first_step if isinstance(record, RunStarted) else record.step
+        numbers = SCALARS.get(type(record), {}).items()
+        if values := [*(scalar(tag, getattr(record, name)) for tag, name in numbers), *self._values(record)]:
+            step = record.first_step if isinstance(record, events.RunStarted) else record.step
             self._events.write(values, step)
         self.seconds += perf_counter() - began
 
@@ -73,37 +78,35 @@ class TensorBoardRecorder:
         """Closes the event file, whatever happened."""
         self.close()
 
-    def _values(self, record: Event) -> list[Summary.Value]:
+    def _values(self, record: events.Event) -> list[Summary.Value]:
+        """All but the single numbers."""
         match record:
-            case RunStarted():
+            case events.RunStarted():
                 self._failed = record.compared - record.agreed
                 page = text(tags.RUN_START, pages.start_page(record))
                 return [page, layout(), *hparams.started(record.config, self._run)]
-            case StepEvent():
-                return _step(record)
-            case AgreementEvent():
+            case events.AgreementEvent():
                 self._failed += sum(not comparison.passed for comparison in record.comparisons)
                 return [*_agreement(record), scalar(tags.FAILED_COMPARISONS, self._failed)]
-            case NoiseEvent():
-                return _noise(record)
-            case HealthEvent():
-                return _health(record)
-            case DistributionEvent():
+            case events.NoiseEvent():
+                return _of_each(record.parameters, tags.NOISE_FIGURES, tags.noise)
+            case events.HealthEvent():
+                return _of_each(record.parameters, tags.HEALTH_FIGURES, tags.health)
+            case events.DistributionEvent():
                 return _distributions(record)
-            case EpochEvent():
-                return _epoch(record)
-            case PictureEvent():
+            case events.PictureEvent():
                 return _pictures(record)
-            case ExplanationEvent():
+            case events.ExplanationEvent():
                 return [image(tags.NUDGES, draw_explanations(record.explanations))]
-            case NetworkEvent():
+            case events.NetworkEvent():
                 self._network = record
-                return [plugin_blob(tags.NETWORK, frame_format.network_file(record), tags.BACKPROP)]
-            case FrameEvent() if self._network is not None and frame_format.unsupported_reason(self._network) is None:
-                return _frame(record, self._network)
-            case FailureEvent():
+                return [of_tab(tags.NETWORK, frame_format.network_file(record))]
+            case events.FrameEvent() if self._network and frame_format.unsupported_reason(self._network) is None:
+                frame = of_tab(tags.FRAME, frame_format.frame_file(record, self._network))
+                return [frame, of_tab(tags.FRAME_COST, frame_format.mini_batch_cost(record, self._network))]
+            case events.FailureEvent():
                 return [text(tags.RUN_FAILURE, pages.failure_page(record))]
-            case RunFinished():
+            case events.RunFinished():
                 return [text(tags.RUN_SUMMARY, pages.finish_page(record)), hparams.finished()]
         return []
 
@@ -113,15 +116,6 @@ def _repaired(path: Path) -> str | None:
     return f"{path.name} was damaged: {lost:,} bytes of it cannot be read, the rest is kept" if lost else None
 
 
-def _step(record: StepEvent) -> list[Summary.Value]:
-    return [
-        scalar(tags.MINI_BATCH_COST, record.cost),
-        scalar(tags.MINI_BATCH_ACCURACY, record.accuracy),
-        scalar(tags.LEARNING_RATE, record.learning_rate),
-        scalar(tags.EXAMPLES_PER_SECOND, record.examples_per_second),
-    ]
-
-
 def _of_each(
     parameters: Mapping[str, object], figures: Sequence[str], tag: Callable[[str, str], str]
 ) -> list[Summary.Value]:
@@ -129,49 +123,19 @@ def _of_each(
     return [scalar(tag(figure, name), getattr(it, figure)) for name, it in parameters.items() for figure in figures]
 
 
-def _agreement(record: AgreementEvent) -> list[Summary.Value]:
+def _agreement(record: events.AgreementEvent) -> list[Summary.Value]:
     compared = {comparison.name: comparison for comparison in record.comparisons}
-    figures = _of_each(compared, tags.AGREEMENT_FIGURES, tags.agreement)
     worst = max((comparison.error_ratio for comparison in record.comparisons), default=0.0)
-    return [*figures, scalar(tags.WORST_ERROR_RATIO, worst), scalar(tags.TAYLOR_ORDER, record.taylor_order)]
+    return [*_of_each(compared, tags.AGREEMENT_FIGURES, tags.agreement), scalar(tags.WORST_ERROR_RATIO, worst)]
 
 
-def _noise(record: NoiseEvent) -> list[Summary.Value]:
-    figures = _of_each(record.parameters, tags.NOISE_FIGURES, tags.noise)
-    return [*figures, scalar(tags.NOISE_SCALE, record.scale)]
-
-
-def _health(record: HealthEvent) -> list[Summary.Value]:
-    figures = _of_each(record.parameters, tags.HEALTH_FIGURES, tags.health)
-    return [*figures, scalar(tags.GRADIENT_NORM, record.gradient_norm)]
-
-
-def _distributions(record: DistributionEvent) -> list[Summary.Value]:
-    histograms = [
-        *(histogram(tags.weights(name), tensor) for name, tensor in record.parameters.items()),
-        *(histogram(tags.gradients(name), tensor) for name, tensor in record.gradients.items()),
-        *(histogram(tags.activations(name), tensor) for name, tensor in record.activations.items()),
-    ]
+def _distributions(record: events.DistributionEvent) -> list[Summary.Value]:
+    kinds = {tags.weights: record.parameters, tags.gradients: record.gradients, tags.activations: record.activations}
+    histograms = (histogram(tag(name), tensor) for tag, found in kinds.items() for name, tensor in found.items())
     return [value for value in histograms if value]
 
 
-def _epoch(record: EpochEvent) -> list[Summary.Value]:
-    return [
-        scalar(tags.TRAIN_COST, record.train_cost),
-        scalar(tags.TRAIN_ACCURACY, record.train_accuracy),
-        scalar(tags.TEST_COST, record.test_cost),
-        scalar(tags.TEST_ACCURACY, record.test_accuracy),
-    ]
-
-
-def _frame(record: FrameEvent, network: NetworkEvent) -> list[Summary.Value]:
-    return [
-        plugin_blob(tags.FRAME, frame_format.frame_file(record, network), tags.BACKPROP),
-        plugin_scalar(tags.FRAME_COST, frame_format.mini_batch_cost(record, network), tags.BACKPROP),
-    ]
-
-
-def _pictures(record: PictureEvent) -> list[Summary.Value]:
+def _pictures(record: events.PictureEvent) -> list[Summary.Value]:
     digits = pictures.worst_digits(record.worst_images, record.worst_labels, record.worst_outputs)
     weights = pictures.first_weights(record.first_weights)
     return [image(tags.WORST_DIGITS, digits), *([image(tags.FIRST_WEIGHTS, weights)] if weights else [])]

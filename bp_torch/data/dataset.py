@@ -17,33 +17,20 @@ class DataError(RuntimeError):
 
 
 class Split(NamedTuple):
-    """Images and their labels, in the same order.
+    """Images and their labels, in the same order."""
 
-    Attributes:
-        images: uint8 (N, H, W); 0 is background, 255 is full ink.
-        labels: int64 (N,), each in 0..classes − 1.
-    """
-
-    images: Tensor
-    labels: Tensor
+    images: Tensor  # uint8 (N, H, W); 0 is background, 255 is full ink
+    labels: Tensor  # int64 (N,), each in 0..classes − 1
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set to learn from and to be tested on.
+    """A data set to learn from and to be tested on."""
 
-    Attributes:
-        name: "mnist" or "digits": what was loaded, which for `load("auto", ...)` may be either.
-        train: the examples to learn from.
-        test: the examples to measure on, never trained on.
-        origin: one sentence for people: where the data come from and, if they stand in for MNIST, why.
-        classes: how many there are.
-    """
-
-    name: str
+    name: str  # "mnist" or "digits": what was loaded, which for `load("auto", ...)` may be either
     train: Split
-    test: Split
-    origin: str
+    test: Split  # never trained on
+    origin: str  # a sentence: where the data come from and, if they stand in for MNIST, why
     classes: int = 10
 
     def __post_init__(self) -> None:
@@ -66,9 +53,8 @@ class Dataset:
             expected = "(N, H, W)" if images is self.train.images else f"(N, {', '.join(map(str, self.image_shape))})"
             return f"images must be uint8 {expected}, got {images.dtype} {tuple(images.shape)}"
         if (labels.dtype, labels.shape) != (torch.int64, images.shape[:1]) or not len(labels):
-            return (
-                f"labels must be int64, one for each of {len(images)} images, got {labels.dtype} {tuple(labels.shape)}"
-            )
+            found = f"{labels.dtype} {tuple(labels.shape)}"
+            return f"labels must be int64, one for each of {len(images)} images, got {found}"
         wrong = ((labels < 0) | (labels >= self.classes)).nonzero()
         if not len(wrong):
             return None
@@ -76,14 +62,7 @@ class Dataset:
 
 
 def prepare(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
-    """Turns images into the network's input: one row of pixels an image, input = pixel / 255.
-
-    Args:
-        images: uint8 (N, H, W), or any (N, ...) of pixels.
-        device: where the result lives.
-
-    Returns:
-        float32 (N, H·W), each value in [0, 1].
+    """Turns uint8 images (N, H, W) into the network's input, float32 (N, H·W) in [0, 1]: input = pixel / 255.
 
     Raises:
         TypeError: if `images` are not uint8; dividing other pixels by 255 would go unnoticed and train poorly.
@@ -121,13 +100,7 @@ class Batches:
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int, *, seed: int) -> None:
-        """Keeps the tensors as they are: nothing is copied.
-
-        Args:
-            inputs: (N, ...), prepared, on the device that trains.
-            targets: (N, ...), on the same device.
-            batch_size: examples a mini-batch; the last one of an epoch holds what is left, so it may be shorter.
-            seed: an integer; another one gives other orders.
+        """Keeps inputs (N, ...) and targets (N, ...) as they are; an epoch's last mini-batch may be shorter.
 
         Raises:
             ValueError: if there are no examples, `targets` has another length, or `batch_size` is below 1.
@@ -138,25 +111,15 @@ class Batches:
             raise ValueError(f"targets: expected one for each of the {len(inputs)} inputs, got {len(targets)}")
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-        self.inputs = inputs
-        self.targets = targets
-        self.batch_size = batch_size
-        self.seed = seed
+        self.inputs, self.targets = inputs, targets
+        self.batch_size, self.seed = batch_size, seed
 
     def __len__(self) -> int:
         """The number of mini-batches in an epoch."""
         return -(-len(self.inputs) // self.batch_size)  # rounded up
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields the mini-batches (inputs, targets) of one epoch.
-
-        Args:
-            epoch: the epoch's number; each has its own order.
-            start: which of them is the first; those before it are left out.
-
-        Yields:
-            Inputs (B, ...) and targets (B, ...), with B = batch_size but perhaps for the last.
-        """
+        """Yields the mini-batches of one epoch from number `start` on: inputs (B, ...) and targets (B, ...)."""
         for chosen in torch.split(self._order(epoch), self.batch_size)[start:]:
             yield self.inputs.index_select(0, chosen), self.targets.index_select(0, chosen)
 

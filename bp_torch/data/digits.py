@@ -62,19 +62,12 @@ _CHUNK: Final = 250  # digits drawn at once: more would cost the system more in 
 
 
 class _Styles(NamedTuple):
-    """All S styles as tensors, padded to the same number of control points, K.
+    """All S styles as tensors, padded to the same number of control points, K."""
 
-    Attributes:
-        shares: (10, S): how often a digit is written in a style.
-        controls: (S, K, 2): the control points.
-        points: (S, K, P): weights of the control points that make P points on the strokes.
-        steps: (S, K, P): weights of the control points that make the pen's little step at each of these points.
-    """
-
-    shares: Tensor
-    controls: Tensor
-    points: Tensor
-    steps: Tensor
+    shares: Tensor  # (10, S): how often a digit is written in a style
+    controls: Tensor  # (S, K, 2)
+    points: Tensor  # (S, K, P): weights of the control points that make P points on the strokes
+    steps: Tensor  # (S, K, P): weights of the control points that make the pen's little step at each of these points
 
 
 def load_digits() -> Dataset:
@@ -94,12 +87,8 @@ def draw(labels: Tensor, *, seed: int) -> Tensor:
     that is, the line integral of a Gaussian along the strokes, which saturates where they cross. Each term is a factor
     of y times a factor of x, so a whole image is one product of two matrices, D = Yᵀ X, each of them (P, 28).
 
-    Args:
-        labels: int64 (N,), each in 0..9.
-        seed: the same labels and seed give the same bytes.
-
-    Returns:
-        uint8 (N, 28, 28): ink from 0 to 255 on a background of 0, sized and centred as in MNIST.
+    Labels are int64 (N,), images uint8 (N, 28, 28): ink from 0 to 255 on a background of 0, sized and centred as in
+    MNIST. The same labels and seed give the same bytes.
 
     Raises:
         ValueError: if a label is not a digit.
@@ -139,13 +128,8 @@ def _write(controls: Tensor, generator: torch.Generator) -> Tensor:
 def _place(points: Tensor, steps: Tensor, pen: Tensor) -> tuple[Tensor, Tensor]:
     """Sizes and centres a digit as MNIST does: 20 pixels for its longer side, the ink's centre of mass in the middle.
 
-    Args:
-        points: (N, P, 2), (x, y) of any size and place.
-        steps: (N, P, 2), the pen's steps there.
-        pen: (N, 1, 1), the pen's width in pixels; its ink can be seen for 2.5 widths to either side.
-
-    Returns:
-        The points (N, P, 2) and the steps' lengths (N, P, 1), in pixels.
+    Takes points and steps (N, P, 2) of any size, and the pen's width (N, 1, 1) in pixels, whose ink can be seen for 2.5
+    widths to either side. Returns the points (N, P, 2) and the steps' lengths (N, P, 1), in pixels.
     """
     extent = (points.amax(dim=1, keepdim=True) - points.amin(dim=1, keepdim=True)).amax(dim=2, keepdim=True)
     scale = (20 - 5 * pen) / extent
@@ -199,14 +183,7 @@ def _spline(values: Tensor, chords: Tensor, count: int) -> Tensor:
         b + t/2 · (c - a + t · (2a - 5b + 4c - d + t · (3b - 3c + d - a)))
 
     It is linear in the values. So from unit vectors for values come weights, which then serve for any control points.
-
-    Args:
-        values: (K, M), what the spline goes through.
-        chords: (K - 1,), the distances between them.
-        count: how many steps to make.
-
-    Returns:
-        (count + 1, M), from the first value to the last.
+    The values are (K, M), their distances, `chords`, (K - 1,), and the points returned (count + 1, M).
     """
     ends = chords.cumsum(dim=0)
     places = torch.linspace(0, 1, count + 1, dtype=ends.dtype) * ends[-1]

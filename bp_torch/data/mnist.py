@@ -30,20 +30,13 @@ _FILES: Final = {
     "t10k-images-idx3-ubyte": (7_840_016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
     "t10k-labels-idx1-ubyte": (10_008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
 }
-
-# The original .gz files' lengths: of a longer file no more than that is read.
-_PACKED: Final = {
-    "train-images-idx3-ubyte.gz": 9_912_422,
-    "train-labels-idx1-ubyte.gz": 28_881,
-    "t10k-images-idx3-ubyte.gz": 1_648_877,
-    "t10k-labels-idx1-ubyte.gz": 4_542,
-}
+_MOST_PACKED: Final = 10_000_000
+"""Bytes that are read of an original .gz file; the longest has 9,912,422."""
 
 # Runs in a process of its own, which can be stopped: torchvision's downloader has no time limit.
 _DOWNLOADER: Final = "import sys; from bp_torch.data import mnist; mnist._unpack(sys.argv[1])"
 
 _OTHER_WAYS: Final = "set BP_TORCH_MNIST_SOURCE to a folder with its four .gz files, or load 'digits'"
-
 
 # By name: whoever insists on MNIST waits longer than whoever takes what there is.
 _DOWNLOAD_SECONDS: Final = {"mnist": 60.0, "auto": 10.0}
@@ -86,20 +79,10 @@ def load(name: str, root: str | Path, *, source: str | Path | None = None) -> Da
 
 
 def load_mnist(root: Path, source: Path | None, *, seconds: float) -> Dataset:
-    """Loads MNIST from `root`, after fetching what is missing there from `source` or from the network.
+    """Loads MNIST from root/MNIST/raw, after fetching what is missing there from `source` or from the network.
 
-    Args:
-        root: torchvision's data folder: the files lie in root/MNIST/raw. It is written only if one is missing.
-        source: a folder with the four original .gz files, which is only read. With None they are taken from
-            root/MNIST/raw if they lie there, and else downloaded.
-        seconds: the time a download may take.
-
-    Returns:
-        MNIST: 60,000 examples to train on and 10,000 to test on.
-
-    Raises:
-        DownloadError: if a file is missing, there is no source, and the download failed or took too long.
-        DataError: if a file is damaged, the source is incomplete, or `root` cannot be written.
+    Without a source, the four .gz files are taken from root/MNIST/raw if they lie there, and else downloaded, within so
+    many seconds.
     """
     raw = root / "MNIST" / "raw"
     if source is None and all((raw / f"{name}.gz").is_file() for name in _FILES):
@@ -134,7 +117,7 @@ def _copy(source: Path, staging: Path) -> None:
     raw.mkdir(parents=True)
     for name, md5 in datasets.MNIST.resources:
         try:
-            content = read_limited(source / name, _PACKED[name] + 1)
+            content = read_limited(source / name, _MOST_PACKED)
         except OSError as error:
             mend = "the source must be a folder with MNIST's four original .gz files"
             raise DataError(f"{source / name} cannot be read ({error.strerror or error}); {mend}") from error
@@ -147,11 +130,9 @@ def _copy(source: Path, staging: Path) -> None:
 def _download(staging: str, seconds: float) -> None:
     """Lets torchvision download and unpack into `staging`, within the time, and silently."""
     command = [sys.executable, "-c", _DOWNLOADER, staging]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     try:
-        subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=seconds
-        )
+        subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=seconds)
     except subprocess.TimeoutExpired as error:
         raise DownloadError(f"MNIST could not be downloaded within {seconds:g} seconds; {_OTHER_WAYS}") from error
     except subprocess.CalledProcessError as error:

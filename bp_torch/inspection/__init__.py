@@ -3,9 +3,14 @@
 from bp_torch.inspection.dense_trace import LayerState, layer_states
 from bp_torch.inspection.explanation import Explanation, LayerExplanation, NeuronGradient, explain
 from bp_torch.inspection.hebbian import Connection, Hebbian, hebbian
-from bp_torch.inspection.noise import GradientNoise, gradient_noise, noise_of, simple_noise_scale
-from bp_torch.inspection.per_example import per_example_gradients, per_example_norms
-from bp_torch.inspection.per_example_table import PerExampleTable, per_example_table
+from bp_torch.inspection.per_example import (
+    GradientNoise,
+    gradient_noise,
+    noise_of,
+    per_example_gradients,
+    per_example_norms,
+    simple_noise_scale,
+)
 from bp_torch.inspection.sensitivity import Sensitivity, Wiggle, sensitivities, wiggle
 
 __all__ = [
@@ -16,7 +21,6 @@ __all__ = [
     "LayerExplanation",
     "LayerState",
     "NeuronGradient",
-    "PerExampleTable",
     "Sensitivity",
     "Wiggle",
     "explain",
@@ -26,7 +30,6 @@ __all__ = [
     "noise_of",
     "per_example_gradients",
     "per_example_norms",
-    "per_example_table",
     "sensitivities",
     "simple_noise_scale",
     "wiggle",

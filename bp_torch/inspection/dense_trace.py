@@ -19,36 +19,19 @@ class LayerState:
 
     All gradients follow from these: δ = ∂C/∂z = f′(z) · ∂C/∂y; of a weight δⱼ xₖ, of a bias δⱼ; and neuron j alone adds
     δⱼ wⱼₖ to the gradient of the previous activation k.
-
-    Attributes:
-        names: of W and of b in the model; None of what does not learn, or is not there.
-        weight: W, (out, in); these two are the model's own, and change with it.
-        bias: b, (out,), or None.
-        function: f's name, such as "sigmoid"; "identity" where there is none.
-        activations: y, (N, out).
-        slopes: f′(z), which is what f's `backward` makes of an upstream gradient of 1, (N, out).
-        nudges: −∂Cₙ/∂y, how example n alone would change each activation, (N, out).
     """
 
-    names: tuple[str | None, str | None]
-    weight: Tensor
-    bias: Tensor | None
-    function: str
-    activations: Tensor
-    slopes: Tensor
-    nudges: Tensor
+    names: tuple[str | None, str | None]  # of W and b in the model; None of what does not learn, or is not there
+    weight: Tensor  # W, (out, in); it and b are the model's own, and change with it
+    bias: Tensor | None  # b, (out,)
+    function: str  # f's name, such as "sigmoid"; "identity" where there is none
+    activations: Tensor  # y, (N, out)
+    slopes: Tensor  # f′(z), which is what f's `backward` makes of an upstream gradient of 1, (N, out)
+    nudges: Tensor  # −∂Cₙ/∂y, how example n alone would change each activation, (N, out)
 
 
 def layer_states(backprop: Backprop, inputs: Tensor, targets: Tensor) -> tuple[LayerState, ...]:
-    """Trace a mini-batch through a chain of dense layers, and its gradients back.
-
-    Args:
-        backprop: of the chain. Its cost averages over the examples.
-        inputs: (N, in).
-        targets: as the cost takes them.
-
-    Returns:
-        What happens at each layer, the first one first.
+    """Trace a mini-batch through a chain of dense layers, and its gradients back; the cost averages over the examples.
 
     Raises:
         TypeError: if it is no chain of dense layers, each with at most one elementwise activation.

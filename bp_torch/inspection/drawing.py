@@ -29,13 +29,7 @@ _Box = tuple[float, float, float, float]
 def draw_explanation(explanation: Explanation, output: int | None = None, *, title: str = "") -> Figure:
     """Draw one example's nudges, for a lecture: the network, one output's three avenues, and the sums.
 
-    Args:
-        explanation: of a digit, or of any other input, which is then drawn as a row.
-        output: whose three avenues are shown; the one with the largest target, if not given.
-        title: above it all.
-
-    Returns:
-        A figure of 14 by 9 inches.
+    An input that is no square image is drawn as a row. The output is the one with the largest target, if not given.
 
     Raises:
         ValueError: if there is no such output.
@@ -58,14 +52,7 @@ def draw_explanation(explanation: Explanation, output: int | None = None, *, tit
 
 
 def draw_network(axes: Axes, explanation: Explanation, box: _Box, *, chosen: int | None = None) -> None:
-    """Draw neurons and the nudges of their weights into a box of the axes.
-
-    Args:
-        axes: where.
-        explanation: what of.
-        box: left, bottom, width and height.
-        chosen: an output to point out; with one, numbers are written too.
-    """
+    """Draw neurons and the nudges of their weights; with an output to point out, also the numbers."""
     columns = _columns(explanation.layers, box)
     size = 14 if chosen is None else min(20, 290 / max(len(column.shown) for column in columns)) ** 2
     _draw_edges(axes, columns)

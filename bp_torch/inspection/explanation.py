@@ -21,50 +21,29 @@ from bp_torch.inspection.per_example import Cost
 
 
 class NeuronGradient(NamedTuple):
-    """The three ways to change one neuron's weighted sum z = Σₖ wₖ xₖ + b, as nudges; −δ = −∂C/∂z is that of z.
+    """The three ways to change one neuron's weighted sum z = Σₖ wₖ xₖ + b, as nudges; −δ = −∂C/∂z is that of z."""
 
-    Attributes:
-        bias: −δ · 1; None where there is no bias.
-        weights: −δ · xₖ, in proportion to the activations they carry, (in,).
-        inputs: −δ · wₖ, the previous activations in proportion to the weights, (in,).
-    """
-
-    bias: float | None
-    weights: Tensor
-    inputs: Tensor
+    bias: float | None  # −δ · 1
+    weights: Tensor  # −δ · xₖ, in proportion to the activations they carry, (in,)
+    inputs: Tensor  # −δ · wₖ, the previous activations in proportion to the weights, (in,)
 
 
 @dataclass(frozen=True)
 class LayerExplanation:
-    """A dense layer y = f(z), z = W x + b, as one example passes through it; all without the dimension N.
+    """A dense layer y = f(z), z = W x + b, as one example passes through it; all without the dimension N."""
 
-    Attributes:
-        names: of W and of b in the model; None of a bias that is not there.
-        weight: W, (out, in).
-        bias: b, (out,), or None.
-        inputs: x, the previous layer's activations or the pixels, (in,).
-        weighted_inputs: z, (out,).
-        activations: y, (out,).
-        nudges: −∂C/∂y, of each activation, (out,).
-        weighted_input_nudges: −δ = −∂C/∂z = f′(z) · nudge, (out,).
-        weight_nudges: −∂C/∂W = −δ xᵀ, (out, in).
-        bias_nudges: −∂C/∂b = −δ, (out,), or None.
-        contributions: −δⱼ wⱼₖ, the nudge that neuron j alone gives previous activation k, (out, in).
-        input_nudges: −∂C/∂x = −Wᵀ δ, the contributions of all neurons added up, (in,).
-    """
-
-    names: tuple[str, str | None]
-    weight: Tensor
-    bias: Tensor | None
-    inputs: Tensor
-    weighted_inputs: Tensor
-    activations: Tensor
-    nudges: Tensor
-    weighted_input_nudges: Tensor
-    weight_nudges: Tensor
-    bias_nudges: Tensor | None
-    contributions: Tensor
-    input_nudges: Tensor
+    names: tuple[str, str | None]  # of W and b in the model
+    weight: Tensor  # W, (out, in)
+    bias: Tensor | None  # b, (out,)
+    inputs: Tensor  # x, the previous layer's activations or the pixels, (in,)
+    weighted_inputs: Tensor  # z, (out,)
+    activations: Tensor  # y, (out,)
+    nudges: Tensor  # −∂C/∂y, of each activation, (out,)
+    weighted_input_nudges: Tensor  # −δ = −∂C/∂z = f′(z) · nudge, (out,)
+    weight_nudges: Tensor  # −∂C/∂W = −δ xᵀ, (out, in)
+    bias_nudges: Tensor | None  # −∂C/∂b = −δ, (out,)
+    contributions: Tensor  # −δⱼ wⱼₖ, the nudge that neuron j alone gives previous activation k, (out, in)
+    input_nudges: Tensor  # −∂C/∂x = −Wᵀ δ, the contributions of all neurons added up, (in,)
 
     def neuron_gradient(self, neuron: int) -> NeuronGradient:
         """The nudges of one neuron's bias, weights and inputs."""
@@ -76,19 +55,14 @@ class LayerExplanation:
 class Explanation:
     """The nudges that one example gives a network, from its outputs down to its pixels, as the network was then.
 
-    Attributes:
-        cost: of this example.
-        image: its pixels as the network takes them, (in,).
-        target: what is wanted of the outputs, (classes,).
-        layers: every dense layer, the first one first.
-        difference: the largest difference of a gradient here from autograd's, of pixels, weights and biases, in units
-            of the largest of its kind; NaN if one is.
+    `difference` is the largest of a gradient here from autograd's, of pixels, weights and biases, in units of the
+    largest of its kind; NaN if one is.
     """
 
     cost: float
-    image: Tensor
-    target: Tensor
-    layers: tuple[LayerExplanation, ...]
+    image: Tensor  # the pixels as the network takes them, (in,)
+    target: Tensor  # what is wanted of the outputs, (classes,)
+    layers: tuple[LayerExplanation, ...]  # the first one first
     difference: float
 
     @property
@@ -102,11 +76,7 @@ class Explanation:
         return self.layers[-1].nudges
 
     def chosen(self, output: int | None) -> int:
-        """An output to look at: this one, or, of None, the one that is wanted most.
-
-        Raises:
-            ValueError: if there is none of that number.
-        """
+        """An output to look at: this one, which must exist, or, of None, the one that is wanted most."""
         if output is not None and not 0 <= output < len(self.outputs):
             raise ValueError(f"output must be from 0 to {len(self.outputs) - 1}, got {output}")
         return int(self.target.argmax()) if output is None else output
@@ -120,19 +90,14 @@ class Explanation:
 def explain(
     model: torch.nn.Module, cost: Cost, image: Tensor, target: SupportsIndex | Tensor | Sequence[float]
 ) -> Explanation:
-    """Trace one example forward, and its gradients back.
+    """Trace one example forward, and its gradients back, through a chain of dense layers; also through a frozen one.
 
     Args:
-        model: a chain of dense layers that `bp_torch.engine.Backprop` drives, such as `bp_torch.nn.mlp`'s; also one
-            that is frozen.
+        model: such as `bp_torch.nn.mlp`'s.
         cost: its cost.
-        image: as many pixels as the model has inputs, in any shape; uint8 from 0 to 255, or finite floats as the model
-            takes them.
+        image: its pixels in any shape; uint8 from 0 to 255, or finite floats as the model takes them.
         target: a class index, which stands for 1 of that output and 0 of the others; or what is wanted of each output,
             (classes,).
-
-    Returns:
-        All activations and all nudges.
 
     Raises:
         TypeError: if the model is no chain of dense layers, or an argument is of the wrong kind.
@@ -198,16 +163,14 @@ def _row(model: torch.nn.Module, image: Tensor) -> Tensor:
     if not isinstance(image, Tensor):
         raise TypeError(f"explain(): image must be a Tensor, not {type(image).__name__}")
     if not (image.dtype == torch.uint8 or image.is_floating_point()):
-        raise TypeError(
-            f"explain(): image must be uint8 from 0 to 255, or floats as the model takes, not {image.dtype}"
-        )
+        expected = "uint8 from 0 to 255, or floats as the model takes"
+        raise TypeError(f"explain(): image must be {expected}, not {image.dtype}")
     if not image.isfinite().all():
         raise ValueError("explain(): image has pixels that are not finite")
     first = next(model.parameters())  # (out, in), if the model begins with a dense layer
     if first.dim() == 2 and image.numel() != first.shape[1]:
-        raise ValueError(
-            f"explain(): image has {image.numel()} pixels, {tuple(image.shape)}, but the model takes {first.shape[1]}"
-        )
+        given = f"{image.numel()} pixels, {tuple(image.shape)}"
+        raise ValueError(f"explain(): image has {given}, but the model takes {first.shape[1]}")
     pixels = image.detach().to(first.device, first.dtype).reshape(1, -1).clone()
     return pixels / 255 if image.dtype == torch.uint8 else pixels
 
@@ -250,8 +213,9 @@ def _difference(
         pixels = inputs.clone().requires_grad_()
         value = cost(model(pixels), targets)
         truths = torch.autograd.grad(value, [parameters.get(name, pixels) for name in found])
-    relative = [_relative(gradient, truth) for gradient, truth in zip(found.values(), truths, strict=True)]
-    return torch.stack(relative).max().item()  # which keeps NaN
+    apart = torch.stack([(mine - truth).abs().max() for mine, truth in zip(found.values(), truths, strict=True)])
+    largest = torch.stack([truth.abs().max() for truth in truths])
+    return (apart / largest.clamp_min(torch.finfo(largest.dtype).tiny)).max().item()  # which keeps NaN
 
 
 @contextmanager
@@ -266,8 +230,3 @@ def _forward_alone() -> Iterator[None]:
         yield
     finally:
         active_tape.tape = outer
-
-
-def _relative(found: Tensor, truth: Tensor) -> Tensor:
-    largest = truth.abs().max()
-    return (found - truth).abs().max() / largest.clamp_min(torch.finfo(truth.dtype).tiny)

@@ -1,7 +1,6 @@
-"""The Hebbian remark: the strongest strengthening is between active neurons and those one wishes more active."""
+"""The Hebbian remark: the strongest strengthening is between active neurons and those to be more active."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -10,32 +9,21 @@ from bp_torch.inspection.explanation import Explanation
 
 
 class Connection(NamedTuple):
-    """One weight of a layer, and what is asked of it.
+    """One weight of a layer, and its nudge."""
 
-    Attributes:
-        neuron: j, at its end.
-        previous: k, at its beginning.
-        increase: −∂C/∂wⱼₖ.
-        activation: xₖ.
-        nudge: −∂C/∂yⱼ.
-    """
-
-    neuron: int
-    previous: int
-    increase: float
-    activation: float
-    nudge: float
+    neuron: int  # j, at its end
+    previous: int  # k, at its beginning
+    increase: float  # −∂C/∂wⱼₖ
+    activation: float  # xₖ
+    nudge: float  # −∂C/∂yⱼ
 
 
-@dataclass(frozen=True)
-class Hebbian:
-    """How far one layer's weights do what the remark says.
+class Hebbian(NamedTuple):
+    """How far one layer's weights do what the remark says, and the connections that are strengthened most.
 
-    Attributes:
-        correlation: of what is asked of each weight, −∂C/∂wⱼₖ, with the product xₖ · (−∂C/∂yⱼ) of the activation it
-            comes from and the nudge wished of the one it leads to. It is 1 but for the slopes f′(zⱼ), which may differ
-            from neuron to neuron; NaN where all are the same.
-        strongest: the connections that are strengthened most, the first one first.
+    The correlation is that of each weight's nudge −∂C/∂wⱼₖ with the product xₖ · (−∂C/∂yⱼ) of the activation it comes
+    from and the nudge of the one it leads to. It is 1 but for the slopes f′(zⱼ), which may differ from neuron to
+    neuron; NaN where all are the same.
     """
 
     correlation: float
@@ -48,10 +36,7 @@ def hebbian(explanations: Sequence[Explanation], layer: int = -1, count: int = 1
     Args:
         explanations: of one example or more, of the same network.
         layer: which one, counted as a list's items are.
-        count: how many of the strongest to name.
-
-    Returns:
-        The correlation over all weights of the layer, and the strongest; activations and nudges are averages too.
+        count: how many of the strongest to name; of several examples, by averages.
 
     Raises:
         ValueError: if there are no explanations.

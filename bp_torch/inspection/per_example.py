@@ -1,11 +1,13 @@
-"""The gradient of each example of a mini-batch, from the same walk back that gives the gradient.
+"""The gradient of each example of a mini-batch, from the same walk back that gives the gradient, and how they spread.
 
 The gradient of example n, gₙ, is N times what it adds to the mini-batch's, so that the mean of all N is the gradient.
 For a cost that averages over the examples that is the gradient of the example's own cost; for one that adds them up,
 N times that.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -44,17 +46,7 @@ def per_example_gradients(model: torch.nn.Module, cost: Cost, inputs: Tensor, ta
 def per_example_norms(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """How long each example's gradient is; of a layer without building it: N ‖δₙ‖ ‖xₙ‖ for weights, N ‖δₙ‖ for biases.
 
-    Args:
-        model: as for `per_example_gradients`, like the rest.
-        cost: its cost.
-        inputs: (N, ...).
-        targets: as the cost takes them.
-
-    Returns:
-        By each parameter's name, (N,).
-
-    Raises:
-        As `per_example_gradients`.
+    By each parameter's name, (N,). Takes and raises what `per_example_gradients` does.
 
     Source:
         Goodfellow, Efficient Per-Example Gradient Computations (2015).
@@ -71,3 +63,79 @@ def example_contributions(backprop: Backprop, inputs: Tensor, targets: Tensor) -
     for name, parameter in backprop.model.named_parameters():
         if parameter in found:
             yield name, found[parameter]
+
+
+@dataclass(frozen=True)
+class GradientNoise:
+    """One parameter's per-example gradients g₁ … g_N, summed up."""
+
+    norms: Tensor  # ‖gₙ‖ of each example, (N,)
+    mean: Tensor  # the gradient ḡ, in the parameter's shape
+    variance: Tensor  # Σₙ (gₙ − ḡ)² / (N − 1) of each component; NaN of a single example or none
+
+    @property
+    def mean_norm(self) -> float:
+        """The mean of ‖gₙ‖."""
+        return self.norms.mean().item()
+
+    @property
+    def total_variance(self) -> float:
+        """The trace of the covariance Σ: the variance, summed over all components."""
+        return self.variance.sum().item()
+
+    @property
+    def signal_to_noise(self) -> float:
+        """‖ḡ‖ / √tr Σ: how far the mean stands out of the spread of single examples; NaN where both are 0."""
+        return float(torch.linalg.vector_norm(self.mean) / self.variance.sum().sqrt())
+
+    @property
+    def noise_scale(self) -> float:
+        """B = tr Σ / |G|²: see `simple_noise_scale`."""
+        return simple_noise_scale([self])
+
+
+def simple_noise_scale(parameters: Iterable[GradientNoise]) -> float:
+    """B = tr Σ / |G|², about the size of mini-batch beyond which larger ones teach little more.
+
+    tr Σ is the variance summed over all components. G is the gradient over all examples there are, of which a
+    mini-batch knows ḡ: |G|² is estimated by ‖ḡ‖² − tr Σ / N, which is right on average. Where that is not positive,
+    the mini-batch is too small to tell, and the scale is infinite.
+
+    Source:
+        McCandlish, Kaplan, Amodei, OpenAI Dota Team, An Empirical Model of Large-Batch Training (2018), appendix A.
+    """
+    trace = signal = 0.0
+    for noise in parameters:
+        trace += noise.total_variance
+        signal += noise.mean.square().sum().item() - noise.total_variance / (len(noise.norms) or math.nan)
+    return trace / signal if signal > 0 else (math.nan if math.isnan(trace) else math.inf)
+
+
+@torch.no_grad()
+def gradient_noise(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Tensor) -> dict[str, GradientNoise]:
+    """Norms, mean and variance of the per-example gradients of every parameter, without building them.
+
+    For a layer's weights Σₙ gₙ² = N² (δ²)ᵀ x², one more product of the gradient's size. A variance is the small
+    difference of such sums, so they are taken in float64: a spread below 1e-8 of the mean is lost, which is less than a
+    rounding of the activations in float32.
+
+    Takes and raises what `per_example_gradients` does.
+
+    Source:
+        Dangel, Kunstner, Hennig, BackPACK: Packing more into backprop (2020), for the sums of squares.
+    """
+    return noise_of(Backprop(model, cost), inputs, targets)
+
+
+@torch.no_grad()
+def noise_of(backprop: Backprop, inputs: Tensor, targets: Tensor) -> dict[str, GradientNoise]:
+    """`gradient_noise` by a `Backprop` that there is already."""
+    found = example_contributions(backprop, inputs, targets)
+    return {name: _noise_of(parts.double(), len(inputs)) for name, parts in found}
+
+
+def _noise_of(parts: Contributions, examples: int) -> GradientNoise:
+    mean, squares = parts.total(), parts.sums_of_squares()
+    deviations = (examples**2 * squares - examples * mean * mean).clamp_min(0)  # Σₙ (gₙ − ḡ)²
+    variance = deviations / (examples - 1 if examples > 1 else math.nan)
+    return GradientNoise(examples * parts.norms(), mean, variance)

@@ -2,9 +2,9 @@
 
 import copy
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,19 +18,12 @@ _LETTERS = {"weight": "w", "bias": "b"}
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """One component of the gradient: what the cost changes by, for a small change of one weight or bias.
+    """One component of the gradient: what the cost changes by, for a small change of one weight or bias."""
 
-    Attributes:
-        name: of the parameter in the model.
-        index: of the component in it.
-        layer: the number of the layer that owns it, from 1.
-        gradient: ∂C/∂w.
-    """
-
-    name: str
-    index: tuple[int, ...]
-    layer: int
-    gradient: float
+    name: str  # of the parameter in the model
+    index: tuple[int, ...]  # of the component in it
+    layer: int  # that owns it, from 1
+    gradient: float  # ∂C/∂w
 
     @property
     def size(self) -> float:
@@ -51,40 +44,24 @@ class Sensitivity:
         return self.size / other.size if other.size else math.inf if self.size else 1.0
 
 
-@dataclass(frozen=True)
-class Wiggle:
+class Wiggle(NamedTuple):
     """One weight or bias, moved by a small step on the real cost, in float64.
 
-    Attributes:
-        sensitivity: which one, and its gradient.
-        step: h.
-        predicted: h ∂C/∂w.
-        measured: C(w + h) − C(w).
-        order: of the Taylor remainder |measured − predicted| between h and h / 8: 2 if the gradient is right, 1 if it
-            is not; NaN where the remainder is lost in rounding.
+    The order is that of the Taylor remainder |measured − predicted| between h and h / 8: 2 if the gradient is right, 1
+    if it is not; NaN where the remainder is lost in rounding.
     """
 
-    sensitivity: Sensitivity
-    step: float
-    predicted: float
-    measured: float
+    sensitivity: Sensitivity  # which one, and its gradient
+    step: float  # h
+    predicted: float  # h ∂C/∂w
+    measured: float  # C(w + h) − C(w)
     order: float
 
 
 def sensitivities(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Tensor) -> list[Sensitivity]:
     """Every weight and bias by |∂C/∂w|, the most sensitive first; whatever is NaN counts as infinite.
 
-    Args:
-        model: a chain that `bp_torch.engine.Backprop` drives.
-        cost: its cost.
-        inputs: (N, in).
-        targets: as the cost takes them.
-
-    Returns:
-        As many as the model has numbers that learn.
-
-    Raises:
-        As `Backprop.walk`.
+    Takes and raises what `Backprop.gradients` does.
 
     Source:
         The lecture's statement 5.
@@ -92,9 +69,9 @@ def sensitivities(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: T
     _, gradients = Backprop(model, cost).gradients(inputs, targets)
     owners = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in model.named_parameters()))
     found = [
-        Sensitivity(name, index, 1 + owners.index(name.rpartition(".")[0]), component)
+        Sensitivity(name, tuple(index), 1 + owners.index(name.rpartition(".")[0]), component)
         for name, gradient in gradients.items()
-        for index, component in _components(gradient)
+        for index, component in zip(_indices(gradient), gradient.flatten().tolist(), strict=True)
     ]
     return sorted(found, key=lambda one: math.inf if math.isnan(one.size) else one.size, reverse=True)
 
@@ -108,18 +85,9 @@ def wiggle(
     sensitivity: Sensitivity,
     step: float = 2.0**-10,
 ) -> Wiggle:
-    """Move one weight or bias of a copy of the model, and see what the cost does.
+    """Move one weight or bias of a copy of the model by a step h, and see what the cost does.
 
-    Args:
-        model: any module.
-        cost: its cost.
-        inputs: (N, in).
-        targets: as the cost takes them.
-        sensitivity: which weight or bias, and its gradient on these inputs.
-        step: h, in the parameter's own units.
-
-    Returns:
-        The predicted and the measured change.
+    The sensitivity is that of the weight or bias on these inputs; the model may be any module.
 
     Source:
         The lecture's statement 5.
@@ -139,6 +107,5 @@ def wiggle(
     return Wiggle(sensitivity, step, sensitivity.gradient * step, at(step) - at(0.0), order)
 
 
-def _components(tensor: Tensor) -> Iterator[tuple[tuple[int, ...], float]]:
-    indices = torch.cartesian_prod(*map(torch.arange, tensor.shape)).reshape(-1, tensor.dim())
-    return zip(map(tuple, indices.tolist()), tensor.flatten().tolist(), strict=True)
+def _indices(tensor: Tensor) -> list[list[int]]:
+    return torch.ones_like(tensor).nonzero().tolist()

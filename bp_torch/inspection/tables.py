@@ -24,14 +24,9 @@ _LESS: Final = "bold dark_orange"
 
 
 def explanation_tables(explanation: Explanation, output: int | None = None) -> RenderableType:
-    """All nudges of one example, the outputs' first and the pixels' last.
+    """All nudges of one example, the outputs' first and the pixels' last, for a `rich.console.Console`.
 
-    Args:
-        explanation: of it.
-        output: whose three avenues are shown; the one with the largest target, if not given.
-
-    Returns:
-        What a `rich.console.Console` prints.
+    The output whose three avenues are shown is the one with the largest target, if not given.
 
     Raises:
         ValueError: if there is no such output.

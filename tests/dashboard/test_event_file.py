@@ -15,7 +15,7 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from bp_torch.dashboard import event_file
 from bp_torch.dashboard.event_file import EventFile, _checksum, event_files, repair
-from bp_torch.dashboard.values import plugin_blob, scalar
+from bp_torch.dashboard.values import of_tab, scalar
 
 
 @given(st.binary(max_size=300))
@@ -46,7 +46,7 @@ def read(path: Path) -> list[Event]:
 
 def test_every_record_of_a_file_is_whole(tmp_path: Path) -> None:
     file = EventFile(tmp_path, first_step=5)
-    file.write([scalar("a/b", 0.5), plugin_blob("c/d", bytes(range(256)) * 40, "plugin")], 6)
+    file.write([scalar("a/b", 0.5), of_tab("c/d", bytes(range(256)) * 40)], 6)
     file.write([], 2**40)
     file.close()
     (path,) = tmp_path.iterdir()
@@ -122,7 +122,7 @@ def test_an_event_that_does_not_fit_leaves_the_file_whole(tmp_path: Path) -> Non
         file = EventFile(tmp_path)
         try:
             for step in range(10):
-                file.write([plugin_blob("c/d", bytes(900), "plugin")], step)
+                file.write([of_tab("c/d", bytes(900))], step)
         except OSError as error:
             os._exit(7 if str(tmp_path) in str(error.filename) else 8)
         os._exit(9)

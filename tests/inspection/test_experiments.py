@@ -18,7 +18,7 @@ from bp_torch.engine.per_example import LinearGradients
 from bp_torch.functional.linear import Linear
 from bp_torch.inspection.experiments import EXPERIMENTS, Setup
 from bp_torch.inspection.experiments.convergence import _curvatures, _measure
-from bp_torch.inspection.experiments.direction import _tilted
+from bp_torch.inspection.experiments.gradient import _tilted
 from bp_torch.inspection.experiments.mini_batches import _curve
 from bp_torch.inspection.experiments.paths import Descent, _descend, _sooner
 from bp_torch.inspection.experiments.result import ExperimentResult

@@ -5,15 +5,13 @@ from typing import Final
 
 from bp_torch.inspection.experiments.averaging import averaging
 from bp_torch.inspection.experiments.convergence import convergence
-from bp_torch.inspection.experiments.direction import direction
-from bp_torch.inspection.experiments.labelled_data import labelled_data
+from bp_torch.inspection.experiments.gradient import direction, wiggles
+from bp_torch.inspection.experiments.labels import labelled_data, one_class
 from bp_torch.inspection.experiments.mini_batches import mini_batches
-from bp_torch.inspection.experiments.one_class import one_class
 from bp_torch.inspection.experiments.one_example import one_example
 from bp_torch.inspection.experiments.paths import paths
 from bp_torch.inspection.experiments.result import Claim, ExperimentResult
 from bp_torch.inspection.experiments.setup import Setup
-from bp_torch.inspection.experiments.wiggles import wiggles
 
 __all__ = ["EXPERIMENTS", "Claim", "ExperimentResult", "Setup"]
 

@@ -1,6 +1,7 @@
 """Statement 10: the average of the examples' nudges is minus the gradient, and what a step applies."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from matplotlib.figure import Figure
@@ -11,8 +12,7 @@ from bp_torch.inspection.experiments.result import Claim, ExperimentResult
 from bp_torch.inspection.experiments.setup import BATCH_SIZE, Setup, cost, flatten, parameters_of
 from bp_torch.inspection.figures import DIVERGING
 from bp_torch.inspection.per_example import per_example_gradients
-from bp_torch.inspection.per_example_table import PerExampleTable, per_example_table
-from bp_torch.inspection.sensitivity import sensitivities
+from bp_torch.inspection.sensitivity import Sensitivity, sensitivities
 from bp_torch.nn import as_builtin
 
 TITLE = "Each example's nudges of some weights and biases, in thousandths; the deepest colour is twice an average"
@@ -36,10 +36,9 @@ def averaging(setup: Setup) -> ExperimentResult:
         max(from_gradient, from_step) < 1e-5 * largest,
         "equation",
     )
-    ranked = sensitivities(model, cost, inputs, targets)
-    table = per_example_table(model, cost, inputs, targets, ranked[: ROWS * 24 : 24])
+    rows = sensitivities(model, cost, inputs, targets)[: ROWS * 24 : 24]
     metrics = {"largest_difference_from_gradient": from_gradient, "largest_difference_from_step": from_step}
-    return ExperimentResult((claim,), metrics, _draw(table, inputs))
+    return ExperimentResult((claim,), metrics, _draw(rows, example_nudges(model, inputs, targets, rows), inputs))
 
 
 def _automatic(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -57,14 +56,20 @@ def _applied(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     return (before - parameters_of(moved)).float()
 
 
-def _draw(table: PerExampleTable, inputs: Tensor) -> Figure:
-    """The lecture's table: its columns are headed by the digits."""
+def example_nudges(model: torch.nn.Module, inputs: Tensor, targets: Tensor, rows: Sequence[Sensitivity]) -> Tensor:
+    """−∂Cₙ/∂w, how example n would change each of these weights and biases, (rows, N)."""
+    gradients = per_example_gradients(model, cost, inputs, targets)
+    return torch.stack([-gradients[row.name].movedim(0, -1)[row.index] for row in rows])
+
+
+def _draw(rows: Sequence[Sensitivity], nudges: Tensor, inputs: Tensor) -> Figure:
+    """The lecture's table: its columns are headed by the digits, and the last is the average, which SGD applies."""
     figure = Figure(figsize=(11, 5), dpi=110, layout="constrained")
     figure.suptitle(TITLE, fontsize=13)
     columns = COLUMNS + 2  # examples, dots, average
-    numbers = torch.full((len(table.rows), columns), torch.nan)
-    numbers[:, :COLUMNS], numbers[:, -1] = 1000 * table.nudges[:, :COLUMNS], 1000 * table.average
-    grid = figure.add_gridspec(2, columns, height_ratios=(1, len(table.rows) * 0.6), hspace=0.02, wspace=0.02)
+    numbers = torch.full((ROWS, columns), torch.nan)
+    numbers[:, :COLUMNS], numbers[:, -1] = 1000 * nudges[:, :COLUMNS], 1000 * nudges.mean(1)
+    grid = figure.add_gridspec(2, columns, height_ratios=(1, ROWS * 0.6), hspace=0.02, wspace=0.02)
     for column in range(COLUMNS):
         digit = figure.add_subplot(grid[0, column])
         digit.imshow(inputs[column].reshape(28, 28).numpy(), cmap="gray_r")
@@ -72,12 +77,12 @@ def _draw(table: PerExampleTable, inputs: Tensor) -> Figure:
     axes = figure.add_subplot(grid[1, :])
     limit = 2 * numbers[:, -1].abs().max().item()  # a few nudges are far larger
     axes.imshow(numbers.numpy(), cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
-    for row in range(len(table.rows)):
+    for row in range(ROWS):
         for column in (*range(COLUMNS), columns - 1):
             axes.text(column, row, _tenths(numbers[row, column].item()), ha="center", va="center", fontsize=9)
         axes.text(COLUMNS, row, "…", ha="center", va="center")
-    axes.set_yticks(range(len(table.rows)), [str(row) for row in table.rows], fontsize=8)
-    axes.set_xticks([columns - 1], [f"average\nof {table.nudges.shape[1]}"])
+    axes.set_yticks(range(ROWS), list(map(str, rows)), fontsize=8)
+    axes.set_xticks([columns - 1], [f"average\nof {len(inputs)}"])
     return figure
 
 

@@ -33,29 +33,21 @@ def convergence(setup: Setup) -> ExperimentResult:
     last, learned = points[-1], accuracy_of(model(inputs), targets)
     least, most = _curvatures(model, inputs, targets, steps=20 if setup.quick else 100, seed=setup.seed)
     read = f"{learned:.0%} of the {len(inputs)} are read rightly"
+    begun, grown = (parameters_of(each).norm() for each in (setup.network(), model))
     claims = (
         _vanishes(points[0], last),
-        _is_minimum(least, most, *(parameters_of(each).norm().item() for each in (setup.network(), model))),
+        Claim(
+            14,
+            "where they end is a local minimum: no direction curves downwards",
+            f"the curvature is from {least:+.1e} to {most:+.1e}, as far as Lanczos finds it; the weights have grown "
+            f"from a norm of {begun:.1f} to {grown:.1f}",
+            least >= 0,
+            "network",
+        ),
         Claim(14, "there the network does well on its training examples", read, learned >= 0.99, "network"),
     )
-    metrics = {
-        "gradient_norm": last.gradient_norm,
-        "curvature": last.curvature,
-        "least_curvature": least,
-        "training_accuracy": learned,
-    }
-    return ExperimentResult(claims, metrics, _draw(points))
-
-
-def _is_minimum(least: float, most: float, begun: float, grown: float) -> Claim:
-    return Claim(
-        14,
-        "where they end is a local minimum: no direction curves downwards",
-        f"the curvature is from {least:+.1e} to {most:+.1e}, as far as Lanczos finds it; the weights have grown "
-        f"from a norm of {begun:.1f} to {grown:.1f}",
-        least >= 0,
-        "network",
-    )
+    metrics = {"gradient_norm": last.gradient_norm, "curvature": last.curvature}
+    return ExperimentResult(claims, metrics | {"least_curvature": least, "training_accuracy": learned}, _draw(points))
 
 
 def _vanishes(first: _Point, last: _Point) -> Claim:
@@ -101,9 +93,7 @@ def _curved(model: torch.nn.Module, inputs: Tensor, targets: Tensor, direction: 
     return flatten(torch.autograd.grad(flatten(gradients) @ direction, parameters))
 
 
-def _curvatures(
-    model: torch.nn.Module, inputs: Tensor, targets: Tensor, *, steps: int, seed: int
-) -> tuple[float, float]:
+def _curvatures(model: torch.nn.Module, inputs: Tensor, targets: Tensor, *, steps: int, seed: int) -> list[float]:
     """The least and the largest curvature of all directions: Lanczos' bounds from within, of so many steps."""
     start = torch.randn(len(parameters_of(model)), generator=torch.Generator().manual_seed(seed)).double()
     basis, projected = (start / start.norm()).unsqueeze(0), torch.zeros(steps, steps).double()
@@ -113,21 +103,16 @@ def _curvatures(
         for _ in range(2):  # once more, for what rounding leaves
             curved = curved - basis.t() @ (basis @ curved)
         basis = torch.cat([basis, torch.nn.functional.normalize(curved, dim=0).unsqueeze(0)])
-    found = torch.linalg.eigvalsh(projected)
-    return found[0].item(), found[-1].item()
+    return torch.linalg.eigvalsh(projected)[[0, -1]].tolist()  # type: ignore[no-any-return]
 
 
 def _draw(points: list[_Point]) -> Figure:
-    figure, (height, norm, curvature) = panels(f"Full gradients of {10 * PER_CLASS} examples", 3)
-    steps = [max(point.step, 0.5) for point in points]
-    height.plot(steps, [point.cost for point in points], color=BLUE)
-    norm.plot(steps, [point.gradient_norm for point in points], color=ORANGE)
-    curvature.plot(steps, [point.curvature for point in points], color=GREEN)
-    curvature.axhline(0, color="black", linewidth=0.8)
-    height.set(title="cost", yscale="log")
-    norm.set(title="norm of the gradient", yscale="log")
-    curvature.set(title="curvature along the gradient")
-    curvature.set_yscale("symlog", linthresh=1e-4)
-    for axes in (height, norm, curvature):
-        axes.set(xscale="log", xlabel="step")
+    figure, axes = panels(f"Full gradients of {10 * PER_CLASS} examples", 3)
+    steps, *curves = zip(*points, strict=True)
+    titles = ("cost", "norm of the gradient", "curvature along the gradient")
+    for each, curve, title, colour in zip(axes, curves, titles, (BLUE, ORANGE, GREEN), strict=True):
+        each.plot([max(step, 0.5) for step in steps], curve, color=colour)
+        each.set(title=title, xscale="log", xlabel="step", yscale="log")
+    axes[-1].axhline(0, color="black", linewidth=0.8)
+    axes[-1].set_yscale("symlog", linthresh=1e-4)
     return figure

@@ -49,13 +49,10 @@ def mini_batches(setup: Setup) -> ExperimentResult:
 def _approximates(name: str, curve: Curve) -> Claim:
     """Well is within 45 degrees: nearer to the full gradient than to what is perpendicular to it."""
     cosines = curve[BATCH_SIZE][:, COSINES]
-    return Claim(
-        13,
-        f"{name}, {WHAT} approximates that of all {max(curve):,} well, within 45°",
-        f"mean cosine {cosines.mean():.3f}, from {cosines.min():.2f} to {cosines.max():.2f} in {len(cosines)} draws",
-        cosines.mean().item() > 0.5**0.5,
-        "network",
-    )
+    low, mean, high = cosines.min(), cosines.mean(), cosines.max()
+    claim = f"{name}, {WHAT} approximates that of all {max(curve):,} well, within 45°"
+    measured = f"mean cosine {mean:.3f}, from {low:.2f} to {high:.2f} in {len(cosines)} draws"
+    return Claim(13, claim, measured, mean.item() > 0.5**0.5, "network")
 
 
 def _downhill(name: str, curve: Curve) -> Claim:

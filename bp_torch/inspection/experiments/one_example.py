@@ -23,8 +23,11 @@ def one_example(setup: Setup) -> ExperimentResult:
     shown = max(explanations, key=lambda one: one.cost)
     wanted, read = int(shown.target.argmax()), int(shown.outputs.argmax())
     title = f"The nudges of a {wanted}, read as {read}: cost {shown.cost:.3f}"
-    claims = tuple(measure(explanations) for measure in (_output_nudges, _avenues, _hebbian, _sums))
-    metrics = {f"hebbian_correlation_layer_{n}": found for n, found in enumerate(_correlations(explanations), 1)}
+    layers = range(len(shown.layers))
+    correlations = [mean(hebbian([one], layer).correlation for one in explanations) for layer in layers]
+    hebbs = _hebbian(explanations, correlations)
+    claims = (_output_nudges(explanations), _avenues(explanations), hebbs, _sums(explanations))
+    metrics = {f"hebbian_correlation_layer_{n}": found for n, found in enumerate(correlations, 1)}
     return ExperimentResult(claims, metrics, draw_explanation(shown, title=title))
 
 
@@ -73,34 +76,21 @@ def _kept(layer: LayerExplanation, target: Tensor) -> Tensor:
     return torch.stack(kept)
 
 
-def _correlations(explanations: list[Explanation]) -> list[float]:
-    """For each layer, the mean over the examples."""
-    layers = range(len(explanations[0].layers))
-    return [mean(hebbian([one], layer).correlation for one in explanations) for layer in layers]
-
-
-def _hebbian(explanations: list[Explanation]) -> Claim:
+def _hebbian(explanations: list[Explanation], correlations: list[float]) -> Claim:
     """The most active neuron is at one end by the equation δⱼ xₖ; at the other, the slopes have a say."""
-    layers = range(len(explanations[0].layers))
-    ends = [mean(_ends_at_the_largest_nudge(one, layer) for one in explanations) for layer in layers]
-    correlations = _correlations(explanations)
+    ends = [
+        mean(hebbian([one], at, 1).strongest[0].neuron == int(one.layers[at].nudges.argmax()) for one in explanations)
+        for at in range(len(correlations))
+    ]
     return Claim(
         8,
         "the strongest strengthening is between the most active neurons and those that should be more active",
         "layer by layer, the correlation of a weight's increase with activation · nudge is "
-        f"{_listed('.2f', correlations)}; the weight strengthened most, which starts at the most active neuron, ends "
-        f"at the one of the largest nudge in {_listed('.0%', ends)} of the digits",
+        f"{', '.join(f'{c:.2f}' for c in correlations)}; the weight strengthened most, which starts at the most active "
+        f"neuron, ends at the one of the largest nudge in {', '.join(f'{share:.0%}' for share in ends)} of the digits",
         min(correlations) > 0.5,
         "network",
     )
-
-
-def _listed(how: str, numbers: list[float]) -> str:
-    return ", ".join(format(number, how) for number in numbers)
-
-
-def _ends_at_the_largest_nudge(explanation: Explanation, layer: int) -> bool:
-    return hebbian([explanation], layer, 1).strongest[0].neuron == int(explanation.layers[layer].nudges.argmax())
 
 
 def _sums(explanations: list[Explanation]) -> Claim:

@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import repeat
+from typing import NamedTuple
 
 import torch
 from matplotlib.axes import Axes
@@ -21,23 +21,14 @@ RATES = (1.0, 3.0, 10.0)
 GRID = 25
 
 
-@dataclass(frozen=True)
-class Descent:
-    """One descent.
+class Descent(NamedTuple):
+    """One descent."""
 
-    Attributes:
-        rate: the learning rate.
-        batch_size: examples of a step.
-        points: all parameters before each step and after the last, (steps + 1, parameters).
-        seconds: when each point was reached, (steps + 1,).
-        costs: at each point, on the first 2,000 training examples, or 500 to be quick, (steps + 1,).
-    """
-
-    rate: float
+    rate: float  # of learning
     batch_size: int
-    points: Tensor
-    seconds: Tensor
-    costs: Tensor
+    points: Tensor  # all parameters before each step and after the last, (steps + 1, parameters)
+    seconds: Tensor  # when each point was reached, (steps + 1,)
+    costs: Tensor  # at each point, on the first 2,000 training examples, or 500 to be quick, (steps + 1,)
 
     def straightness(self, steps: int) -> float:
         """The mean cosine between one step and the next, of so many steps after the first, which is the longest."""

@@ -1,28 +1,21 @@
 """What an experiment measured: claims with their numbers, metrics, and a figure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """One statement, measured.
 
-    Attributes:
-        statement: its number in the lecture.
-        claim: what is said.
-        measured: what was found, in numbers.
-        holds: whether they bear it out.
-        of: 'equation' if it is so for every network, unless a line of backpropagation is wrong; 'network' if it might
-            have come out otherwise.
+    It is of an equation if it is so for every network, unless a line of backpropagation is wrong; of a network if it
+    might have come out otherwise.
     """
 
-    statement: int
+    statement: int  # its number in the lecture
     claim: str
-    measured: str
+    measured: str  # what was found, in numbers
     holds: bool
     of: Literal["equation", "network"]
 
@@ -35,18 +28,10 @@ def claim_rows(claims: Iterable[Claim]) -> list[tuple[str, ...]]:
     return [(str(c.statement), c.claim, c.measured, "yes" if c.holds else "no", c.of) for c in claims]
 
 
-@dataclass(frozen=True)
-class ExperimentResult:
-    """What one experiment found.
-
-    Attributes:
-        claims: what it measured.
-        metrics: single numbers, by name.
-        figure: the picture of it.
-        curves: numbers that depend on a whole number, such as a mini-batch's size: name, number, value.
-    """
+class ExperimentResult(NamedTuple):
+    """What one experiment found."""
 
     claims: tuple[Claim, ...]
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float]  # single numbers, by name
     figure: Figure
-    curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    curves: Mapping[str, Mapping[int, float]] = {}  # name, whole number such as a mini-batch's size, value

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import chain, count, islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,26 +19,18 @@ LEARNING_RATE = 3.0
 STEPS = 6000
 """Of a whole training."""
 cost = F.squared_error
+Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 class Setup:
-    """A data set, prepared, and networks trained on it.
+    """A data set, prepared, and networks trained on it; a change to one of them is made to a copy.
 
-    Attributes:
-        name: of the data set.
-        quick: whether rougher figures do, in an eighth of the time.
-        seed: of all weights and all draws.
-        inputs: of the training examples, (N, 784).
-        targets: 1 of the right output and 0 of the others, (N, 10).
-        labels: the right class, (N,).
-        test_images, test_inputs, test_labels: the same of the test examples, and how they look.
+    Inputs are (N, 784), targets (N, 10), labels (N,). `quick` asks for rougher figures, in an eighth of the time.
     """
 
     def __init__(self, dataset: Dataset, *, quick: bool = False, seed: int = 0) -> None:
         """Prepare the images."""
-        self.name = dataset.name
-        self.quick = quick
-        self.seed = seed
+        self.name, self.quick, self.seed = dataset.name, quick, seed
         self.labels, self.test_labels = dataset.train.labels, dataset.test.labels
         self.inputs, self.test_inputs = prepare(dataset.train.images), prepare(dataset.test.images)
         self.targets = one_hot(self.labels, dataset.classes)
@@ -51,27 +44,21 @@ class Setup:
 
     @cached_property
     def partly_trained(self) -> torch.nn.Sequential:
-        """The network after a tenth of its training; whoever changes it changes a copy."""
-        return self._trained(STEPS // 10)
+        """The network after a tenth of its training."""
+        return train(self.network(), self.inputs, self.targets, STEPS // 10, of=STEPS, seed=self.seed)
 
     @cached_property
     def trained(self) -> torch.nn.Sequential:
-        """The trained network; whoever changes it changes a copy."""
-        return self._trained(STEPS)
-
-    def _trained(self, steps: int) -> torch.nn.Sequential:
-        model = self.network()
-        train(model, self.inputs, self.targets, steps, of=STEPS, seed=self.seed)
-        return model
+        """The trained network."""
+        return train(self.network(), self.inputs, self.targets, STEPS, seed=self.seed)
 
 
-def train(
-    model: torch.nn.Module, inputs: Tensor, targets: Tensor, steps: int, *, of: int | None = None, seed: int
-) -> None:
-    """So many steps of stochastic gradient descent, of those in which the learning rate falls linearly to 0."""
-    driver = Backprop(model, cost)
+def train(model: Model, inputs: Tensor, targets: Tensor, steps: int, *, of: int | None = None, seed: int) -> Model:
+    """Take so many steps of stochastic gradient descent, of those in which the learning rate falls linearly to 0."""
+    backprop = Backprop(model, cost)
     for step, batch in enumerate(islice(endless_batches(inputs, targets, seed=seed), steps)):
-        driver.sgd_step(*batch, LEARNING_RATE * (1 - step / (of or steps)))
+        backprop.sgd_step(*batch, LEARNING_RATE * (1 - step / (of or steps)))
+    return model
 
 
 def endless_batches(inputs: Tensor, targets: Tensor, *, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,4 +1,4 @@
-"""Statement 15: it takes much labelled data."""
+"""Statements 11 and 15: one class alone teaches to answer that class always; and it takes much labelled data."""
 
 from statistics import mean, stdev
 
@@ -8,9 +8,47 @@ from matplotlib.figure import Figure
 from bp_torch.data import accuracy_of
 from bp_torch.inspection.experiments.result import Claim, ExperimentResult
 from bp_torch.inspection.experiments.setup import Setup, train
-from bp_torch.inspection.figures import BLUE, panels
+from bp_torch.inspection.figures import BLUE, draw_shares, panels
 
+SHOWN = 2
+"""The lecture's example."""
 SIZES = (100, 300, 1000, 3000, 10_000, 30_000)
+
+
+def one_class(setup: Setup) -> ExperimentResult:
+    """Train ten networks on one class each, and one on all of them; what do they answer to every test digit?"""
+    steps = 150 if setup.quick else 600
+    rows = [_answers(setup, setup.labels == label, steps) for label in range(10)]
+    rows.append(_answers(setup, torch.ones_like(setup.labels, dtype=torch.bool), steps))
+    answers = torch.stack(rows)  # (11, 10): share of the test digits
+    own, least = answers[SHOWN, SHOWN].item(), answers.diagonal().min().item()
+    claim = Claim(
+        11,
+        f"trained on {SHOWN}s alone, the network answers {SHOWN} to everything",
+        f"{own:.1%} of all test digits are read as {SHOWN}; of ten classes taught alone, at least {least:.1%} each",
+        own > 0.99,
+        "network",
+    )
+    return ExperimentResult(
+        (claim,), {"answers_2_if_taught_2": own, "answers_its_class_least": least}, _draw_answers(answers)
+    )
+
+
+def _answers(setup: Setup, chosen: torch.Tensor, steps: int) -> torch.Tensor:
+    """How often each class is answered, (10,), after training on the chosen examples."""
+    model = train(setup.network(), setup.inputs[chosen], setup.targets[chosen], steps, seed=setup.seed)
+    answers = model(setup.test_inputs).argmax(1)
+    return torch.bincount(answers, minlength=10) / len(answers)
+
+
+def _draw_answers(answers: torch.Tensor) -> Figure:
+    figure, (axes,) = panels("What a network answers to all test digits", 1)
+    axes.grid(visible=False)
+    draw_shares(axes, answers.double().numpy(), lambda row, column: f"{answers[row, column]:.0%}")
+    axes.set_yticks(range(11), [*(f"{label}s alone" for label in range(10)), "all of them"])
+    axes.set(xlabel="its answer", ylabel="trained on")
+    axes.set_xticks(range(10))
+    return figure
 
 
 def labelled_data(setup: Setup) -> ExperimentResult:
@@ -31,15 +69,14 @@ def labelled_data(setup: Setup) -> ExperimentResult:
         "network",
     )
     metrics = {"accuracy_from_all": means[most]}
-    return ExperimentResult((claim,), metrics, _draw(reached, steps), {"test_accuracy": means})
+    return ExperimentResult((claim,), metrics, _draw_accuracies(reached, steps), {"test_accuracy": means})
 
 
 def _reached(setup: Setup, size: int, steps: int, seed: int) -> float:
     """The test accuracy after training on so many examples, drawn by the seed."""
     generator = torch.Generator().manual_seed(setup.seed + seed)
     chosen = torch.randperm(len(setup.inputs), generator=generator)[:size]
-    model = setup.network(seed)
-    train(model, setup.inputs[chosen], setup.targets[chosen], steps, seed=setup.seed + seed)
+    model = train(setup.network(seed), setup.inputs[chosen], setup.targets[chosen], steps, seed=setup.seed + seed)
     return accuracy_of(model(setup.test_inputs), setup.test_labels)
 
 
@@ -47,7 +84,7 @@ def _summary(found: list[float]) -> str:
     return f"{mean(found):.1%} ± {stdev(found) * 100:.1f}"
 
 
-def _draw(reached: dict[int, list[float]], steps: int) -> Figure:
+def _draw_accuracies(reached: dict[int, list[float]], steps: int) -> Figure:
     figure, (axes,) = panels(f"Accuracy on new digits, after {steps:,} steps", 1)
     means, deviations = (list(map(summary, reached.values())) for summary in (mean, stdev))
     axes.errorbar(list(reached), means, deviations, fmt="o-", color=BLUE, capsize=3)

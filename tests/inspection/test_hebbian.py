@@ -8,15 +8,15 @@ import torch
 import bp_torch.functional as F
 from bp_torch import nn
 from bp_torch.engine import Backprop
-from bp_torch.inspection import explain, hebbian, per_example_table, sensitivities
+from bp_torch.inspection import explain, hebbian, sensitivities
+from bp_torch.inspection.experiments.averaging import example_nudges
 
 
-def test_each_column_is_one_examples_wish_and_the_last_what_sgd_applies() -> None:
+def test_each_column_is_one_examples_nudges_and_the_last_what_sgd_applies() -> None:
     torch.manual_seed(0)
     model, inputs, targets = nn.mlp((5, 4, 3)).double(), torch.randn(6, 5).double(), torch.rand(6, 3).double()
     rows = sensitivities(model, F.squared_error, inputs, targets)[::5]
-    table = per_example_table(model, F.squared_error, inputs, targets, rows)
-    assert table.rows == tuple(rows)
+    nudges = example_nudges(model, inputs, targets, rows)
     builtin = nn.as_builtin(model)
     for example in range(6):
         value = (builtin(inputs[example]) - targets[example]).square().sum()
@@ -24,18 +24,11 @@ def test_each_column_is_one_examples_wish_and_the_last_what_sgd_applies() -> Non
             zip(dict(model.named_parameters()), torch.autograd.grad(value, list(builtin.parameters())), strict=True)
         )
         expected = torch.stack([-gradients[row.name][row.index] for row in rows])
-        torch.testing.assert_close(table.nudges[:, example], expected)
+        torch.testing.assert_close(nudges[:, example], expected)
     moved = copy.deepcopy(model)
     Backprop(moved, F.squared_error).sgd_step(inputs, targets, 0.5)
     steps = [(moved.get_parameter(row.name) - model.get_parameter(row.name))[row.index] / 0.5 for row in rows]
-    torch.testing.assert_close(table.average, torch.stack(steps).detach())
-
-
-def test_no_rows() -> None:
-    model = nn.mlp((2, 2))
-    table = per_example_table(model, F.squared_error, torch.rand(3, 2), torch.rand(3, 2), [])
-    assert table.nudges.shape == (0, 3)
-    assert table.average.shape == (0,)
+    torch.testing.assert_close(nudges.mean(1), torch.stack(steps).detach())
 
 
 def test_the_hebbian_remark_worked_by_hand() -> None:

@@ -1,0 +1,141 @@
+"""Statements 4 and 5: the negative gradient is the best direction, and each component how sensitive the cost is."""
+
+import copy
+import math
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from bp_torch.engine import Backprop
+from bp_torch.inspection.experiments.result import Claim, ExperimentResult
+from bp_torch.inspection.experiments.setup import Setup, cost, costs_at, flatten, parameters_of
+from bp_torch.inspection.figures import BLUE, GREEN, GREY, ORANGE, panels
+from bp_torch.inspection.sensitivity import Sensitivity, Wiggle, sensitivities, wiggle
+
+EXAMPLES = 500
+LENGTH = 1e-3
+"""Of the step: all weights and biases together move by so much."""
+TIMES = 32
+"""The lecture's 3.2 against 0.1."""
+WIGGLED = 16
+
+
+def direction(setup: Setup) -> ExperimentResult:
+    """Step along the negative gradient, aside from it at every angle, and at random; how much does each decrease?"""
+    model = copy.deepcopy(setup.partly_trained).double()
+    inputs, targets = setup.inputs[:EXAMPLES].double(), setup.targets[:EXAMPLES].double()
+    _, gradients = Backprop(model, cost).gradients(inputs, targets)
+    downhill = -flatten(gradients.values())
+    generator = torch.Generator().manual_seed(setup.seed)
+    random = _units(torch.randn(100 if setup.quick else 1000, len(downhill), generator=generator).double())
+    angles = torch.linspace(0, math.pi, 37).double()
+    steps = torch.cat([_tilted(downhill, random[: len(angles)], angles), random])
+    start = parameters_of(model)
+    first, *after = costs_at(model, [start, *(start + LENGTH * step for step in steps)], inputs, targets)
+    decreases = (first - torch.stack(after)) / (LENGTH * downhill.norm())
+    tilted, drawn = decreases.split([len(angles), len(random)])
+    best, rivals = tilted[0].item(), decreases[1:]  # the first is along the negative gradient itself
+    claim = Claim(
+        4,
+        "the negative gradient is the direction that decreases the cost most efficiently",
+        f"it decreases the cost by {best:.4f} of what its length predicts; 5° aside it is {tilted[1] / best:.4f} of "
+        f"that, and the best of {len(drawn):,} random directions, hardly any of which leans its way, "
+        f"{drawn.max() / best:.1%} (the cost of {EXAMPLES} examples, a step of length {LENGTH:g})",
+        abs(best - 1) < 0.01 and rivals.max().item() < best,
+        "equation",
+    )
+    metrics = {"decrease_along_gradient": best, "decrease_best_at_random": drawn.max().item()}
+    figure = _draw_directions(angles, tilted, _units(downhill[None])[0] @ random.t(), drawn)
+    return ExperimentResult((claim,), metrics, figure)
+
+
+def _units(rows: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(rows, dim=1)
+
+
+def _tilted(downhill: Tensor, aside: Tensor, angles: Tensor) -> Tensor:
+    """Unit vectors at these angles to `downhill`, each towards another side, (angles, parameters)."""
+    along = _units(downhill[None])
+    across = _units(aside - (aside @ along.t()) * along)
+    return angles.cos()[:, None] * along + angles.sin()[:, None] * across
+
+
+def _draw_directions(angles: Tensor, tilted: Tensor, cosines: Tensor, drawn: Tensor) -> Figure:
+    figure, (axes,) = panels("How much a step of the same length decreases the cost", 1)
+    degrees = angles.rad2deg()
+    axes.plot(degrees, angles.cos(), color=GREY, label="cosine of the angle")
+    axes.plot(degrees, tilted, "o", color=BLUE, label="measured, at every angle")
+    axes.plot(cosines.acos().rad2deg(), drawn, ".", color=ORANGE, markersize=4, label=f"{len(drawn):,} at random")
+    axes.set(xlabel="angle to the negative gradient, degrees", ylabel="decrease / (length · ‖∇C‖)")
+    axes.set_xticks(range(0, 181, 45))
+    axes.legend()
+    return figure
+
+
+def wiggles(setup: Setup) -> ExperimentResult:
+    """Rank all weights and biases of the trained network, wiggle some on the real cost, and compare."""
+    examples = 1000 if setup.quick else 10_000
+    inputs, targets = setup.inputs[:examples], setup.targets[:examples]
+    ranked = sensitivities(setup.trained, cost, inputs, targets)
+    most = ranked[0]
+    partner = min(ranked, key=lambda one: abs(one.size * TIMES - most.size))
+    chosen = [most, partner, *ranked[1 : len(ranked) // 2 : len(ranked) // (2 * WIGGLED)]]
+    moved = [wiggle(setup.trained, cost, inputs, targets, one) for one in chosen]
+    ratio = abs(moved[0].measured / moved[1].measured)
+    order = torch.tensor([found.order for found in moved]).nanmedian().item()
+    worst = torch.tensor([found.measured / found.predicted - 1 for found in moved]).abs().max().item()
+    claims = (
+        Claim(
+            5,
+            "a component's size is the cost's sensitivity to that weight or bias",
+            f"{len(moved)} of the more sensitive half moved by {moved[0].step:.4f}: the cost changes as predicted, to "
+            f"{worst:.1%}; Taylor order {order:.2f} in the median",
+            worst < 0.1 and abs(order - 2) < 0.1,
+            "equation",
+        ),
+        Claim(
+            5,
+            f"{TIMES} times as large is {TIMES} times as sensitive",
+            f"{most.beside(partner)}; wiggled, the cost changes {ratio:.1f} times as much",
+            abs(ratio / TIMES - 1) < 0.1,
+            "equation",
+        ),
+    )
+    metrics = {"largest_gradient": most.size, "measured_ratio": ratio, "taylor_order": order}
+    return ExperimentResult(claims, metrics, _draw_sensitivities(ranked, moved))
+
+
+def _draw_sensitivities(ranked: list[Sensitivity], moved: list[Wiggle]) -> Figure:
+    figure, (sizes, changes, pixels) = panels("How sensitive the cost is to every weight and bias", 3)
+    for layer, colour in zip((1, 2, 3), (GREY, GREEN, ORANGE), strict=True):
+        own = [one.size for one in ranked if one.layer == layer]
+        sizes.plot(range(1, len(own) + 1), own, color=colour, label=f"layer {layer}")
+    sizes.set(title="|∂C/∂w|, ranked in each layer", xscale="log", xlabel="rank")
+    sizes.set(yscale="log", ylim=(ranked[0].size / 1e5, None))
+    sizes.legend()
+    _draw_changes(changes, moved)
+    figure.colorbar(pixels.imshow(_of_pixels(ranked).numpy(), cmap="cividis"), ax=pixels)
+    pixels.set(title="the weights of each pixel, root mean square")
+    pixels.set_axis_off()
+    return figure
+
+
+def _draw_changes(axes: Axes, moved: list[Wiggle]) -> None:
+    """Each measured change over the predicted one, and where they are the same."""
+    predicted, measured = ([abs(getattr(one, name)) for one in moved] for name in ("predicted", "measured"))
+    decades = 10 ** math.floor(math.log10(min(predicted))), 10 ** math.ceil(math.log10(max(predicted)))
+    axes.plot(predicted, predicted, color=GREY)
+    axes.plot(predicted, measured, "o", color=BLUE)
+    axes.set(title="change of the cost when wiggled", xlabel="predicted", ylabel="measured")
+    axes.set(xscale="log", yscale="log", xlim=decades, ylim=decades)
+
+
+def _of_pixels(ranked: list[Sensitivity]) -> torch.Tensor:
+    """The root mean square over the first layer's weights that leave each pixel, (28, 28)."""
+    squares = torch.zeros(28 * 28)
+    own = [one for one in ranked if one.layer == 1 and len(one.index) == 2]
+    for one in own:
+        squares[one.index[1]] += one.gradient**2
+    return (squares * len(squares) / len(own)).sqrt().reshape(28, 28)
