@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bp_torch import cli
-from bp_torch.benchmark.page import machine, write
-from bp_torch.benchmark.sections import sections
+from bp_torch.benchmark.sections import machine, sections, write
 from bp_torch.data import DataError
 
 
@@ -46,24 +45,8 @@ def main() -> int:
         print(section, flush=True)
         measured.append(section)
     if config.page is not None:
-        write(config.page, INTRODUCTION, machine(), measured)
+        write(config.page, machine(), measured)
     return 0
-
-
-INTRODUCTION = """# Performance
-
-Written by `make benchmark ARGS="--page docs/performance.md"`. All peers work in one process and in turn, on the same
-numbers; of a step, and of the norms, it is asserted that they come to the same result. Times are medians; a ratio is
-the median over rounds of two times taken one after the other, with its quartiles. Machines differ: run it on yours.
-
-How to read a step: `products` is the floor, the matrix products and nothing else. What the engine takes beyond is three
-dozen small operations, each of which costs PyTorch a microsecond or more, and the price of being general and safe: a
-call recorded for each Function, the cost's own checks, and sums that find what is not finite before a weight is
-touched. Of a network so large that the products are all that counts, it takes what they take.
-
-`functions` stays above `eager` for two reasons. Autograd spends three to four microseconds more on a Function in
-Python than on one of its own in C++, forward and backward together; and where PyTorch has one kernel for a
-derivative, such as y (1 − y) g, an equation that can be read takes two or three passes."""
 
 
 if __name__ == "__main__":

@@ -9,12 +9,11 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import tyro
@@ -24,9 +23,6 @@ from bp_torch.catalogue import CATALOGUE
 from bp_torch.gradients import CannotCheck, check_gradients, entry_report
 from bp_torch.gradients.entry_report import EntryReport, check_entry
 from bp_torch.training.state.run_dir import RunError, require_no_run
-
-if TYPE_CHECKING:
-    from planted.scoreboard import Scoreboard
 
 RUN = "gradients"
 PLANTED = Path(__file__).parents[1] / "tests"
@@ -98,7 +94,7 @@ def main() -> int:
     if not config.planted:
         require_no_run(config.runs_dir / RUN)
     with _workers() as pool:
-        return check_checkers(config, pool) if config.planted else check_everything(config, pool)
+        return check_everything(config, pool)
 
 
 def check_yours(config: CheckConfig) -> int:
@@ -127,19 +123,21 @@ def sample_of(shapes: str) -> tuple[torch.Tensor, ...]:
     return tuple(torch.randn(shape, generator=generator) for shape in sizes)
 
 
-def check_checkers(config: CheckConfig, pool: Executor) -> int:
-    """Print which checker catches which planted bug."""
-    board = _scoreboard(config.seeds, pool)
-    print(*board.page(), sep="\n")
-    return 0 if board.perfect else 1
-
-
 def check_everything(config: CheckConfig, pool: Executor) -> int:
     """Print a row for each function, every failure, and the scoreboard; show all of it in TensorBoard."""
+    from planted.scoreboard import scoreboard
+
+    if config.planted:
+        board = scoreboard(range(config.seeds), pool.map)
+        print(*board.page(), sep="\n")
+        return 0 if board.perfect else 1
+    from bp_torch.dashboard.reports import write_gradients  # which imports TensorBoard
+
     reports = print_reports(pool.map(check_entry, CATALOGUE))
-    board = _scoreboard(config.seeds, pool)
+    board = scoreboard(range(config.seeds), pool.map)
     print("", board.table(), "", sep="\n")
-    _show(config.runs_dir / RUN, reports, board)
+    functions = "\n".join([entry_report.HEADINGS, *map(entry_report.row, reports), "", entry_report.ACCURACY])
+    write_gradients(config.runs_dir / RUN, functions, f"{board.table()}\n\n{board.table_of_kinds()}")
     print(f"dashboard: tensorboard --logdir {config.runs_dir}   (or: make dashboard)")
     return 1 if any(report.wrong for report in reports) or not board.perfect else 0
 
@@ -153,19 +151,6 @@ def print_reports(reports: Iterable[EntryReport]) -> list[EntryReport]:
         printed.append(report)
     print("", entry_report.ACCURACY, *(str(wrong) for report in printed for wrong in report.wrong), sep="\n")
     return printed
-
-
-def _scoreboard(seeds: int, pool: Executor) -> "Scoreboard":
-    from planted.scoreboard import scoreboard
-
-    return scoreboard(range(seeds), pool.map)
-
-
-def _show(folder: Path, reports: Sequence[EntryReport], board: "Scoreboard") -> None:
-    from bp_torch.dashboard.gradient_run import write_gradients  # which imports TensorBoard
-
-    functions = "\n".join([entry_report.HEADINGS, *map(entry_report.row, reports), "", entry_report.ACCURACY])
-    write_gradients(folder, functions, f"{board.table()}\n\n{board.table_of_kinds()}")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bp_torch import cli
-from bp_torch.dashboard.experiment_run import write_experiments
+from bp_torch.dashboard.reports import write_experiments
 from bp_torch.data import DataError, load
 from bp_torch.inspection.experiments import EXPERIMENTS, ExperimentResult, Setup
 from bp_torch.inspection.experiments.result import CLAIM_HEADINGS, claim_rows

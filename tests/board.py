@@ -22,9 +22,8 @@ import bp_torch.functional as F
 from bp_torch import nn
 from bp_torch.dashboard import tags
 from bp_torch.dashboard.event_file import EventFile
-from bp_torch.dashboard.experiment_run import write_experiments
 from bp_torch.dashboard.frame_format import frame_file, network_file
-from bp_torch.dashboard.gradient_run import write_gradients
+from bp_torch.dashboard.reports import write_experiments, write_gradients
 from bp_torch.dashboard.values import of_tab
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.inspection.experiments import ExperimentResult

@@ -10,7 +10,7 @@ import torch
 from bp_torch.benchmark.measuring import Row, Workload, seconds, time_interleaved
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.data import Dataset, load
-from bp_torch.training.config import TrainConfig
+from bp_torch.training.config import Backend, TrainConfig
 from bp_torch.training.loop import Trainer
 
 RELU = TrainConfig(activation="relu", cost="cross_entropy", learning_rate=0.2, epochs=30, compare_every=1000)
@@ -56,18 +56,14 @@ def tutorial_epoch(root: Path) -> Workload:
     return work
 
 
-def run_shares(dataset: Dataset) -> list[Row]:
-    """Whole default runs, with comparing, evaluating and logging: how much of the time the looking takes."""
-    return [_run_shares(TrainConfig(backend=backend), dataset) for backend in ("functions", "engine")]
-
-
-def _run_shares(config: TrainConfig, dataset: Dataset) -> Row:
+def run_shares(backend: Backend, dataset: Dataset) -> Row:
+    """A whole default run, with comparing, evaluating and logging: how much of the time the looking takes."""
     with tempfile.TemporaryDirectory() as folder, TensorBoardRecorder(Path(folder)) as board:
-        trainer = Trainer(config, dataset, [board])
+        trainer = Trainer(TrainConfig(backend=backend), dataset, [board])
         taken = seconds(trainer.run)
     counts = trainer.monitor.counts
     return {
-        "backend": config.backend,
+        "backend": backend,
         "seconds": round(taken, 1),
         "of it comparing": f"{trainer.monitor.comparing_seconds / taken:.1%}",
         "of it logging": f"{board.seconds / taken:.1%}",

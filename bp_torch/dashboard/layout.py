@@ -1,11 +1,16 @@
-"""The Custom Scalars tab: four categories of charts that open on what matters."""
+"""The Custom Scalars tab, whose charts open on what matters, and the HParams tab, a row for each run."""
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.custom_scalar import metadata
 from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
+from tensorboard.plugins.hparams import metadata as hparams
+from tensorboard.plugins.hparams.api_pb2 import Status
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
+from tensorboard.plugins.hparams.summary_v2 import HParam, Metric, hparams_config_pb, hparams_pb
 from tensorboard.util.tensor_util import make_tensor_proto
 
 from bp_torch.dashboard import tags
@@ -54,8 +59,7 @@ CHARTS: Final = {
 def layout() -> Summary.Value:
     """The value that tells TensorBoard of these charts."""
     categories = [
-        Category(title=title, chart=[_chart(name, patterns) for name, patterns in charts.items()])
-        for title, charts in CHARTS.items()
+        Category(title=title, chart=[_chart(*chart) for chart in charts.items()]) for title, charts in CHARTS.items()
     ]
     return Summary.Value(
         tag=metadata.CONFIG_SUMMARY_TAG,
@@ -66,3 +70,35 @@ def layout() -> Summary.Value:
 
 def _chart(title: str, patterns: list[str]) -> Chart:
     return Chart(title=title, multiline=MultilineChartContent(tag=patterns))
+
+
+METRICS: Final = (
+    tags.TEST_ACCURACY,
+    tags.TEST_COST,
+    tags.TRAIN_ACCURACY,
+    tags.TRAIN_COST,
+    tags.FAILED_COMPARISONS,
+    tags.WORST_ERROR_RATIO,
+)
+"""The columns beside the configuration; TensorBoard shows the last value that a run has under each."""
+
+
+def run_started(config: Mapping[str, Any], run: str) -> list[Summary.Value]:
+    """A new row, named by its run: runs of one name would be averaged."""
+    settings = {name: _plain(value) for name, value in config.items()}
+    columns = hparams_config_pb([HParam(name) for name in settings], [Metric(tag) for tag in METRICS])
+    return [columns.value[0], hparams_pb(settings, trial_id=run).value[0]]
+
+
+def run_finished() -> Summary.Value:
+    """The mark that the run came to its end."""
+    end = HParamsPluginData(session_end_info=SessionEndInfo(status=Status.Value("STATUS_SUCCESS")))
+    return Summary.Value(
+        tag=hparams.SESSION_END_INFO_TAG,
+        metadata=hparams.create_summary_metadata(end),
+        tensor=hparams.NULL_TENSOR,
+    )
+
+
+def _plain(value: Any) -> bool | int | float | str:
+    return value if isinstance(value, bool | int | float | str) else str(value)

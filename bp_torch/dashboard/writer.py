@@ -1,16 +1,16 @@
 """The recorder that turns a run's records into what TensorBoard shows."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from time import perf_counter
-from typing import Final, Self
+from typing import Final
 
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from bp_torch.dashboard import frame_format, hparams, pages, pictures, tags
+from bp_torch.dashboard import frame_format, layout, pages, pictures, tags
 from bp_torch.dashboard.event_file import EventFile, event_files, repair
 from bp_torch.dashboard.explanation_pictures import draw_explanations
-from bp_torch.dashboard.layout import layout
 from bp_torch.dashboard.values import histogram, image, of_tab, scalar, text
 from bp_torch.training.logging import events
 
@@ -34,7 +34,7 @@ SCALARS: Final[Mapping[type, Mapping[str, str]]] = {
 """The single numbers of each kind of record: tag and attribute."""
 
 
-class TensorBoardRecorder:
+class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
     """Writes each record as one event, whose step is the record's own.
 
     Attributes:
@@ -70,10 +70,6 @@ class TensorBoardRecorder:
         """Closes the event file."""
         self._events.close()
 
-    def __enter__(self) -> Self:
-        """The recorder itself."""
-        return self
-
     def __exit__(self, *exception: object) -> None:
         """Closes the event file, whatever happened."""
         self.close()
@@ -84,7 +80,7 @@ class TensorBoardRecorder:
             case events.RunStarted():
                 self._failed = record.compared - record.agreed
                 page = text(tags.RUN_START, pages.start_page(record))
-                return [page, layout(), *hparams.started(record.config, self._run)]
+                return [page, layout.layout(), *layout.run_started(record.config, self._run)]
             case events.AgreementEvent():
                 self._failed += sum(not comparison.passed for comparison in record.comparisons)
                 return [*_agreement(record), scalar(tags.FAILED_COMPARISONS, self._failed)]
@@ -107,7 +103,7 @@ class TensorBoardRecorder:
             case events.FailureEvent():
                 return [text(tags.RUN_FAILURE, pages.failure_page(record))]
             case events.RunFinished():
-                return [text(tags.RUN_SUMMARY, pages.finish_page(record)), hparams.finished()]
+                return [text(tags.RUN_SUMMARY, pages.finish_page(record)), layout.run_finished()]
         return []
 
 

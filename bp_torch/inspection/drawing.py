@@ -6,7 +6,7 @@ A negative nudge is also dashed, marked by a dash, or points down: the sign surv
 from collections.abc import Sequence
 from itertools import pairwise
 from math import isqrt
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -164,20 +164,21 @@ def _draw_pixels(axes: Axes, pixels: Tensor, title: str, *, over: Tensor | None 
     """A square image where the inputs are one, or a row; nudges in colour, over the outline of what they are of."""
     side = isqrt(len(pixels))
     shape = (side, side) if side * side == len(pixels) else (1, len(pixels))
-    limit = _limit(pixels)
-    colours, least = ("gray_r", 0.0) if over is None else (DIVERGING, -limit)
-    axes.imshow(pixels.reshape(shape).cpu().numpy(), cmap=colours, vmin=least, vmax=limit)
-    if over is not None and min(shape) > 1:
-        axes.contour(over.reshape(shape).cpu().numpy(), [0.5], colors="black", linewidths=0.8)
-    if over is not None:
-        _mark_less(axes, pixels.reshape(shape))
+    if over is None:
+        axes.imshow(pixels.reshape(shape).cpu().numpy(), cmap="gray_r", vmin=0, vmax=_limit(pixels))
+    else:
+        _draw_nudges(axes, pixels.reshape(shape))
+        if min(shape) > 1:
+            axes.contour(over.reshape(shape).cpu().numpy(), [0.5], colors="black", linewidths=0.8)
     axes.set_title(title, fontsize=10)
     axes.set_xticks([])
     axes.set_yticks([])
 
 
-def _mark_less(axes: Axes, nudges: Tensor) -> None:
-    """A dash on each rather negative nudge."""
+def _draw_nudges(axes: Axes, nudges: Tensor, aspect: Literal["equal", "auto"] = "equal") -> None:
+    """In colour, with a dash on each rather negative one."""
+    limit = _limit(nudges)
+    axes.imshow(nudges.cpu().numpy(), cmap=DIVERGING, vmin=-limit, vmax=limit, aspect=aspect)
     row, column = (nudges < -0.15 * nudges.abs().max()).nonzero().cpu().unbind(1)
     axes.scatter(column, row, 9, marker="_", color="black", linewidths=0.6)
 
@@ -191,9 +192,7 @@ def _draw_avenues(figure: Figure, layer: LayerExplanation, chosen: int) -> None:
     _draw_bars(two, weights, "its weights: −δ · activation\n(the more active, the more)")
     _draw_bars(three, inputs, "previous activations: −δ · weight\n(the heavier, the more)")
     nudges = torch.cat([layer.contributions, layer.input_nudges[None]])
-    limit = _limit(nudges)
-    sums.imshow(nudges.cpu().numpy(), cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
-    _mark_less(sums, nudges)
+    _draw_nudges(sums, nudges, aspect="auto")
     sums.axhline(len(nudges) - 1.5, color="black")
     rows = len(layer.contributions)
     sums.set_yticks([*range(rows), rows], [*map(str, range(rows)), "sum"], fontsize=8)

@@ -1,6 +1,5 @@
 """What all figures share: one palette, whose colours stay apart for colour-blind eyes and in print."""
 
-from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -31,11 +30,3 @@ def panels(title: str, columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]
         each.grid(alpha=0.25)
         each.spines[["top", "right"]].set_visible(False)
     return figure, list(axes)
-
-
-def draw_shares(axes: Axes, shares: Array, text: Callable[[int, int], str]) -> None:
-    """A table of numbers from 0 to 1 in colour, each with its text, given row and column."""
-    axes.imshow(shares, cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    for (row, column), share in np.ndenumerate(shares):
-        colour = "black" if share > 0.5 else "white"
-        axes.text(column, row, text(row, column), ha="center", va="center", color=colour, fontsize=9)

@@ -33,10 +33,7 @@ class Hebbian(NamedTuple):
 def hebbian(explanations: Sequence[Explanation], layer: int = -1, count: int = 10) -> Hebbian:
     """Measure the remark on one layer, for one example or for the average of several.
 
-    Args:
-        explanations: of one example or more, of the same network.
-        layer: which one, counted as a list's items are.
-        count: how many of the strongest to name; of several examples, by averages.
+    Activations and nudges are averages too; `count` is how many of the strongest connections to name.
 
     Raises:
         ValueError: if there are no explanations.

@@ -23,14 +23,7 @@ Cost = Callable[[Any, Any], Tensor]
 def per_example_gradients(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """The gradient of each example: gₙ = N δₙ xₙᵀ for a layer's weights, N δₙ for its biases.
 
-    Args:
-        model: a model that `bp_torch.engine.Backprop` drives.
-        cost: its cost.
-        inputs: (N, ...).
-        targets: as the cost takes them.
-
-    Returns:
-        By each parameter's name, (N, *its shape).
+    By each parameter's name, (N, *its shape), for N inputs and a model that `bp_torch.engine.Backprop` drives.
 
     Raises:
         TypeError: if a function lets examples meet, such as a mean over them; otherwise as `Backprop.trace`.

@@ -33,8 +33,12 @@ def explanation_tables(explanation: Explanation, output: int | None = None) -> R
     """
     chosen = explanation.chosen(output)
     *hidden, last = explanation.layers
-    parts: list[RenderableType] = [_pixels(explanation), _outputs(explanation, last), _avenues(last, chosen)]
-    parts += [_layer(layer, number) for number, layer in reversed(list(enumerate(hidden, 1)))]
+    outputs = {"activation y": last.activations, "target": explanation.target}
+    parts: list[RenderableType] = [_pixels(explanation), _layer(last, "nudges of the outputs", "output", outputs)]
+    parts.append(_avenues(last, chosen))
+    for number, layer in reversed(list(enumerate(hidden, 1))):
+        title = f"layer {number}: nudges of its activations, added up over the layer after it"
+        parts.append(_layer(layer, title, "neuron", {"z": layer.weighted_inputs, "activation y": layer.activations}))
     parts.append(f"largest difference from autograd: {explanation.difference:.1e} of the largest gradient of its kind")
     return Group(*parts)
 
@@ -60,20 +64,10 @@ def _halved(pixels: Tensor, side: int) -> Tensor:
     return pixels.reshape(side // 2, 2, side).mean(1)
 
 
-def _outputs(explanation: Explanation, last: LayerExplanation) -> Table:
-    plain = {"activation y": last.activations, "target": explanation.target}
-    return _neurons("nudges of the outputs", "output", plain, _of_neurons(last), last.nudges)
-
-
-def _layer(layer: LayerExplanation, number: int) -> Table:
-    """A hidden layer's neurons."""
-    plain = {"z": layer.weighted_inputs, "activation y": layer.activations}
-    title = f"layer {number}: nudges of its activations, added up over the layer after it"
-    return _neurons(title, "neuron", plain, _of_neurons(layer), layer.nudges)
-
-
-def _of_neurons(layer: LayerExplanation) -> dict[str, Tensor]:
-    return {"nudge of y: −∂C/∂y": layer.nudges, "nudge of z: −δ = −∂C/∂z": layer.weighted_input_nudges}
+def _layer(layer: LayerExplanation, title: str, heading: str, plain: Mapping[str, Tensor]) -> Table:
+    """A layer's neurons: these numbers of each, and its nudges."""
+    nudges = {"nudge of y: −∂C/∂y": layer.nudges, "nudge of z: −δ = −∂C/∂z": layer.weighted_input_nudges}
+    return _neurons(title, heading, plain, nudges, layer.nudges)
 
 
 def _avenues(layer: LayerExplanation, chosen: int) -> Table:

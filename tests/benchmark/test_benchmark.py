@@ -11,7 +11,7 @@ import torch
 
 from bp_torch.benchmark import measuring, per_example, steps
 from bp_torch.benchmark.measuring import peak_bytes, time_interleaved
-from bp_torch.benchmark.page import Section, machine, write
+from bp_torch.benchmark.sections import Section, machine, write
 from bp_torch.engine import Backprop
 
 ROOT = Path(__file__).parents[2]
@@ -97,9 +97,10 @@ def test_all_peers_find_the_same_norms() -> None:
 
 def test_a_page_and_its_json_say_the_same(tmp_path: Path) -> None:
     rows = [{"peer": "ours", "µs": 1234.5, "/ theirs": 0.5, "/ theirs, quartiles": [0.4, 0.6]}]
-    write(tmp_path / "page.md", "# Figures", {"torch": "2"}, [Section("Steps", "A note.", rows)])
+    (tmp_path / "page.md").write_text("# Figures\n\nBy hand.\n\nMeasured on: torch 1.\n\n## Old\n")
+    write(tmp_path / "page.md", {"torch": "2"}, [Section("Steps", "A note.", rows)])
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
-    assert "Measured on: torch 2." in page
+    assert page.startswith("# Figures\n\nBy hand.\n\nMeasured on: torch 2.\n\n## Steps\n")
     assert (
         "## Steps\n\nA note.\n\n| peer | µs | / theirs |\n|---|---|---|\n| ours | 1,234.5 | 0.5 (0.4 to 0.6) |" in page
     )

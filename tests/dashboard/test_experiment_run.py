@@ -16,7 +16,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from bp_torch.dashboard import tags
-from bp_torch.dashboard.experiment_run import write_experiments
+from bp_torch.dashboard.reports import write_experiments
 from bp_torch.inspection.experiments import Claim, ExperimentResult
 
 ORIGIN = "Digits drawn by hand"

@@ -7,7 +7,7 @@ from served import asked
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from bp_torch.dashboard import tags
-from bp_torch.dashboard.gradient_run import write_gradients
+from bp_torch.dashboard.reports import write_gradients
 
 
 def test_tensorboard_shows_the_tables(address: str) -> None:

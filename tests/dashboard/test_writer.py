@@ -18,7 +18,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util.tensor_util import make_ndarray
 from tiny_frames import tiny_frame
 
-from bp_torch.dashboard import frame_format, hparams, tags
+from bp_torch.dashboard import frame_format, layout, tags
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.training.logging import events as records
 from bp_torch.training.logging.events import ParameterHealth, RunStarted
@@ -204,15 +204,15 @@ def test_hparams_hold_the_configuration_and_name_metrics_that_exist(whole_run: l
     experiment = hparams_metadata.parse_experiment_plugin_data(content[hparams_metadata.EXPERIMENT_TAG])
     started = hparams_metadata.parse_session_start_info_plugin_data(content[hparams_metadata.SESSION_START_INFO_TAG])
     ended = hparams_metadata.parse_session_end_info_plugin_data(content[hparams_metadata.SESSION_END_INFO_TAG])
-    assert [metric.name.tag for metric in experiment.metric_infos] == list(hparams.METRICS)
-    assert set(hparams.METRICS) <= scalars(whole_run).keys()
+    assert [metric.name.tag for metric in experiment.metric_infos] == list(layout.METRICS)
+    assert set(layout.METRICS) <= scalars(whole_run).keys()
     assert {info.name for info in experiment.hparam_infos} == started.hparams.keys()
     assert started.group_name == "run"
     assert started.hparams["hidden"].string_value == "(16, 16)"
     assert started.hparams["learning_rate"].number_value == 0.5
     assert started.hparams["shuffle"].bool_value is True
     assert started.hparams["resume"].string_value == "None"
-    assert ended.status == hparams.Status.Value("STATUS_SUCCESS")
+    assert ended.status == layout.Status.Value("STATUS_SUCCESS")
 
 
 @pytest.mark.parametrize("loader", [event_accumulator, plugin_event_accumulator])

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from bp_torch.data import accuracy_of
 from bp_torch.inspection.experiments.result import Claim, ExperimentResult
 from bp_torch.inspection.experiments.setup import Setup, train
-from bp_torch.inspection.figures import BLUE, draw_shares, panels
+from bp_torch.inspection.figures import BLUE, panels
 
 SHOWN = 2
 """The lecture's example."""
@@ -44,7 +44,11 @@ def _answers(setup: Setup, chosen: torch.Tensor, steps: int) -> torch.Tensor:
 def _draw_answers(answers: torch.Tensor) -> Figure:
     figure, (axes,) = panels("What a network answers to all test digits", 1)
     axes.grid(visible=False)
-    draw_shares(axes, answers.double().numpy(), lambda row, column: f"{answers[row, column]:.0%}")
+    axes.imshow(answers.numpy(), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    for row, column in torch.ones_like(answers).nonzero().tolist():
+        share = answers[row, column].item()
+        colour = "black" if share > 0.5 else "white"
+        axes.text(column, row, f"{share:.0%}", ha="center", va="center", color=colour, fontsize=9)
     axes.set_yticks(range(11), [*(f"{label}s alone" for label in range(10)), "all of them"])
     axes.set(xlabel="its answer", ylabel="trained on")
     axes.set_xticks(range(10))

@@ -1,4 +1,4 @@
-"""The run that shows what the experiments found: a table on the Text tab, their figures among the Images, curves."""
+"""The runs that show what the gradient checker and the experiments found: tables, figures, curves."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,6 +28,13 @@ def write_experiments(folder: Path, results: Iterable[tuple[str, ExperimentResul
     events.write([text(tags.CLAIMS, _page(claims, origin))], step=0)
     events.close()
     return claims
+
+
+def write_gradients(folder: Path, functions: str, scores: str) -> None:
+    """Writes tables of Markdown, one of functions and one of checkers, in place of those of an earlier run there."""
+    events = EventFile(folder)
+    events.write([text(tags.CHECKED_FUNCTIONS, functions), text(tags.CHECKER_SCORES, scores)], step=0)
+    events.close()
 
 
 def _write(events: EventFile, path: Path, name: str, result: ExperimentResult) -> None:
