@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from bp_torch import functional
 
 
 @dataclass(frozen=True)
@@ -24,36 +26,30 @@ class Sample:
 
 @dataclass(frozen=True)
 class Kink:
-    """A call at which the function has no derivative, and what its backward takes for ∂/∂(first argument) there."""
+    """A call of numbers at which the function has no derivative, and what its backward takes for ∂/∂(the first)."""
 
-    args: tuple[Any, ...]
+    numbers: tuple[float, ...]
     slope: float
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def args(self) -> tuple[Tensor, ...]:
+        """The numbers, as Tensors of one each."""
+        return tuple(torch.tensor([number], dtype=torch.float64) for number in self.numbers)
 
     def __str__(self) -> str:
         """Where it is, and the slope there."""
-        point, *target = (arg.item() for arg in self.args)
+        point, *target = self.numbers
         where = f"x − t = {point - target[0]:g}" if target else f"x = {point:g}"
         options = "".join(f", {name}={value:g}" for name, value in self.options.items())
         return f"{self.slope:g} at {where}{options}"
 
-    @staticmethod
-    def at(point: float, *, slope: float, target: float | None = None, **options: float) -> "Kink":
-        """A kink at one number; of a cost, at a distance from the target."""
-        numbers = [point] if target is None else [point, target]
-        return Kink(tuple(torch.tensor([number], dtype=torch.float64) for number in numbers), slope, options)
 
-
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """The numbers that an argument is meant to be."""
 
     low: float = -math.inf
     high: float = math.inf
-
-    def __str__(self) -> str:
-        """In mathematical notation."""
-        return "ℝ" if self == REAL else f"[{self.low:g}, {self.high:g}]"
 
 
 REAL = Interval()
@@ -90,6 +86,34 @@ class Entry:
         return self.domain[position] if position < len(self.domain) else REAL
 
 
+def entry(
+    name: str,
+    backward: str,
+    calls: Iterable[Any],
+    *bad_calls: BadCall,
+    reference: Callable[..., Any] | None = None,
+    refuses_lists: bool = False,
+    **others: Any,
+) -> Entry:
+    """The entry of a function that PyTorch has under the same name.
+
+    Args:
+        name: of the function.
+        backward: the equation in one line.
+        calls: samples, or their positional arguments alone.
+        bad_calls: calls that must fail.
+        reference: if it is another than torch.nn.functional's, or torch's.
+        refuses_lists: a list in place of the first Tensor is one more bad call.
+        others: fields of `Entry`.
+    """
+    others.setdefault("function", getattr(functional, name))
+    reference = reference or getattr(torch.nn.functional, name, None) or getattr(torch, name)
+    samples = tuple(call if isinstance(call, Sample) else Sample(call) for call in calls)
+    if refuses_lists:
+        bad_calls = (BadCall(([1.0], *samples[0].args[1:]), TypeError, ""), *bad_calls)
+    return Entry(name=name, reference=reference, backward=backward, samples=samples, bad_calls=bad_calls, **others)
+
+
 class Numbers:
     """Signed random numbers in float64, the same at every run."""
 
@@ -100,6 +124,12 @@ class Numbers:
     def __call__(self, *shape: int, scale: float = 1.0) -> Tensor:
         """Normal numbers of standard deviation `scale`."""
         return scale * torch.randn(shape, generator=self._generator, dtype=torch.float64)
+
+    def inputs(self, large: float) -> tuple[Tensor, ...]:
+        """Matrices, vectors, numbers, images; an empty, a transposed, an expanded one; tiny numbers, and large ones."""
+        shapes = ((4, 3), (5,), (), (1, 1), (2, 3, 4), (2, 3, 2, 2), (0, 3))
+        layouts = (self(3, 4).t(), self(1, 3).expand(4, 3))
+        return (*(self(*shape) for shape in shapes), *layouts, self(4, 3, scale=1e-3), self(4, 3, scale=large))
 
     def classes(self, *shape: int, below: int) -> Tensor:
         """Class indices in [0, below), int64."""

@@ -1,48 +1,39 @@
 """The weighted sum."""
 
-import torch
-
-from bp_torch import functional
-from bp_torch.catalogue.entry import BadCall, Entry, Numbers, Sample
+from bp_torch.catalogue.entry import BadCall, Numbers, entry
 
 _draw = Numbers(1)
 
 
 ENTRIES = (
-    Entry(
-        name="linear",
-        function=functional.linear,
-        reference=torch.nn.functional.linear,
-        backward="∂C/∂x = δ W, ∂C/∂W = δᵀ x, ∂C/∂b = Σₙ δₙ",
-        samples=(
-            Sample((_draw(5, 4), _draw(3, 4), _draw(3))),
-            Sample((_draw(5, 4), _draw(3, 4))),
-            Sample((_draw(4), _draw(3, 4), _draw(3))),  # one example, no batch dimension
-            Sample((_draw(2, 5, 4), _draw(3, 4), _draw(3))),
-            Sample((_draw(2, 3, 2, 4), _draw(3, 4), _draw(3))),
-            Sample((_draw(5, 4), _draw(4))),  # a single neuron
-            Sample((_draw(0, 4), _draw(3, 4), _draw(3))),
-            Sample((_draw(1, 1), _draw(1, 1), _draw(1))),
-            Sample((_draw(4, 5).t(), _draw(4, 3).t(), _draw(6)[::2])),
-            Sample((_draw(1, 4).expand(5, 4), _draw(3, 4), _draw(1).expand(3))),
-            Sample((_draw(5, 4), _draw(3, 4), _draw(1))),  # one bias for all
-            Sample((_draw(5, 4), _draw(3, 4), _draw(5, 3))),
-            Sample((_draw(5, 4, scale=1e3), _draw(3, 4, scale=1e-3), _draw(3))),
+    entry(
+        "linear",
+        "∂C/∂x = δ W, ∂C/∂W = δᵀ x, ∂C/∂b = Σₙ δₙ",
+        (
+            (_draw(5, 4), _draw(3, 4), _draw(3)),
+            (_draw(5, 4), _draw(3, 4)),
+            (_draw(4), _draw(3, 4), _draw(3)),  # one example, no batch dimension
+            (_draw(2, 5, 4), _draw(3, 4), _draw(3)),
+            (_draw(2, 3, 2, 4), _draw(3, 4), _draw(3)),
+            (_draw(5, 4), _draw(4)),  # a single neuron
+            (_draw(0, 4), _draw(3, 4), _draw(3)),
+            (_draw(1, 1), _draw(1, 1), _draw(1)),
+            (_draw(4, 5).t(), _draw(4, 3).t(), _draw(6)[::2]),
+            (_draw(1, 4).expand(5, 4), _draw(3, 4), _draw(1).expand(3)),
+            (_draw(5, 4), _draw(3, 4), _draw(1)),  # one bias for all
+            (_draw(5, 4), _draw(3, 4), _draw(5, 3)),
+            (_draw(5, 4, scale=1e3), _draw(3, 4, scale=1e-3), _draw(3)),
         ),
-        bad_calls=(
-            BadCall(([1.0], _draw(3, 4)), TypeError, "'input'"),
-            BadCall((_draw(5, 4), _draw(3, 5)), RuntimeError, r"input \(5, 4\) and weight \(3, 5\)"),
-            BadCall((_draw(), _draw(3, 4)), RuntimeError, r"input \(\)"),
-            BadCall((_draw(5, 4), _draw(2, 3, 4)), RuntimeError, r"weight \(2, 3, 4\)"),
-            BadCall((_draw(5, 4), _draw(3, 4), _draw(2)), RuntimeError, r"bias .*\(2,\)"),
-            BadCall((_draw(5, 4), _draw(3, 4), _draw(2, 5, 3)), RuntimeError, r"bias .*\(2, 5, 3\)"),
-            BadCall((_draw(5, 4), _draw(3, 4), _draw(5, 3).float()), RuntimeError, r"bias torch.float32"),
-            BadCall((_draw(5, 4), _draw(4), _draw(1)), RuntimeError, r"bias .*\(1,\)"),
-            BadCall((_draw(5, 4), _draw(3, 4).float()), RuntimeError, "weight is torch.float32"),
-            BadCall((_draw(5, 4), _draw(3, 4), _draw(3).float()), RuntimeError, "bias torch.float32"),
-            BadCall(
-                (_draw(5, 4).to("meta"), _draw(3, 4), _draw(3)), RuntimeError, "input is on meta but weight is on cpu"
-            ),
-        ),
+        BadCall(([1.0], _draw(3, 4)), TypeError, "'input'"),
+        BadCall((_draw(5, 4), _draw(3, 5)), RuntimeError, r"input \(5, 4\) and weight \(3, 5\)"),
+        BadCall((_draw(), _draw(3, 4)), RuntimeError, r"input \(\)"),
+        BadCall((_draw(5, 4), _draw(2, 3, 4)), RuntimeError, r"weight \(2, 3, 4\)"),
+        BadCall((_draw(5, 4), _draw(3, 4), _draw(2)), RuntimeError, r"bias .*\(2,\)"),
+        BadCall((_draw(5, 4), _draw(3, 4), _draw(2, 5, 3)), RuntimeError, r"bias .*\(2, 5, 3\)"),
+        BadCall((_draw(5, 4), _draw(3, 4), _draw(5, 3).float()), RuntimeError, r"bias torch.float32"),
+        BadCall((_draw(5, 4), _draw(4), _draw(1)), RuntimeError, r"bias .*\(1,\)"),
+        BadCall((_draw(5, 4), _draw(3, 4).float()), RuntimeError, "weight is torch.float32"),
+        BadCall((_draw(5, 4), _draw(3, 4), _draw(3).float()), RuntimeError, "bias torch.float32"),
+        BadCall((_draw(5, 4).to("meta"), _draw(3, 4), _draw(3)), RuntimeError, "input is on meta but weight is on cpu"),
     ),
 )

@@ -1,25 +1,16 @@
 """Functions that move values: shapes, pieces, joins, dtypes."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from bp_torch import functional
-from bp_torch.catalogue.entry import BadCall, Entry, Numbers, Sample
+from bp_torch.catalogue.entry import BadCall, Entry, Numbers, Sample, entry
 
 _draw = Numbers(8)
-
-
-def _entry(
-    name: str, backward: str, *calls: tuple[Any, ...], bad: BadCall, reference: Callable[..., Any] | None = None
-) -> Entry:
-    """Of calls of a matrix and constants, first of an ordinary one; further shapes and layouts come with the checks."""
-    function = getattr(functional, name)
-    not_a_tensor = () if name == "split" else (BadCall(([1.0], *calls[0][1:]), TypeError, ""),)
-    samples = tuple(Sample(call) for call in calls)
-    return Entry(name, function, reference or getattr(torch, name), backward, samples, (*not_a_tensor, bad))
+_entry = partial(entry, refuses_lists=True)
 
 
 def _unpacked(join: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -42,148 +33,118 @@ def _joining(name: str, *shapes: tuple[int, ...], bad: BadCall) -> Entry:
         Sample((_draw(2),)),
     )
     function, reference = _unpacked(getattr(functional, name)), _unpacked(getattr(torch, name))
-    return Entry(name, function, reference, "∂C/∂xᵢ = xᵢ's piece of g", samples, (bad,))
+    return entry(name, "∂C/∂xᵢ = xᵢ's piece of g", samples, bad, function=function, reference=reference)
 
 
+_x, _column, _row, _vector, _number = _draw(2, 3), _draw(2, 1), _draw(1, 3), _draw(3), _draw()
+_transposed, _copies, _empty = _draw(3, 2).t(), _row.expand(2, 3), _draw(0, 3)
+_cube, _images = _draw(2, 3, 2), _draw(2, 1, 3, 2)
 _index = torch.tensor([1, 0, 1, 1])
 _SAME = "∂C/∂x = g in the shape of x"
-_OUTSIDE = "out of range"
+_PIECES = "∂C/∂x = the pieces' g, side by side"
+_NO_THIRD_AXIS = BadCall((_x, 2), IndexError, "out of range")
 
 ENTRIES = (
     _entry(
         "reshape",
         _SAME,
-        (_draw(2, 6), (-1, 2)),
-        (_draw(6, 2).t(), (-1,)),
-        (_draw(1, 3).expand(2, 3), (1, 2, -1)),
-        (_draw(), (1, 1)),
-        (_draw(0, 3), (3, 0)),
-        bad=BadCall((_draw(2, 3), (4, 2)), RuntimeError, r"\[4, 2\]"),
+        ((_x, (-1, 2)), (_transposed, (-1,)), (_copies, (1, 2, -1)), (_number, (1, 1)), (_empty, (3, 0))),
+        BadCall((_x, (4, 2)), RuntimeError, r"\[4, 2\]"),
     ),
     _entry(
         "flatten",
         _SAME,
-        (_draw(2, 3),),
-        (_draw(2, 3, 2, 1), 1),
-        (_draw(2, 2, 3).transpose(1, 2), 0, 1),
-        (_draw(3),),
-        (_draw(),),
-        (_draw(0, 2, 3), 1),
-        bad=BadCall((_draw(2, 3), 2), IndexError, _OUTSIDE),
+        ((_x,), (_images, 1), (_cube.transpose(1, 2), 0, 1), (_vector,), (_number,), (_draw(0, 2, 3), 1)),
+        _NO_THIRD_AXIS,
     ),
     _entry(
         "unflatten",
         _SAME,
-        (_draw(3, 4), 1, (2, -1)),
-        (_draw(4, 3), 0, (-1, 2)),
-        (_draw(6), -1, (1, -1)),
-        bad=BadCall((_draw(3, 4), 1, (3, 2)), RuntimeError, r"\[3, 2\]"),
+        ((_draw(3, 4), 1, (2, -1)), (_draw(4, 3), 0, (-1, 2)), (_draw(6), -1, (1, -1))),
+        BadCall((_draw(3, 4), 1, (3, 2)), RuntimeError, r"\[3, 2\]"),
     ),
     _entry(
         "squeeze",
         _SAME,
-        (_draw(1, 3),),
-        (_draw(2, 1, 3, 1), (1, -1)),
-        (_draw(2, 1), 0),
-        (_draw(3, 1).t(), 0),
-        (_draw(1, 0), 0),
-        bad=BadCall((_draw(1, 3), 2), IndexError, _OUTSIDE),
+        ((_row,), (_draw(2, 1, 3, 1), (1, -1)), (_column, 0), (_draw(3, 1).t(), 0), (_draw(1, 0), 0)),
+        _NO_THIRD_AXIS,
     ),
     _entry(
         "unsqueeze",
         _SAME,
-        (_draw(2, 3), 1),
-        (_draw(3, 2).t(), -1),
-        (_draw(), 0),
-        (_draw(0, 3), 0),
-        (_draw(3), 0),
-        bad=BadCall((_draw(2, 3), 3), IndexError, _OUTSIDE),
+        ((_x, 1), (_transposed, -1), (_number, 0), (_empty, 0), (_vector, 0)),
+        BadCall((_x, 3), IndexError, "out of range"),
     ),
     _entry(
         "transpose",
         "∂C/∂x = g, its axes swapped back",
-        (_draw(2, 3), 0, 1),
-        (_draw(3, 2).t(), 0, -1),
-        (_draw(2, 3, 2, 1), -2, 1),
-        (_draw(0, 3), 0, 1),
-        bad=BadCall((_draw(2, 3), 0, 2), IndexError, _OUTSIDE),
+        ((_x, 0, 1), (_transposed, 0, -1), (_images, -2, 1), (_empty, 0, 1)),
+        BadCall((_x, 0, 2), IndexError, "out of range"),
     ),
     _entry(
         "t",
         "∂C/∂x = gᵀ",
-        (_draw(2, 3),),
-        (_draw(1, 3).expand(2, 3),),
-        (_draw(3),),
-        (_draw(),),
-        bad=BadCall((_draw(2, 3, 4),), RuntimeError, r"\(2, 3, 4\)"),
+        ((_x,), (_copies,), (_vector,), (_number,)),
+        BadCall((_cube,), RuntimeError, r"\(2, 3, 2\)"),
     ),
     _entry(
         "permute",
         "∂C/∂x = g by the inverse permutation",
-        (_draw(2, 3), (1, 0)),
-        (_draw(2, 3, 4), (2, 0, 1)),
-        (_draw(2, 1, 3, 2), (-1, 0, 2, 1)),
-        (_draw(0, 3), (1, 0)),
-        bad=BadCall((_draw(2, 3), (0, 0)), RuntimeError, "permute"),
+        ((_x, (1, 0)), (_cube, (2, 0, 1)), (_images, (-1, 0, 2, 1)), (_empty, (1, 0))),
+        BadCall((_x, (0, 0)), RuntimeError, "permute"),
     ),
     _entry(
         "movedim",
         "∂C/∂x = g, its axes moved back",
-        (_draw(2, 3), 0, 1),
-        (_draw(2, 3, 4), 0, -1),
-        (_draw(2, 1, 3, 2), (0, 1), (2, 0)),
-        (_draw(0, 3), 1, 0),
-        bad=BadCall((_draw(2, 3), 2, 0), IndexError, _OUTSIDE),
+        ((_x, 0, 1), (_cube, 0, -1), (_images, (0, 1), (2, 0)), (_empty, 1, 0)),
+        BadCall((_x, 2, 0), IndexError, "out of range"),
     ),
     _entry(
         "expand",
         "∂C/∂x = Σ g over the copies",
-        (_draw(2, 1), (3, -1, -1)),
-        (_draw(1, 3), (2, 3)),
-        (_draw(3), (2, 2, -1)),
-        (_draw(), (2,)),
-        (_draw(1, 3), (0, 3)),
-        (_draw(2, 3), (-1, -1)),
-        bad=BadCall((_draw(2, 3), (4, 3)), RuntimeError, "expanded size"),
+        (
+            (_column, (3, -1, -1)),
+            (_row, (2, 3)),
+            (_vector, (2, 2, -1)),
+            (_number, (2,)),
+            (_row, (0, 3)),
+            (_x, (-1, -1)),
+        ),
+        BadCall((_x, (4, 3)), RuntimeError, "expanded size"),
         reference=torch.Tensor.expand,
     ),
     _entry(
         "narrow",
         "∂C/∂x = g in the places taken, else 0",
-        (_draw(4, 3), 0, 1, 2),
-        (_draw(3, 4).t(), -2, -2, 2),
-        (_draw(5), 0, 2, 0),
-        (_draw(2, 3), 1, 0, 3),
-        bad=BadCall((_draw(2, 3), 1, 2, 2), RuntimeError, "length"),
+        ((_draw(4, 3), 0, 1, 2), (_draw(3, 4).t(), -2, -2, 2), (_draw(5), 0, 2, 0), (_x, 1, 0, 3)),
+        BadCall((_x, 1, 2, 2), RuntimeError, "length"),
     ),
-    _entry(
+    entry(
         "split",
-        "∂C/∂x = the pieces' g, side by side",
-        (_draw(5, 2), 2),
-        (_draw(2, 5), (1, 4), 1),
-        (_draw(2, 3), 7, -1),
-        bad=BadCall((_draw(2, 3), (1, 1), 1), RuntimeError, "split"),
+        _PIECES,
+        ((_draw(5, 2), 2), (_draw(2, 5), (1, 4), 1), (_x, 7, -1)),
+        BadCall((_x, (1, 1), 1), RuntimeError, "split"),
     ),
     _entry(
         "chunk",
-        "∂C/∂x = the pieces' g, side by side",
-        (_draw(5, 2), 2),
-        (_draw(2, 3), 3, 1),
-        (_draw(2, 2), 7),
-        bad=BadCall((_draw(2, 3), 0), RuntimeError, "chunks"),
+        _PIECES,
+        ((_draw(5, 2), 2), (_x, 3, 1), (_draw(2, 2), 7)),
+        BadCall((_x, 0), RuntimeError, "chunks"),
     ),
     _entry(
         "getitem",
         "∂C/∂x = Σ g over the times a place was taken, else 0",
-        (_draw(3, 2), _index),
-        (_draw(3, 4), (slice(None), slice(0, 3, 2))),
-        (_draw(3, 2), 1),
-        (_draw(2, 3).t(), (Ellipsis, None, -1)),
-        (_draw(2, 2), torch.tensor([[True, False], [True, True]])),
-        (_draw(2, 3, 2), (_index, slice(1, None), torch.tensor([[0], [1]]))),
-        (_draw(2, 3), (slice(None), [2, 0])),
-        (_draw(3, 2), torch.zeros(0, dtype=torch.int64)),
-        bad=BadCall((_draw(2, 3), (0, 3)), IndexError, "index 3"),
+        (
+            (_draw(3, 2), _index),
+            (_draw(3, 4), (slice(None), slice(0, 3, 2))),
+            (_draw(3, 2), 1),
+            (_draw(2, 3).t(), (Ellipsis, None, -1)),
+            (_draw(2, 2), torch.tensor([[True, False], [True, True]])),
+            (_cube, (_index, slice(1, None), torch.tensor([[0], [1]]))),
+            (_x, (slice(None), [2, 0])),
+            (_draw(3, 2), torch.zeros(0, dtype=torch.int64)),
+        ),
+        BadCall((_x, (0, 3)), IndexError, "index 3"),
         reference=lambda input, index: input[index],
     ),
     _joining("cat", (2, 3), (1, 3), (3, 3), bad=BadCall((_draw(2, 3), _draw(2, 2)), RuntimeError, "Sizes")),
@@ -191,20 +152,14 @@ ENTRIES = (
     _entry(
         "to",
         "∂C/∂x = g in the dtype of x",
-        (_draw(2, 3), torch.float64),
-        (_draw(3, 2).t(), torch.float64),
-        (_draw(), torch.float64),
-        bad=BadCall((_draw(2, 3), "float16"), RuntimeError, "float16"),
+        ((_x, torch.float64), (_transposed, torch.float64), (_number, torch.float64)),
+        BadCall((_x, "float16"), RuntimeError, "float16"),
         reference=torch.Tensor.to,
     ),
     _entry(
         "clone",
         "∂C/∂x = g",
-        (_draw(2, 3),),
-        (_draw(3, 2).t(),),
-        (_draw(1, 3).expand(2, 3),),
-        (_draw(),),
-        (_draw(0, 3),),
-        bad=BadCall((1.0,), TypeError, "input"),
+        ((_x,), (_transposed,), (_copies,), (_number,), (_empty,)),
+        BadCall((1.0,), TypeError, "input"),
     ),
 )
