@@ -57,8 +57,7 @@ class TensorBoardRecorder:
         """Writes one record; unknown kinds are passed over."""
         began = perf_counter()
         if values := self._values(record):
-            step = record.first_step if isinstance(record, RunStarted) else record.step
-            self._events.write(values, step)
+            self._events.write(values, record.step)
         self.seconds += perf_counter() - began
 
     def close(self) -> None:

@@ -95,7 +95,7 @@ def run_started() -> records.RunStarted:
         command=COMMAND,
         model="Sequential(\n  (0): Linear(784, 16)\n)",
         parameters=13002,
-        first_step=0,
+        step=0,
         steps=36000,
     )
 

@@ -117,7 +117,7 @@ def test_a_frame_of_no_known_network_is_passed_over(write: Write) -> None:
 
 
 def test_a_resumed_run_starts_at_its_first_step(write: Write, run_started: RunStarted) -> None:
-    assert [event.step for event in write(replace(run_started, first_step=600))] == [600]
+    assert [event.step for event in write(replace(run_started, step=600))] == [600]
 
 
 def test_unknown_kinds_are_passed_over(write: Write) -> None:
