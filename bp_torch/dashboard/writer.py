@@ -12,6 +12,7 @@ from bp_torch.dashboard.event_file import EventFile, event_files, repair
 from bp_torch.dashboard.explanation_pictures import draw_explanations
 from bp_torch.dashboard.layout import layout
 from bp_torch.dashboard.values import histogram, image, plugin_blob, plugin_scalar, scalar, text
+from bp_torch.inspection import simple_noise_scale
 from bp_torch.training.logging.events import (
     AgreementEvent,
     DistributionEvent,
@@ -137,7 +138,7 @@ def _agreement(record: AgreementEvent) -> list[Summary.Value]:
 
 def _noise(record: NoiseEvent) -> list[Summary.Value]:
     figures = _of_each(record.parameters, tags.NOISE_FIGURES, tags.noise)
-    return [*figures, scalar(tags.NOISE_SCALE, record.scale)]
+    return [*figures, scalar(tags.NOISE_SCALE, simple_noise_scale(record.parameters.values()))]
 
 
 def _health(record: HealthEvent) -> list[Summary.Value]:

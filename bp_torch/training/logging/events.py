@@ -62,8 +62,7 @@ class AgreementEvent(Event):
 class NoiseEvent(Event):
     """How the gradients of one mini-batch's examples spread around their mean."""
 
-    scale: float  # the simple noise scale of all parameters: mini-batches much larger than it gain little
-    parameters: Mapping[str, GradientNoise]  # the same of each parameter, by its name
+    parameters: Mapping[str, GradientNoise]  # by each parameter's name
 
 
 @dataclass(frozen=True)
