@@ -18,7 +18,7 @@ def start_page(record: RunStarted) -> str:
             _verbatim(record.command),
             f"## Model: {record.parameters:,} weights and biases",
             _verbatim(record.model),
-            f"## Configuration: steps {record.first_step:,} to {record.steps:,}, processes {record.processes}",
+            f"## Configuration: steps {record.step:,} to {record.steps:,}, processes {record.processes}",
             _table("setting", record.config),
             "## Versions",
             _table("package", record.versions),

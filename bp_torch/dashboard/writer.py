@@ -12,6 +12,7 @@ from bp_torch.dashboard import frame_format, layout, pages, pictures, tags
 from bp_torch.dashboard.event_file import EventFile, event_files, repair
 from bp_torch.dashboard.explanation_pictures import draw_explanations
 from bp_torch.dashboard.values import histogram, image, of_tab, scalar, text
+from bp_torch.inspection import simple_noise_scale
 from bp_torch.training.logging import events
 
 SCALARS: Final[Mapping[type, Mapping[str, str]]] = {
@@ -22,7 +23,6 @@ SCALARS: Final[Mapping[type, Mapping[str, str]]] = {
         tags.EXAMPLES_PER_SECOND: "examples_per_second",
     },
     events.AgreementEvent: {tags.TAYLOR_ORDER: "taylor_order"},
-    events.NoiseEvent: {tags.NOISE_SCALE: "scale"},
     events.HealthEvent: {tags.GRADIENT_NORM: "gradient_norm"},
     events.EpochEvent: {
         tags.TRAIN_COST: "train_cost",
@@ -62,8 +62,7 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
         began = perf_counter()
         numbers = SCALARS.get(type(record), {}).items()
         if values := [*(scalar(tag, getattr(record, name)) for tag, name in numbers), *self._values(record)]:
-            step = record.first_step if isinstance(record, events.RunStarted) else record.step
-            self._events.write(values, step)
+            self._events.write(values, record.step)
         self.seconds += perf_counter() - began
 
     def close(self) -> None:
@@ -85,7 +84,8 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
                 self._failed += sum(not comparison.passed for comparison in record.comparisons)
                 return [*_agreement(record), scalar(tags.FAILED_COMPARISONS, self._failed)]
             case events.NoiseEvent():
-                return _of_each(record.parameters, tags.NOISE_FIGURES, tags.noise)
+                scale = scalar(tags.NOISE_SCALE, simple_noise_scale(record.parameters.values()))
+                return [*_of_each(record.parameters, tags.NOISE_FIGURES, tags.noise), scale]
             case events.HealthEvent():
                 return _of_each(record.parameters, tags.HEALTH_FIGURES, tags.health)
             case events.DistributionEvent():

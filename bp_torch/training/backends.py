@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -47,39 +47,9 @@ class Cost(NamedTuple):
 
 
 COSTS = {
-    name: Cost(CATALOGUE[name].function, CATALOGUE[name].reference, output_activation, takes_one_hot)
-    for name, output_activation, takes_one_hot in (
-        ("squared_error", "sigmoid", True),
-        ("cross_entropy", "identity", False),
-    )
+    name: Cost(CATALOGUE[name].function, CATALOGUE[name].reference, *rest)
+    for name, rest in {"squared_error": ("sigmoid", True), "cross_entropy": ("identity", False)}.items()
 }
-
-
-class Backend(Protocol):
-    """Interface of a training backend; `bp_torch.engine.Backprop` is one."""
-
-    @property
-    def model(self) -> torch.nn.Module:
-        """What it trains, in place."""
-
-    def gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Gradients]:
-        """The cost of a mini-batch, and the gradient of each parameter by its name."""
-
-    def sgd_step(self, inputs: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
-        """One step of gradient descent; FloatingPointError, and no step, if cost or gradient is not finite."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """What it keeps from step to step, such as each parameter's velocity."""
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over the state of another one; ValueError if it is of another network."""
-
-
-def build_backend(name: str, model: torch.nn.Module, cost: Cost) -> Backend:
-    """The backend of this name, for one process."""
-    if name == "engine":
-        return Backprop(model, cost.function)
-    return Autograd(as_builtin(model), cost.reference) if name == "builtin" else Autograd(model, cost.function)
 
 
 class Autograd:
@@ -88,7 +58,7 @@ class Autograd:
     def __init__(self, model: torch.nn.Module, cost: CostFunction) -> None:
         """Take a model and its cost."""
         self.model = model
-        self._cost = cost
+        self.cost = cost
         self._parameters = dict(model.named_parameters())
 
     @cached_property
@@ -99,7 +69,7 @@ class Autograd:
     def gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Gradients]:
         """The cost, and the gradient of each parameter by its name."""
         with torch.enable_grad():
-            cost = self._cost(self.model(inputs), targets)
+            cost = self.cost(self.model(inputs), targets)
         gradients = torch.autograd.grad(cost, tuple(self._parameters.values()))
         return cost.detach(), dict(zip(self._parameters, gradients, strict=True))
 
@@ -127,15 +97,13 @@ class Autograd:
             self._optimizer.state[self._parameters[name]]["momentum_buffer"] = buffer.clone()
 
 
-class Distributed:
+class Distributed(Autograd):
     """A backend in several processes: each computes its shard of the mini-batch, and gradients are summed."""
 
-    def __init__(self, local: Backend, group: "ProcessGroup") -> None:
+    def __init__(self, local: "Backend", group: "ProcessGroup") -> None:
         """Take the backend of this process, whose model must begin alike in all of them, and the processes."""
-        self.model = local.model
-        self._local = local
-        self._group = group
-        self.state_dict, self.load_state_dict = local.state_dict, local.load_state_dict
+        super().__init__(local.model, local.cost)
+        self._local, self._group = local, group
 
     @torch.no_grad()
     def gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Gradients]:
@@ -147,14 +115,16 @@ class Distributed:
         total, *sums = torch.split(self._group.all_reduce(flat.mul_(weight)), sizes)
         return total[0], {name: part.view_as(gradients[name]) for name, part in zip(gradients, sums, strict=True)}
 
-    @torch.no_grad()
-    def sgd_step(self, inputs: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
-        """One step of gradient descent; FloatingPointError, and no step, if cost or gradient is not finite."""
-        cost, gradients = self.gradients(inputs, targets)
-        require_finite(cost, gradients)
-        for name, parameter in self.model.named_parameters():
-            parameter.add_(gradients[name], alpha=-learning_rate)
-        return cost
+
+Backend = Backprop | Autograd
+"""Computes gradients and takes steps, on the model's own parameters."""
+
+
+def build_backend(name: str, model: torch.nn.Module, cost: Cost) -> Backend:
+    """The backend of this name, for one process."""
+    if name == "engine":
+        return Backprop(model, cost.function)
+    return Autograd(as_builtin(model), cost.reference) if name == "builtin" else Autograd(model, cost.function)
 
 
 def require_finite(cost: Tensor, gradients: Gradients) -> None:
@@ -178,18 +148,11 @@ class ProcessLost(RuntimeError):
     """Another process of this job has ended, or cannot be reached any more; the message is one line."""
 
 
-class ProcessGroup:
-    """The processes that train together.
+class ProcessGroup(NamedTuple):
+    """The processes that train together; by default this one is alone."""
 
-    Attributes:
-        rank: which of them this is, from 0.
-        size: how many there are.
-    """
-
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        """By default this process is alone."""
-        self.rank = rank
-        self.size = size
+    rank: int = 0  # which of them this is
+    size: int = 1
 
     @property
     def first(self) -> bool:
@@ -216,11 +179,9 @@ class ProcessGroup:
         return condition if self.size == 1 else bool(self.all_reduce(torch.tensor(int(condition))).item())
 
     def broadcast_from_first(self, make: Callable[[], _Made]) -> _Made:
-        """What the first process makes, in all of them.
+        """What the first process makes, in all of them; if it raises, SystemExit in the others.
 
         Raises:
-            Exception: in the first, what `make` raises.
-            SystemExit: in the others, if it raised; the first prints the reason.
             ProcessLost: if the first cannot be reached.
         """
         if self.size == 1:
@@ -256,11 +217,7 @@ SINGLE = ProcessGroup()
 
 @contextmanager
 def init_processes() -> Iterator[ProcessGroup]:
-    """Join the processes that torchrun started; without it, this one is alone.
-
-    Raises:
-        ProcessLost: if they do not find each other.
-    """
+    """Join the processes that torchrun started, or raise ProcessLost; without it, this one is alone."""
     size = int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
     if size == 1:
         yield SINGLE

@@ -95,7 +95,7 @@ def run_started() -> records.RunStarted:
         command=COMMAND,
         model="Sequential(\n  (0): Linear(784, 16)\n)",
         parameters=13002,
-        first_step=0,
+        step=0,
         steps=36000,
     )
 
@@ -110,13 +110,16 @@ def picture() -> records.PictureEvent:
 @pytest.fixture(scope="session")
 def one_of_each(run_started: records.RunStarted, picture: records.PictureEvent) -> list[records.Event]:
     tensors = {"0.weight": torch.linspace(-1, 1, 40).view(4, 10)}
-    noise = GradientNoise(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 0.0]), torch.tensor([1.0, 3.0]))
+    noise = {
+        "0.weight": GradientNoise(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 0.0]), torch.tensor([1.0, 3.0])),
+        "0.bias": GradientNoise(torch.tensor([1.0, 2.0]), torch.tensor([1.0]), torch.tensor([1.0])),
+    }
     health = {"0.weight": ParameterHealth(3.0, 0.25), "0.bias": ParameterHealth(4.0, 0.125)}
     return [
         run_started,
         records.StepEvent(100, 0, 0.75, 0.5, 0.25, 2000.0),
         records.AgreementEvent(200, (comparison("0.weight", 1.0), comparison("0.bias", 1.5)), 2.0),
-        records.NoiseEvent(200, 640.0, {"0.weight": noise}),
+        records.NoiseEvent(200, noise),
         records.HealthEvent(300, 5.0, health),
         records.DistributionEvent(400, tensors, tensors, {"1": torch.zeros(100, 16)}),
         records.EpochEvent(500, 1, 0.25, 0.875, 0.5, 0.75),

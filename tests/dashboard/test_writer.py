@@ -41,11 +41,15 @@ WHOLE_RUN = {
     tags.WORST_ERROR_RATIO: (200, 2**22),
     tags.FAILED_COMPARISONS: (200, 1),
     tags.TAYLOR_ORDER: (200, 2),
-    tags.NOISE_SCALE: (200, 640),
+    tags.NOISE_SCALE: (200, 5 / 7.5),  # the trace of both, by 9 - 4 / 2 + 1 - 1 / 2
     tags.noise("mean_norm", "0.weight"): (200, 1.5),
     tags.noise("total_variance", "0.weight"): (200, 4),
     tags.noise("signal_to_noise", "0.weight"): (200, 1.5),
     tags.noise("noise_scale", "0.weight"): (200, 4 / 7),
+    tags.noise("mean_norm", "0.bias"): (200, 1.5),
+    tags.noise("total_variance", "0.bias"): (200, 1),
+    tags.noise("signal_to_noise", "0.bias"): (200, 1),
+    tags.noise("noise_scale", "0.bias"): (200, 2),
     tags.health("gradient_norm", "0.weight"): (300, 3),
     tags.health("update_ratio", "0.weight"): (300, 0.25),
     tags.health("gradient_norm", "0.bias"): (300, 4),
@@ -117,7 +121,7 @@ def test_a_frame_of_no_known_network_is_passed_over(write: Write) -> None:
 
 
 def test_a_resumed_run_starts_at_its_first_step(write: Write, run_started: RunStarted) -> None:
-    assert [event.step for event in write(replace(run_started, first_step=600))] == [600]
+    assert [event.step for event in write(replace(run_started, step=600))] == [600]
 
 
 def test_unknown_kinds_are_passed_over(write: Write) -> None:

@@ -48,8 +48,8 @@ def test_a_run_says_what_it_did(finished: tuple[Path, subprocess.CompletedProces
     _, done = finished
     assert done.returncode == 0, done.stderr
     said = done.stderr.splitlines()
-    assert said[:2] == ["data: Digits drawn by bp_torch in the manner of MNIST", "step 0 of 10; time left: unknown"]
-    last = r"step 10 of 10, cost \d\.\d+, gradients agree 60/60, test accuracy \d+\.\d+%; time left: 0:00:00"
+    assert said[:2] == ["data: Digits drawn by bp_torch in the manner of MNIST", "step 0 of 10; time left: ?"]
+    last = r"step 10 of 10, cost=\d\.\d+, gradients agree=60/60, test accuracy=\d+\.\d+%; time left: 00:00"
     assert re.fullmatch(last, said[-1])
     for said in ("60 of 60 comparisons with autograd agree", "tensorboard --logdir runs", "logging", "checkpoints"):
         assert said in done.stdout

@@ -15,8 +15,15 @@ from bp_torch.inspection import Explanation, GradientNoise, LayerState
 
 
 @dataclass(frozen=True)
-class RunStarted:
-    """Once, before the first step."""
+class Event:
+    """Something that happened at a step."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    """Once, before the first step: 0, or where a resumed run goes on."""
 
     config: Mapping[str, Any]  # every flag and its value
     data: str  # 'mnist' or 'digits'
@@ -25,7 +32,6 @@ class RunStarted:
     command: str  # as it was typed
     model: str  # its repr
     parameters: int  # how many weights and biases it has
-    first_step: int  # 0, or where a resumed run goes on
     steps: int  # how many there will be in all
     compared: int = 0  # gradients compared before this run was resumed
     agreed: int = 0  # how many of them agreed
@@ -34,10 +40,9 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
-class StepEvent:
+class StepEvent(Event):
     """One step of gradient descent, every so many steps."""
 
-    step: int
     epoch: int
     cost: float  # of this mini-batch, before the step
     accuracy: float  # of this mini-batch, before the step, in [0, 1]
@@ -46,21 +51,18 @@ class StepEvent:
 
 
 @dataclass(frozen=True)
-class AgreementEvent:
+class AgreementEvent(Event):
     """The hand-written gradient of one step's mini-batch against autograd's, parameter by parameter."""
 
-    step: int
     comparisons: tuple[Comparison, ...]
     taylor_order: float  # along one random direction: 2 if the gradient is right, 1 if not, NaN if lost in rounding
 
 
 @dataclass(frozen=True)
-class NoiseEvent:
+class NoiseEvent(Event):
     """How the gradients of one mini-batch's examples spread around their mean."""
 
-    step: int
-    scale: float  # the simple noise scale of all parameters: mini-batches much larger than it gain little
-    parameters: Mapping[str, GradientNoise]  # the same of each parameter, by its name
+    parameters: Mapping[str, GradientNoise]  # by each parameter's name
 
 
 @dataclass(frozen=True)
@@ -72,29 +74,26 @@ class ParameterHealth:
 
 
 @dataclass(frozen=True)
-class HealthEvent:
+class HealthEvent(Event):
     """The health of every parameter at one step, by its name."""
 
-    step: int
     gradient_norm: float  # of all parameters together
     parameters: Mapping[str, ParameterHealth]
 
 
 @dataclass(frozen=True)
-class DistributionEvent:
+class DistributionEvent(Event):
     """Whole tensors after one step, for histograms: parameters, their gradients on its mini-batch, and activations."""
 
-    step: int
     parameters: Mapping[str, Tensor]
     gradients: Mapping[str, Tensor]
     activations: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class EpochEvent:
+class EpochEvent(Event):
     """Costs and accuracies over the whole sets, after an epoch."""
 
-    step: int
     epoch: int  # epochs done, from 1
     train_cost: float
     train_accuracy: float
@@ -103,10 +102,9 @@ class EpochEvent:
 
 
 @dataclass(frozen=True)
-class PictureEvent:
+class PictureEvent(Event):
     """The first layer's weights, and the misclassified test digits whose right class was given least."""
 
-    step: int
     first_weights: Tensor  # (neurons, inputs), float
     worst_images: Tensor  # (K, H, W), uint8, the worst first
     worst_labels: Tensor  # (K,), int64
@@ -114,18 +112,16 @@ class PictureEvent:
 
 
 @dataclass(frozen=True)
-class ExplanationEvent:
+class ExplanationEvent(Event):
     """The explanations of some test digits, one of each class."""
 
-    step: int
     explanations: tuple[Explanation, ...]
 
 
 @dataclass(frozen=True)
-class NetworkEvent:
+class NetworkEvent(Event):
     """What the frames of a run have in common; once, before the first of them."""
 
-    step: int
     steps: int  # how many there will be in all
     cost: str  # its name, such as "squared_error"
     sizes: tuple[int, ...]  # neurons of each layer, the inputs first
@@ -137,10 +133,9 @@ class NetworkEvent:
 
 
 @dataclass(frozen=True)
-class FrameEvent:
+class FrameEvent(Event):
     """One step, whole: the network before the step, and what its mini-batch of N examples and P probes do in it."""
 
-    step: int
     learning_rate: float
     gradients: Mapping[str, Tensor]  # by each parameter's name, what the step will apply, times −learning_rate
     inputs: Tensor  # of the mini-batch, (N, in), float
@@ -151,45 +146,23 @@ class FrameEvent:
 
 
 @dataclass(frozen=True)
-class Heartbeat:
-    """A sign of life, once or twice a second."""
-
-    step: int  # the last that was taken
+class Heartbeat(Event):
+    """A sign of life, once or twice a second: the last step that was taken."""
 
 
 @dataclass(frozen=True)
-class FailureEvent:
-    """A number that is not finite has ended the run."""
+class FailureEvent(Event):
+    """A number that is not finite has ended the run, before its step was taken or in its result."""
 
-    step: int  # the step that was about to be taken; or if only its result is not finite, that had been
     what: str  # what is not finite, and where that begins
     examples: Tensor  # of the step's mini-batch: indices in the training set, (N,), int64
 
 
 @dataclass(frozen=True)
-class RunFinished:
-    """Once, at the end: the content of summary.json."""
+class RunFinished(Event):
+    """Once, at the end, with the number of steps that were taken."""
 
-    step: int  # how many were taken
-    summary: Mapping[str, Any]
-
-
-Event = (
-    RunStarted
-    | StepEvent
-    | AgreementEvent
-    | NoiseEvent
-    | HealthEvent
-    | DistributionEvent
-    | EpochEvent
-    | PictureEvent
-    | ExplanationEvent
-    | NetworkEvent
-    | FrameEvent
-    | Heartbeat
-    | FailureEvent
-    | RunFinished
-)
+    summary: Mapping[str, Any]  # the content of summary.json
 
 
 class Logger(Protocol):

@@ -1,5 +1,6 @@
 """What is measured while a network trains, when, and in which events it is reported."""
 
+import copy
 import math
 import time
 from collections.abc import Sequence
@@ -10,12 +11,12 @@ from torch import Tensor
 
 from bp_torch.data import Batches, accuracy_of, classes_of, first_of_each
 from bp_torch.engine import Backprop
-from bp_torch.gradients import Comparison, Gradients
-from bp_torch.inspection import explain, noise_of, simple_noise_scale
-from bp_torch.training.backends import Backend, Cost
+from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, perturbed, taylor_order
+from bp_torch.inspection import explain, noise_of
+from bp_torch.nn import as_builtin
+from bp_torch.training.backends import Autograd, Backend, Cost
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging import events
-from bp_torch.training.logging.reference import ReferenceModels
 from bp_torch.training.logging.traces import FrameCapture, frame_steps
 
 LOG_EVERY = 100
@@ -33,17 +34,11 @@ Batch = tuple[Tensor, Tensor]
 
 
 class CheckCounts(NamedTuple):
-    """Results of the comparisons of gradients.
-
-    Attributes:
-        gradient_checks: how many there were.
-        gradient_checks_passed: how many of them passed.
-        worst_gradient_ratio: the largest error relative to PyTorch's own.
-    """
+    """Results of the comparisons of gradients."""
 
     gradient_checks: int = 0
     gradient_checks_passed: int = 0
-    worst_gradient_ratio: float = 0.0
+    worst_gradient_ratio: float = 0.0  # the largest error relative to PyTorch's own
 
     def plus(self, more: Sequence[Comparison]) -> "CheckCounts":
         """With more comparisons."""
@@ -98,11 +93,7 @@ class Monitor:
             logger.close()
 
     def begin(self, step: int) -> None:
-        """Record the network and start the clock.
-
-        Args:
-            step: the first to be taken.
-        """
+        """Record the network and start the clock, before the first step that is taken."""
         if self._frame_steps:
             probes = self._test[0][self._probes], self._test[1][self._probes]
             self._frames = FrameCapture(self._model, self._cost.function, *probes)
@@ -133,13 +124,9 @@ class Monitor:
 
     @torch.no_grad()
     def evaluate(self, step: int, last: Batch) -> events.EpochEvent:
-        """Cost and accuracy over both sets after an epoch; now and then, whole tensors and pictures.
+        """Cost and accuracy over both sets after an epoch's last step and mini-batch.
 
-        Learning is quickest at first, so these are log-spaced; the pictures take a third of a second.
-
-        Args:
-            step: the last that was taken.
-            last: its mini-batch.
+        Now and then also whole tensors and pictures: learning is quickest at first, so these are log-spaced.
         """
         began, epoch = time.perf_counter(), (step + 1) // self._epoch_steps
         train_cost, train_accuracy, _ = self._measure(self._train)
@@ -181,23 +168,17 @@ class Monitor:
         hand = self._reference.hand_written(*batch) if self._config.backend == "builtin" else gradients
         comparisons = self._reference.compare(hand, *batch)
         order = self._reference.taylor_order(hand, *batch, seed=step)
-        noise = self._noise(step, batch)
+        noise = noise_of(self._backprop, *batch)
         self.counts = self.counts.plus(comparisons)
         self.comparing_seconds += time.perf_counter() - began
         self.record(events.AgreementEvent(step, comparisons, order))
-        self.record(noise)
+        self.record(events.NoiseEvent(step, noise))
         return comparisons
-
-    def _noise(self, step: int, batch: Batch) -> events.NoiseEvent:
-        noise = noise_of(self._backprop, *batch)
-        return events.NoiseEvent(step, simple_noise_scale(noise.values()), noise)
 
     def _measure(self, examples: Batch) -> tuple[float, float, Tensor]:
         """Cost, accuracy and outputs over a whole set."""
-        inputs, targets = examples
-        outputs = torch.cat([self._local.model(chunk) for chunk in torch.split(inputs, CHUNK)])
-        cost = self._cost.function(outputs, targets).item()
-        return cost, accuracy_of(outputs, targets), outputs
+        outputs = torch.cat([self._local.model(chunk) for chunk in torch.split(examples[0], CHUNK)])
+        return self._cost.function(outputs, examples[1]).item(), accuracy_of(outputs, examples[1]), outputs
 
     def _log_distributions(self, step: int, last: Batch) -> None:
         """Parameters, their gradients on the last mini-batch, and the activations of test examples."""
@@ -214,7 +195,7 @@ class Monitor:
         explanations = [explain(self._model, self._cost.function, *example) for example in examples]
         self.record(events.ExplanationEvent(step, tuple(explanations)))
         if not self._config.compare_every:
-            self.record(self._noise(step, last))
+            self.record(events.NoiseEvent(step, noise_of(self._backprop, *last)))
 
     def _log_pictures(self, step: int, outputs: Tensor) -> None:
         probabilities, labels = self._cost.probabilities(outputs), self._test_labels
@@ -224,6 +205,67 @@ class Monitor:
         weights = next(self._model.parameters()).detach()
         digits = self._images[worst.cpu()], labels[worst].cpu(), probabilities[worst].cpu()
         self.record(events.PictureEvent(step, weights, *digits))
+
+
+class ReferenceModels:
+    """Copies of a hand-written model: in float32 and float64, each by hand and of PyTorch's own layers."""
+
+    def __init__(self, model: torch.nn.Module, cost: Cost) -> None:
+        """Copy a model; each computation copies its parameters anew, or takes others."""
+        self._parameters = dict(model.named_parameters())
+        models = [copy.deepcopy(model).to(dtype) for dtype in (torch.float32, torch.float64)]
+        self._hand, self._wide_hand = (Autograd(m, cost.function) for m in models)
+        self._builtin, self._truth = (Autograd(as_builtin(m), cost.reference) for m in models)  # the same parameters
+
+    def compare(self, hand: Gradients, inputs: Tensor, targets: Tensor) -> tuple[Comparison, ...]:
+        """Compare the hand-written gradients with autograd's, on the same mini-batch and weights."""
+
+        def draw(generator: torch.Generator | None) -> tuple[Gradients, Gradients, Gradients]:
+            parameters = {name: perturbed(p.detach(), generator) for name, p in self._parameters.items()}
+            batch = perturbed(inputs, generator)
+            by_hand = hand if generator is None else self.hand_written(batch, targets, parameters)
+            return by_hand, *self.reference(batch, targets, parameters)
+
+        return tuple(compare_all(draw))
+
+    def hand_written(self, inputs: Tensor, targets: Tensor, parameters: Gradients | None = None) -> Gradients:
+        """The hand-written gradients."""
+        return self._at(self._hand, parameters).gradients(inputs, targets)[1]
+
+    def reference(
+        self, inputs: Tensor, targets: Tensor, parameters: Gradients | None = None
+    ) -> tuple[Gradients, Gradients]:
+        """Autograd's gradients through PyTorch's own layers: in float32, and in float64."""
+        builtin = self._at(self._builtin, parameters).gradients(inputs, targets)[1]
+        return builtin, self._at(self._truth, parameters).gradients(*_double(inputs, targets))[1]
+
+    def taylor_order(self, hand: Gradients, inputs: Tensor, targets: Tensor, *, seed: int) -> float:
+        """The order of the cost's Taylor remainder along one random direction of all parameters: 2 if `hand` is right.
+
+        The cost is that of the hand-written layers, in float64.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        start = {name: p.detach().double() for name, p in self._parameters.items()}
+        direction = {name: even_direction(p, generator) for name, p in start.items()}
+        wide_inputs, wide_targets = _double(inputs, targets)
+
+        @torch.no_grad()
+        def cost(t: float) -> float:
+            wide = self._at(self._wide_hand, {name: p + t * direction[name] for name, p in start.items()})
+            return wide.cost(wide.model(wide_inputs), wide_targets).item()
+
+        return taylor_order(cost, sum((hand[name] * direction[name]).sum().item() for name in direction))
+
+    @torch.no_grad()
+    def _at(self, backend: Autograd, parameters: Gradients | None) -> Autograd:
+        """A copy with these parameters, or with the model's."""
+        for name, parameter in backend.model.named_parameters():
+            parameter.copy_((parameters or self._parameters)[name])
+        return backend
+
+
+def _double(*batch: Tensor) -> list[Tensor]:
+    return [tensor.double() if tensor.is_floating_point() else tensor for tensor in batch]
 
 
 def _is_power(number: int, base: int) -> bool:

@@ -1,10 +1,8 @@
 """Progress on stderr: a bar on a terminal, lines in a log; and the summary at the end."""
 
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,20 @@ from bp_torch.training.logging.events import AgreementEvent, EpochEvent, Event, 
 
 
 class Progress:
-    """A logger that prints only where the data come from, problems with the run's files, and wrong gradients."""
+    """A logger that shows the steps done, the time left, and a few figures; wrong gradients as soon as they are found.
 
-    def __init__(self) -> None:
-        """Wait for a run to start."""
+    Errors of a closed stderr are ignored.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        """Wait for a run to start; the options are tqdm's."""
+        self._options = options
+        self._bar: tqdm[Any] = tqdm(disable=True)
+        self._figures: dict[str, str] = {}
         self._agreed = self._compared = 0
 
     def record(self, event: Event) -> None:
-        """Print what matters of an event; errors of a closed stderr are ignored."""
+        """Show what matters of an event."""
         with suppress(OSError):
             match event:
                 case RunStarted():
@@ -36,19 +40,20 @@ class Progress:
                     self._show(event.step + 1, {})
 
     def close(self) -> None:
-        """Print nothing more."""
-
-    def _start(self, event: RunStarted) -> None:
-        """Begin to show progress."""
-
-    def _show(self, step: int, figures: dict[str, str]) -> None:
-        """Show that so many steps are done, and new figures."""
+        """Leave the bar as it stands, or print the last line."""
+        with suppress(OSError):
+            self._bar.close()
 
     def _begin(self, event: RunStarted) -> None:
         for line in (f"data: {event.data_origin}", *event.remarks):
             tqdm.write(line, file=sys.stderr)
         self._agreed, self._compared = event.agreed, event.compared
-        self._start(event)
+        self._bar = tqdm(total=event.steps, initial=event.step, unit="step", desc=event.data, **self._options)
+
+    def _show(self, step: int, figures: dict[str, str]) -> None:
+        self._figures |= figures
+        self._bar.set_postfix(self._figures, refresh=False)
+        self._bar.update(step - self._bar.n)
 
     def _agreement(self, event: AgreementEvent) -> str:
         for comparison in event.comparisons:
@@ -59,73 +64,31 @@ class Progress:
         return f"{self._agreed}/{self._compared}"
 
 
-class ProgressBar(Progress):
-    """On a terminal: a bar with the time left, cost, test accuracy, and how many gradients agree."""
+class _Lines:
+    """A stream on which tqdm's bar, which overwrites itself, becomes a line on stderr each time."""
 
-    def __init__(self, *, seconds: float = 0.1) -> None:
-        """Wait for a run to start; the bar is drawn at most once in so many seconds."""
-        super().__init__()
-        self._seconds = seconds
-        self._bar: tqdm[Any] | None = None
-        self._figures: dict[str, str] = {}
+    def write(self, text: str) -> None:
+        if text.strip():
+            print(text.strip(), file=sys.stderr)
 
-    def _start(self, event: RunStarted) -> None:
-        done = event.first_step
-        self._bar = tqdm(total=event.steps, initial=done, unit="step", desc=event.data, mininterval=self._seconds)
-
-    def _show(self, step: int, figures: dict[str, str]) -> None:
-        if self._bar is not None:
-            self._figures |= figures
-            self._bar.set_postfix(self._figures, refresh=False)
-            self._bar.update(step - self._bar.n)
-
-    def close(self) -> None:
-        """Leave it as it stands."""
-        if self._bar is not None:
-            with suppress(OSError):
-                self._bar.close()
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
-class ProgressLines(Progress):
-    """In a log: the same in lines, one at the start, one every so many seconds, and one at the end."""
-
-    def __init__(self, *, seconds: float = 10.0) -> None:
-        """Wait for a run to start."""
-        super().__init__()
-        self._seconds = seconds
-        self._first = self._step = self._steps = 0
-        self._figures: dict[str, str] = {}
-        self._began = self._printed = time.monotonic()
-
-    def _start(self, event: RunStarted) -> None:
-        self._first = self._step = event.first_step
-        self._steps = event.steps
-        self._began = time.monotonic()
-        self._print()
-
-    def _show(self, step: int, figures: dict[str, str]) -> None:
-        self._step, self._figures = step, self._figures | figures
-        if time.monotonic() - self._printed >= self._seconds:
-            self._print()
-
-    def close(self) -> None:
-        """Print the last line."""
-        with suppress(OSError):
-            self._print()
-
-    def _print(self) -> None:
-        self._printed = time.monotonic()
-        done, taken = self._step - self._first, self._printed - self._began
-        left = timedelta(seconds=round(taken / done * (self._steps - self._step))) if done else "unknown"
-        figures = "".join(f", {name} {figure}" for name, figure in self._figures.items())
-        print(f"step {self._step:,} of {self._steps:,}{figures}; time left: {left}", file=sys.stderr, flush=True)
+_IN_A_LOG = {
+    "file": _Lines(),
+    "mininterval": 10.0,  # seconds
+    "miniters": 1,
+    "smoothing": 0.0,  # the time left by the mean speed
+    "bar_format": "step {n:,} of {total:,}{postfix}; time left: {remaining}",
+}
 
 
 def progress(*, quiet: bool) -> Progress:
-    """The kind that suits stderr."""
+    """The kind that suits stderr; a quiet one prints only where the data come from, and problems."""
     if quiet:
-        return Progress()
-    return ProgressBar() if sys.stderr.isatty() else ProgressLines()
+        return Progress(disable=True)
+    return Progress() if sys.stderr.isatty() else Progress(**_IN_A_LOG)
 
 
 def describe(summary: Mapping[str, Any], folder: Path, total: float, overheads: Mapping[str, float]) -> str:

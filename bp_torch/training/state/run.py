@@ -252,7 +252,7 @@ def _started(trainer: Trainer, setup: RunSetup, command: str) -> RunStarted:
         command=command,
         model=str(trainer.backend.model),
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
-        first_step=trainer.step,
+        step=trainer.step,
         steps=trainer.steps,
         compared=trainer.monitor.counts.gradient_checks,
         agreed=trainer.monitor.counts.gradient_checks_passed,
