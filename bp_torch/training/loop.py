@@ -16,7 +16,7 @@ from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging.events import EpochEvent, FailureEvent, Logger
 from bp_torch.training.logging.monitor import Batch, CheckCounts, Monitor
 from bp_torch.training.logging.traces import TensorStats, first_non_finite, tensor_stats
-from bp_torch.training.state.checkpoint import State, number
+from bp_torch.training.state.run_dir import State, number
 
 
 class NonFinite(RuntimeError):

@@ -24,7 +24,7 @@ from bp_torch.functional.linear import Linear
 from bp_torch.nn import ACTIVATIONS
 from bp_torch.training.backends import COSTS
 from bp_torch.training.state import run
-from bp_torch.training.state.checkpoint import unpack
+from bp_torch.training.state.run_dir import unpack
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 QUICK = ("--data", "digits", "--epochs", "2", "--batch-size", "2000", "--compare-every", "5")
