@@ -39,10 +39,8 @@ class Trainer:
 
     Attributes:
         model: the network of hand-written layers; every backend trains its parameters.
-        cost: what is minimised.
         backend: computes gradients and takes steps, in all processes together.
         monitor: measures, and reports events; of several processes only the first's does.
-        batches: the training set.
         steps: how many there are in all.
         step: the one to take next, counted from 0 over the whole run.
         evaluated: costs and accuracies after the last epoch.

@@ -106,10 +106,7 @@ def train(config: TrainConfig, attach: Attach, command: str) -> TrainResult:
 
 
 def load_trained(run: Path) -> tuple[TrainConfig, torch.nn.Sequential]:
-    """Load a run's configuration and trained model, on the CPU.
-
-    Args:
-        run: its folder, of which the last checkpoint is taken, or one of the checkpoints in it.
+    """Load a configuration and trained model on the CPU, by a run's folder or one of the checkpoints in it.
 
     Raises:
         RunError: if there is no such run, or its checkpoint is of another network than its configuration says.
