@@ -44,13 +44,7 @@ class CheckCounts(NamedTuple):
 
 
 class Monitor:
-    """Measures a network in training and hands events to the attached loggers.
-
-    Attributes:
-        loggers: who receives the events.
-        counts: results of the comparisons so far.
-        comparing_seconds: spent on them.
-    """
+    """Measures a network in training and hands events to the attached loggers."""
 
     def __init__(
         self,
@@ -64,8 +58,8 @@ class Monitor:
     ) -> None:
         """Take the hand-written model, its cost, this process's backend, both sets, and the test images (N, H, W)."""
         self.loggers: Sequence[events.Logger] = ()
-        self.counts = CheckCounts()
-        self.comparing_seconds = 0.0
+        self.counts = CheckCounts()  # of the comparisons so far
+        self.comparing_seconds = 0.0  # spent on them
         self._config, self._model, self._cost, self._local = config, model, cost, local
         self._train, self._test, self._images = (batches.inputs, batches.targets), test, images
         self._epoch_steps, self._steps = len(batches), config.epochs * len(batches)

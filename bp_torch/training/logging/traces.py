@@ -18,17 +18,13 @@ from bp_torch.training.logging.events import FrameEvent, NetworkEvent
 
 
 class FrameCapture:
-    """Captures frames of a network: of a mini-batch, and of the same few examples each time, the probes.
-
-    Attributes:
-        refusal: why no frame can be captured, of a model that is no chain of dense layers; otherwise None.
-    """
+    """Captures frames of a network: of a mini-batch, and of the same few examples each time, the probes."""
 
     def __init__(self, model: torch.nn.Module, cost: CostFunction, inputs: Tensor, targets: Tensor) -> None:
         """Take a model, its cost, which averages over the examples, and the probes: (P, in), and as the cost does."""
         self._backprop = Backprop(model, cost)
         self._probes = inputs, targets
-        self.refusal: str | None = None
+        self.refusal: str | None = None  # why there are no frames, of a model that is no chain of dense layers
         try:
             self._states = layer_states(self._backprop, inputs, targets)
         except TypeError as error:

@@ -204,7 +204,7 @@ def _set_up_resumed(config: TrainConfig, folder: Path, stack: ExitStack) -> RunS
     state, damaged = load_checkpoint(folder, config)
     if state is None:
         require_restartable(folder)
-    dataset = _load_data(config)
+    dataset = _load_data(config)  # before anything is removed
     if state is None:
         remove_run(folder)
         return _new_run(config, dataset, "there is no checkpoint yet: beginning once more")

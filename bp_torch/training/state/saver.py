@@ -19,14 +19,10 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 
 
 class Interrupted(Exception):
-    """A run was asked to stop, and has; the message is one line that says how to resume it.
-
-    Attributes:
-        status: the exit status by which a shell knows the signal: 128 and its number.
-    """
+    """A run was asked to stop, and has; the message is one line that says how to resume it."""
 
     def __init__(self, message: str, status: int) -> None:
-        """Take both."""
+        """Take the message, and the exit status by which a shell knows the signal: 128 and its number."""
         super().__init__(message)
         self.status = status
 
