@@ -17,8 +17,7 @@ from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging.events import Logger
 from bp_torch.training.logging.progress import describe, progress
 from bp_torch.training.loop import NonFinite
-from bp_torch.training.state.replay import replay
-from bp_torch.training.state.run import train
+from bp_torch.training.state.run import replay, train
 from bp_torch.training.state.run_dir import RunError
 from bp_torch.training.state.saver import Interrupted
 

@@ -9,7 +9,7 @@ from bp_torch.data import Dataset
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging.events import Event
 from bp_torch.training.loop import Trainer
-from bp_torch.training.state.checkpoint import State
+from bp_torch.training.state.run_dir import State
 
 
 class RecordingLogger:

@@ -14,8 +14,7 @@ import torch
 from bp_torch.dashboard.event_file import repair
 from bp_torch.data import DataError, load
 from bp_torch.training.config import TrainConfig
-from bp_torch.training.state.checkpoint import State, load_checkpoint, load_config
-from bp_torch.training.state.run_dir import CHECKPOINT, CONFIG, RunError
+from bp_torch.training.state.run_dir import CHECKPOINT, CONFIG, RunError, State, load_checkpoint, load_config
 
 CONFIGURED = TrainConfig(hidden=())
 FILES = [f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]

@@ -21,7 +21,7 @@ else:  # the registries name the choices
 
 MOST_NEURONS = 100_000
 MOST_PARAMETERS = 100_000_000
-_RANGES = {
+_RANGES: dict[str, tuple[float, float]] = {
     "batch_size": (1, 10**9),
     "epochs": (1, 10**9),
     "threads": (1, 1024),
@@ -29,13 +29,10 @@ _RANGES = {
     "frames": (0, 10**6),
     "seed": (0, 2**63 - 1),
     "checkpoint_seconds": (0, 10**9),
+    "learning_rate": (1e-38, 1e38),
 }
-_NOTES = frozenset({"data_origin"})
-"""Other keys of a run's config.json."""
 _NAMES = "run_name", "resume", "replay"
-_PATHS = "data_root", "runs_dir", "mnist_source"
-_ACCEPTED = {int: (int,), float: (float, int), bool: (bool,), str: (str,)}
-"""Types a value may have; True is no int here."""
+_ACCEPTED = {int: (int,), float: (float, int), bool: (bool,), str: (str,)}  # True is no int here
 
 
 @dataclass(frozen=True)
@@ -73,17 +70,11 @@ class TrainConfig:
     threads: int = 1  # Threads of PyTorch on a CPU; one is quickest for small networks.
 
     def __post_init__(self) -> None:
-        """Check every value.
-
-        Raises:
-            ValueError: in one line that names the flag.
-        """
+        """Check every value; ValueError in one line that names the flag."""
         self._require_types()
         for name, (lowest, highest) in _RANGES.items():
             if not lowest <= getattr(self, name) <= highest:
                 raise ValueError(f"{flag(name)} must be from {lowest} to {highest:,}, got {getattr(self, name)}")
-        if not 0 < self.learning_rate <= torch.finfo(torch.float32).max:
-            raise ValueError(f"--learning-rate must be a positive number, got {self.learning_rate}")
         if not all(1 <= size <= MOST_NEURONS for size in self.hidden):
             sizes = " ".join(map(str, self.hidden))
             raise ValueError(f"--hidden must be numbers of neurons from 1 to {MOST_NEURONS:,}, got {sizes}")
@@ -92,11 +83,7 @@ class TrainConfig:
         self._require_names()
 
     def sizes(self, inputs: int, classes: int) -> tuple[int, ...]:
-        """Neurons of each layer, the inputs first.
-
-        Raises:
-            ValueError: if such a network has too many weights.
-        """
+        """Neurons of each layer, the inputs first; ValueError if such a network has too many weights."""
         sizes = inputs, *self.hidden, classes
         if (count := parameters_of(sizes)) > MOST_PARAMETERS:
             hidden = " ".join(map(str, self.hidden))
@@ -114,15 +101,13 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """The inverse of `as_dict`, for values from an untrusted file.
-
-        Raises:
-            TypeError, ValueError: if these are not the values of a configuration.
-        """
+        """The inverse of `as_dict`, for values from an untrusted file; TypeError or ValueError if they do not fit."""
         names = {field.name for field in fields(cls)}
-        if wrong := (names ^ values.keys()) - _NOTES:
+        if wrong := (names ^ values.keys()) - {"data_origin"}:  # of which the file makes a note
             raise ValueError(f"{min(wrong)!r} is {'missing' if min(wrong) in names else 'no setting'}")
-        paths = {name: Path(values[name]) for name in _PATHS if values[name] is not None}
+        paths = {
+            name: Path(values[name]) for name in ("data_root", "runs_dir", "mnist_source") if values[name] is not None
+        }
         return cls(**{**{name: values[name] for name in names}, **paths, "hidden": tuple(values["hidden"])})
 
     def _require_types(self) -> None:
@@ -146,7 +131,8 @@ class TrainConfig:
     def _require_names(self) -> None:
         for name in _NAMES:
             value = getattr(self, name)
-            if value is not None and not _is_plain_name(value):
+            plain = isinstance(value, str) and value.isprintable() and Path(value).name == value != ".."
+            if value is not None and not (plain and 0 < len(value.encode()) <= 200):
                 raise ValueError(f"{flag(name)} must be a plain folder name of at most 200 letters, got {value!r}")
         named = [flag(name) for name in (*_NAMES, "overwrite") if getattr(self, name)]
         if len(named) > 1 and named != [flag("run_name"), flag("overwrite")]:
@@ -161,10 +147,3 @@ def parameters_of(sizes: tuple[int, ...]) -> int:
 def flag(name: str) -> str:
     """A field's name on the command line."""
     return "--" + name.replace("_", "-")
-
-
-def _is_plain_name(value: object) -> bool:
-    """Whether it can name a folder on every system, and be printed."""
-    if not (isinstance(value, str) and value.isprintable()):
-        return False
-    return Path(value).name == value and value != ".." and 0 < len(value.encode()) <= 200

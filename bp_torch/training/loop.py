@@ -16,18 +16,14 @@ from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging.events import EpochEvent, FailureEvent, Logger
 from bp_torch.training.logging.monitor import Batch, CheckCounts, Monitor
 from bp_torch.training.logging.traces import TensorStats, first_non_finite, tensor_stats
-from bp_torch.training.state.checkpoint import State, number
+from bp_torch.training.state.run_dir import State, number
 
 
 class NonFinite(RuntimeError):
-    """Cost, gradient or parameters became NaN or infinite; the message is one line.
-
-    Attributes:
-        event: the same for loggers.
-    """
+    """Cost, gradient or parameters became NaN or infinite; the message is one line."""
 
     def __init__(self, message: str, event: FailureEvent) -> None:
-        """Take both."""
+        """Take the message, and the same for loggers."""
         super().__init__(message)
         self.event = event
 
@@ -43,10 +39,8 @@ class Trainer:
 
     Attributes:
         model: the network of hand-written layers; every backend trains its parameters.
-        cost: what is minimised.
         backend: computes gradients and takes steps, in all processes together.
         monitor: measures, and reports events; of several processes only the first's does.
-        batches: the training set.
         steps: how many there are in all.
         step: the one to take next, counted from 0 over the whole run.
         evaluated: costs and accuracies after the last epoch.
@@ -81,10 +75,7 @@ class Trainer:
         return self._seconds + (0.0 if self._began is None else time.perf_counter() - self._began)
 
     def run(self, after_step: Callable[[], None] = lambda: None) -> dict[str, Any]:
-        """Train to the end.
-
-        Args:
-            after_step: called after each step and its evaluation; for instance to save a checkpoint.
+        """Train to the end, and call `after_step` after each step and its evaluation.
 
         Returns:
             The figures of summary.json; none if this is not the first process.
@@ -98,7 +89,7 @@ class Trainer:
         if self.group.first:
             self.monitor.begin(self.step)
         while self.step < self.steps:
-            for batch in self.batches.epoch(*self._position(self.step)):
+            for batch in self.batches.epoch(*divmod(self.step, len(self.batches))):
                 self._take_step(batch)
                 if self.step % len(self.batches) == 0:
                     self._evaluate(batch)
@@ -127,11 +118,7 @@ class Trainer:
         return State(values, {f"{kind}.{name}": t for kind, named in tensors.items() for name, t in named.items()})
 
     def load_state(self, state: State) -> None:
-        """Go on from there, as if there had been no break.
-
-        Raises:
-            Exception: of many kinds, if it is no such state, or of another network.
-        """
+        """Go on from there, as if there had been no break; an exception of many kinds if that does not fit."""
         values = state.values
         step, seconds, *counts = (number(values[name], least=0) for name in ("step", "seconds", *CheckCounts._fields))
         if step != int(step) or step > self.steps or counts[1] > counts[0]:
@@ -158,17 +145,12 @@ class Trainer:
     def require_finite(self) -> None:
         """Raise NonFinite if the parameters are not: such a state cannot be resumed."""
         if not all(parameter.isfinite().all() for parameter in self.model.parameters()):
-            last = self.batches.examples(*self._position(self.step - 1))
-            batch = self.batches.inputs[last], self.batches.targets[last]
-            raise self._failure("the parameters are not finite", batch, self.step - 1)
+            last = self.batches.epoch(*divmod(self.step - 1, len(self.batches)))
+            raise self._failure("the parameters are not finite", next(last), self.step - 1)
 
     def stats(self, batch: Batch) -> list[TensorStats]:
         """The size of every tensor of a mini-batch's forward and backward pass, by this process alone."""
         return tensor_stats(Backprop(self.model, self.cost.function), self.local.gradients(*batch)[1], *batch)
-
-    def _position(self, step: int) -> tuple[int, int]:
-        """A step's epoch, and the index of its mini-batch in it."""
-        return divmod(step, len(self.batches))
 
     def _take_step(self, batch: Batch) -> None:
         """One mini-batch: log if the schedule says so, and take a step of gradient descent."""
@@ -207,7 +189,7 @@ class Trainer:
             raise self._failure("the cost over a whole set is not finite", last, self.step - 1)
 
     def _failure(self, what: str, batch: Batch, step: int) -> NonFinite:
-        epoch, index = self._position(step)
+        epoch, index = divmod(step, len(self.batches))
         what = f"{what}, {first_non_finite(self.stats(batch))}"
         event = FailureEvent(step, what, self.batches.examples(epoch, index).cpu())
         rate = f"lower --learning-rate, now {self.config.learning_rate}"

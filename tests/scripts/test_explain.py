@@ -31,8 +31,7 @@ from bp_torch.inspection.experiments import Setup, setup
 from bp_torch.training.backends import COSTS
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.state import run as training
-from bp_torch.training.state.checkpoint import State, pack
-from bp_torch.training.state.run_dir import CHECKPOINT
+from bp_torch.training.state.run_dir import CHECKPOINT, State, pack
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "explain.py"
 RUNS: dict[str, dict[str, Any]] = {

@@ -24,7 +24,7 @@ from bp_torch.functional.linear import Linear
 from bp_torch.nn import ACTIVATIONS
 from bp_torch.training.backends import COSTS
 from bp_torch.training.state import run
-from bp_torch.training.state.checkpoint import unpack
+from bp_torch.training.state.run_dir import unpack
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 QUICK = ("--data", "digits", "--epochs", "2", "--batch-size", "2000", "--compare-every", "5")
@@ -170,7 +170,7 @@ def test_a_terminal_of_few_characters_gets_one_line_too(monkeypatch: pytest.Monk
         monkeypatch.setattr(sys, name, stream)
     assert run_here(monkeypatch, "--learning-rate", "-1", "--run-name", "σ") == 2
     streams["stderr"].seek(0)
-    assert streams["stderr"].read() == "error: --learning-rate must be a positive number, got -1.0\n"
+    assert streams["stderr"].read() == "error: --learning-rate must be from 1e-38 to 1e+38, got -1.0\n"
     assert run_here(monkeypatch, "--run-name", "σ/σ") == 2
     streams["stderr"].seek(0)
     assert "got '\\u03c3/\\u03c3'" in streams["stderr"].read()

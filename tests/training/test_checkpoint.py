@@ -20,8 +20,13 @@ import bp_torch
 from bp_torch.data import Dataset
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.loop import Trainer
-from bp_torch.training.state import checkpoint, run
-from bp_torch.training.state.checkpoint import (
+from bp_torch.training.state import run, run_dir
+from bp_torch.training.state.run_dir import (
+    BEST,
+    CHECKPOINT,
+    CONFIG,
+    PREVIOUS,
+    RunError,
     State,
     largest_checkpoint,
     load_checkpoint,
@@ -30,8 +35,8 @@ from bp_torch.training.state.checkpoint import (
     save_checkpoint,
     set_aside,
     unpack,
+    write_json,
 )
-from bp_torch.training.state.run_dir import BEST, CHECKPOINT, CONFIG, PREVIOUS, RunError, write_json
 
 CONFIGURED = TrainConfig()
 STATE = State({"step": 7, "config": CONFIGURED.as_dict()}, {"parameters.weight": torch.ones(2, 3)})
@@ -322,4 +327,4 @@ def test_every_setting_either_decides_the_numbers_or_may_change() -> None:
     """So that a flag added later is thought of."""
     settings = set(CONFIGURED.as_dict())
     logs = {"compare_every"}
-    assert settings == {*checkpoint._DECISIVE} | run._MAY_CHANGE | run._WHICH_RUN | logs
+    assert settings == {*run_dir._DECISIVE} | run._MAY_CHANGE | run._WHICH_RUN | logs

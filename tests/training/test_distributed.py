@@ -13,8 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 import bp_torch.functional as F
 from bp_torch import nn
 from bp_torch.training.backends import ProcessGroup
-from bp_torch.training.state.checkpoint import State, unpack
-from bp_torch.training.state.run_dir import CHECKPOINT, SUMMARY
+from bp_torch.training.state.run_dir import CHECKPOINT, SUMMARY, State, unpack
 
 FEW_LOOKS = ("--data", "digits", "--frames", "0", "--compare-every", "50")
 

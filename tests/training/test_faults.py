@@ -16,8 +16,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 
 from bp_torch.dashboard import tags
 from bp_torch.data import DataError, Dataset, Split
-from bp_torch.training.state.checkpoint import unpack
-from bp_torch.training.state.run_dir import BEST, CHECKPOINT, PREVIOUS, SUMMARY, RunError, claim
+from bp_torch.training.state.run_dir import BEST, CHECKPOINT, PREVIOUS, SUMMARY, RunError, claim, unpack
 
 QUICK = ("--data", "digits", "--epochs", "2", "--frames", "0", "--compare-every", "0", "--checkpoint-seconds", "0")
 

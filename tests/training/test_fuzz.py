@@ -20,9 +20,8 @@ from bp_torch.dashboard.values import scalar
 from bp_torch.data import Dataset
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.loop import Trainer
-from bp_torch.training.state.checkpoint import State, load_checkpoint, pack
 from bp_torch.training.state.run import restore
-from bp_torch.training.state.run_dir import CHECKPOINT, RunError
+from bp_torch.training.state.run_dir import CHECKPOINT, RunError, State, load_checkpoint, pack
 
 
 def some_events() -> bytes:

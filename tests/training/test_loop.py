@@ -150,6 +150,7 @@ def test_what_is_logged(small_digits: Dataset) -> None:
     steps = 20 * 4  # a thousand examples make three mini-batches of 300 and a short one
     assert trainer.steps == trainer.step == summary["steps"] == steps
     assert logger.steps(AgreementEvent) == logger.steps(NoiseEvent) == list(range(0, steps, 7))
+    assert logger.of(AgreementEvent)[0].taylor_order == pytest.approx(2, abs=0.05)
     noise = logger.of(NoiseEvent)[0]
     assert list(noise.parameters) == [name for name, _ in trainer.model.named_parameters()]
     again = Trainer(trainer.config, small_digits)

@@ -17,8 +17,7 @@ from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging.events import EpochEvent, FrameEvent, StepEvent
 from bp_torch.training.loop import Trainer
 from bp_torch.training.state import run
-from bp_torch.training.state.checkpoint import State, pack, unpack
-from bp_torch.training.state.run_dir import CHECKPOINT, CONFIG, RunError, write_json
+from bp_torch.training.state.run_dir import CHECKPOINT, CONFIG, RunError, State, pack, unpack, write_json
 
 
 @pytest.mark.parametrize(

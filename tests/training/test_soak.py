@@ -18,8 +18,7 @@ from bp_torch.dashboard.tags import NETWORK, RUN_START, RUN_SUMMARY
 from bp_torch.data import Dataset
 from bp_torch.training.config import Backend, TrainConfig
 from bp_torch.training.loop import Trainer
-from bp_torch.training.state.checkpoint import load_checkpoint, load_config
-from bp_torch.training.state.run_dir import CONFIG, SUMMARY
+from bp_torch.training.state.run_dir import CONFIG, SUMMARY, load_checkpoint, load_config
 
 QUICK = ("--data", "digits", "--epochs", "2", "--frames", "4", "--compare-every", "7")
 EVERY_STEP = ("--checkpoint-seconds", "0")

@@ -19,15 +19,11 @@ from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging import events
 from bp_torch.training.logging.traces import FrameCapture, frame_steps
 
-LOG_EVERY = 100
-"""Steps between events of cost and health."""
+LOG_EVERY = 100  # steps between events of cost and health
 HEARTBEAT_SECONDS = 0.5
-WORST = 12
-"""Misclassified digits that are shown."""
-SHOWN = 1000
-"""Test examples whose activations are shown."""
-CHUNK = 10_000
-"""Examples evaluated at once."""
+WORST = 12  # misclassified digits that are shown
+SHOWN = 1000  # test examples whose activations are shown
+CHUNK = 10_000  # examples evaluated at once
 
 Batch = tuple[Tensor, Tensor]
 """Inputs and targets."""
@@ -48,13 +44,7 @@ class CheckCounts(NamedTuple):
 
 
 class Monitor:
-    """Measures a network in training and hands events to the attached loggers.
-
-    Attributes:
-        loggers: who receives the events.
-        counts: results of the comparisons so far.
-        comparing_seconds: spent on them.
-    """
+    """Measures a network in training and hands events to the attached loggers."""
 
     def __init__(
         self,
@@ -68,8 +58,8 @@ class Monitor:
     ) -> None:
         """Take the hand-written model, its cost, this process's backend, both sets, and the test images (N, H, W)."""
         self.loggers: Sequence[events.Logger] = ()
-        self.counts = CheckCounts()
-        self.comparing_seconds = 0.0
+        self.counts = CheckCounts()  # of the comparisons so far
+        self.comparing_seconds = 0.0  # spent on them
         self._config, self._model, self._cost, self._local = config, model, cost, local
         self._train, self._test, self._images = (batches.inputs, batches.targets), test, images
         self._epoch_steps, self._steps = len(batches), config.epochs * len(batches)
@@ -134,9 +124,9 @@ class Monitor:
         event = events.EpochEvent(step, epoch, train_cost, train_accuracy, test_cost, test_accuracy)
         self.record(event)
         if math.isfinite(train_cost + test_cost):
-            if epoch == self._config.epochs or _is_power(epoch, 2):
+            if epoch == self._config.epochs or math.log2(epoch) % 1 == 0:
                 self._log_distributions(step, last)
-            if epoch == self._config.epochs or _is_power(epoch, 8):
+            if epoch == self._config.epochs or math.log2(epoch) % 3 == 0:
                 self._log_pictures(step, outputs)
                 self._explain(step, last)
         logged, then = self._last_logged
@@ -266,10 +256,3 @@ class ReferenceModels:
 
 def _double(*batch: Tensor) -> list[Tensor]:
     return [tensor.double() if tensor.is_floating_point() else tensor for tensor in batch]
-
-
-def _is_power(number: int, base: int) -> bool:
-    """Whether a positive number is a power of a base."""
-    while number > 1 and number % base == 0:
-        number //= base
-    return number == 1

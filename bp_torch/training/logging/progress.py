@@ -92,14 +92,7 @@ def progress(*, quiet: bool) -> Progress:
 
 
 def describe(summary: Mapping[str, Any], folder: Path, total: float, overheads: Mapping[str, float]) -> str:
-    """The result of a run in a few lines.
-
-    Args:
-        summary: the content of its summary.json.
-        folder: its folder.
-        total: seconds that it took since it began or was resumed.
-        overheads: how many of them went into something other than training.
-    """
+    """The result of a run in a few lines; overheads are seconds, of all those since it began or was resumed."""
     checks, passed = summary["gradient_checks"], summary["gradient_checks_passed"]
     worst = summary["worst_gradient_ratio"]
     agreement = f"{passed} of {checks} comparisons with autograd agree; worst error {worst:.2f} x PyTorch's own"

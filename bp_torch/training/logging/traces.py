@@ -18,36 +18,20 @@ from bp_torch.training.logging.events import FrameEvent, NetworkEvent
 
 
 class FrameCapture:
-    """Captures frames of a network: of a mini-batch, and of the same few examples each time, the probes.
-
-    Attributes:
-        refusal: why no frame can be captured, of a model that is no chain of dense layers; otherwise None.
-    """
+    """Captures frames of a network: of a mini-batch, and of the same few examples each time, the probes."""
 
     def __init__(self, model: torch.nn.Module, cost: CostFunction, inputs: Tensor, targets: Tensor) -> None:
-        """Take a model, its cost, and the probes.
-
-        Args:
-            model: a chain of dense layers that `bp_torch.engine.Backprop` drives.
-            cost: its cost, which averages over the examples.
-            inputs: of the probes, (P, in).
-            targets: of the probes, as the cost takes them: class indices (P,), or one-hot rows.
-        """
+        """Take a model, its cost, which averages over the examples, and the probes: (P, in), and as the cost does."""
         self._backprop = Backprop(model, cost)
         self._probes = inputs, targets
-        self.refusal: str | None = None
+        self.refusal: str | None = None  # why there are no frames, of a model that is no chain of dense layers
         try:
             self._states = layer_states(self._backprop, inputs, targets)
         except TypeError as error:
             self._states, self.refusal = (), str(error)
 
     def network(self, step: int, steps: int) -> NetworkEvent:
-        """What does not change from frame to frame.
-
-        Args:
-            step: the first to be captured.
-            steps: how many there will be in all.
-        """
+        """What does not change from frame to frame, before the first of them; of a run of so many steps."""
         inputs, targets = self._probes
         return NetworkEvent(
             step=step,
@@ -71,32 +55,17 @@ class FrameCapture:
         gradients: Gradients,
         comparisons: Sequence[Comparison] = (),
     ) -> FrameEvent:
-        """Capture a frame before a step.
-
-        Args:
-            step: its number.
-            inputs: of its mini-batch, (N, in).
-            targets: of its mini-batch.
-            learning_rate: by which the gradients will be multiplied.
-            gradients: what will be applied, by each parameter's name.
-            comparisons: of the hand-written gradients with autograd's, if they were compared.
+        """Capture a frame before a step on a mini-batch (N, in), with what it is going to apply.
 
         Raises:
             TypeError: if the model is no chain of dense layers.
         """
         all_inputs, all_targets = (torch.cat(pair) for pair in zip(self._probes, (inputs, targets), strict=True))
         states = layer_states(self._backprop, all_inputs, all_targets)
-        outputs = states[-1].activations
-        return FrameEvent(
-            step=step,
-            learning_rate=learning_rate,
-            gradients=gradients,
-            inputs=inputs,
-            labels=classes_of(targets),
-            costs=torch.func.vmap(self._backprop.cost)(outputs.unsqueeze(1), all_targets.unsqueeze(1)),  # each alone
-            layers=states,
-            comparisons=tuple(comparisons),
-        )
+        outputs = states[-1].activations.unsqueeze(1)
+        costs = torch.func.vmap(self._backprop.cost)(outputs, all_targets.unsqueeze(1))  # each alone
+        labels = classes_of(targets)
+        return FrameEvent(step, learning_rate, gradients, inputs, labels, costs, states, tuple(comparisons))
 
 
 def frame_steps(steps: int, frames: int) -> frozenset[int]:
@@ -116,32 +85,22 @@ def frame_steps(steps: int, frames: int) -> frozenset[int]:
 
 
 class TensorStats(NamedTuple):
-    """The size of one tensor.
+    """The size of one tensor."""
 
-    Attributes:
-        name: such as "output of module 0 (Linear)".
-        largest: the largest magnitude of its finite numbers.
-        non_finite: how many are not finite.
-        numel: how many there are.
-    """
-
-    name: str
-    largest: float
-    non_finite: int
+    name: str  # such as "output of module 0 (Linear)"
+    largest: float  # magnitude of its finite numbers
+    non_finite: int  # how many are not
     numel: int
-
-    @classmethod
-    def of(cls, name: str, tensor: Tensor) -> "TensorStats":
-        """Measure a tensor."""
-        finite = tensor.isfinite()
-        largest = torch.where(finite, tensor, 0).abs().max().item()
-        return cls(name, largest, int((~finite).sum()), tensor.numel())
 
 
 def tensor_stats(backprop: Backprop, gradients: Gradients, inputs: Tensor, targets: Tensor) -> list[TensorStats]:
     """The size of every tensor of a mini-batch's forward and backward pass, in the order of computation."""
-    tensors = _forward_and_backward(backprop, gradients, inputs, targets)
-    return [TensorStats.of(name, tensor.detach()) for name, tensor in tensors]
+    found = []
+    for name, tensor in _forward_and_backward(backprop, gradients, inputs, targets):
+        finite = tensor.detach().isfinite()
+        largest = torch.where(finite, tensor.detach(), 0).abs().max().item()
+        found.append(TensorStats(name, largest, int((~finite).sum()), tensor.numel()))
+    return found
 
 
 def _forward_and_backward(

@@ -9,29 +9,39 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 import bp_torch
 from bp_torch.data import Dataset, load
 from bp_torch.training.backends import ProcessLost, init_processes
 from bp_torch.training.config import TrainConfig, flag
 from bp_torch.training.logging.events import Logger, RunFinished, RunStarted
+from bp_torch.training.logging.traces import first_non_finite, table_of
 from bp_torch.training.loop import NonFinite, Trainer, build_model
-from bp_torch.training.state.checkpoint import NEWEST_FIRST, State, load_checkpoint, load_config, set_aside
-from bp_torch.training.state.replay import keep_failure
 from bp_torch.training.state.run_dir import (
     CHECKPOINT,
     CONFIG,
+    FAILURE,
+    NEWEST_FIRST,
     SUMMARY,
     RunError,
+    State,
     claim,
     create_run,
+    load_checkpoint,
+    load_config,
+    number,
+    printable,
     remove_run,
     require_free,
     require_restartable,
+    set_aside,
     write_json,
 )
 from bp_torch.training.state.saver import CheckpointSaver, StopSignals, resume_flags
 
+SHOWN = 20
+"""Examples of a failed mini-batch that are named."""
 Attach = Callable[[Path, int], Sequence[Logger]]
 """Makes the loggers of a run from its folder and its first step."""
 
@@ -46,8 +56,7 @@ class RunSetup(NamedTuple):
 
     config: TrainConfig
     dataset: Dataset
-    state: State | None = None
-    """Where to go on from; None at the beginning."""
+    state: State | None = None  # where to go on from; None at the beginning
     remarks: tuple[str, ...] = ()
 
 
@@ -55,12 +64,9 @@ class TrainResult(NamedTuple):
     """The end of a run."""
 
     folder: Path
-    summary: dict[str, Any]
-    """The content of summary.json; empty in a process that is not the first."""
-    seconds: float
-    """Spent on training and logging since it began, or was resumed."""
-    saving_seconds: float
-    """Of them, on checkpoints."""
+    summary: dict[str, Any]  # the content of summary.json; empty in a process that is not the first
+    seconds: float  # spent on training and logging since it began, or was resumed
+    saving_seconds: float  # of them, on checkpoints
 
 
 def train(config: TrainConfig, attach: Attach, command: str) -> TrainResult:
@@ -100,10 +106,7 @@ def train(config: TrainConfig, attach: Attach, command: str) -> TrainResult:
 
 
 def load_trained(run: Path) -> tuple[TrainConfig, torch.nn.Sequential]:
-    """Load a run's configuration and trained model, on the CPU.
-
-    Args:
-        run: its folder, of which the last checkpoint is taken, or one of the checkpoints in it.
+    """Load a configuration and trained model on the CPU, by a run's folder or one of the checkpoints in it.
 
     Raises:
         RunError: if there is no such run, or its checkpoint is of another network than its configuration says.
@@ -114,12 +117,10 @@ def load_trained(run: Path) -> tuple[TrainConfig, torch.nn.Sequential]:
     state, _ = load_checkpoint(folder, config, (name,))
     if state is None:
         raise RunError(f"cannot read run {folder.name!r}: there is no {folder / name}")
-    try:
+    with _refuse(f"cannot read run {folder.name!r}: its {name} does not fit its {CONFIG}"):
         inputs, *_, outputs = state.values["sizes"]
         model = build_model(config, config.sizes(inputs, outputs))
         model.load_state_dict(state.group("parameters"))
-    except Exception:  # of the many kinds that an untrusted state may raise
-        raise RunError(f"cannot read run {folder.name!r}: its {name} does not fit its {CONFIG}") from None
     return config, model
 
 
@@ -130,14 +131,56 @@ def run_folder(run: Path) -> Path:
 
 def restore(trainer: Trainer, state: State) -> None:
     """Bring a trainer to a checkpoint; RunError if it is of another network."""
-    try:
+    with _refuse(f"cannot resume {trainer.config.run_name!r}: its {CHECKPOINT} does not fit its {CONFIG}"):
         trainer.load_state(state)
         trainer.require_finite()
         if trainer.step == trainer.steps and trainer.evaluated is None:
             raise ValueError("a finished run has been evaluated")
-    except Exception:  # of the many kinds that an untrusted state may raise
-        name = trainer.config.run_name
-        raise RunError(f"cannot resume {name!r}: its {CHECKPOINT} does not fit its {CONFIG}") from None
+
+
+def replay(config: TrainConfig) -> tuple[str, bool]:
+    """Compute the step that ended the run `config.replay` again.
+
+    Returns:
+        A table of every tensor's size, forward and backward; and whether it failed again.
+
+    Raises:
+        RunError: if the run did not end so, or cannot be read.
+        DataError: if its data cannot be had.
+    """
+    folder = config.runs_dir / str(config.replay)
+    stored = load_config(folder, device=config.device)
+    state, _ = load_checkpoint(folder, stored, (FAILURE,))
+    if state is None:
+        raise RunError(f"cannot replay {folder.name!r}: it did not end by a number that is not finite")
+    trainer = Trainer(stored, load(stored.data, config.data_root, source=config.mnist_source))
+    with _refuse(f"cannot replay {folder.name!r}: its {FAILURE} is of other data or of another network"):
+        step, what, examples = _restore_failure(trainer, state)
+    stats = trainer.stats((trainer.batches.inputs[examples], trainer.batches.targets[examples]))
+    more = f" and {len(examples) - SHOWN:,} more" if len(examples) > SHOWN else ""
+    heading = f"at step {step}: {what}\nexamples {' '.join(map(str, examples[:SHOWN].tolist()))}{more}"
+    text = f"{heading}\nnow: {first_non_finite(stats)}\n\n{table_of(stats)}"
+    return text, any(tensor.non_finite for tensor in stats)
+
+
+def _restore_failure(trainer: Trainer, state: State) -> tuple[int, str, Tensor]:
+    """Bring a trainer to the step that failed: its number, what failed, and its examples."""
+    kept = state.tensors.pop("examples")
+    trainer.load_state(state)
+    step, what = int(number(state.values["failed_step"], least=0)), state.values["what"]
+    examples = trainer.batches.examples(*divmod(step, len(trainer.batches))).cpu()
+    if type(what) is not str or not torch.equal(examples, kept):
+        raise ValueError("this is no message, or these are other examples")
+    return step, printable(what), examples
+
+
+@contextmanager
+def _refuse(message: str) -> Iterator[None]:
+    """Turn the exceptions of many kinds that an untrusted state may raise into a RunError."""
+    try:
+        yield
+    except Exception:
+        raise RunError(message) from None
 
 
 def _set_up(config: TrainConfig, stack: ExitStack) -> RunSetup:
@@ -153,11 +196,7 @@ def _set_up(config: TrainConfig, stack: ExitStack) -> RunSetup:
 
 
 def _set_up_resumed(config: TrainConfig, folder: Path, stack: ExitStack) -> RunSetup:
-    """Go on from the newest checkpoint that is whole; where there is none yet, begin again.
-
-    Raises:
-        RunError: if the run cannot be read, is finished, or is being trained.
-    """
+    """Go on from the newest checkpoint that is whole; where there is none yet, begin again."""
     config = _merge_config(config, load_config(folder, device=config.device))
     stack.callback(claim(folder).release)
     if (folder / SUMMARY).exists():
@@ -165,7 +204,7 @@ def _set_up_resumed(config: TrainConfig, folder: Path, stack: ExitStack) -> RunS
     state, damaged = load_checkpoint(folder, config)
     if state is None:
         require_restartable(folder)
-    dataset = _load_data(config)
+    dataset = _load_data(config)  # before anything is removed
     if state is None:
         remove_run(folder)
         return _new_run(config, dataset, "there is no checkpoint yet: beginning once more")
@@ -190,11 +229,7 @@ def _new_run(config: TrainConfig, dataset: Dataset, *remarks: str) -> RunSetup:
 
 
 def _merge_config(config: TrainConfig, stored: TrainConfig) -> TrainConfig:
-    """The stored configuration, with the settings that this session may change.
-
-    Raises:
-        RunError: if a flag asks for another value than the run has.
-    """
+    """The stored configuration, with the settings that this session may change; RunError if a flag asks for another."""
     given = {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
     for name, value in given.items():
         kept = getattr(stored, name)
@@ -219,8 +254,7 @@ def _failures(trainer: Trainer, saver: CheckpointSaver) -> Iterator[None]:
     except NonFinite as error:
         if first:
             with suppress(OSError):
-                saver.save_best()
-                keep_failure(config.folder, trainer, error.event)
+                saver.save_failure(error.event)
         raise NonFinite(f"{error}; look at it by --replay {config.run_name}", error.event) from None
     except ProcessLost as error:
         if first:
@@ -235,7 +269,8 @@ def _failures(trainer: Trainer, saver: CheckpointSaver) -> Iterator[None]:
 
 def _finish(trainer: Trainer, saver: CheckpointSaver, setup: RunSetup, figures: dict[str, Any]) -> dict[str, Any]:
     """Save the end; the summary is last, so that a run which has one lacks nothing."""
-    saver.finish()
+    if saver.saved_step < trainer.step:
+        saver.save()
     summary = {"data": setup.dataset.name, **figures, "data_origin": setup.dataset.origin, "torch": torch.__version__}
     trainer.monitor.record(RunFinished(trainer.step, summary))
     write_json(setup.config.folder / SUMMARY, summary)

@@ -1,24 +1,39 @@
-"""A run's folder: the files in it beside the curves, and the lock that lets one process write there."""
+"""A run's folder: the lock that lets one process write there, its files, and reading them as if a stranger had.
+
+A checkpoint is one safetensors file, from which a run goes on exactly. The Tensors are the file's; its metadata holds
+everything else as JSON, and the SHA-256 of the file with zeros in the digest's place. The last two are kept, and the
+best. Reading one runs no code, and takes no more memory than the file's own size, which is limited first.
+"""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
+import safetensors.torch
 from filelock import BaseFileLock, FileLock, Timeout
+from torch import Tensor
 
-from bp_torch.files import atomic_write
+from bp_torch.files import atomic_write, read_limited
+from bp_torch.training.config import MOST_NEURONS, MOST_PARAMETERS, TrainConfig, parameters_of
 
+_Parsed = TypeVar("_Parsed")
 CONFIG, SUMMARY = "config.json", "summary.json"
 CHECKPOINT, PREVIOUS, BEST = "checkpoint.safetensors", "checkpoint.previous.safetensors", "best.safetensors"
 FAILURE = "failure.safetensors"
+NEWEST_FIRST = CHECKPOINT, PREVIOUS, BEST
 _LOCK = ".lock"
-_DAMAGED = tuple(f"{name}.damaged" for name in (CHECKPOINT, PREVIOUS, BEST))
+_DAMAGED = tuple(f"{name}.damaged" for name in NEWEST_FIRST)
 _OF_EARLIER_VERSIONS = "checkpoint.pt", "checkpoint.previous.pt", "best.pt", "failure.pt"
 _EVENTS = "events.out.tfevents.*", "events.out.damaged.*"
 # The configuration last: as long as it is there, the run can be resumed.
-_OURS = (SUMMARY, CHECKPOINT, PREVIOUS, BEST, FAILURE, *_DAMAGED, *_OF_EARLIER_VERSIONS, *_EVENTS, CONFIG)
+_OURS = (SUMMARY, *NEWEST_FIRST, FAILURE, *_DAMAGED, *_OF_EARLIER_VERSIONS, *_EVENTS, CONFIG)
+_LARGEST_HEADER = 2**20
+_NO_DIGEST = "0" * 64
+_DECISIVE = "hidden", "activation", "cost", "batch_size", "learning_rate", "epochs", "seed", "backend", "data"
+"""The settings on which a run's numbers depend."""
 
 
 class RunError(RuntimeError):
@@ -32,23 +47,14 @@ def require_free(folder: Path) -> None:
 
 
 def require_no_run(folder: Path) -> None:
-    """Make a folder for other results than a training run's, before they are computed.
-
-    Raises:
-        RunError: if there is a training run in it.
-        OSError: if it cannot be made.
-    """
+    """Make a folder for other results than a training run's; RunError if there is a run in it."""
     if (folder / CONFIG).exists():
         raise RunError(f"{folder} holds a training run of that name: choose another --runs-dir")
     folder.mkdir(parents=True, exist_ok=True)
 
 
 def claim(folder: Path) -> BaseFileLock:
-    """Keep other trainings out of a run's folder until the lock is released or this process has ended.
-
-    Raises:
-        RunError: if another process trains there.
-    """
+    """Keep other trainings out of a run's folder until the lock is released; RunError if one is there already."""
     lock = FileLock(folder / _LOCK)
     try:
         lock.acquire(blocking=False)
@@ -62,15 +68,7 @@ def claim(folder: Path) -> BaseFileLock:
 
 
 def create_run(folder: Path, *, overwrite: bool) -> BaseFileLock:
-    """Make a run's folder, with its parents, and claim it.
-
-    Args:
-        folder: where the run is kept.
-        overwrite: remove the files of a run of this name.
-
-    Raises:
-        RunError: if it exists and is not to be overwritten, is being trained, or cannot be written.
-    """
+    """Make a run's folder, with its parents, and claim it; RunError if it is in use or cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = claim(folder)
@@ -111,3 +109,124 @@ def update_json(path: Path, values: Mapping[str, Any]) -> None:
     except (OSError, ValueError, TypeError):
         kept = {}
     write_json(path, {**kept, **values})
+
+
+class State(NamedTuple):
+    """What a checkpoint holds."""
+
+    values: dict[str, Any]  # for JSON
+    tensors: dict[str, Tensor]  # by names such as "parameters.0.weight"
+
+    def group(self, kind: str) -> dict[str, Tensor]:
+        """The Tensors whose names begin with this word, by the rest of their names."""
+        return {name.removeprefix(f"{kind}."): t for name, t in self.tensors.items() if name.startswith(f"{kind}.")}
+
+
+def pack(state: State) -> bytes:
+    """A checkpoint's content."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+    content = safetensors.torch.save(tensors, {"sha256": _NO_DIGEST, "state": json.dumps(state.values)})
+    return content.replace(_NO_DIGEST.encode(), sha256(content).hexdigest().encode(), 1)
+
+
+def unpack(content: bytes) -> State:
+    """The state in a checkpoint's content; an exception of many kinds if it is damaged or none."""
+    length = int.from_bytes(content[:8], "little")
+    if not 0 < length <= _LARGEST_HEADER:
+        raise ValueError("it has no header of a checkpoint")
+    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+    digest = metadata["sha256"].encode()
+    if sha256(content.replace(digest, _NO_DIGEST.encode(), 1)).hexdigest().encode() != digest:
+        raise ValueError("its digest is not that of its content")
+    values = json.loads(metadata["state"])
+    if type(values) is not dict:
+        raise TypeError(f"its state is a {type(values).__name__}")
+    return State(values, safetensors.torch.load(content))
+
+
+def save_checkpoint(folder: Path, content: bytes) -> None:
+    """Write a checkpoint, and keep the one before."""
+    atomic_write(folder / CHECKPOINT, content, backup=folder / PREVIOUS)
+
+
+def load_config(folder: Path, **changes: Any) -> TrainConfig:
+    """The configuration of a run, with changes; RunError if there is no such run, or the file is damaged."""
+    config = _load(folder, CONFIG, 2**20, lambda content: TrainConfig.from_dict({**json.loads(content), **changes}))
+    if config is None:
+        raise RunError(f"cannot read run {folder.name!r}: there is no {folder / CONFIG}")
+    return config
+
+
+def load_checkpoint(
+    folder: Path, config: TrainConfig, names: Sequence[str] = NEWEST_FIRST
+) -> tuple[State | None, list[str]]:
+    """The state of the first of these checkpoints that is whole, or None; and the names of the damaged ones before it.
+
+    Raises:
+        RunError: if all that exist are damaged, or the checkpoint does not belong to the configuration.
+    """
+    damaged: dict[str, _Damaged] = {}
+    for name in names:
+        try:
+            state = _load(folder, name, largest_checkpoint(config), unpack)
+        except _Damaged as error:
+            damaged[name] = error
+            continue
+        if state is not None:
+            if not _fits(state, config):
+                raise RunError(f"cannot read run {folder.name!r}: its {name} does not fit its {CONFIG}")
+            return state, list(damaged)
+    if damaged:
+        raise next(iter(damaged.values()))
+    return None, []
+
+
+def largest_checkpoint(config: TrainConfig) -> int:
+    """Bytes of the largest checkpoint of a network with these hidden layers, momentum included."""
+    return 2 * 2**20 + 16 * min(MOST_PARAMETERS, parameters_of((MOST_NEURONS, *config.hidden, MOST_NEURONS)))
+
+
+def set_aside(folder: Path, names: Sequence[str]) -> None:
+    """Rename damaged checkpoints, so that none replaces a whole one when the next is saved."""
+    for name in names:
+        (folder / name).replace(folder / f"{name}.damaged")
+
+
+def printable(text: str) -> str:
+    """Untrusted text without control characters, which a terminal might obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def number(value: object, *, least: float = -math.inf) -> int | float:
+    """A number from an untrusted file, not NaN; ValueError if it is something else, or less than it can be."""
+    if type(value) not in (int, float) or not value >= least:  # type: ignore[operator]
+        raise ValueError(f"a {type(value).__name__} is no number from {least}")
+    return value  # type: ignore[return-value]
+
+
+class _Damaged(RunError):
+    """A file is not what its name says."""
+
+
+def _load(folder: Path, name: str, most: int, parse: Callable[[bytes], _Parsed]) -> _Parsed | None:
+    """Read and parse a file of at most so many bytes; None if there is none."""
+    try:
+        content = read_limited(folder / name, most + 1)
+        if len(content) > most:
+            raise ValueError(f"it is longer than {most:,} bytes")
+        return parse(content)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise RunError(f"cannot read {folder / name}: {error.strerror}") from None
+    except Exception as error:  # of the many kinds that a damaged file makes json or safetensors raise
+        reason = printable(str(error).partition("\n")[0]) or type(error).__name__
+        raise _Damaged(f"cannot read run {folder.name!r}: its {name} is damaged ({reason:.200})") from None
+
+
+def _fits(state: State, config: TrainConfig) -> bool:
+    """Whether a checkpoint is of this configuration: as JSON, in which 1, 1.0 and true differ and a tuple is a list."""
+    kept, expected = state.values.get("config"), config.as_dict()
+    return isinstance(kept, Mapping) and all(
+        json.dumps(kept.get(name)) == json.dumps(expected[name]) for name in _DECISIVE
+    )

@@ -11,32 +11,24 @@ from typing import Self
 
 from bp_torch.files import atomic_write
 from bp_torch.training.config import TrainConfig
+from bp_torch.training.logging.events import FailureEvent
 from bp_torch.training.loop import Trainer
-from bp_torch.training.state.checkpoint import pack, save_checkpoint
-from bp_torch.training.state.run_dir import BEST
+from bp_torch.training.state.run_dir import BEST, FAILURE, State, pack, save_checkpoint
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Interrupted(Exception):
-    """A run was asked to stop, and has; the message is one line that says how to resume it.
-
-    Attributes:
-        status: the exit status by which a shell knows the signal: 128 and its number.
-    """
+    """A run was asked to stop, and has; the message is one line that says how to resume it."""
 
     def __init__(self, message: str, status: int) -> None:
-        """Take both."""
+        """Take the message, and the exit status by which a shell knows the signal: 128 and its number."""
         super().__init__(message)
         self.status = status
 
 
 class StopSignals:
-    """Remembers Ctrl-C, SIGTERM and SIGHUP.
-
-    Attributes:
-        received: the first signal that came, if one did.
-    """
+    """Remembers which of Ctrl-C, SIGTERM and SIGHUP came first, if one did."""
 
     def __init__(self, *, patient: bool) -> None:
         """Patient: ignore a repeated Ctrl-C (torchrun forwards the first one); otherwise it ends the run at once."""
@@ -78,12 +70,7 @@ class CheckpointSaver:
         self._best: bytes | None = None
 
     def after_step(self) -> None:
-        """Save if it is time to, and stop if any process received a signal.
-
-        Raises:
-            Interrupted: saying how to resume.
-            NonFinite: if the parameters are not finite, and not worth saving.
-        """
+        """Save if it is time to, which raises NonFinite; and if any process received a signal, raise Interrupted."""
         trainer = self._trainer
         if trainer.group.first and trainer.best[1] == trainer.step:
             self._best = pack(trainer.state())
@@ -110,10 +97,13 @@ class CheckpointSaver:
             atomic_write(self._folder / BEST, self._best)
             self._best = None
 
-    def finish(self) -> None:
-        """Save the last step, if that was not done."""
-        if self.saved_step < self._trainer.step:
-            self.save()
+    def save_failure(self, event: FailureEvent) -> None:
+        """Write the network that failed and its mini-batch's indices in the training set; the checkpoints stay."""
+        self.save_best()
+        values, tensors = self._trainer.state()
+        failure = {**values, "failed_step": event.step, "what": event.what}
+        atomic_write(self._folder / FAILURE, pack(State(failure, {**tensors, "examples": event.examples})))
+        self._trainer.monitor.record(event)
 
     def _interrupted(self) -> Interrupted:
         trainer, received = self._trainer, self._signals.received
