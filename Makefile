@@ -23,7 +23,7 @@ train: $(READY)  ## learn handwritten digits, every gradient checked (--help lis
 	$(BIN)/python scripts/train.py $(ARGS)
 
 test: $(READY)  ## the whole suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 10 $(ARGS)
 
 soak: $(READY)  ## kill trainings a hundred times and see each go on exactly: ARGS="--kills 1000"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/training/test_soak.py --kills 100 $(ARGS)
