@@ -148,7 +148,7 @@ class Backprop:
             raise
 
     def _record(self, tape: Tape, inputs: Inputs, targets: Any) -> tuple[Tensor, Tape]:
-        given = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+        given = inputs if isinstance(inputs, tuple | list) else (inputs,)
         for input in given:
             if not isinstance(input, Tensor):
                 raise TypeError(f"Backprop: inputs must be a Tensor or several, not {type(input).__name__}")

@@ -100,18 +100,20 @@ class Context:
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep the tensors, and the sum of their versions: an in-place change raises it."""
-        self.saved_tensors, self.version = tensors, 0
-        for tensor in tensors:
-            if tensor is not None:
-                self.version += tensor._version
+        self.saved_tensors = tensors
+        self.version = self._versions()
 
     def changed(self) -> bool:
         """Whether one of them was changed in place."""
-        version = 0
+        return self._versions() != self.version
+
+    def _versions(self) -> int:
+        """Tensors of inference mode have none."""
+        total = 0
         for tensor in self.saved_tensors:
-            if tensor is not None:
-                version += tensor._version
-        return version != self.version
+            if tensor is not None and not tensor.is_inference():
+                total += tensor._version
+        return total
 
 
 def save(ctx: Any, *tensors: Tensor | None) -> None:
@@ -127,7 +129,8 @@ def scalar_like(value: float, like: Tensor) -> Any:
     """
     if type(like) is not Tensor or transform_active() or _is_compiling():
         return value
-    return constant(value, (), like.dtype, torch.device("cpu"))
+    found = _constants.get((value, (), like.dtype, _CPU))  # spares a call on the hot path
+    return constant(value, (), like.dtype, _CPU) if found is None else found
 
 
 _CPU = torch.device("cpu")

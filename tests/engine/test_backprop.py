@@ -476,3 +476,15 @@ def test_threads_do_not_meet() -> None:
     for thread in threads:
         thread.join()
     assert len(found) == 3
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_tensors_of_inference_mode_are_taken(inside: bool) -> None:
+    """They have no version to notice an in-place change by."""
+    model = chain(nn.Tanh())
+    expected = by_autograd(model, F.squared_error, *batch(7))
+    with torch.inference_mode():
+        inputs, targets = batch(7)
+    with torch.inference_mode(inside):
+        assert_same(Backprop(model, F.squared_error).gradients(inputs, targets), expected)
+        Backprop(model, F.squared_error, momentum=0.9).sgd_step(inputs, targets, 0.1)
