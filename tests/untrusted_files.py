@@ -42,7 +42,7 @@ def read_checkpoint(folder: Path, content: bytes) -> None:
 
 
 def read_sealed(folder: Path, content: bytes) -> None:
-    """With a right digest, as whoever means harm would write it."""
+    """With a right digest, as an attacker would write it."""
     read_checkpoint(folder, sealed(content))
 
 

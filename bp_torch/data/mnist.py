@@ -38,7 +38,7 @@ _DOWNLOADER: Final = "import sys; from bp_torch.data import mnist; mnist._unpack
 
 _OTHER_WAYS: Final = "set BP_TORCH_MNIST_SOURCE to a folder with its four .gz files, or load 'digits'"
 
-# By name: whoever insists on MNIST waits longer than whoever takes what there is.
+# "mnist" was asked for and may take longer; "auto" falls back to digits.
 _DOWNLOAD_SECONDS: Final = {"mnist": 60.0, "auto": 10.0}
 
 
@@ -51,7 +51,7 @@ def load(name: str, root: str | Path, *, source: str | Path | None = None) -> Da
 
     Args:
         name: "mnist"; "digits", drawn on the spot; or "auto": MNIST, or digits where MNIST is not on this machine and
-            cannot be downloaded. A damaged file or a wrong `source` is an error for "auto" too: you can mend it.
+            cannot be downloaded. A damaged file or a wrong `source` is an error for "auto" too: it can be fixed.
         root: torchvision's data folder, for MNIST; it is made if it does not exist.
         source: a folder with MNIST's four original .gz files, for places without a network. Without it, the
             environment variable BP_TORCH_MNIST_SOURCE names the folder, if it is set.

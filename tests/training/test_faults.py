@@ -91,7 +91,7 @@ def test_a_full_disk(server: TrainingServer, small_disk: Path, final: dict[str, 
     assert server.train(*QUICK, *flags, "--run-name", "full") == 2
     (line,) = server.errors()
     assert "No space left on device; " in line
-    assert line.endswith(" steps are saved: mend that, and go on with --runs-dir disk --resume full")
+    assert line.endswith(" steps are saved: fix that, and go on with --runs-dir disk --resume full")
     assert not list((small_disk / "full").glob(".*.new")), "what could not be finished takes no room"
     (small_disk / "other").unlink()
     assert server.train(*flags, "--resume", "full") == 0, server.printed()

@@ -1,1 +1,1 @@
-"""What is measured while a network trains, and who is told of it."""
+"""What is measured while a network trains, and the loggers that receive it."""

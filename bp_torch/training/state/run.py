@@ -263,7 +263,7 @@ def _failures(trainer: Trainer, saver: CheckpointSaver) -> Iterator[None]:
         raise ProcessLost(f"{error}; go on with {resume_flags(config)}") from None
     except OSError as error:
         what = f"cannot write {error.filename or config.folder}: {error.strerror}"
-        saved = f"{saver.saved_step:,} steps are saved: mend that, and go on with {resume_flags(config)}"
+        saved = f"{saver.saved_step:,} steps are saved: fix that, and go on with {resume_flags(config)}"
         raise RunError(f"{what}; {saved}") from None
 
 
