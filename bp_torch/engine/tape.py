@@ -107,8 +107,10 @@ class Tape(list[Call]):
 
     def unsupported(self, tensor: Tensor) -> UnsupportedOperation:
         """The error about the operation that gave a Tensor its graph."""
-        made_by = {} if self._operations is None else self._operations.made_by
-        return UnsupportedOperation(*made_by.get(tensor, (type(tensor.grad_fn).__name__, "")))
+        if self._operations is not None and tensor in self._operations.made_by:
+            return UnsupportedOperation(*self._operations.made_by[tensor])
+        module = "" if self._operations is None else self._operations.module
+        return UnsupportedOperation(type(tensor.grad_fn).__name__, module, verb="is given the result of")
 
 
 def backward(tape: Sequence[Call], output: Tensor) -> dict[Tensor, Tensor]:

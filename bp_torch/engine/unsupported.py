@@ -15,12 +15,12 @@ _IN_PLACE = "a leaf Variable that requires grad is being used in an in-place ope
 class UnsupportedOperation(TypeError):
     """A differentiable operation that is not a function of `bp_torch`: the tape cannot give its gradient."""
 
-    def __init__(self, operation: str, module: str) -> None:
+    def __init__(self, operation: str, module: str, *, verb: str = "calls") -> None:
         """Name both; without a module it is the cost's."""
         name = operation.rpartition(".")[2].strip("_")
         hint = f"; use bp_torch.functional.{name}" if name in functional.__all__ else ""
         caller = f"module {module}" if module else "the cost"
-        super().__init__(f"{caller} calls {operation}, which is not a function of bp_torch{hint}")
+        super().__init__(f"{caller} {verb} {operation}, which is not a function of bp_torch{hint}")
 
 
 class Operations(TorchFunctionMode):
