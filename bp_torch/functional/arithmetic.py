@@ -51,6 +51,19 @@ class Add(Function):
         return total(input_tangent, None if other_tangent is None else ctx.alpha * other_tangent).expand(ctx.shape)
 
 
+class Sub(Add):
+    """y = a − α b. ∂C/∂a = g, ∂C/∂b = −α g."""
+
+    @staticmethod
+    def forward(input: Tensor, other: Any, alpha: float) -> Tensor:
+        return torch.sub(input, other, alpha=alpha)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        input, other, alpha = inputs
+        Add.setup_context(ctx, (input, other, -alpha), output)
+
+
 class Mul(BinaryFunction):
     """y = a b. ∂y/∂a = b, ∂y/∂b = a.
 
@@ -65,16 +78,16 @@ class Mul(BinaryFunction):
         return torch.mul(input, other)
 
     @staticmethod
-    def input_derivative(input: Any, other: Any) -> Any:
-        return other
+    def by_input(g: Tensor, input: Any, other: Any) -> Tensor:
+        return g * other
 
     @staticmethod
-    def other_derivative(input: Any, other: Any) -> Any:
-        return input
+    def by_other(g: Tensor, input: Any, other: Any) -> Tensor:
+        return g * input
 
 
 class Div(BinaryFunction):
-    """y = a / b. ∂y/∂a = 1 / b, ∂y/∂b = −a / b² (as −a/b/b: b² might overflow).
+    """y = a / b. ∂y/∂a = 1 / b, ∂y/∂b = −a / b². Neither 1 / b nor b² is computed: they might overflow.
 
     >>> a, b = torch.tensor(1.0, requires_grad=True), torch.tensor(2.0, requires_grad=True)
     >>> div(a, b).backward(torch.tensor(4.0))
@@ -87,12 +100,12 @@ class Div(BinaryFunction):
         return torch.div(input, other)
 
     @staticmethod
-    def input_derivative(input: Any, other: Any) -> Any:
-        return 1 / other
+    def by_input(g: Tensor, input: Any, other: Any) -> Tensor:
+        return g / other
 
     @staticmethod
-    def other_derivative(input: Any, other: Any) -> Any:
-        return -input / other / other
+    def by_other(g: Tensor, input: Any, other: Any) -> Tensor:
+        return -g * (input / other / other)
 
 
 class DivRounded(Function):
@@ -155,14 +168,28 @@ class Pow(BinaryFunction):
         return torch.pow(input, other)
 
     @staticmethod
-    def input_derivative(input: Any, other: Any) -> Any:
-        if not isinstance(other, Tensor):
-            return other * torch.pow(input, other - 1) if other else 0
-        return torch.where(other == 0, 0, other * torch.pow(input, other - 1))
+    def by_input(g: Tensor, input: Any, other: Any) -> Tensor:
+        if isinstance(other, Tensor):
+            return torch.where(other == 0, 0, g * (other * torch.pow(input, other - 1)))
+        return g * (other * torch.pow(input, other - 1)) if other else g.masked_fill(torch.ones_like(g).bool(), 0)
 
     @staticmethod
-    def other_derivative(input: Any, other: Any) -> Any:
-        return torch.where((input == 0) & (other >= 0), 0, torch.pow(input, other) * torch.log(input))
+    def by_other(g: Tensor, input: Any, other: Any) -> Tensor:
+        return torch.where((input == 0) & (other >= 0), 0, g * (torch.pow(input, other) * torch.log(input)))
+
+
+class Rsqrt(Elementwise):
+    """y = 1 / √x = x^(−½). ∂C/∂x = g · (−½ x^(−3/2)) = −½ g y³."""
+
+    saves_output = True
+
+    @staticmethod
+    def forward(input: Tensor) -> Tensor:
+        return torch.rsqrt(input)
+
+    @staticmethod
+    def derivative(output: Tensor) -> Tensor:
+        return -0.5 * output**3
 
 
 class Exp(Elementwise):
@@ -203,8 +230,8 @@ def add(input: Tensor, other: Tensor | float, *, alpha: float = 1) -> Tensor:
 
 
 def sub(input: Tensor, other: Tensor | float, *, alpha: float = 1) -> Tensor:
-    """`input` − alpha · other: `Add`, with −alpha."""
-    return real("sub", Add.call(input, other, -alpha))
+    """`input` − alpha · other."""
+    return real("sub", Sub.call(input, other, alpha))
 
 
 def mul(input: Tensor, other: Tensor | float) -> Tensor:
@@ -232,27 +259,26 @@ def abs(input: Tensor) -> Tensor:
 
 def pow(input: Tensor, exponent: Tensor | float) -> Tensor:
     """`input` to the power of `exponent`, element by element; under autocast on CUDA in float32."""
-    return _power("pow", input, exponent, autocast=True)
+    require_tensor("pow", input=input)
+    return real("pow", Pow.call(cuda_autocast_to_float32(input), exponent))
 
 
 def square(input: Tensor) -> Tensor:
     """input²."""
-    return _power("square", input, 2)
+    require_tensor("square", input=input)
+    return real("square", Pow.call(input, 2))
 
 
 def sqrt(input: Tensor) -> Tensor:
     """√input, as the power ½; NaN below 0."""
-    return _power("sqrt", input, 0.5)
+    require_tensor("sqrt", input=input)
+    return real("sqrt", Pow.call(input, 0.5))
 
 
 def rsqrt(input: Tensor) -> Tensor:
-    """1 / √input, as the power −½; under autocast on CUDA in float32."""
-    return _power("rsqrt", input, -0.5, autocast=True)
-
-
-def _power(function: str, input: Tensor, exponent: Tensor | float, autocast: bool = False) -> Tensor:
-    require_tensor(function, input=input)
-    return real(function, Pow.call(cuda_autocast_to_float32(input) if autocast else input, exponent))
+    """1 / √input; under autocast on CUDA in float32."""
+    require_tensor("rsqrt", input=input)
+    return real("rsqrt", Rsqrt.call(cuda_autocast_to_float32(input)))
 
 
 def exp(input: Tensor) -> Tensor:

@@ -53,18 +53,16 @@ def _methods(derivative: Callable[..., Tensor], saves_output: bool, constants: i
 class BinaryFunction(Function):
     """y = f(a, b), element by element; either may be a Python number.
 
-    A subclass states ∂y/∂a and ∂y/∂b. Then ∂C/∂a = g ∂y/∂a and ∂C/∂b = g ∂y/∂b, each summed over what broadcasting
-    copied; and the tangent of y is ȧ ∂y/∂a + ḃ ∂y/∂b.
+    A subclass states g ∂y/∂a in `by_input(g, a, b)` and g ∂y/∂b in `by_other(g, a, b)`. With g = ∂C/∂y these are the
+    gradients, each summed over what broadcasting copied; and the tangent of y is the sum of both, by ȧ and by ḃ.
     """
 
-    input_derivative: ClassVar[Callable[..., Any]]
-    other_derivative: ClassVar[Callable[..., Any]]
+    by_input: ClassVar[Callable[..., Any]]
+    by_other: ClassVar[Callable[..., Any]]
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Make `backward` and `jvp` of the derivatives, unless the subclass has its own."""
-        for method in _binary_methods(cls.input_derivative, cls.other_derivative):
-            if method.__name__ not in vars(cls):
-                setattr(cls, method.__name__, staticmethod(method))
+        """Make `backward` and `jvp` of the two products."""
+        cls.backward, cls.jvp = map(staticmethod, _binary_methods(cls.by_input, cls.by_other))  # type: ignore[method-assign]
         super().__init_subclass__(**options)
 
     @staticmethod
@@ -73,18 +71,18 @@ class BinaryFunction(Function):
         save(ctx, *(x if isinstance(x, Tensor) else None for x in inputs))
 
 
-def _binary_methods(*derivatives: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
+def _binary_methods(*products: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
     def operands(ctx: Any) -> Any:
         return [number if x is None else x for x, number in zip(ctx.saved_tensors, ctx.numbers, strict=True)]
 
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         both = operands(ctx)
-        each = zip(ctx.needs_input_grad, derivatives, both, strict=True)
-        return tuple(reduce_to(grad_output * by(*both), meta_of(x)) if needs else None for needs, by, x in each)
+        each = zip(ctx.needs_input_grad, products, both, strict=True)
+        return tuple(reduce_to(by(grad_output, *both), meta_of(x)) if needs else None for needs, by, x in each)
 
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
         both = operands(ctx)
-        return total(*(None if x is None else x * by(*both) for x, by in zip(tangents, derivatives, strict=True)))
+        return total(*(None if x is None else by(x, *both) for x, by in zip(tangents, products, strict=True)))
 
     return backward, jvp
 

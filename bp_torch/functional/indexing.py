@@ -7,6 +7,7 @@ name, with its errors: IndexError for an axis that there is not, RuntimeError fo
 import itertools
 import math
 from collections.abc import Sequence
+from types import EllipsisType
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ class GetItem(ShapeFunction):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         index = _saved_index(ctx)
-        if not ctx.saved_tensors:  # each place is taken once at most
+        if all(isinstance(i, _TAKEN_ONCE) for i in index):
             grad_input = grad_output.new_zeros(ctx.shape)
             grad_input[index] = grad_output
         else:
@@ -72,6 +73,10 @@ class GetItem(ShapeFunction):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         return tangent[_saved_index(ctx)]
+
+
+_TAKEN_ONCE = int | slice | EllipsisType | None
+"""Indices by which no place is taken twice."""
 
 
 def _saved_index(ctx: Any) -> tuple[Any, ...]:
@@ -160,15 +165,19 @@ def _cut(name: str, cut: Any, input: Tensor, how: Any, dim: int) -> tuple[Tensor
 
 
 def getitem(input: Tensor, index: Any) -> Tensor:
-    """input[index]; a view unless a Tensor or a list is among the indices. See `GetItem`.
+    """input[index]; a view unless a Tensor, an array or a list is among the indices. See `GetItem`.
 
     Args:
         input: any shape.
-        index: int, slice, None, Ellipsis, a Tensor of integers or booleans, a list of integers; or a tuple of such.
+        index: int, slice, None, Ellipsis; integers or booleans in a Tensor, an array or a list; or a tuple of such.
+
+    Raises:
+        TypeError: of a list that is neither integers nor booleans: PyTorch's versions read it differently.
     """
     require_tensor("getitem", input=input)
-    index = index if isinstance(index, tuple) else (index,)
-    return GetItem.call(input, *(torch.tensor(i, device=input.device) if isinstance(i, list) else i for i in index))
+    if isinstance(index, list) and not all(isinstance(i, int) for i in index):
+        raise TypeError("getitem(): a list as the index must be of integers or booleans; use a tuple or a Tensor")
+    return GetItem.call(input, *(index if isinstance(index, tuple) else (index,)))
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:

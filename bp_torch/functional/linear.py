@@ -9,7 +9,7 @@ from torch import Tensor
 from bp_torch.functional.arithmetic import add
 from bp_torch.functional.function import Function, constant, save
 from bp_torch.functional.precision import autocast_enabled, autocast_to_half
-from bp_torch.functional.shape import reshape, squeeze, unsqueeze
+from bp_torch.functional.shape import squeeze, unsqueeze
 from bp_torch.functional.validation import require_real, require_tensor
 
 __all__ = ["linear"]
@@ -79,8 +79,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Apply y = x Wᵀ + b. See `Linear`; the lecture's statement 2, and its equations for the three avenues.
 
     As torch.nn.functional.linear, with its errors: `input` (*, in) and `weight` (out, in), to (*, out); a weight (in,)
-    drops the last dimension. `bias` is (out,), or for a 2-D weight any shape that broadcasts to the output. Under
-    autocast in its dtype, float64 excepted.
+    drops the last dimension. `bias` is (out,), or () for a weight (in,), or for a 2-D weight any shape that broadcasts to
+    the output. Under autocast in its dtype, float64 excepted.
     """
     try:
         if autocast_enabled() and torch.is_autocast_enabled(input.device.type):
@@ -95,21 +95,20 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _of_other_shapes(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Whatever else torch takes: a weight (in,), or a bias that broadcasts."""
+    """Whatever else torch takes: a weight (in,), with a bias () if any; or a bias that broadcasts to the output."""
     require_real("linear", input=input, weight=weight)
-    if weight.dim() == 1 and bias is None:
-        return squeeze(linear(input, unsqueeze(weight, 0)), -1)
-    if weight.dim() == 2 and bias is not None:
-        return _with_bias(linear(input, weight), bias)
-    raise RuntimeError("linear(): a bias wants a 2-D weight")  # and is explained by `_explain`
-
-
-def _with_bias(sums: Tensor, bias: Tensor) -> Tensor:
-    """A bias of another shape, which may broadcast but not enlarge or widen what it is added to."""
+    if weight.dim() == 1 and (bias is None or bias.dim() == 0):
+        sums = squeeze(linear(input, unsqueeze(weight, 0)), -1)
+    elif weight.dim() == 2:
+        sums = linear(input, weight)
+    else:
+        raise RuntimeError("linear(): the weight does not fit")  # and is explained by `_explain`
+    if bias is None:
+        return sums
     output = add(sums, bias)
-    if output.numel() != sums.numel() or bias.dtype != sums.dtype:
+    if output.shape != sums.shape or bias.dtype != sums.dtype:
         raise RuntimeError("linear(): the bias does not fit")  # and is explained by `_explain`
-    return output if output.shape == sums.shape else reshape(output, sums.shape)
+    return output
 
 
 def _explain(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:

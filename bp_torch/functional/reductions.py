@@ -120,7 +120,7 @@ class Matmul(Function):
 
 def axes_of(dim: Axes, ndim: int) -> tuple[int, ...]:
     """The axes that `dim` names, counted from the front; a number has none."""
-    if dim is None or dim == () or not ndim:
+    if dim is None or dim in ((), []) or not ndim:
         return tuple(range(ndim))
     return tuple(axis % ndim for axis in ([dim] if isinstance(dim, int) else dim))
 

@@ -45,6 +45,14 @@ class Where(Function):
         return torch.where(condition, input_tangent, other_tangent).expand(ctx.shape)
 
 
+class MaskedFill(Where):
+    """y = v where the mask holds, x elsewhere: `Where`, in the dtype of x."""
+
+    @staticmethod
+    def forward(condition: Tensor, input: Any, other: Tensor) -> Tensor:
+        return torch.masked_fill(other, condition, input)
+
+
 class Maximum(Function):
     """y = max(a, b), or with `largest` False the minimum. What was chosen gets g, the other 0; at a tie each g / 2.
 
@@ -138,9 +146,9 @@ def where(condition: Tensor, input: Tensor | float, other: Tensor | float) -> Te
 
 
 def masked_fill(input: Tensor, mask: Tensor, value: Tensor | float) -> Tensor:
-    """`input` with `value` where `mask` (booleans) holds: `Where`, which sends no gradient there."""
+    """`input` with `value`, a number, where `mask` (booleans) holds; no gradient goes there."""
     require_tensor("masked_fill", input=input)
-    return real("masked_fill", Where.call(mask, value, input))
+    return real("masked_fill", MaskedFill.call(mask, value, input))
 
 
 def amax(input: Tensor, dim: Axes = (), keepdim: bool = False) -> Tensor:

@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor
 
 import bp_torch.functional as F
-from bp_torch.functional import arithmetic, bce, classification, indexing, losses, reductions, selection, shape
+from bp_torch.functional import arithmetic, indexing, reductions, selection, shape
 from bp_torch.functional.function import Function
 
 Tensors = dict[str, Tensor]
@@ -92,6 +93,7 @@ _BATCH = torch.arange(1.0, 13.0).reshape(2, 2, 3).double()
 CALLS: list[tuple[type[Function], tuple[Any, ...]]] = [
     (arithmetic.Add, (_ROW, _MATRIX, 2)),
     (arithmetic.Add, (_MATRIX.int(), _ROW, -1)),
+    (arithmetic.Sub, (_ROW, _MATRIX, 2)),
     (arithmetic.Mul, (_ROW, _MATRIX)),
     (arithmetic.Mul, (_ROW, 2.5)),
     (arithmetic.Div, (_ROW, _MATRIX)),
@@ -101,6 +103,7 @@ CALLS: list[tuple[type[Function], tuple[Any, ...]]] = [
     (selection.Maximum, (_ROW, _MATRIX, True)),
     (selection.Where, (_MATRIX > 2, _ROW, _MATRIX)),
     (selection.Where, (_MATRIX > 2, 0.0, _ROW)),
+    (selection.MaskedFill, (_MATRIX > 2, torch.tensor(2.0), _MATRIX)),
     (selection.Amax, (_MATRIX, 1, False)),
     (reductions.Sum, (_ROW, 0, False, torch.float64)),
     (reductions.Mean, (_ROW, None, False, torch.float64)),
@@ -130,58 +133,65 @@ def test_a_gradient_has_its_inputs_shape_and_dtype(function: type[Function], inp
     torch.testing.assert_close([gradient for gradient in found if gradient is not None], list(expected))
 
 
-ROWS = torch.zeros(2, 2, 3)
+_PAIR, _FLAT, _NAN = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 2.0]), math.nan
+UNUSUAL: list[tuple[str, tuple[Any, ...]]] = [
+    ("div", (torch.tensor([3, 200], dtype=torch.uint8), _PAIR)),
+    ("div", (torch.tensor([True, False]), _PAIR)),
+    ("div", (_PAIR, 0)),
+    ("div", (torch.tensor([1e-3], dtype=torch.half), torch.tensor([1e-5], dtype=torch.half))),
+    ("div", (torch.tensor([1e-20]), torch.tensor([1e-39]))),
+    ("mul", (_PAIR, torch.tensor([True, False]))),
+    ("pow", (_FLAT, 0)),
+    ("pow", (_FLAT, torch.tensor([0.0, 0.0]))),
+    ("pow", (torch.tensor([2, 0], dtype=torch.uint8), _FLAT)),
+    ("rsqrt", (torch.tensor([0.0, -0.0, -1.0, math.inf, -math.inf, _NAN]),)),
+    ("sqrt", (torch.tensor([0.0, -0.0, -1.0, math.inf, _NAN]),)),
+    ("sum", (_MATRIX, [])),
+    ("mean", (_MATRIX, [])),
+    ("amax", (_MATRIX, [])),
+    ("getitem", (_MATRIX, ((1, 1, 0),))),
+    ("getitem", (_MATRIX, numpy.array([1, 1, 0]))),
+    ("getitem", (_MATRIX, (slice(None), numpy.array([0, 0])))),
+    ("getitem", (_MATRIX, ([1, 1], [0, 0]))),
+    ("getitem", (_MATRIX, [True, False])),
+    ("getitem", (_MATRIX, [])),
+    ("masked_fill", (_ROW, _ROW > 0, torch.tensor(2.0, dtype=torch.float64))),
+    ("masked_fill", (_ROW.half(), _ROW > 0, 0.1)),
+    ("linear", (_ROW, _ROW, torch.tensor(0.5))),
+    ("linear", (_MATRIX, _MATRIX, torch.tensor(0.5, dtype=torch.float64))),
+]
+
+
+@pytest.mark.parametrize(("name", "args"), UNUSUAL, ids=[name for name, _ in UNUSUAL])
+def test_unusual_arguments_give_what_they_give_in_pytorch(name: str, args: tuple[Any, ...]) -> None:
+    results = []
+    for functions in (F, Builtin()):
+        leaves = [x.clone().requires_grad_(x.is_floating_point()) if isinstance(x, Tensor) else x for x in args]
+        output = getattr(functions, name)(*leaves)
+        needed = [x for x in leaves if isinstance(x, Tensor) and x.requires_grad]
+        results.append([output, *torch.autograd.grad(output, needed, torch.ones_like(output))])
+    torch.testing.assert_close(*results, equal_nan=True)
 
 
 @pytest.mark.parametrize(
-    ("function", "inputs", "mixes"),
+    ("name", "args"),
     [
-        (shape.Transpose, (ROWS, 1, 2), False),
-        (shape.Transpose, (ROWS, 0, 1), True),
-        (shape.Permute, (ROWS, (0, 2, 1)), False),
-        (shape.Movedim, (ROWS, 0, 2), True),
-        (shape.Reshape, (ROWS, torch.flatten, 1), False),
-        (shape.Reshape, (ROWS, torch.flatten, 0, 1), True),
-        (shape.Reshape, (ROWS, torch.unsqueeze, 0), True),
-        (shape.Reshape, (ROWS, torch.reshape, (2, 3, 2)), False),
-        (shape.Reshape, (ROWS[:1], torch.squeeze), True),
-        (shape.Expand, (ROWS, (2, 2, 3)), False),
-        (shape.Expand, (ROWS[0], (2, 2, 3)), True),
-        (indexing.GetItem, (ROWS, slice(None), 0), False),
-        (indexing.GetItem, (ROWS, Ellipsis, 0), False),
-        (indexing.GetItem, (ROWS, 0), True),
-        (indexing.GetItem, (ROWS, slice(1, None)), True),
-        (indexing.GetItem, (ROWS, torch.tensor([1, 0])), True),
-        (indexing.GetItem, (ROWS, slice(None), torch.tensor([1, 0])), False),
-        (
-            indexing.GetItem,
-            (ROWS.unsqueeze(1), slice(None), torch.tensor([0, 0]), slice(None), torch.tensor([1, 0])),
-            True,
-        ),
-        (indexing.Narrow, (ROWS, 1, 0, 1), False),
-        (indexing.Narrow, (ROWS, 0, 0, 1), True),
-        (indexing.Cat, (1, ROWS, ROWS), False),
-        (indexing.Cat, (-3, ROWS, ROWS), True),
-        (indexing.Stack, (1, ROWS, ROWS), False),
-        (indexing.Stack, (0, ROWS, ROWS), True),
-        (reductions.Sum, (ROWS, -1, False, None), False),
-        (reductions.Mean, (ROWS, None, False, None), True),
-        (selection.Amax, (ROWS, (0, 1), False), True),
-        (reductions.Matmul, (ROWS, ROWS.mT), False),
-        (reductions.Matmul, (ROWS, ROWS[0].mT), False),
-        (reductions.Matmul, (ROWS[0], ROWS.mT), True),
-        (reductions.Matmul, (ROWS[0, 0], ROWS[0].mT), True),
-        (arithmetic.Add, (ROWS, ROWS, 1), False),
-        (losses.SquaredError, (ROWS, ROWS), True),
-        (losses.MSELoss, (ROWS, ROWS, "mean"), True),
-        (losses.SmoothL1Loss, (ROWS, ROWS, "none", 1.0), False),
-        (bce.BCEWithLogits, (ROWS, ROWS, ROWS, "sum"), True),
-        (classification.ReduceLosses, (ROWS[0, 0], ROWS[0, 0] > 0, torch.tensor(3), "mean"), True),
-        (classification.ReduceLosses, (ROWS[0, 0], ROWS[0, 0] > 0, torch.tensor(3), "none"), False),
+        ("sub", (torch.tensor(True), torch.tensor(True))),
+        ("masked_fill", (_ROW, _ROW > 0, torch.tensor([2.0]))),
+        ("masked_fill", (_ROW, (_ROW > 0).int(), 2.0)),
+        ("linear", (_MATRIX, _MATRIX[0], _MATRIX[0])),
+        ("linear", (_MATRIX[0], _MATRIX, _MATRIX[:, :2])),
     ],
 )
-def test_what_mixes_examples_says_so(function: type[Function], inputs: tuple[Any, ...], mixes: bool) -> None:
-    assert function.mixes_examples(*inputs) is mixes
+def test_what_pytorch_refuses_is_refused(name: str, args: tuple[Any, ...]) -> None:
+    for functions in (F, Builtin()):
+        with pytest.raises(RuntimeError):
+            getattr(functions, name)(*args)
+
+
+def test_a_list_of_slices_is_no_index() -> None:
+    with pytest.raises(TypeError, match="must be of integers or booleans"):
+        F.getitem(_MATRIX, [slice(0, 2)])
 
 
 @pytest.mark.parametrize(
