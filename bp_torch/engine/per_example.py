@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from bp_torch.engine.tape import Call, Tape, backward
+from bp_torch.engine.tape import Call, Tape, backward, require_valid
 from bp_torch.functional.function import Context
 from bp_torch.functional.linear import Linear
 from bp_torch.functional.reductions import Matmul
@@ -175,6 +175,7 @@ def contributions(tape: Tape, cost: Tensor, inputs: Sequence[Tensor]) -> dict[Te
         TypeError: naming function and module, if examples meet in the model, as in a mean over them; or if the cost
             takes a parameter itself.
     """
+    require_valid(tape)
     calls = [call for call in tape if call.module]
     by_row = _with_rows(calls, inputs)
     rows, shared = _at_outputs(tape, cost, by_row, len(inputs[0]))

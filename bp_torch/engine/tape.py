@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.engine.unsupported import Operations, UnsupportedOperation
-from bp_torch.functional.function import Context, active_tape, constant
+from bp_torch.functional.function import Context, Function, active_tape
 
 _set_grad_enabled = torch._C._set_grad_enabled  # torch.no_grad() takes 4 µs
 
@@ -98,9 +98,11 @@ class Tape(list[Call]):
                 if output is input:
                     output = output.view_as(output)  # a Tensor of its own, for a gradient of its own
             function.setup_context(ctx, inputs, output)
+            if not output.is_floating_point():
+                ctx.mark_non_differentiable(output)
         finally:
             _set_grad_enabled(enabled)
-        if True in needs:
+        if True in ctx.needs_input_grad:
             output.requires_grad_()
         self.append(Call(function, inputs, output, ctx, "" if self._operations is None else self._operations.module))
         return output
@@ -110,13 +112,16 @@ class Tape(list[Call]):
         if self._operations is not None and tensor in self._operations.made_by:
             return UnsupportedOperation(*self._operations.made_by[tensor])
         module = "" if self._operations is None else self._operations.module
-        return UnsupportedOperation(type(tensor.grad_fn).__name__, module, verb="is given the result of")
+        function = getattr(tensor.grad_fn, "_forward_cls", type(tensor.grad_fn))
+        own = issubclass(function, torch.autograd.Function) and not function.__module__.startswith("torch.")
+        hint = f"; derive it from {Function.__module__}.Function and use {function.__name__}.call" if own else ""
+        return UnsupportedOperation(function.__name__, module, verb="is given the result of", hint=hint)
 
 
 def backward(tape: Sequence[Call], output: Tensor) -> dict[Tensor, Tensor]:
     """Backpropagation: ∂C/∂x for every Tensor x on the tape that needs one and that C, the output, depends on."""
-    require_unchanged(tape)
-    gradients = {output: constant(1.0, output.shape, output.dtype, output.device)}
+    require_valid(tape)
+    gradients = {output: torch.ones_like(output)}
     of_outputs = {call.output: grad_output for call, grad_output in walk(reversed(tape), gradients)}
     return {**of_outputs, **gradients}
 
@@ -136,9 +141,13 @@ def walk(calls: Iterable[Call], gradients: dict[Tensor, Tensor]) -> Iterator[tup
                 gradients[input] = gradients[input] + gradient if input in gradients else gradient
 
 
-def require_unchanged(tape: Sequence[Call]) -> None:
-    """Raise RuntimeError if a Tensor that a `backward` needs was changed in place since it was saved."""
+def require_valid(tape: Sequence[Call]) -> None:
+    """Raise RuntimeError if a saved Tensor was changed in place since, or if a Tensor has a hook on its gradient."""
     for call in tape:
         if call.ctx.changed():
             name = call.function.__name__
             raise RuntimeError(f"a tensor that {name}.backward needs was modified by an inplace operation")
+        for tensor in (*call.inputs, call.output):
+            if isinstance(tensor, Tensor) and tensor._backward_hooks:
+                name = call.function.__name__
+                raise RuntimeError(f"a tensor of {name} has a hook, which only autograd calls: remove it")

@@ -15,10 +15,11 @@ _IN_PLACE = "a leaf Variable that requires grad is being used in an in-place ope
 class UnsupportedOperation(TypeError):
     """A differentiable operation that is not a function of `bp_torch`: the tape cannot give its gradient."""
 
-    def __init__(self, operation: str, module: str, *, verb: str = "calls") -> None:
+    def __init__(self, operation: str, module: str, *, verb: str = "calls", hint: str = "") -> None:
         """Name both; without a module it is the cost's."""
         name = operation.rpartition(".")[2].strip("_")
-        hint = f"; use bp_torch.functional.{name}" if name in functional.__all__ else ""
+        if name in functional.__all__:
+            hint = f"; use bp_torch.functional.{name}"
         caller = f"module {module}" if module else "the cost"
         super().__init__(f"{caller} {verb} {operation}, which is not a function of bp_torch{hint}")
 
@@ -63,13 +64,15 @@ class Operations(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, and note what it made."""
+        made = [x for x in args if isinstance(x, Tensor) and x.grad_fn is None]  # or given a graph, by x[...] = ...
         try:
             result = func(*args, **(kwargs or {}))
         except RuntimeError as error:
             if _IN_PLACE in str(error):
                 raise UnsupportedOperation(resolve_name(func) or str(func), self.module) from None
             raise
-        for tensor in result if isinstance(result, tuple | list) else [result]:
+        made += result if isinstance(result, tuple | list) else [result]
+        for tensor in made:
             if isinstance(tensor, Tensor) and tensor.grad_fn is not None:
                 self.made_by[tensor] = resolve_name(func) or str(func), self.module
         return result

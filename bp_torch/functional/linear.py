@@ -79,7 +79,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Apply y = x Wᵀ + b. See `Linear`; the lecture's statement 2, and its equations for the three avenues.
 
     As torch.nn.functional.linear, with its errors: `input` (*, in) and `weight` (out, in), to (*, out); a weight (in,)
-    drops the last dimension. `bias` is (out,), or () for a weight (in,), or for a 2-D weight any shape that broadcasts to
+    drops the last dimension. `bias` is (out,), () for a weight (in,), or with a 2-D weight whatever broadcasts to
     the output. Under autocast in its dtype, float64 excepted.
     """
     try:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from bp_torch import nn
 from bp_torch.engine import Backprop
 from bp_torch.functional.activations import Sigmoid
 from bp_torch.functional.function import Function, save
+from bp_torch.inspection import per_example_norms
 from bp_torch.nn import mlp
 
 INPUTS, WANTED = torch.rand(6, 5), torch.eye(3)[torch.arange(6) % 3]
@@ -255,6 +257,18 @@ class Foreign(torch.nn.Module):
         return F.sigmoid(Unseen.apply(input))
 
 
+class Assigning(torch.nn.Module):
+    def forward(self, input: Tensor) -> Tensor:
+        output = torch.zeros(6, 5)
+        output[:, :2] = F.sigmoid(input)[:, :2]
+        return F.tanh(output)
+
+
+class Mapped(torch.nn.Module):
+    def forward(self, input: Tensor) -> Tensor:
+        return F.tanh(torch.vmap(F.sigmoid)(input))
+
+
 UNSUPPORTED: dict[str, tuple[Callable[[], torch.nn.Module], str]] = {
     "PyTorch's own": (lambda: torch.nn.Linear(5, 5), r"1\.0 \(Linear\) calls torch\.nn\.functional\.linear,"),
     "dropout": (lambda: torch.nn.Dropout(0.5), r"1\.0 \(Dropout\) calls torch\.nn\.functional\.dropout,"),
@@ -264,7 +278,9 @@ UNSUPPORTED: dict[str, tuple[Callable[[], torch.nn.Module], str]] = {
     "beside its input": (Gated, r"1\.0 \(Gated\) calls torch\.exp, .*; use bp_torch\.functional\.exp"),
     "in place": (lambda: nn.ReLU(inplace=True), r"1\.0 \(ReLU\) calls torch\.Tensor\.copy_,"),
     "in place, on an output": (Doubling, r"1\.0 \(Doubling\) calls torch\.Tensor\.mul_, .*functional\.mul"),
-    "a Function of one's own": (Foreign, r"1\.0 \(Foreign\) is given the result of UnseenBackward,"),
+    "in place, of a part": (Assigning, r"1\.0 \(Assigning\) calls torch\.Tensor\.__setitem__,"),
+    "under vmap": (Mapped, r"1\.0 \(Mapped\) is given the result of VmappedSigmoid,"),
+    "a Function of one's own": (Foreign, r"1\.0 \(Foreign\) is given the result of Unseen, .* and use Unseen\.call"),
 }
 
 
@@ -315,6 +331,33 @@ def test_an_in_place_change_that_autograd_would_notice() -> None:
         Backprop(model, F.squared_error).sgd_step(INPUTS, WANTED, 0.1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         F.squared_error(model(INPUTS), WANTED).backward()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("of_parameter", [True, False])
+def test_a_hook_on_a_gradient(of_parameter: bool) -> None:
+    """Autograd would call it; the engine must not leave it out silently."""
+
+    class Hooked(torch.nn.Module):
+        def forward(self, input: Tensor) -> Tensor:
+            output = F.tanh(input)
+            output.register_hook(lambda gradient: 2 * gradient)  # type: ignore[no-untyped-call]
+            return output
+
+    model = torch.nn.Sequential(nn.Linear(5, 3), torch.nn.Identity() if of_parameter else Hooked())
+    if of_parameter:
+        model[0].bias.register_hook(torch.zeros_like)  # type: ignore[operator]
+    for attempt in (Backprop(model, F.squared_error).gradients, partial(per_example_norms, model, F.squared_error)):
+        with pytest.raises(RuntimeError, match=r"a tensor of (Linear|Tanh) has a hook"):
+            attempt(INPUTS, WANTED)
+    with pytest.raises(RuntimeError, match="has a hook"):
+        Backprop(model, F.squared_error).sgd_step(INPUTS, WANTED, 0.1)
+
+
+def test_an_expanded_parameter() -> None:
+    model = nn.Linear(5, 3)
+    model.weight = torch.nn.Parameter(torch.rand(1, 5).expand(3, 5))
+    with pytest.raises(ValueError, match="'weight' is expanded"):
+        Backprop(model, F.squared_error)
 
 
 def test_what_has_nothing_to_learn_is_refused() -> None:

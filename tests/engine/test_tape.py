@@ -80,6 +80,18 @@ class TwoOutputs(torch.nn.Module):
         return [first, self.second(ops.sigmoid(first))]
 
 
+class Generated(torch.nn.Module):
+    """A layer whose input is a parameter, and a view of one: a step must not read what it has already changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes, self.generator = torch.nn.Parameter(torch.rand(3, 4)), nn.Linear(4, 6)
+
+    def forward(self, x: Tensor, ops: Any = F) -> Tensor:
+        weight = ops.add(self.generator(self.codes), self.generator(ops.reshape(self.codes.detach(), (3, 4))))
+        return ops.matmul(x, ops.t(weight))  # type: ignore[no-any-return]
+
+
 def of_two(cost: Callable[[Tensor, Tensor], Tensor], ops: Any) -> Callable[[list[Tensor], Tensor], Tensor]:
     return lambda outputs, targets: ops.add(cost(outputs[0], targets), cost(outputs[1], targets))
 
@@ -94,6 +106,7 @@ MODELS: dict[str, tuple[type[torch.nn.Module], tuple[tuple[int, ...], ...]]] = {
     "two inputs": (TwoInputs, ((7, 6), (7, 6))),
     "(N, T, C)": (Attention, ((7, 5, 6),)),
     "two outputs": (TwoOutputs, ((7, 6),)),
+    "a generated weight": (Generated, ((7, 6),)),
 }
 
 
@@ -188,6 +201,54 @@ def test_an_output_that_is_the_input_has_a_gradient_of_its_own() -> None:
     with Tape() as tape:
         cost = F.sum(F.add(F.mul(ReverseGradient.call(weight), 3), weight))
     assert backward(tape, cost)[weight].item() == -3 + 1
+
+
+class Largest(Function):
+    """With all that a `setup_context` may ask of autograd's context."""
+
+    @staticmethod
+    def forward(input: Tensor, index: bool) -> Tensor:
+        return input.argmax(1).double() if index else input.amax(1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, bool], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], output)
+        ctx.save_for_forward(inputs[0], output)
+        ctx.set_materialize_grads(False)
+        if inputs[1]:
+            ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        input, output = ctx.saved_tensors
+        return (input == output.unsqueeze(1)) * grad_output.unsqueeze(1), None
+
+
+def test_an_output_may_have_no_gradient() -> None:
+    """Because a function says so, or because it holds integers."""
+    weight = torch.tensor([[1.0, 3.0], [2.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    with Tape() as tape:
+        index, rounded = Largest.call(weight, True), F.to(weight, torch.int64)
+        cost = F.sum(F.mul(F.mul(Largest.call(weight, False), index), F.getitem(rounded, (slice(None), 0))))
+    assert not index.requires_grad
+    assert not rounded.requires_grad
+    assert backward(tape, cost)[weight].tolist() == [[0, 1], [0, 0]]
+
+
+def test_a_gradient_may_be_changed_in_place() -> None:
+    bias = torch.tensor(3.0, requires_grad=True)
+    with Tape() as tape:
+        cost = F.add(bias, 1.0)
+    backward(tape, cost)[bias].mul_(5)
+    assert backward(tape, cost)[bias].item() == 1
+
+
+def test_a_transform_may_compute_a_constant() -> None:
+    """What `torch.func` computes inside is not recorded."""
+    weight, inputs = torch.rand(3, 4, requires_grad=True), torch.rand(5, 4)
+    with Tape() as tape:
+        cost = F.sum(F.linear(torch.func.grad(lambda x: F.sum(F.square(x)))(inputs), weight))
+    torch.testing.assert_close(backward(tape, cost)[weight], (2 * inputs).sum(0).expand(3, 4))
 
 
 def test_tapes_can_be_nested() -> None:

@@ -17,7 +17,9 @@ from bp_torch.gradients.call import Call, as_calls, parts_of, pulled_back
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 entries = pytest.mark.parametrize("entry", CATALOGUE.values(), ids=list(CATALOGUE))
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*broadcast", "ignore:Using a target size", "ignore:There is a performance drop"  # of some samples
+    "ignore:.*broadcast",
+    "ignore:Using a target size",
+    "ignore:There is a performance drop",  # of some samples
 )
 
 
