@@ -76,7 +76,7 @@ class Backprop:
             ValueError: if the cost is not a scalar, or depends on nothing that requires a gradient.
             ValueError, RuntimeError, IndexError: from the functions, if what they are given does not fit.
         """
-        return self._record(Tape(self.model), inputs, targets)
+        return self._record(inputs, targets, self.model)
 
     def gradients(self, inputs: Inputs, targets: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The gradient of every parameter that requires one and that the cost depends on.
@@ -145,18 +145,19 @@ class Backprop:
     def _record_quickly(self, inputs: Inputs, targets: Any) -> tuple[Tensor, Tape]:
         """`trace` without names; they take time, and only errors need them."""
         try:
-            return self._record(Tape(), inputs, targets)
+            return self._record(inputs, targets)
         except (TypeError, RuntimeError):
             self.trace(inputs, targets)
             raise
 
-    def _record(self, tape: Tape, inputs: Inputs, targets: Any) -> tuple[Tensor, Tape]:
-        given = inputs if isinstance(inputs, tuple | list) else (inputs,)
+    def _record(self, inputs: Inputs, targets: Any, model: torch.nn.Module | None = None) -> tuple[Tensor, Tape]:
+        given = [_without_graph(input) for input in (inputs if isinstance(inputs, tuple | list) else (inputs,))]
         for input in given:
             if not isinstance(input, Tensor):
                 raise TypeError(f"Backprop: inputs must be a Tensor or several, not {type(input).__name__}")
+        tape = Tape(model, given)
         with _InferenceMode(False), tape:  # gradients are enabled there
-            cost = self.cost(self.model(*map(_without_graph, given)), _without_graph(targets))
+            cost = self.cost(self.model(*given), _without_graph(targets))
         if not isinstance(cost, Tensor):
             raise TypeError(f"Backprop: the cost must be a Tensor, not {type(cost).__name__}")
         if cost.grad_fn is not None:

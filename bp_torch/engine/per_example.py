@@ -6,7 +6,7 @@ others 0, is what example n adds. vmap computes that for all n, of any function;
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from bp_torch.engine.tape import Call, Tape, backward, require_valid
+from bp_torch.functional.elementwise import Elementwise
 from bp_torch.functional.function import Context
 from bp_torch.functional.linear import Linear
-from bp_torch.functional.reductions import Matmul
 
 _Gradients = tuple[Any, ...]
 _Rule = TypeVar("_Rule", bound="type[ExampleGradients]")
@@ -63,7 +63,7 @@ class ExampleGradients:
     def double(self) -> "ExampleGradients":
         """The same in float64."""
         ctx = copy.copy(self.ctx)
-        ctx.save_for_backward(*(None if tensor is None else tensor.double() for tensor in ctx.saved_tensors))
+        ctx.save_for_backward(*map(_double, ctx.saved_tensors))
         return type(self)(self.function, ctx, self.grad_output.double())
 
 
@@ -92,6 +92,8 @@ class LinearGradients(ExampleGradients):
     @cached_property
     def gradients(self) -> _Gradients:
         """(N, out, in) and (N, out)."""
+        if self.grad_output.dim() < 2:
+            return super().gradients
         delta, input = (
             x.unsqueeze(1) if x.dim() == 2 else x.flatten(1, -2) for x in (self.grad_output, self._input)
         )  # (N, T, ·)
@@ -100,7 +102,7 @@ class LinearGradients(ExampleGradients):
     @cached_property
     def norms(self) -> _Gradients:
         """‖δₙ‖ ‖xₙ‖ and ‖δₙ‖."""
-        if self.grad_output.dim() > 2:
+        if self.grad_output.dim() != 2:
             return super().norms
         lengths = _norms(self.grad_output)
         return None, lengths * _norms(self._input), lengths
@@ -108,7 +110,7 @@ class LinearGradients(ExampleGradients):
     @cached_property
     def sums_of_squares(self) -> _Gradients:
         """(δ²)ᵀ x² and Σₙ δₙ²."""
-        if self.grad_output.dim() > 2:
+        if self.grad_output.dim() != 2:
             return super().sums_of_squares
         squares = self.grad_output.square()
         return None, torch.mm(squares.t(), self._input.square()), squares.sum(0)
@@ -157,16 +159,17 @@ class Contributions(list[tuple[ExampleGradients, int]]):
         return Contributions((part.double(), position) for part, position in self)
 
 
-def contributions(tape: Tape, cost: Tensor, inputs: Sequence[Tensor]) -> dict[Tensor, Contributions]:
+def contributions(tape: Tape, cost: Tensor, examples: int) -> dict[Tensor, Contributions]:
     """What each example adds to the gradient of every parameter.
 
-    A Tensor that depends on the inputs has a row for each example. All others, parameters and what is computed from
-    them alone, are shared by the examples: their gradients are kept apart, one for each example.
+    A Tensor that comes from the model's inputs has a row for each example, and so has its gradient. All others,
+    parameters and what is computed from them alone, are shared by the examples: their gradients are kept apart, one for
+    each example.
 
     Args:
         tape: as `bp_torch.engine.Backprop.trace` recorded it.
         cost: the last output on it.
-        inputs: of the model, (N, ...) each.
+        examples: how many there are, N.
 
     Returns:
         By parameter.
@@ -174,14 +177,15 @@ def contributions(tape: Tape, cost: Tensor, inputs: Sequence[Tensor]) -> dict[Te
     Raises:
         TypeError: naming function and module, if examples meet in the model, as in a mean over them; or if the cost
             takes a parameter itself.
+        RuntimeError: as `bp_torch.engine.backward`.
     """
     require_valid(tape)
     calls = [call for call in tape if call.module]
-    by_row = _with_rows(calls, inputs)
-    rows, shared = _at_outputs(tape, cost, by_row, len(inputs[0]))
+    rows = _of_outputs(tape, cost, examples)
+    shared: dict[Tensor, Contributions] = {}
     for call in reversed(calls):
         if call.output in rows:
-            _split(call, rows, shared, by_row)
+            _split(call, rows, shared, tape.from_inputs)
         elif call.output in shared:
             each = _Given(_vmapped(call.function, call.ctx, shared.pop(call.output).gradients()))
             for position, input in _needing(call):
@@ -189,42 +193,24 @@ def contributions(tape: Tape, cost: Tensor, inputs: Sequence[Tensor]) -> dict[Te
     return shared
 
 
-def _with_rows(calls: Sequence[Call], inputs: Sequence[Tensor]) -> set[Tensor]:
-    """The Tensors with a row for each example."""
-    by_row, rows = set(inputs), inputs[0].shape[:1]
-    for call in calls:
-        if any(isinstance(input, Tensor) and input in by_row for input in call.inputs):
-            if call.output.shape[:1] != rows or _examples_meet(call, by_row):
-                name = call.function.__name__
-                raise TypeError(f"module {call.module}: examples meet in {name}, so that none has its own gradient")
-            by_row.add(call.output)
-    return by_row
-
-
-def _examples_meet(call: Call, by_row: set[Tensor]) -> bool:
-    if call.function is Matmul and call.inputs[0] not in by_row:
-        return call.inputs[1].dim() < 3  # type: ignore[no-any-return]  # W x adds up the rows of x, (N, ...)
-    return call.function.mixes_examples(*call.inputs)  # type: ignore[no-any-return]
-
-
-def _at_outputs(
-    tape: Tape, cost: Tensor, by_row: set[Tensor], examples: int
-) -> tuple[dict[Tensor, Tensor], dict[Tensor, Contributions]]:
-    """The gradients of the model's outputs: by row, or where these are not known to be rows, kept apart."""
-    made = {call.output for call in tape if call.module}
+def _of_outputs(tape: Tape, cost: Tensor, examples: int) -> dict[Tensor, Tensor]:
+    """The gradients of the model's outputs, which must have a row for each example."""
     after = [call for call in tape if not call.module]
     gradients = {x: gradient for x, gradient in backward(after, cost).items() if x not in {c.output for c in after}}
-    if any(not (x in by_row or (x in made and x.dim() and len(x) == examples)) for x in gradients):
+    for call in tape:
+        if call.output in gradients and call.output in tape.from_inputs and call.output.shape[:1] != (examples,):
+            raise _examples_meet(call)
+    if any(x not in tape.from_inputs for x in gradients):
         raise TypeError("the cost takes what no example has a row of, such as a parameter: it is no sum over examples")
-    rows = {x: gradient for x, gradient in gradients.items() if x in by_row}
-    others = {x: _Given((_apart(gradient),)) for x, gradient in gradients.items() if x not in by_row}
-    return rows, {x: Contributions([(each, 0)]) for x, each in others.items()}
+    return gradients
 
 
-def _split(call: Call, rows: dict[Tensor, Tensor], shared: dict[Tensor, Contributions], by_row: set[Tensor]) -> None:
+def _split(
+    call: Call, rows: dict[Tensor, Tensor], shared: dict[Tensor, Contributions], from_inputs: set[Tensor]
+) -> None:
     """One call back: rows go on as they do without examples kept apart, what is shared gets its contributions."""
     grad_output, needs = rows[call.output], call.ctx.needs_input_grad
-    own = tuple(needed and input not in by_row for input, needed in zip(call.inputs, needs, strict=True))
+    own = tuple(needed and input not in from_inputs for input, needed in zip(call.inputs, needs, strict=True))
     if True in own:
         rule = _RULES.get(call.function, ExampleGradients)
         each = rule(call.function, _with_needs(call.ctx, own), grad_output)
@@ -232,8 +218,39 @@ def _split(call: Call, rows: dict[Tensor, Tensor], shared: dict[Tensor, Contribu
             if own[position]:
                 shared.setdefault(input, Contributions()).append((each, position))
     on = tuple(needed and not shares for needed, shares in zip(needs, own, strict=True))
-    for input, gradient in dataclasses.replace(call, ctx=_with_needs(call.ctx, on)).backward(grad_output):
+    for input, gradient in _separate(dataclasses.replace(call, ctx=_with_needs(call.ctx, on)), grad_output):
         rows[input] = rows[input] + gradient if input in rows else gradient
+
+
+def _separate(call: Call, grad_output: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """One call back; TypeError unless each row of the gradients comes from the same row of ∂C/∂output.
+
+    The numbers of any two examples differ in a bit. So of ∂C/∂output with 0 where a bit is 1, and with 0 where it is 0,
+    one has the row of the first alone: if the second's gradient is not 0 then, it comes from the first.
+    """
+    gradients = call.backward(grad_output)
+    number = torch.arange(len(grad_output), device=grad_output.device)
+    if any(gradient.shape[:1] != number.shape for _, gradient in gradients):
+        raise _examples_meet(call)
+    bits = [(number >> bit) % 2 == 0 for bit in range((len(number) - 1).bit_length())]
+    if gradients and bits and not issubclass(call.function, Elementwise):
+        empty = torch.stack([*bits, *(~bit for bit in bits)])
+        found = _vmapped(call.function, call.ctx, torch.where(_rows(empty, grad_output), 0, grad_output))
+        for (_, gradient), each in zip(gradients, (x for x in found if x is not None), strict=True):
+            if ((each != 0) & _rows(empty, gradient) & gradient.isfinite()).any():
+                raise _examples_meet(call)
+    return gradients
+
+
+def _rows(chosen: Tensor, like: Tensor) -> Tensor:
+    """(K, N) as (K, N, 1, ...)."""
+    return chosen.reshape(*chosen.shape, *[1] * (like.dim() - 1))
+
+
+def _examples_meet(call: Call) -> TypeError:
+    return TypeError(
+        f"module {call.module}: examples meet in {call.function.__name__}, so that none has its own gradient"
+    )
 
 
 def _with_needs(ctx: Context, needs: tuple[bool, ...]) -> Context:
@@ -264,8 +281,15 @@ def _vmapped(function: Any, ctx: Context, grad_outputs: Tensor) -> _Gradients:
         found = function.backward(ctx, grad_output)
         return tuple(g for g, need in zip(found if type(found) is tuple else (found,), needs, strict=True) if need)
 
-    found = iter(torch.func.vmap(needed)(grad_outputs))
+    if len(grad_outputs):
+        found = iter(torch.func.vmap(needed)(grad_outputs))
+    else:  # which vmap refuses
+        found = iter(g.new_zeros(0, *g.shape) for g in needed(grad_outputs.new_zeros(grad_outputs.shape[1:])))
     return tuple(next(found) if need else None for need in needs)
+
+
+def _double(tensor: Tensor | None) -> Tensor | None:
+    return tensor.double() if tensor is not None and tensor.is_floating_point() else tensor
 
 
 def _sum(parts: Iterable[Tensor]) -> Tensor:
@@ -274,5 +298,5 @@ def _sum(parts: Iterable[Tensor]) -> Tensor:
 
 
 def _norms(each: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(each.flatten(1), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(each.unsqueeze(1).flatten(1), dim=1)
     return norms

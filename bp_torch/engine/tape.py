@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from bp_torch.engine.unsupported import Operations, UnsupportedOperation
+from bp_torch.engine.operations import Operations, UnsupportedOperation
 from bp_torch.functional.function import Context, Function, active_tape
 
 _set_grad_enabled = torch._C._set_grad_enabled  # torch.no_grad() takes 4 µs
@@ -59,11 +59,20 @@ class Tape(list[Call]):
     requires no gradient, such as a mask, is a constant, as for autograd.
     """
 
-    def __init__(self, model: torch.nn.Module | None = None) -> None:
-        """Begin empty. With a model, calls know their module and errors name the operation, which takes time."""
+    def __init__(self, model: torch.nn.Module | None = None, inputs: Iterable[Tensor] = ()) -> None:
+        """Begin empty.
+
+        With a model and its inputs, which take time, calls know their module, errors name the operation, and
+        `from_inputs` holds all that is computed from the inputs.
+        """
         super().__init__()
         self._outer: list[Tape | None] = []
-        self._operations = None if model is None else Operations(model)
+        self._operations = None if model is None else Operations(model, inputs)
+
+    @property
+    def from_inputs(self) -> set[Tensor]:
+        """The inputs, and every Tensor that was computed from one; empty without a model."""
+        return set() if self._operations is None else self._operations.from_inputs
 
     def __enter__(self) -> Self:
         """Record, in place of a tape that may be active already."""
@@ -105,6 +114,8 @@ class Tape(list[Call]):
         if True in ctx.needs_input_grad:
             output.requires_grad_()
         self.append(Call(function, inputs, output, ctx, "" if self._operations is None else self._operations.module))
+        if self._operations is not None:
+            self._operations.follow(inputs, output)
         return output
 
     def unsupported(self, tensor: Tensor) -> UnsupportedOperation:

@@ -71,10 +71,6 @@ class BCEWithLogits(Function):
         by_target = ((p - 1) * soft - x) * target_tangent
         return reduce(by_input + by_target + t * soft * pos_weight_tangent, ctx.reduction)
 
-    @staticmethod
-    def mixes_examples(input: Tensor, target: Tensor, pos_weight: Tensor, reduction: str) -> bool:
-        return reduction != "none"
-
 
 def _softplus_of_minus(x: Tensor) -> Tensor:
     return torch.logaddexp(-x, torch.zeros_like(x))  # log(e⁻ˣ + e⁰)

@@ -173,10 +173,6 @@ class ReduceLosses(Function):
         ignored, total = ctx.saved_tensors
         return ReduceLosses.forward(tangent, ignored, total, ctx.reduction)  # the map is linear
 
-    @staticmethod
-    def mixes_examples(losses: Tensor, ignored: Tensor, total: Tensor, reduction: str) -> bool:
-        return reduction != "none"
-
 
 def nll_loss(
     input: Tensor,

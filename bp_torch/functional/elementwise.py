@@ -62,7 +62,8 @@ class BinaryFunction(Function):
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Make `backward` and `jvp` of the two products."""
-        cls.backward, cls.jvp = map(staticmethod, _binary_methods(cls.by_input, cls.by_other))  # type: ignore[method-assign]
+        if "by_input" in vars(cls):
+            cls.backward, cls.jvp = map(staticmethod, _binary_methods(cls.by_input, cls.by_other))  # type: ignore[method-assign]
         super().__init_subclass__(**options)
 
     @staticmethod
@@ -140,10 +141,6 @@ class DifferenceLoss(Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         input, target, ctx.reduction, *ctx.constants = inputs
         save(ctx, input, target)
-
-    @staticmethod
-    def mixes_examples(input: Tensor, target: Tensor, reduction: str, *_: Any) -> bool:
-        return reduction != "none"
 
 
 def _loss_methods(loss: Callable[..., Tensor], derivative: Callable[..., Tensor]) -> tuple[Callable[..., Any], ...]:

@@ -52,11 +52,6 @@ class Function(torch.autograd.Function):
         """Save the inputs, all of them Tensors."""
         save(ctx, *inputs)
 
-    @staticmethod
-    def mixes_examples(*inputs: Any) -> bool:
-        """Whether, given these inputs, an example (a row of axis 0) affects another's output row, or axis 0 moves."""
-        return False
-
 
 def _caller(function: type[Function]) -> Callable[..., Tensor]:
     """The quickest right way to run `function`, chosen at each call.

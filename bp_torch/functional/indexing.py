@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional.function import Function, save
-from bp_torch.functional.shape import ShapeFunction
+from bp_torch.functional.shape import LinearMap
 from bp_torch.functional.validation import require_tensor
 
 __all__ = ["cat", "chunk", "getitem", "narrow", "split", "stack"]
 
 
-class Narrow(ShapeFunction):
+class Narrow(LinearMap):
     """`length` places along an axis, from `start` on. ∂C/∂x = g in those places, 0 in the others."""
 
     @staticmethod
@@ -34,7 +34,7 @@ class Narrow(ShapeFunction):
         return grad_input, None, None, None
 
 
-class GetItem(ShapeFunction):
+class GetItem(LinearMap):
     """y = x[index].
 
     ∂C/∂x is 0, but for the places that were taken: those get g. A place that an index Tensor names several times gets
@@ -114,10 +114,6 @@ class Cat(Function):
     def jvp(ctx: Any, _: None, *tangents: Tensor) -> Tensor:
         return torch.cat(tangents, ctx.dim)
 
-    @staticmethod
-    def mixes_examples(dim: int, *tensors: Tensor) -> bool:
-        return dim in (0, -max(tensor.dim() for tensor in tensors))
-
 
 class Stack(Cat):
     """Tensors of one shape joined along a new axis: y[i] = xᵢ. ∂C/∂xᵢ = g[i]."""
@@ -134,10 +130,6 @@ class Stack(Cat):
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Tensor) -> Tensor:
         return torch.stack(tangents, ctx.dim)
-
-    @staticmethod
-    def mixes_examples(dim: int, *tensors: Tensor) -> bool:
-        return dim in (0, -tensors[0].dim() - 1)
 
 
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:

@@ -59,10 +59,6 @@ class SquaredError(Function):
         input, target = ctx.saved_tensors
         return (2 * (input - target) * (input_tangent - target_tangent)).sum() * _one_over_n(input)
 
-    @staticmethod
-    def mixes_examples(input: Tensor, target: Tensor) -> bool:
-        return True
-
 
 def _one_over_n(input: Tensor) -> float:
     """1/N, each example's part in the mean; ∞ for none, so that their cost is 0 · ∞: NaN, as the mean of nothing is."""

@@ -41,10 +41,6 @@ class Sum(LinearMap):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         return with_axes(grad_output, ctx).expand(ctx.shape).to(ctx.dtype), None, None, None
 
-    @staticmethod
-    def mixes_examples(input: Tensor, dim: Axes, *_: Any) -> bool:
-        return 0 in axes_of(dim, input.dim())
-
 
 class Mean(Sum):
     """y = 1/n Σᵢ xᵢ, with n the number of values that each mean is of. ∂C/∂xᵢ = g / n.
@@ -111,11 +107,6 @@ class Matmul(Function):
     def jvp(ctx: Any, input_tangent: Tensor, other_tangent: Tensor) -> Tensor:
         input, other = ctx.saved_tensors
         return input_tangent @ other + input @ other_tangent
-
-    @staticmethod
-    def mixes_examples(input: Tensor, other: Tensor) -> bool:
-        """Whether A's first axis does not come first in y: it is a lone vector's, or B's batch comes before it."""
-        return input.dim() == 1 or other.dim() > input.dim()
 
 
 def axes_of(dim: Axes, ndim: int) -> tuple[int, ...]:

@@ -124,10 +124,6 @@ class Amax(Function):
         maxima = (input == with_axes(output, ctx)).to(input.dtype)
         return maxima / maxima.sum(ctx.axes, keepdim=True)
 
-    @staticmethod
-    def mixes_examples(input: Tensor, dim: Axes, keepdim: bool) -> bool:
-        return 0 in axes_of(dim, input.dim())
-
 
 def maximum(input: Tensor, other: Tensor) -> Tensor:
     """The larger of both, element by element; NaN where either is."""

@@ -62,28 +62,7 @@ class LinearMap(Function):
         ctx.shape, ctx.dtype, ctx.no_gradients = input.shape, input.dtype, (None,) * len(ctx.constants)
 
 
-class ShapeFunction(LinearMap):
-    """A linear map that only moves values, and mixes examples where it moves one to another row."""
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Find out where values go from `forward` itself."""
-        super().__init_subclass__(**options)
-        cls.mixes_examples = staticmethod(lambda input, *constants: _moves_rows(cls, input, *constants))  # type: ignore[method-assign]
-
-
-def _moves_rows(function: type[Function], input: Tensor, *constants: Any) -> bool:
-    """Whether values leave their row: each value is replaced by the number of its row, and those are compared."""
-    if not input.dim():
-        return False
-    output = function.forward(_row_numbers(input.shape, input.device), *constants)
-    return output.shape[:1] != input.shape[:1] or not output.equal(_row_numbers(output.shape, output.device))
-
-
-def _row_numbers(shape: torch.Size, device: torch.device) -> Tensor:
-    return torch.arange(shape[0], device=device).reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
-
-
-class Reshape(ShapeFunction):
+class Reshape(LinearMap):
     """The same values in the same order, in another shape. ∂C/∂x = g in the shape of x.
 
     `change` is the function of torch that says which shape: reshape, flatten, unflatten, squeeze or unsqueeze.
@@ -99,7 +78,7 @@ class Reshape(ShapeFunction):
         return grad_output.reshape(ctx.shape), *ctx.no_gradients
 
 
-class Transpose(ShapeFunction):
+class Transpose(LinearMap):
     """Two axes swapped. ∂C/∂x = g with them swapped back."""
 
     @staticmethod
@@ -111,7 +90,7 @@ class Transpose(ShapeFunction):
         return grad_output.transpose(*ctx.constants), None, None
 
 
-class Permute(ShapeFunction):
+class Permute(LinearMap):
     """Axis i of y is axis dims[i] of x. ∂C/∂x = g by the inverse permutation."""
 
     @staticmethod
@@ -124,7 +103,7 @@ class Permute(ShapeFunction):
         return grad_output.permute([axes.index(i) for i in range(len(axes))]), None
 
 
-class Movedim(ShapeFunction):
+class Movedim(LinearMap):
     """Axes moved from places `source` to places `destination`. ∂C/∂x = g with them moved back."""
 
     @staticmethod
@@ -137,7 +116,7 @@ class Movedim(ShapeFunction):
         return grad_output.movedim(destination, source), None, None
 
 
-class Expand(ShapeFunction):
+class Expand(LinearMap):
     """Axes of length 1 repeated, and axes added in front. ∂C/∂x = g summed over the copies; see `sum_to_shape`.
 
     >>> x = torch.zeros(3, requires_grad=True)

@@ -63,10 +63,6 @@ class Softmax(Function):
         return probabilities(input, dim)
 
     @staticmethod
-    def mixes_examples(input: Tensor, dim: int) -> bool:
-        return dim % max(input.dim(), 1) == 0
-
-    @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
         ctx.dim = inputs[1]
         save(ctx, output)

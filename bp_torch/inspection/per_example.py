@@ -52,7 +52,7 @@ def example_contributions(backprop: Backprop, inputs: Tensor, targets: Tensor) -
     """What the examples add to each parameter's gradient, by its name, in the order of the model's parameters."""
     cost, tape = backprop.trace(inputs, targets)
     with torch.no_grad():
-        found = contributions(tape, cost, [inputs])
+        found = contributions(tape, cost, len(inputs))
     for name, parameter in backprop.model.named_parameters():
         if parameter in found:
             yield name, found[parameter]

@@ -12,6 +12,7 @@ import bp_torch.functional as F
 from bp_torch import nn
 from bp_torch.engine import Tape
 from bp_torch.engine.per_example import ExampleGradients, LinearGradients
+from bp_torch.functional.function import Function
 from bp_torch.functional.linear import Linear
 from bp_torch.inspection import gradient_noise, per_example_gradients, per_example_norms, simple_noise_scale
 
@@ -131,6 +132,14 @@ def test_no_examples_have_no_noise() -> None:
     assert all(n.norms.shape == (0,) and not n.mean.any() for n in noise.values())
 
 
+def test_no_examples_have_no_gradients_by_vmap() -> None:
+    model = Embedded().double()
+    found = per_example_gradients(model, F.squared_error, torch.rand(0, 5).double(), torch.rand(0, 3).double())
+    assert {name: each.shape for name, each in found.items()} == {
+        name: (0, *parameter.shape) for name, parameter in model.named_parameters()
+    }
+
+
 def test_inputs_that_need_gradients_make_no_graph() -> None:
     model, inputs, targets = drawn("relu")
     found = per_example_gradients(model, F.squared_error, inputs.requires_grad_(), targets)
@@ -163,12 +172,25 @@ class Sequence(torch.nn.Module):
         return self.last(ops.mean(hidden, 1))  # type: ignore[no-any-return]
 
 
+class Embedded(torch.nn.Module):
+    """A table whose rows the inputs choose, by operations of PyTorch; and a parameter that is a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.scale = torch.nn.Parameter(torch.rand(4, 6)), torch.nn.Parameter(torch.tensor(0.5))
+        self.last = nn.Linear(6, 3)
+
+    def forward(self, input: Tensor) -> Tensor:
+        chosen = input[:, :2].abs().long().clamp(max=3)
+        return self.last(F.mean(F.mul(F.getitem(self.table, chosen), self.scale), 1))  # type: ignore[no-any-return]
+
+
 def shared() -> torch.nn.Module:
     layer = nn.Linear(5, 5)
     return torch.nn.Sequential(layer, nn.Sigmoid(), layer, nn.Linear(5, 3))
 
 
-@pytest.mark.parametrize("kind", [Scaled, Sequence, shared])
+@pytest.mark.parametrize("kind", [Scaled, Sequence, Embedded, shared])
 def test_any_graph_has_them(kind: Callable[[], torch.nn.Module]) -> None:
     """By the rule where there is one, by vmap elsewhere: against autograd, one example at a time."""
     torch.manual_seed(0)
@@ -178,14 +200,14 @@ def test_any_graph_has_them(kind: Callable[[], torch.nn.Module]) -> None:
     each = zip(*(torch.autograd.grad(cost, list(model.parameters())) for cost in costs), strict=True)
     expected = {name: torch.stack(own) for (name, _), own in zip(model.named_parameters(), each, strict=True)}
     torch.testing.assert_close(per_example_gradients(model, F.squared_error, inputs, targets), expected)
-    norms = {name: own.flatten(1).norm(dim=1) for name, own in expected.items()}
+    norms = {name: own.reshape(7, -1).norm(dim=1) for name, own in expected.items()}
     torch.testing.assert_close(per_example_norms(model, F.squared_error, inputs, targets), norms)
     for name, noise in gradient_noise(model, F.squared_error, inputs, targets).items():
         torch.testing.assert_close(noise.mean, expected[name].mean(0))
         torch.testing.assert_close(noise.variance, expected[name].var(0))
 
 
-@pytest.mark.parametrize("shape", [(7, 5), (7, 4, 5)])
+@pytest.mark.parametrize("shape", [(7, 5), (7, 4, 5), (5,)])
 def test_a_rule_gives_what_vmap_gives(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     layer = nn.Linear(5, 3).double()
@@ -199,29 +221,76 @@ def test_a_rule_gives_what_vmap_gives(shape: tuple[int, ...]) -> None:
         torch.testing.assert_close(found[1:], expected[1:])
 
 
-class Centred(torch.nn.Module):
+MEETINGS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "added up": (lambda x: F.matmul(torch.ones(5, 5), x), "Matmul"),
+    "over all": (lambda x: F.mean(x), "Mean"),
+    "their mean subtracted": (lambda x: F.sub(x, F.mean(x, 0)), "Sub"),
+    "a mean of each, broadcast along the examples": (lambda x: F.sub(x, F.mean(x, -1)), "Sub"),
+    "each with each": (lambda x: F.mul(F.sum(x, 1), F.sum(x, 1, True)), "Mul"),
+    "attention": (lambda x: F.matmul(F.softmax(F.matmul(x, F.t(x)), -1), x), "Matmul"),
+    "one another's weights": (lambda x: F.linear(x, x), "Linear"),
+    "turned": (lambda x: F.transpose(x, 0, 1), "Transpose"),
+    "shifted": (lambda x: F.cat((F.getitem(x, slice(1, None)), F.getitem(x, slice(0, 1)))), "Cat"),
+    "exchanged": (lambda x: F.getitem(x, torch.tensor([0, 3, 2, 1, 4])), "GetItem"),
+    "the last twice": (lambda x: F.getitem(x, torch.tensor([4, 1, 2, 3, 4])), "GetItem"),
+    "the first twice": (lambda x: F.getitem(x, torch.tensor([0, 1, 2, 3, 0])), "GetItem"),
+    "normalised": (lambda x: F.softmax(x, 0), "Softmax"),
+    "the largest": (lambda x: F.expand(F.amax(x, 0, True), (5, 5)), "Expand"),
+    "counted as one axis": (lambda x: F.reshape(F.tanh(F.reshape(x, (25,))), (5, 5)), "Reshape"),
+}
+
+
+class Layer(torch.nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
     def forward(self, input: Tensor) -> Tensor:
-        return F.sub(input, F.mean(input, 0))
+        return self.function(input)
 
 
-class Turned(torch.nn.Module):
-    def forward(self, input: Tensor) -> Tensor:
-        return F.matmul(F.t(input), input)
-
-
-class Mixed(torch.nn.Module):
-    def forward(self, input: Tensor) -> Tensor:
-        return F.matmul(torch.ones(5, 5), input)
-
-
-@pytest.mark.parametrize(
-    ("layer", "name"), [(Mixed(), "Matmul"), (Centred(), "Mean"), (Turned(), "Transpose"), (nn.Softmax(0), "Softmax")]
-)
-def test_examples_that_meet_are_refused(layer: torch.nn.Module, name: str) -> None:
-    model = torch.nn.Sequential(nn.Linear(5, 5), layer)
+@pytest.mark.parametrize("name", MEETINGS)
+def test_examples_that_meet_are_refused(name: str) -> None:
+    """Of five examples with five features, so that no length tells one axis from the other."""
+    function, where = MEETINGS[name]
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), nn.Linear(5, 5), Layer(function))
+    cost = (lambda y, t: y) if name == "over all" else F.squared_error
     for statistic in (per_example_gradients, per_example_norms, gradient_noise):
-        with pytest.raises(TypeError, match=rf"module 1 \({type(layer).__name__}\): examples meet in {name}"):
-            statistic(model, F.squared_error, torch.rand(5, 5), torch.rand(5, 5))
+        with pytest.raises(TypeError, match=rf"module 2 \(Layer\): examples meet in {where}, so"):
+            statistic(model, cost, torch.rand(5, 5), torch.rand(5, 5))
+
+
+def test_numbers_that_are_not_finite_are_no_meeting() -> None:
+    """0 · ∞ in a row says nothing of the others."""
+    layers = nn.Linear(5, 4, bias=False), Layer(lambda x: F.log(F.abs(x))), nn.Tanh(), nn.Linear(4, 3)
+    model, inputs, targets = (
+        torch.nn.Sequential(*layers).double(),
+        torch.randn(7, 5).double(),
+        torch.rand(7, 3).double(),
+    )
+    inputs[2] = 0
+    found = per_example_gradients(model, F.squared_error, inputs, targets)["0.weight"]
+    assert found.isfinite().flatten(1).all(1).tolist() == [True, True, False, True, True, True, True]
+
+
+class Negative(Function):
+    """Computed where PyTorch does not see it."""
+
+    @staticmethod
+    def forward(input: Tensor) -> Tensor:
+        return torch.from_numpy(-input.numpy())
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        return -grad_output
+
+
+def test_a_function_may_leave_pytorch() -> None:
+    model = torch.nn.Sequential(nn.Linear(5, 3), Layer(Negative.call)).double()
+    inputs, targets = torch.rand(7, 5).double(), torch.rand(7, 3).double()
+    found = per_example_gradients(model, F.squared_error, inputs, targets)
+    torch.testing.assert_close(found["0.bias"], 2 * (model(inputs) - targets).neg())
 
 
 def test_a_cost_of_a_parameter_is_refused() -> None:

@@ -1,5 +1,6 @@
-"""Operations that are not hand-written: found by the tape, named here, with the module that calls them."""
+"""PyTorch's operations while a model is recorded: those that are not hand-written are named, with the module."""
 
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any, Self
 
@@ -25,17 +26,19 @@ class UnsupportedOperation(TypeError):
 
 
 class Operations(TorchFunctionMode):
-    """While it is entered: which torch operation made a tensor that has a graph, and which module is running.
+    """While it is entered: what each torch operation makes of what, and which module is running.
 
     Attributes:
         module: the innermost one that is running, such as "0 (Linear)".
         made_by: by each tensor that has a graph, the operation and the module.
+        from_inputs: the model's inputs, and every tensor that was computed from one.
     """
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: torch.nn.Module, inputs: Iterable[Tensor]) -> None:
         """Nothing runs yet."""
         super().__init__()
         self.module = ""
+        self.from_inputs = set(inputs)
         self.made_by: dict[Tensor, tuple[str, str]] = {}
         self._model = model
         self._hooks = ExitStack()
@@ -62,17 +65,32 @@ class Operations(TorchFunctionMode):
         self._hooks.close()
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
 
+    def follow(self, given: Any, result: Any) -> None:
+        """Note what was computed from the inputs."""
+        if not self.from_inputs.isdisjoint(_tensors(given)):
+            self.from_inputs.update(_tensors(result))
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, and note what it made."""
-        made = [x for x in args if isinstance(x, Tensor) and x.grad_fn is None]  # or given a graph, by x[...] = ...
+        given = list(_tensors((args, kwargs or {})))
+        without_graph = [x for x in given if x.grad_fn is None]
         try:
             result = func(*args, **(kwargs or {}))
         except RuntimeError as error:
             if _IN_PLACE in str(error):
                 raise UnsupportedOperation(resolve_name(func) or str(func), self.module) from None
             raise
-        made += result if isinstance(result, tuple | list) else [result]
-        for tensor in made:
-            if isinstance(tensor, Tensor) and tensor.grad_fn is not None:
+        self.follow(given, result)
+        for tensor in (*_tensors(result), *without_graph):  # these may have been given one: x[...] = y
+            if tensor.grad_fn is not None:
                 self.made_by[tensor] = resolve_name(func) or str(func), self.module
         return result
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """All that there are in nested containers."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | tuple | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(part)
