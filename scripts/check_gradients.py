@@ -67,7 +67,7 @@ class CheckConfig:
         if not self.yours and (self.reference or self.shapes or self.samples or self.json):
             raise ValueError("--reference, --shapes, --samples and --json go with a file.py:function")
         if self.yours and bool(self.shapes) == bool(self.samples):
-            raise ValueError(f"{names} needs samples: either --shapes or --samples")
+            raise ValueError(f"{names} needs {'only one of' if self.shapes else 'samples:'} --shapes or --samples")
         if self.functions and (self.planted or self.seeds != 1 or self.runs_dir != Path("runs")):
             raise ValueError(f"--planted, --seeds and --runs-dir go without the name of a function, got {names}")
         if self.planted and self.runs_dir != Path("runs"):

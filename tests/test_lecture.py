@@ -15,7 +15,7 @@ PAGE = (DOCS / "lecture.md").read_text(encoding="utf-8")
 MEASURED = json.loads((DOCS / "lecture.json").read_text(encoding="utf-8"))
 CLAIMS = [claim for experiment in MEASURED.values() for claim in experiment["claims"]]
 SECTIONS = {int(number): text for number, text in re.findall(r"^## (\d+)\. (.*?)(?=^## |\Z)", PAGE, re.M | re.S)}
-LINKS = re.findall(r"\[(`?)([^\]\n]+?(?:\[[^\]\n]*\][^\]\n]*?)*)`?\]\(([^)#\s]+)\)", PAGE)
+LINKS = re.findall(r"\[(`?)([^\]\n]+?(?:\[[^\]\n]*\][^\]\n]*?)*)`?\]\((?!https:)([^)#\s]+)\)", PAGE)
 
 
 def test_the_lecture_is_told_in_full() -> None:

@@ -5,11 +5,14 @@ import re
 import subprocess
 import sys
 import textwrap
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from planted import BUGS
 
+import bp_torch
 from bp_torch.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
@@ -17,6 +20,15 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 LEARNING, EXPLAINING, LOOP, DRIVING, CHECKING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("name", sorted({*re.findall(r"bp_torch(?:\.\w+)+", README)}))
+def test_what_it_names_is_there(name: str) -> None:
+    found: Any = bp_torch
+    for number, part in enumerate(name.split(".")[1:], 2):
+        if not hasattr(found, part):
+            import_module(".".join(name.split(".")[:number]))
+        found = getattr(found, part)
 
 
 BETWEEN = "-- and then --"

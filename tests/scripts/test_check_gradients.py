@@ -115,7 +115,7 @@ def test_as_json(ask: Asked) -> None:
         (("nothing",), "'nothing' is none of linear"),
         (("linear", "mine:Square"), "one function of yours at a time"),
         (("mine:Square",), "needs samples"),
-        (("mine:Square", "--shapes", "3", "--samples", "mine:samples"), "either --shapes or --samples"),
+        (("mine:Square", "--shapes", "3", "--samples", "mine:samples"), "needs only one of --shapes or --samples"),
         (("mine:Square", "--shapes", "3", "--planted"), "--planted, --seeds and --runs-dir go without"),
         (("linear", "--seeds", "3"), "--planted, --seeds and --runs-dir go without"),
         (("--planted", "--runs-dir", "mine"), "--planted writes no run"),

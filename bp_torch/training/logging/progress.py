@@ -92,7 +92,7 @@ def progress(*, quiet: bool) -> Progress:
 
 
 def describe(summary: Mapping[str, Any], folder: Path, total: float, overheads: Mapping[str, float]) -> str:
-    """The result of a run in a few lines; overheads are seconds, of all those since it began or was resumed."""
+    """The result of a run in a few lines; overheads and the total are seconds since it began or was resumed."""
     checks, passed = summary["gradient_checks"], summary["gradient_checks_passed"]
     worst = summary["worst_gradient_ratio"]
     agreement = f"{passed} of {checks} comparisons with autograd agree; worst error {worst:.2f} x PyTorch's own"
@@ -100,10 +100,10 @@ def describe(summary: Mapping[str, Any], folder: Path, total: float, overheads: 
         "data": summary["data_origin"],
         "accuracy": f"{summary['test_accuracy']:.2%} on test digits, {summary['train_accuracy']:.2%} in training",
         "gradients": agreement if checks else "not compared",
-        "time": f"{summary['seconds']:.1f} s for {summary['epochs']} epochs, "
+        "time": f"{summary['seconds']:.1f} s for {summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}, "
         f"{summary['examples_per_second']:,.0f} examples a second",
         "kept in": str(folder),
         "dashboard": f"tensorboard --logdir {folder.parent}   (or: make dashboard)",
-        **{name: f"took {seconds:.2f} s, {seconds / total:.1%} of the time" for name, seconds in overheads.items()},
+        **{name: f"took {seconds:.2f} of {total:.2f} s" for name, seconds in overheads.items()},
     }
     return "\n".join(f"{name:<11} {line}" for name, line in lines.items())
