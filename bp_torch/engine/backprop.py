@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.engine.tape import Call, Tape, backward, require_valid, walk
+from bp_torch.engine.operations import unsupported
+from bp_torch.engine.tape import Call, Tape, backward, walk
 from bp_torch.functional.function import Context, constant
 
 _InferenceMode: Any = torch._C._InferenceMode  # torch.inference_mode() takes 4 µs
@@ -161,7 +162,7 @@ class Backprop:
         if not isinstance(cost, Tensor):
             raise TypeError(f"Backprop: the cost must be a Tensor, not {type(cost).__name__}")
         if cost.grad_fn is not None:
-            raise tape.unsupported(cost)
+            raise unsupported(cost, tape.operations)
         if cost.dim():
             raise ValueError(f"Backprop: the cost must be a scalar, not {tuple(cost.shape)}; reduce it by mean or sum")
         if not cost.requires_grad:
@@ -170,7 +171,6 @@ class Backprop:
 
     def _backward(self, tape: Tape, cost: Tensor) -> "_Update":
         """Walk the tape, and forget it on the way."""
-        require_valid(tape)
         own, update = _own_parameters(self.model, {}), _Update(cost)
         gradients = {cost: constant(1.0, cost.shape, cost.dtype, cost.device)}
         for call, grad_output in walk(_emptied(tape), gradients):

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from bp_torch import functional
+from bp_torch.functional.function import Function
 
 _IN_PLACE = "a leaf Variable that requires grad is being used in an in-place operation"
 
@@ -94,3 +95,14 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, dict | tuple | list):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _tensors(part)
+
+
+def unsupported(tensor: Tensor, operations: Operations | None) -> UnsupportedOperation:
+    """The error about the operation that gave a Tensor its graph."""
+    if operations is not None and tensor in operations.made_by:
+        return UnsupportedOperation(*operations.made_by[tensor])
+    function = getattr(tensor.grad_fn, "_forward_cls", type(tensor.grad_fn))
+    own = issubclass(function, torch.autograd.Function) and not function.__module__.startswith("torch.")
+    hint = f"; derive it from {Function.__module__}.Function and use {function.__name__}.call" if own else ""
+    module = "" if operations is None else operations.module
+    return UnsupportedOperation(function.__name__, module, verb="is given the result of", hint=hint)

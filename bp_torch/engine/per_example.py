@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from bp_torch.engine.tape import Call, Tape, backward, require_valid
+from bp_torch.engine.tape import Call, Tape, backward
 from bp_torch.functional.elementwise import Elementwise
 from bp_torch.functional.function import Context
 from bp_torch.functional.linear import Linear
@@ -179,7 +179,6 @@ def contributions(tape: Tape, cost: Tensor, examples: int) -> dict[Tensor, Contr
             takes a parameter itself.
         RuntimeError: as `bp_torch.engine.backward`.
     """
-    require_valid(tape)
     calls = [call for call in tape if call.module]
     rows = _of_outputs(tape, cost, examples)
     shared: dict[Tensor, Contributions] = {}
@@ -187,6 +186,7 @@ def contributions(tape: Tape, cost: Tensor, examples: int) -> dict[Tensor, Contr
         if call.output in rows:
             _split(call, rows, shared, tape.from_inputs)
         elif call.output in shared:
+            call.require_valid()
             each = _Given(_vmapped(call.function, call.ctx, shared.pop(call.output).gradients()))
             for position, input in _needing(call):
                 shared.setdefault(input, Contributions()).append((each, position))

@@ -7,8 +7,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from bp_torch.engine.operations import Operations, UnsupportedOperation
-from bp_torch.functional.function import Context, Function, active_tape
+from bp_torch.engine.operations import Operations, unsupported
+from bp_torch.functional.function import Context, active_tape
 
 _set_grad_enabled = torch._C._set_grad_enabled  # torch.no_grad() takes 4 µs
 
@@ -35,8 +35,9 @@ class Call:
         """Each input that needs a gradient, with ∂C/∂input from ∂C/∂output by the function's own equation.
 
         Raises:
-            RuntimeError: if a gradient is missing or of the wrong shape.
+            RuntimeError: if a gradient is missing or of the wrong shape; or as `require_valid`.
         """
+        self.require_valid()
         if True not in self.ctx.needs_input_grad:
             return []
         found = self.function.backward(self.ctx, grad_output)
@@ -49,6 +50,16 @@ class Call:
                     raise RuntimeError(f"{name}.backward must return a gradient {tuple(input.shape)}, not {given}")
                 needed.append((input, gradient))
         return needed
+
+    def require_valid(self) -> None:
+        """Raise RuntimeError if a saved Tensor was changed in place since, or if a gradient has a hook."""
+        if self.ctx.changed():
+            name = self.function.__name__
+            raise RuntimeError(f"a tensor that {name}.backward needs was modified by an inplace operation")
+        for tensor in (*self.inputs, self.output):
+            if isinstance(tensor, Tensor) and tensor._backward_hooks:
+                name = self.function.__name__
+                raise RuntimeError(f"a tensor of {name} has a hook, which only autograd calls: remove it")
 
 
 class Tape(list[Call]):
@@ -67,26 +78,22 @@ class Tape(list[Call]):
         """
         super().__init__()
         self._outer: list[Tape | None] = []
-        self._operations = None if model is None else Operations(model, inputs)
-
-    @property
-    def from_inputs(self) -> set[Tensor]:
-        """The inputs, and every Tensor that was computed from one; empty without a model."""
-        return set() if self._operations is None else self._operations.from_inputs
+        self.operations = None if model is None else Operations(model, inputs)
+        self.from_inputs = set[Tensor]() if self.operations is None else self.operations.from_inputs
 
     def __enter__(self) -> Self:
         """Record, in place of a tape that may be active already."""
         self._outer.append(active_tape.tape)
         active_tape.tape = self
-        if self._operations is not None:
-            self._operations.__enter__()
+        if self.operations is not None:
+            self.operations.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Stop."""
         active_tape.tape = self._outer.pop()
-        if self._operations is not None:
-            self._operations.__exit__(*exception)
+        if self.operations is not None:
+            self.operations.__exit__(*exception)
 
     def record(self, function: Any, inputs: tuple[Any, ...]) -> Tensor:
         """Call a function and record the call.
@@ -98,7 +105,7 @@ class Tape(list[Call]):
         for input in inputs:
             needs.append(enabled and isinstance(input, Tensor) and input.requires_grad)
             if needs[-1] and input.grad_fn is not None:
-                raise self.unsupported(input)
+                raise unsupported(input, self.operations)
         ctx = Context(tuple(needs))
         _set_grad_enabled(False)
         try:
@@ -113,25 +120,14 @@ class Tape(list[Call]):
             _set_grad_enabled(enabled)
         if True in ctx.needs_input_grad:
             output.requires_grad_()
-        self.append(Call(function, inputs, output, ctx, "" if self._operations is None else self._operations.module))
-        if self._operations is not None:
-            self._operations.follow(inputs, output)
+        self.append(Call(function, inputs, output, ctx, "" if self.operations is None else self.operations.module))
+        if self.operations is not None:
+            self.operations.follow(inputs, output)
         return output
-
-    def unsupported(self, tensor: Tensor) -> UnsupportedOperation:
-        """The error about the operation that gave a Tensor its graph."""
-        if self._operations is not None and tensor in self._operations.made_by:
-            return UnsupportedOperation(*self._operations.made_by[tensor])
-        module = "" if self._operations is None else self._operations.module
-        function = getattr(tensor.grad_fn, "_forward_cls", type(tensor.grad_fn))
-        own = issubclass(function, torch.autograd.Function) and not function.__module__.startswith("torch.")
-        hint = f"; derive it from {Function.__module__}.Function and use {function.__name__}.call" if own else ""
-        return UnsupportedOperation(function.__name__, module, verb="is given the result of", hint=hint)
 
 
 def backward(tape: Sequence[Call], output: Tensor) -> dict[Tensor, Tensor]:
     """Backpropagation: ∂C/∂x for every Tensor x on the tape that needs one and that C, the output, depends on."""
-    require_valid(tape)
     gradients = {output: torch.ones_like(output)}
     of_outputs = {call.output: grad_output for call, grad_output in walk(reversed(tape), gradients)}
     return {**of_outputs, **gradients}
@@ -150,15 +146,3 @@ def walk(calls: Iterable[Call], gradients: dict[Tensor, Tensor]) -> Iterator[tup
             yield call, grad_output
             for input, gradient in call.backward(grad_output):
                 gradients[input] = gradients[input] + gradient if input in gradients else gradient
-
-
-def require_valid(tape: Sequence[Call]) -> None:
-    """Raise RuntimeError if a saved Tensor was changed in place since, or if a Tensor has a hook on its gradient."""
-    for call in tape:
-        if call.ctx.changed():
-            name = call.function.__name__
-            raise RuntimeError(f"a tensor that {name}.backward needs was modified by an inplace operation")
-        for tensor in (*call.inputs, call.output):
-            if isinstance(tensor, Tensor) and tensor._backward_hooks:
-                name = call.function.__name__
-                raise RuntimeError(f"a tensor of {name} has a hook, which only autograd calls: remove it")

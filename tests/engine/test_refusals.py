@@ -347,7 +347,7 @@ def test_a_hook_on_a_gradient(of_parameter: bool) -> None:
     if of_parameter:
         model[0].bias.register_hook(torch.zeros_like)  # type: ignore[operator]
     for attempt in (Backprop(model, F.squared_error).gradients, partial(per_example_norms, model, F.squared_error)):
-        with pytest.raises(RuntimeError, match=r"a tensor of (Linear|Tanh) has a hook"):
+        with pytest.raises(RuntimeError, match="has a hook, which only autograd calls"):
             attempt(INPUTS, WANTED)
     with pytest.raises(RuntimeError, match="has a hook"):
         Backprop(model, F.squared_error).sgd_step(INPUTS, WANTED, 0.1)

@@ -207,6 +207,13 @@ def test_any_graph_has_them(kind: Callable[[], torch.nn.Module]) -> None:
         torch.testing.assert_close(noise.variance, expected[name].var(0))
 
 
+def test_a_hook_on_what_all_examples_share_is_refused() -> None:
+    model = Scaled()
+    model.scale.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
+    with pytest.raises(RuntimeError, match="a tensor of Exp has a hook"):
+        per_example_gradients(model, F.squared_error, torch.rand(7, 5), torch.rand(7, 3))
+
+
 @pytest.mark.parametrize("shape", [(7, 5), (7, 4, 5), (5,)])
 def test_a_rule_gives_what_vmap_gives(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
