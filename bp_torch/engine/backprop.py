@@ -12,7 +12,9 @@ from bp_torch.engine.tape import Call, Tape, backward, walk
 from bp_torch.functional.function import Context, constant
 
 _InferenceMode: Any = torch._C._InferenceMode  # torch.inference_mode() takes 4 µs
+_WRAPPERS = "DistributedDataParallel", "DataParallel", "FullyShardedDataParallel", "OptimizedModule", "ScriptModule"
 _LARGEST = torch.finfo(torch.float32).max
+_LARGEST_HALF = torch.finfo(torch.float16).max
 
 Inputs = Tensor | Sequence[Tensor]
 """Of a model: one Tensor, or several, one for each argument."""
@@ -47,10 +49,12 @@ class Backprop:
 
         Raises:
             ValueError: if `momentum` or `weight_decay` is negative, or beyond float32; or if a parameter is expanded.
-            TypeError: if `model` is not a module.
+            TypeError: if `model` is not a module, or is wrapped for autograd: compiled or distributed.
         """
         if not isinstance(model, torch.nn.Module):
             raise TypeError(f"Backprop: model must be a torch.nn.Module, not {type(model).__name__}")
+        if type(model).__name__ in _WRAPPERS:
+            raise TypeError(f"Backprop: give it the model itself, not a {type(model).__name__}")
         for name, parameter in model.named_parameters():
             if any(stride == 0 and size > 1 for stride, size in zip(parameter.stride(), parameter.shape, strict=True)):
                 raise ValueError(f"Backprop: {name!r} is expanded, so it cannot be changed in place; clone it")
@@ -112,10 +116,12 @@ class Backprop:
         Raises:
             ValueError: if the learning rate is negative, or beyond float32.
             FloatingPointError: naming the module, if the cost or a gradient is not finite. Of a function with
-                `accumulate`, its output and its gradient are looked at, not the product that is added.
+                `accumulate`, the factors are looked at, not the product that is added.
             Otherwise as `trace`. No parameter has been changed then; the model was run once more, to name the module.
         """
         _require_rates(learning_rate=learning_rate * max(1.0, self._weight_decay))
+        if learning_rate > _LARGEST_HALF and any(p.dtype == torch.float16 for p in self.model.parameters()):
+            raise ValueError(f"Backprop: learning_rate must be at most {_LARGEST_HALF} for parameters of float16")
         cost, tape = self._record_quickly(inputs, targets)
         with _InferenceMode(True):
             update = self._backward(tape, cost)
@@ -158,7 +164,9 @@ class Backprop:
                 raise TypeError(f"Backprop: inputs must be a Tensor or several, not {type(input).__name__}")
         tape = Tape(model, given)
         with _InferenceMode(False), tape:  # gradients are enabled there
-            cost = self.cost(self.model(*given), _without_graph(targets))
+            outputs = self.model(*given)
+            tape.model_calls = len(tape)
+            cost = self.cost(outputs, _without_graph(targets))
         if not isinstance(cost, Tensor):
             raise TypeError(f"Backprop: the cost must be a Tensor, not {type(cost).__name__}")
         if cost.grad_fn is not None:
@@ -216,7 +224,7 @@ class Backprop:
         """Where numbers stop being finite, in the order in which they are computed."""
         cost, tape = self.trace(inputs, targets)
         gradients = backward(tape, cost)
-        inner = [call for call in tape if call.module]
+        inner = tape[: tape.model_calls]
         places = [(f"the output of module {call.module} is not finite", call.output) for call in inner]
         places += [(f"the cost is not finite: {cost.item()}", cost)]
         for call in reversed(inner):

@@ -46,6 +46,15 @@ class Operations(TorchFunctionMode):
 
     def __enter__(self) -> Self:
         """Follow the model's modules."""
+        super().__enter__()  # type: ignore[no-untyped-call]
+        try:
+            self._follow_modules()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _follow_modules(self) -> None:
         outer: list[str] = []
         for path, module in self._model.named_modules():
 
@@ -58,8 +67,6 @@ class Operations(TorchFunctionMode):
 
             self._hooks.callback(module.register_forward_pre_hook(enter, prepend=True).remove)
             self._hooks.callback(module.register_forward_hook(leave, always_call=True).remove)
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
 
     def __exit__(self, *exception: Any) -> None:
         """Leave the modules as they were."""
@@ -67,9 +74,9 @@ class Operations(TorchFunctionMode):
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
 
     def follow(self, given: Any, result: Any) -> None:
-        """Note what was computed from the inputs."""
+        """Note what was computed from the inputs; a parameter that was changed by them stays one."""
         if not self.from_inputs.isdisjoint(_tensors(given)):
-            self.from_inputs.update(_tensors(result))
+            self.from_inputs.update(x for x in _tensors(result) if not isinstance(x, torch.nn.Parameter))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, and note what it made."""
@@ -81,7 +88,11 @@ class Operations(TorchFunctionMode):
             if _IN_PLACE in str(error):
                 raise UnsupportedOperation(resolve_name(func) or str(func), self.module) from None
             raise
-        self.follow(given, result)
+        name = getattr(func, "__name__", "")
+        if name.endswith("_as") or name == "to":
+            self.follow(args[:1], result)
+        elif not name.endswith("_like") and not name.startswith("new_"):  # which take shape, dtype and device alone
+            self.follow(given, [result, *_written(name, args)])
         for tensor in (*_tensors(result), *without_graph):  # these may have been given one: x[...] = y
             if tensor.grad_fn is not None:
                 self.made_by[tensor] = resolve_name(func) or str(func), self.module
@@ -95,6 +106,12 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, dict | tuple | list):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _tensors(part)
+
+
+def _written(name: str, args: tuple[Any, ...]) -> list[Any]:
+    """What an operation changes in place: x in x.copy_(y) and x[...] = y, and what it is a view of."""
+    in_place = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
+    return [args[0], args[0]._base] if in_place else []
 
 
 def unsupported(tensor: Tensor, operations: Operations | None) -> UnsupportedOperation:

@@ -42,13 +42,13 @@ class ExampleGradients:
     @cached_property
     def gradients(self) -> _Gradients:
         """(N, *shape) for an input of that shape."""
-        return _vmapped(self.function, self.ctx, _apart(self.grad_output))
+        found = _vmapped(self.function, self.ctx, _apart(self.grad_output))
+        return tuple(map(_double, found)) if self.grad_output.dtype == torch.float64 else found  # and no longer rounded
 
     @cached_property
     def total(self) -> _Gradients:
         """Their sum, in the input's shape: the gradient."""
-        found = self.function.backward(self.ctx, self.grad_output)
-        return found if type(found) is tuple else (found,)
+        return tuple(None if each is None else each.sum(0) for each in self.gradients)
 
     @cached_property
     def norms(self) -> _Gradients:
@@ -92,7 +92,7 @@ class LinearGradients(ExampleGradients):
     @cached_property
     def gradients(self) -> _Gradients:
         """(N, out, in) and (N, out)."""
-        if self.grad_output.dim() < 2:
+        if self._general or self.grad_output.dim() < 2:
             return super().gradients
         delta, input = (
             x.unsqueeze(1) if x.dim() == 2 else x.flatten(1, -2) for x in (self.grad_output, self._input)
@@ -100,9 +100,14 @@ class LinearGradients(ExampleGradients):
         return None, torch.bmm(delta.mT, input), delta.sum(1)
 
     @cached_property
+    def total(self) -> _Gradients:
+        """δᵀ x and Σₙ δₙ."""
+        return self.function.backward(self.ctx, self.grad_output)  # type: ignore[no-any-return]
+
+    @cached_property
     def norms(self) -> _Gradients:
         """‖δₙ‖ ‖xₙ‖ and ‖δₙ‖."""
-        if self.grad_output.dim() != 2:
+        if self._general or self.grad_output.dim() != 2:
             return super().norms
         lengths = _norms(self.grad_output)
         return None, lengths * _norms(self._input), lengths
@@ -110,10 +115,15 @@ class LinearGradients(ExampleGradients):
     @cached_property
     def sums_of_squares(self) -> _Gradients:
         """(δ²)ᵀ x² and Σₙ δₙ²."""
-        if self.grad_output.dim() != 2:
+        if self._general or self.grad_output.dim() != 2:
             return super().sums_of_squares
         squares = self.grad_output.square()
         return None, torch.mm(squares.t(), self._input.square()), squares.sum(0)
+
+    @property
+    def _general(self) -> bool:
+        """Whether the examples share x, too."""
+        return self.ctx.needs_input_grad[0]
 
     @property
     def _input(self) -> Tensor:
@@ -127,7 +137,6 @@ class _Given(ExampleGradients):
 
     def __init__(self, gradients: _Gradients) -> None:
         self.gradients = gradients
-        self.total = tuple(None if each is None else each.sum(0) for each in gradients)
 
     def double(self) -> "_Given":
         return _Given(tuple(None if each is None else each.double() for each in self.gradients))
@@ -179,10 +188,9 @@ def contributions(tape: Tape, cost: Tensor, examples: int) -> dict[Tensor, Contr
             takes a parameter itself.
         RuntimeError: as `bp_torch.engine.backward`.
     """
-    calls = [call for call in tape if call.module]
     rows = _of_outputs(tape, cost, examples)
     shared: dict[Tensor, Contributions] = {}
-    for call in reversed(calls):
+    for call in reversed(tape[: tape.model_calls]):
         if call.output in rows:
             _split(call, rows, shared, tape.from_inputs)
         elif call.output in shared:
@@ -195,7 +203,7 @@ def contributions(tape: Tape, cost: Tensor, examples: int) -> dict[Tensor, Contr
 
 def _of_outputs(tape: Tape, cost: Tensor, examples: int) -> dict[Tensor, Tensor]:
     """The gradients of the model's outputs, which must have a row for each example."""
-    after = [call for call in tape if not call.module]
+    after = tape[tape.model_calls :]
     gradients = {x: gradient for x, gradient in backward(after, cost).items() if x not in {c.output for c in after}}
     for call in tape:
         if call.output in gradients and call.output in tape.from_inputs and call.output.shape[:1] != (examples,):
@@ -248,9 +256,8 @@ def _rows(chosen: Tensor, like: Tensor) -> Tensor:
 
 
 def _examples_meet(call: Call) -> TypeError:
-    return TypeError(
-        f"module {call.module}: examples meet in {call.function.__name__}, so that none has its own gradient"
-    )
+    where = f"module {call.module}: examples meet or change rows in {call.function.__name__}"
+    return TypeError(f"{where}, so that none has its own gradient")
 
 
 def _with_needs(ctx: Context, needs: tuple[bool, ...]) -> Context:

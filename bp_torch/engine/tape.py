@@ -57,7 +57,7 @@ class Call:
             name = self.function.__name__
             raise RuntimeError(f"a tensor that {name}.backward needs was modified by an inplace operation")
         for tensor in (*self.inputs, self.output):
-            if isinstance(tensor, Tensor) and tensor._backward_hooks:
+            if isinstance(tensor, Tensor) and (tensor._backward_hooks or tensor._post_accumulate_grad_hooks):
                 name = self.function.__name__
                 raise RuntimeError(f"a tensor of {name} has a hook, which only autograd calls: remove it")
 
@@ -68,25 +68,30 @@ class Tape(list[Call]):
     The output of a call requires a gradient if one of its inputs does, but has no graph. So a tensor that has a graph
     comes from one of torch's own differentiable operations, and the call that is given it raises. A tensor that
     requires no gradient, such as a mask, is a constant, as for autograd.
+
+    Attributes:
+        model_calls: how many calls are the model's, if the tape was given one: the first; all others are the cost's.
+        from_inputs: the model's inputs, and every Tensor that was computed from one.
     """
 
     def __init__(self, model: torch.nn.Module | None = None, inputs: Iterable[Tensor] = ()) -> None:
         """Begin empty.
 
         With a model and its inputs, which take time, calls know their module, errors name the operation, and
-        `from_inputs` holds all that is computed from the inputs.
+        `from_inputs` is filled.
         """
         super().__init__()
         self._outer: list[Tape | None] = []
+        self.model_calls = 0
         self.operations = None if model is None else Operations(model, inputs)
         self.from_inputs = set[Tensor]() if self.operations is None else self.operations.from_inputs
 
     def __enter__(self) -> Self:
         """Record, in place of a tape that may be active already."""
-        self._outer.append(active_tape.tape)
-        active_tape.tape = self
         if self.operations is not None:
             self.operations.__enter__()
+        self._outer.append(active_tape.tape)
+        active_tape.tape = self
         return self
 
     def __exit__(self, *exception: object) -> None:

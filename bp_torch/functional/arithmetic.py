@@ -175,7 +175,8 @@ class Pow(BinaryFunction):
 
     @staticmethod
     def by_other(g: Tensor, input: Any, other: Any) -> Tensor:
-        return torch.where((input == 0) & (other >= 0), 0, g * (torch.pow(input, other) * torch.log(input)))
+        power = torch.pow(input, other)
+        return torch.where((input == 0) & (other >= 0), 0, g * (power * torch.log(input.to(power.dtype))))
 
 
 class Rsqrt(Elementwise):

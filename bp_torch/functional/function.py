@@ -35,7 +35,8 @@ class Function(torch.autograd.Function):
 
     Attributes:
         accumulate: optional. `accumulate(ctx, grad_output, into, alpha)` adds α ∂C/∂input in place to each Tensor in
-            `into`, one for each input after the first or None, without the gradient ever standing in memory.
+            `into`, one for each input after the first or None, without the gradient ever standing in memory. It
+            may read the first input, if that is saved, but no other: they may have been changed by then.
     """
 
     generate_vmap_rule = True

@@ -111,8 +111,8 @@ class Cat(Function):
         return None, *(piece.reshape(shape).to(dtype) for piece, shape, dtype in pieces)
 
     @staticmethod
-    def jvp(ctx: Any, _: None, *tangents: Tensor) -> Tensor:
-        return torch.cat(tangents, ctx.dim)
+    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> Tensor:
+        return torch.cat(_with_zeros(ctx, tangents), ctx.dim)
 
 
 class Stack(Cat):
@@ -128,8 +128,14 @@ class Stack(Cat):
         return None, *(piece.to(dtype) for piece, dtype in pieces)
 
     @staticmethod
-    def jvp(ctx: Any, _: None, *tangents: Tensor) -> Tensor:
-        return torch.stack(tangents, ctx.dim)
+    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> Tensor:
+        return torch.stack(_with_zeros(ctx, tangents), ctx.dim)
+
+
+def _with_zeros(ctx: Any, tangents: Sequence[Tensor | None]) -> list[Tensor]:
+    """Those of integers are None."""
+    like = next(x for x in tangents if x is not None)
+    return [like.new_zeros(shape) if x is None else x for x, shape in zip(tangents, ctx.shapes, strict=True)]
 
 
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:

@@ -111,9 +111,8 @@ class Matmul(Function):
 
 def axes_of(dim: Axes, ndim: int) -> tuple[int, ...]:
     """The axes that `dim` names, counted from the front; a number has none."""
-    if dim is None or dim in ((), []) or not ndim:
-        return tuple(range(ndim))
-    return tuple(axis % ndim for axis in ([dim] if isinstance(dim, int) else dim))
+    axes = () if dim is None else dim if isinstance(dim, Sequence) else (int(dim),)
+    return tuple(axis % ndim for axis in axes) if axes and ndim else tuple(range(ndim))
 
 
 def with_axes(reduced: Tensor, ctx: Any) -> Tensor:

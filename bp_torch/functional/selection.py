@@ -78,8 +78,10 @@ class Maximum(Function):
         return reduce_to(for_input, meta_of(input)), reduce_to(for_other, meta_of(other)), None
 
     @staticmethod
-    def jvp(ctx: Any, input_tangent: Tensor, other_tangent: Tensor, _: None) -> Tensor:
-        by_input, by_other = Maximum.shares(ctx, input_tangent, other_tangent)
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        dtype = torch.result_type(*ctx.saved_tensors)
+        zero = torch.zeros((), dtype=dtype, device=ctx.saved_tensors[0].device)
+        by_input, by_other = Maximum.shares(ctx, *(zero if x is None else x.to(dtype) for x in tangents[:2]))
         return by_input + by_other
 
     @staticmethod

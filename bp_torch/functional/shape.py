@@ -221,6 +221,8 @@ def clone(input: Tensor, *, memory_format: torch.memory_format = torch.preserve_
 
 
 def to(input: Tensor, dtype: torch.dtype) -> Tensor:
-    """`input` in another dtype, or itself if it has that. See `To`."""
+    """`input` in another dtype, or itself if it has that; integers and booleans have no gradient. See `To`."""
     require_tensor("to", input=input)
+    if isinstance(dtype, torch.dtype) and not (dtype.is_floating_point or dtype.is_complex):
+        return input.to(dtype)
     return input if input.dtype == dtype else To.call(input, dtype)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.engine import Backprop, Call, backward
+from bp_torch.engine import Backprop, Call, Tape, backward
 from bp_torch.functional.elementwise import Elementwise
 from bp_torch.functional.linear import Linear
 
@@ -47,13 +47,13 @@ def layer_states(backprop: Backprop, inputs: Tensor, targets: Tensor) -> tuple[L
         return tuple(_state(layer, gradients, names) for layer in dense_layers(tape))
 
 
-def dense_layers(tape: Sequence[Call]) -> Iterator[Sequence[Call]]:
+def dense_layers(tape: Tape) -> Iterator[Sequence[Call]]:
     """The calls of each dense layer of a traced model: its weighted sum, and what follows it.
 
     Raises:
         TypeError: if the model is not a chain that begins with a weighted sum.
     """
-    calls = [call for call in tape if call.module]
+    calls = tape[: tape.model_calls]
     for before, call in pairwise(calls):
         if call.inputs[0] is not before.output:
             raise TypeError(f"module {call.module}: the model is not a chain, each layer after another")

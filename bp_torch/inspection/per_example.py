@@ -13,30 +13,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.engine import Backprop
+from bp_torch.engine.backprop import Backprop, Inputs
 from bp_torch.engine.per_example import Contributions, contributions
 
 Cost = Callable[[Any, Any], Tensor]
 
 
 @torch.no_grad()
-def per_example_gradients(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+def per_example_gradients(model: torch.nn.Module, cost: Cost, inputs: Inputs, targets: Any) -> dict[str, Tensor]:
     """The gradient of each example: gₙ = N δₙ xₙᵀ for a layer's weights, N δₙ for its biases.
 
-    By each parameter's name, (N, *its shape), for N inputs and a model that `bp_torch.engine.Backprop` drives.
+    By each parameter's name, (N, *its shape), for N inputs and a model that `bp_torch.engine.Backprop` drives. Row n of
+    the inputs, and of all that is computed from them, must be example n.
 
     Raises:
-        TypeError: if a function lets examples meet, such as a mean over them; otherwise as `Backprop.trace`.
+        TypeError: if a function lets examples meet, such as a mean over them, where a gradient goes through it: what is
+            computed of the inputs before the first parameter is a constant. Otherwise as `Backprop.trace`.
 
     Source:
         The lecture's statement 10.
     """
     found = example_contributions(Backprop(model, cost), inputs, targets)
-    return {name: len(inputs) * parts.gradients() for name, parts in found}
+    return {name: _count(inputs) * parts.gradients() for name, parts in found}
 
 
 @torch.no_grad()
-def per_example_norms(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+def per_example_norms(model: torch.nn.Module, cost: Cost, inputs: Inputs, targets: Any) -> dict[str, Tensor]:
     """How long each example's gradient is; of a layer without building it: N ‖δₙ‖ ‖xₙ‖ for weights, N ‖δₙ‖ for biases.
 
     By each parameter's name, (N,). Takes and raises what `per_example_gradients` does.
@@ -45,14 +47,14 @@ def per_example_norms(model: torch.nn.Module, cost: Cost, inputs: Tensor, target
         Goodfellow, Efficient Per-Example Gradient Computations (2015).
     """
     found = example_contributions(Backprop(model, cost), inputs, targets)
-    return {name: len(inputs) * parts.norms() for name, parts in found}
+    return {name: _count(inputs) * parts.norms() for name, parts in found}
 
 
-def example_contributions(backprop: Backprop, inputs: Tensor, targets: Tensor) -> Iterator[tuple[str, Contributions]]:
+def example_contributions(backprop: Backprop, inputs: Inputs, targets: Any) -> Iterator[tuple[str, Contributions]]:
     """What the examples add to each parameter's gradient, by its name, in the order of the model's parameters."""
     cost, tape = backprop.trace(inputs, targets)
     with torch.no_grad():
-        found = contributions(tape, cost, len(inputs))
+        found = contributions(tape, cost, _count(inputs))
     for name, parameter in backprop.model.named_parameters():
         if parameter in found:
             yield name, found[parameter]
@@ -105,7 +107,7 @@ def simple_noise_scale(parameters: Iterable[GradientNoise]) -> float:
 
 
 @torch.no_grad()
-def gradient_noise(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Tensor) -> dict[str, GradientNoise]:
+def gradient_noise(model: torch.nn.Module, cost: Cost, inputs: Inputs, targets: Any) -> dict[str, GradientNoise]:
     """Norms, mean and variance of the per-example gradients of every parameter, without building them.
 
     For a layer's weights Σₙ gₙ² = N² (δ²)ᵀ x², one more product of the gradient's size. A variance is the small
@@ -121,10 +123,14 @@ def gradient_noise(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: 
 
 
 @torch.no_grad()
-def noise_of(backprop: Backprop, inputs: Tensor, targets: Tensor) -> dict[str, GradientNoise]:
+def noise_of(backprop: Backprop, inputs: Inputs, targets: Any) -> dict[str, GradientNoise]:
     """`gradient_noise` by a `Backprop` that there is already."""
     found = example_contributions(backprop, inputs, targets)
-    return {name: _noise_of(parts.double(), len(inputs)) for name, parts in found}
+    return {name: _noise_of(parts.double(), _count(inputs)) for name, parts in found}
+
+
+def _count(inputs: Inputs) -> int:
+    return len(inputs if isinstance(inputs, Tensor) else inputs[0])
 
 
 def _noise_of(parts: Contributions, examples: int) -> GradientNoise:

@@ -353,6 +353,38 @@ def test_a_hook_on_a_gradient(of_parameter: bool) -> None:
         Backprop(model, F.squared_error).sgd_step(INPUTS, WANTED, 0.1)
 
 
+def test_a_hook_on_what_autograd_accumulates() -> None:
+    model = nn.Linear(5, 3)
+    model.bias.register_post_accumulate_grad_hook(lambda parameter: None)
+    with pytest.raises(RuntimeError, match="a tensor of Linear has a hook"):
+        Backprop(model, F.squared_error).sgd_step(INPUTS, WANTED, 0.1)
+
+
+def test_a_model_wrapped_for_autograd() -> None:
+    with pytest.raises(TypeError, match="give it the model itself, not a OptimizedModule"):
+        Backprop(torch.compile(nn.Linear(5, 3)), F.squared_error)  # type: ignore[arg-type]
+
+
+def test_a_module_that_takes_no_hooks_leaves_no_tape_active() -> None:
+    class Closed(torch.nn.Module):
+        def register_forward_pre_hook(self, *arguments: Any, **options: Any) -> Any:
+            raise RuntimeError("not supported")
+
+    model = torch.nn.Sequential(nn.Linear(5, 3), Closed())
+    with pytest.raises(RuntimeError, match="not supported"):
+        Backprop(model, F.squared_error).trace(INPUTS, WANTED)
+    assert F.sigmoid(model[0].weight).grad_fn is not None
+    assert not model[0]._forward_hooks
+
+
+def test_a_learning_rate_beyond_float16() -> None:
+    model = torch.nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3)).half()
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match="learning_rate must be at most 65504"):
+        Backprop(model, F.squared_error).sgd_step(INPUTS.half(), WANTED.half(), 1e5)
+    assert all(map(torch.equal, model.parameters(), before))
+
+
 def test_an_expanded_parameter() -> None:
     model = nn.Linear(5, 3)
     model.weight = torch.nn.Parameter(torch.rand(1, 5).expand(3, 5))

@@ -146,7 +146,9 @@ UNUSUAL: list[tuple[str, tuple[Any, ...]]] = [
     ("pow", (torch.tensor([2, 0], dtype=torch.uint8), _FLAT)),
     ("rsqrt", (torch.tensor([0.0, -0.0, -1.0, math.inf, -math.inf, _NAN]),)),
     ("sqrt", (torch.tensor([0.0, -0.0, -1.0, math.inf, _NAN]),)),
+    ("pow", (torch.tensor(2), torch.tensor([0.5, 1.5], dtype=torch.float64))),
     ("sum", (_MATRIX, [])),
+    ("sum", (_MATRIX, numpy.int64(0))),
     ("mean", (_MATRIX, [])),
     ("amax", (_MATRIX, [])),
     ("getitem", (_MATRIX, ((1, 1, 0),))),
@@ -171,6 +173,27 @@ def test_unusual_arguments_give_what_they_give_in_pytorch(name: str, args: tuple
         needed = [x for x in leaves if isinstance(x, Tensor) and x.requires_grad]
         results.append([output, *torch.autograd.grad(output, needed, torch.ones_like(output))])
     torch.testing.assert_close(*results, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda f, x: f.maximum(x, torch.tensor([1, 0, 2])),
+        lambda f, x: f.minimum(torch.tensor([1, 0, 2]), x),
+        lambda f, x: f.maximum(x[0].double(), x),
+        lambda f, x: f.cat((torch.tensor([1]), x)),
+        lambda f, x: f.stack((x, torch.tensor([1, 0, 2])), 1),
+        lambda f, x: f.pow(torch.tensor([1, 0, 2]), x.half()),
+    ],
+)
+def test_tangents_beside_integers_are_pytorchs(function: Callable[[Any, Tensor], Tensor]) -> None:
+    hand, builtin = (torch.func.jvp(lambda x, f=f: function(f, x), (_ROW,), (_ROW,)) for f in (F, Builtin()))
+    torch.testing.assert_close(hand, builtin)
+
+
+def test_whole_numbers_have_no_tangent() -> None:
+    _, tangent = torch.func.jvp(lambda x: F.to(x, torch.int64), (_ROW,), (_ROW,))
+    assert not tangent.any()
 
 
 @pytest.mark.parametrize(

@@ -264,7 +264,7 @@ def test_examples_that_meet_are_refused(name: str) -> None:
     model = torch.nn.Sequential(torch.nn.Flatten(), nn.Linear(5, 5), Layer(function))
     cost = (lambda y, t: y) if name == "over all" else F.squared_error
     for statistic in (per_example_gradients, per_example_norms, gradient_noise):
-        with pytest.raises(TypeError, match=rf"module 2 \(Layer\): examples meet in {where}, so"):
+        with pytest.raises(TypeError, match=rf"module 2 \(Layer\): examples meet or change rows in {where}, so"):
             statistic(model, cost, torch.rand(5, 5), torch.rand(5, 5))
 
 
@@ -298,6 +298,97 @@ def test_a_function_may_leave_pytorch() -> None:
     inputs, targets = torch.rand(7, 5).double(), torch.rand(7, 3).double()
     found = per_example_gradients(model, F.squared_error, inputs, targets)
     torch.testing.assert_close(found["0.bias"], 2 * (model(inputs) - targets).neg())
+
+
+class WithCriterion(torch.nn.Module):
+    """The cost is a module of the model's, and so is a head that the cost calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head, self.criterion = nn.Linear(5, 4), nn.Linear(4, 3), nn.MSELoss()
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.tanh(self.first(input))
+
+    def cost(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.criterion(self.head(F.mul(outputs, 2)), targets)  # type: ignore[no-any-return]
+
+
+def test_the_cost_may_call_modules_of_the_model() -> None:
+    model = WithCriterion().requires_grad_(False).double()
+    model.first.requires_grad_(True)
+    inputs, targets = torch.rand(7, 5).double(), torch.rand(7, 3).double()
+    found = per_example_gradients(model, model.cost, inputs, targets)
+    for n, (x, t) in enumerate(zip(inputs, targets, strict=True)):
+        expected = torch.autograd.grad(model.cost(model(x[None]), t[None]), [*model.first.parameters()])
+        torch.testing.assert_close([each[n] for each in found.values()], [*expected])
+
+
+class Padded(torch.nn.Module):
+    """Rows are written into a buffer; a mask takes the inputs' dtype, a constant their device: none has rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.shift = nn.Linear(6, 4), torch.nn.Parameter(torch.zeros(4))
+        self.mask = torch.rand(4) > 0.5
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        wide = torch.zeros(len(left), 6, dtype=left.dtype)
+        wide[:, :2] = left
+        wide[:, 2:5].copy_(right)
+        with torch.no_grad():
+            self.shift.copy_(-right.mean())
+        masked = F.mul(F.add(self.first(wide), self.shift), self.mask.to(left))
+        return F.add(F.mul(masked, self.mask.type_as(left)), F.add(right.new_ones(4), torch.ones_like(left[0, 0])))
+
+
+def test_rows_are_followed_where_they_are_written() -> None:
+    """Of several inputs."""
+    model = Padded().double()
+    inputs, targets = (torch.rand(7, 2).double(), torch.rand(7, 3).double()), torch.rand(7, 4).double()
+    found = per_example_gradients(model, F.squared_error, inputs, targets)
+    expected = 2 * (model(*inputs) - targets) * model.mask
+    torch.testing.assert_close(found["shift"], expected)
+    torch.testing.assert_close(found["first.bias"], expected)
+
+
+class Prototypes(torch.nn.Module):
+    """Products with a matrix of parameters that stands first: the inputs are the weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prototypes = torch.nn.Parameter(torch.rand(7, 5))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(self.prototypes, input)
+
+
+def test_the_first_input_of_linear_may_be_a_parameter() -> None:
+    """Row n of the output is of prototype n."""
+    model = Prototypes().double()
+    inputs, targets = torch.rand(7, 5).double(), torch.rand(7, 7).double()
+    found = per_example_gradients(model, F.squared_error, inputs, targets)["prototypes"]
+    expected = torch.zeros(7, 7, 5).double()
+    expected[range(7), range(7)] = 2 * (model(inputs) - targets).detach() @ inputs
+    torch.testing.assert_close(found, expected)
+    for statistic in (per_example_norms, gradient_noise):
+        statistic(model, F.squared_error, inputs, targets)
+
+
+def test_noise_is_in_float64_without_a_rule_too() -> None:
+    """Of a bias that is added by `add`, which rounds a gradient to the bias's dtype."""
+
+    class Biased(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = torch.nn.Parameter(torch.zeros(3))
+
+        def forward(self, input: Tensor) -> Tensor:
+            return F.add(input, self.bias)
+
+    inputs, targets = torch.zeros(64, 3), torch.randn(64, 3) + 1e4
+    noise = gradient_noise(Biased(), F.squared_error, inputs, targets)["bias"]
+    torch.testing.assert_close(noise.variance, (2 * targets.double()).var(0))
 
 
 def test_a_cost_of_a_parameter_is_refused() -> None:

@@ -109,7 +109,7 @@ def _forward_and_backward(
     parameters = dict(backprop.model.named_parameters())
     yield from ((f"parameter {name}", parameter) for name, parameter in parameters.items())
     cost, tape = backprop.trace(inputs, targets)
-    calls = [call for call in tape if call.module]
+    calls = tape[: tape.model_calls]
     yield from ((f"output of module {call.module}", call.output) for call in calls)
     yield "cost", cost
     with torch.no_grad():
