@@ -3,7 +3,6 @@
 The bytes are passed on as they are; the page reads them, and reports what is wrong with them.
 """
 
-from collections.abc import Callable
 from functools import partial
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -12,7 +11,6 @@ from typing import Any, Final
 
 from tensorboard import errors, plugin_util
 from tensorboard.backend import http_util
-from tensorboard.context import RequestContext
 from tensorboard.data.provider import BlobSequenceDatum, DataProvider, RunTagFilter
 from tensorboard.plugins.base_plugin import FrontendMetadata, TBContext, TBPlugin
 from werkzeug import Request, Response
@@ -23,8 +21,6 @@ _STATIC: Final = files("bp_torch.dashboard.plugin").joinpath("static")
 _KINDS: Final = {".js": "text/javascript", ".css": "text/css"}
 _ALL: Final = 2**31 - 1
 """More than there ever are: TensorBoard insists on a number."""
-
-Answer = Callable[[RequestContext, str, Request], Response]
 
 
 class BackpropPlugin(TBPlugin):  # type: ignore[misc]
@@ -47,60 +43,43 @@ class BackpropPlugin(TBPlugin):  # type: ignore[misc]
     def get_plugin_apps(self) -> dict[str, Any]:
         """Every address below data/plugin/backprop."""
         answers = {"/runs": self._runs, "/network": self._network, "/frame": self._frame, "/costs": self._costs}
-        return {**_pages(), **{name: _application(answer) for name, answer in answers.items()}}
+        return {**_pages(), **{name: Request.application(answer) for name, answer in answers.items()}}
 
-    def _runs(self, context: RequestContext, experiment: str, request: Request) -> Response:
+    def _runs(self, request: Request) -> Response:
         """By each run's name, the steps of its frames and when they were taken."""
-        networks = self._blobs(context, experiment, NETWORK)
-        frames = self._blobs(context, experiment, FRAME)
+        networks, frames = self._blobs(request, NETWORK), self._blobs(request, FRAME)
         runs = {run: [[datum.step, datum.wall_time] for datum in frames.get(run, ())] for run in sorted(networks)}
         return http_util.Respond(request, runs, "application/json")
 
-    def _network(self, context: RequestContext, experiment: str, request: Request) -> Response:
+    def _network(self, request: Request) -> Response:
         """What the frames of a run have in common, `?run=`."""
-        return self._bytes(
-            context, request, self._blobs(context, experiment, NETWORK, _required_argument(request, "run"))
-        )
+        return self._bytes(request, self._blobs(request, NETWORK, _required_argument(request, "run")))
 
-    def _frame(self, context: RequestContext, experiment: str, request: Request) -> Response:
+    def _frame(self, request: Request) -> Response:
         """One frame, `?run=…&step=…`."""
         run, step = _required_argument(request, "run"), _required_argument(request, "step")
-        found = self._blobs(context, experiment, FRAME, run)
+        found = self._blobs(request, FRAME, run)
         chosen = {name: [datum for datum in data if str(datum.step) == step] for name, data in found.items()}
-        return self._bytes(context, request, chosen)
+        return self._bytes(request, chosen)
 
-    def _costs(self, context: RequestContext, experiment: str, request: Request) -> Response:
+    def _costs(self, request: Request) -> Response:
         """The mini-batch's cost at each frame of a run, `?run=`: pairs of step and cost."""
         run = _required_argument(request, "run")
-        found = self._data.read_scalars(
-            context,
-            experiment_id=experiment,
-            plugin_name=BACKPROP,
-            downsample=_ALL,
-            run_tag_filter=RunTagFilter([run], [FRAME_COST]),
-        )
+        found = _read(self._data.read_scalars, request, FRAME_COST, [run])
         points = [[datum.step, datum.value] for datum in found.get(run, {}).get(FRAME_COST, ())]
         return http_util.Respond(request, points, "application/json")
 
-    def _blobs(
-        self, context: RequestContext, experiment: str, tag: str, run: str | None = None
-    ) -> dict[str, list[BlobSequenceDatum]]:
+    def _blobs(self, request: Request, tag: str, run: str | None = None) -> dict[str, list[BlobSequenceDatum]]:
         """All that was logged under a tag, by run; of one run, if that is named."""
-        found = self._data.read_blob_sequences(
-            context,
-            experiment_id=experiment,
-            plugin_name=BACKPROP,
-            downsample=_ALL,
-            run_tag_filter=RunTagFilter(None if run is None else [run], [tag]),
-        )
+        found = _read(self._data.read_blob_sequences, request, tag, None if run is None else [run])
         return {name: sequences[tag] for name, sequences in found.items() if sequences.get(tag)}
 
-    def _bytes(self, context: RequestContext, request: Request, found: dict[str, list[BlobSequenceDatum]]) -> Response:
+    def _bytes(self, request: Request, found: dict[str, list[BlobSequenceDatum]]) -> Response:
         """The last one found."""
         references = [reference for data in found.values() for datum in data for reference in datum.values]
         if not references:
             raise errors.NotFoundError(f"there is no such {request.path.rpartition('/')[2]}")
-        content = self._data.read_blob(context, blob_key=references[-1].blob_key)
+        content = self._data.read_blob(plugin_util.context(request.environ), blob_key=references[-1].blob_key)
         return http_util.Respond(request, content, "application/octet-stream")
 
 
@@ -114,14 +93,15 @@ def _page(file: Traversable, kind: str, request: Request) -> Response:
     return http_util.Respond(request, file.read_bytes(), kind)
 
 
-def _application(answer: Answer) -> Any:
-    """As a WSGI application."""
-
-    def handler(request: Request) -> Response:
-        environ = request.environ
-        return answer(plugin_util.context(environ), plugin_util.experiment_id(environ), request)
-
-    return Request.application(handler)
+def _read(read: Any, request: Request, tag: str, runs: list[str] | None) -> Any:
+    """What one of the data provider's methods finds under a tag."""
+    return read(
+        plugin_util.context(request.environ),
+        experiment_id=plugin_util.experiment_id(request.environ),
+        plugin_name=BACKPROP,
+        downsample=_ALL,
+        run_tag_filter=RunTagFilter(runs, [tag]),
+    )
 
 
 def _required_argument(request: Request, name: str) -> str:
