@@ -1,4 +1,4 @@
-"""An event file, which is what TensorBoard reads."""
+"""Event files, which are what TensorBoard reads, and the values in them."""
 
 import os
 import struct
@@ -10,8 +10,13 @@ from pathlib import Path
 
 import google_crc32c
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_SCALAR, Summary, SummaryMetadata
+from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.util.tensor_util import make_tensor_proto
+from torch import Tensor
 
+from bp_torch.dashboard.tags import BACKPROP
 from bp_torch.files import atomic_write
 
 SYNC_SECONDS = 5.0
@@ -132,3 +137,28 @@ def _checksum(content: bytes) -> bytes:
     """CRC-32C, masked as the TFRecord format asks: rotated right by 15 bits, plus a constant."""
     crc = google_crc32c.value(content)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def scalar(tag: str, number: float) -> Summary.Value:
+    """A point of a curve; NaN and infinity are points too."""
+    return Summary.Value(tag=tag, simple_value=number)
+
+
+def text(tag: str, markdown: str) -> Summary.Value:
+    """A page of Markdown."""
+    return text_pb(tag, markdown).value[0]
+
+
+def histogram(tag: str, tensor: Tensor) -> Summary.Value | None:
+    """The distribution of a tensor's finite components, in 30 buckets; None if there are none."""
+    components = tensor.detach().cpu().double()
+    finite = components[components.isfinite()]
+    return histogram_pb(tag, finite.numpy()).value[0] if len(finite) else None
+
+
+def of_tab(tag: str, content: bytes | float) -> Summary.Value:
+    """Bytes, or a point of a curve, that the Backprop tab reads, and no other."""
+    blob = isinstance(content, bytes)
+    plugin = SummaryMetadata.PluginData(plugin_name=BACKPROP)
+    owned = SummaryMetadata(plugin_data=plugin, data_class=DATA_CLASS_BLOB_SEQUENCE if blob else DATA_CLASS_SCALAR)
+    return Summary.Value(tag=tag, tensor=make_tensor_proto([content] if blob else content), metadata=owned)

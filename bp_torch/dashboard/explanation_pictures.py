@@ -5,9 +5,10 @@ from typing import Final
 
 import numpy as np
 from matplotlib.figure import Figure
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
-from bp_torch.dashboard.pictures import Picture, render
+from bp_torch.dashboard.pictures import render
 from bp_torch.inspection import Explanation
 from bp_torch.inspection.drawing import draw_network
 from bp_torch.inspection.figures import DIVERGING, Array
@@ -22,7 +23,7 @@ _NETWORK: Final = 78
 _COLUMNS: Final = 2
 
 
-def draw_explanations(explanations: Sequence[Explanation]) -> Picture:
+def draw_explanations(explanations: Sequence[Explanation]) -> Summary.Image:
     """Draws each digit, the nudges of its pixels, and the network with the nudges of its weights, two in a row."""
     across, down = 2 * _SIDE + 3 * _GAP + _NETWORK, _SIDE + _CAPTION + _GAP
     rows = -(-len(explanations) // _COLUMNS)

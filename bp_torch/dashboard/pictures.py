@@ -5,13 +5,14 @@ Each is drawn in one pair of axes, its tiles side by side in one array, because 
 
 from io import BytesIO
 from math import ceil, isqrt
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
 from bp_torch.inspection.figures import BLUE, DIVERGING, GREY, ORANGE, Array
@@ -32,15 +33,7 @@ _LABELS: Final = 9
 _GAP: Final = 9
 
 
-class Picture(NamedTuple):
-    """A PNG and its size in pixels."""
-
-    png: bytes
-    width: int
-    height: int
-
-
-def first_weights(weights: Tensor) -> Picture | None:
+def first_weights(weights: Tensor) -> Summary.Image | None:
     """Draws the weights (neurons, inputs) of at most 64 neurons as maps of the input: blue excites, orange inhibits.
 
     They are on one scale around zero; what is not finite stays blank. None if there are none, or if the inputs are not
@@ -64,7 +57,7 @@ def first_weights(weights: Tensor) -> Picture | None:
     return render(figure)
 
 
-def worst_digits(images: Tensor, labels: Tensor, outputs: Tensor) -> Picture:
+def worst_digits(images: Tensor, labels: Tensor, outputs: Tensor) -> Summary.Image:
     """Draws misclassified digits, each above its outputs in [0, 1] as a row of bars; or says that there are none.
 
     Images are uint8 (K, 28, 28), the worst first, of which 12 are drawn; labels (K,), outputs (K, classes).
@@ -136,7 +129,7 @@ def _sheet(title: str, canvas: Array, *, width: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def render(figure: Figure) -> Picture:
+def render(figure: Figure) -> Summary.Image:
     """Draws a figure in the size it has, in 256 colours: that takes a third of the bytes, and of the time."""
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
@@ -144,4 +137,4 @@ def render(figure: Figure) -> Picture:
     image = Image.frombuffer("RGBA", (width, height), canvas.buffer_rgba()).convert("RGB")
     png = BytesIO()
     image.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(png, "png")
-    return Picture(png.getvalue(), width, height)
+    return Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=png.getvalue())

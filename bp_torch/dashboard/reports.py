@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from tensorboard.compat.proto.summary_pb2 import Summary
+
 from bp_torch.dashboard import tags
-from bp_torch.dashboard.event_file import EventFile
-from bp_torch.dashboard.pictures import Picture
-from bp_torch.dashboard.values import image, scalar, text
+from bp_torch.dashboard.event_file import EventFile, scalar, text
 from bp_torch.inspection.experiments.result import CLAIM_HEADINGS, Claim, ExperimentResult, claim_rows
 from bp_torch.markdown import escape, table
 
@@ -40,9 +40,10 @@ def write_gradients(folder: Path, functions: str, scores: str) -> None:
 def _write(events: EventFile, path: Path, name: str, result: ExperimentResult) -> None:
     """One experiment: its figure twice, its metrics, and its curves at the numbers that they depend on."""
     result.figure.savefig(path, metadata={"Title": result.figure.get_suptitle()})
-    picture = Picture(path.read_bytes(), *result.figure.canvas.get_width_height())
+    width, height = result.figure.canvas.get_width_height()
+    picture = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=path.read_bytes())
     metrics = [scalar(tags.experiment(name, metric), number) for metric, number in result.metrics.items()]
-    events.write([image(tags.experiment_picture(name), picture), *metrics], step=0)
+    events.write([Summary.Value(tag=tags.experiment_picture(name), image=picture), *metrics], step=0)
     for curve, numbers in result.curves.items():
         for number, value in numbers.items():
             events.write([scalar(tags.experiment_curve(name, curve), value)], step=number)

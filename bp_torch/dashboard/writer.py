@@ -1,18 +1,19 @@
-"""The recorder that turns a run's records into what TensorBoard shows."""
+"""The recorder that turns a run's records into what TensorBoard shows: numbers, pictures, pages of Markdown."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from textwrap import indent
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from bp_torch.dashboard import frame_format, layout, pages, pictures, tags
-from bp_torch.dashboard.event_file import EventFile, event_files, repair
+from bp_torch.dashboard import frame_format, layout, pictures, tags
+from bp_torch.dashboard.event_file import EventFile, event_files, histogram, of_tab, repair, scalar, text
 from bp_torch.dashboard.explanation_pictures import draw_explanations
-from bp_torch.dashboard.values import histogram, image, of_tab, scalar, text
 from bp_torch.inspection import simple_noise_scale
+from bp_torch.markdown import escape, table
 from bp_torch.training.logging import events
 
 SCALARS: Final[Mapping[type, Mapping[str, str]]] = {
@@ -78,7 +79,7 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
         match record:
             case events.RunStarted():
                 self._failed = record.compared - record.agreed
-                page = text(tags.RUN_START, pages.start_page(record))
+                page = text(tags.RUN_START, start_page(record))
                 return [page, layout.layout(), *layout.run_started(record.config, self._run)]
             case events.AgreementEvent():
                 self._failed += sum(not comparison.passed for comparison in record.comparisons)
@@ -93,7 +94,7 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
             case events.PictureEvent():
                 return _pictures(record)
             case events.ExplanationEvent():
-                return [image(tags.NUDGES, draw_explanations(record.explanations))]
+                return [Summary.Value(tag=tags.NUDGES, image=draw_explanations(record.explanations))]
             case events.NetworkEvent():
                 self._network = record
                 return [of_tab(tags.NETWORK, frame_format.network_file(record))]
@@ -101,9 +102,9 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
                 frame = of_tab(tags.FRAME, frame_format.frame_file(record, self._network))
                 return [frame, of_tab(tags.FRAME_COST, frame_format.mini_batch_cost(record, self._network))]
             case events.FailureEvent():
-                return [text(tags.RUN_FAILURE, pages.failure_page(record))]
+                return [text(tags.RUN_FAILURE, failure_page(record))]
             case events.RunFinished():
-                return [text(tags.RUN_SUMMARY, pages.finish_page(record)), layout.run_finished()]
+                return [text(tags.RUN_SUMMARY, finish_page(record)), layout.run_finished()]
         return []
 
 
@@ -132,6 +133,46 @@ def _distributions(record: events.DistributionEvent) -> list[Summary.Value]:
 
 
 def _pictures(record: events.PictureEvent) -> list[Summary.Value]:
-    digits = pictures.worst_digits(record.worst_images, record.worst_labels, record.worst_outputs)
-    weights = pictures.first_weights(record.first_weights)
-    return [image(tags.WORST_DIGITS, digits), *([image(tags.FIRST_WEIGHTS, weights)] if weights else [])]
+    drawn = {
+        tags.WORST_DIGITS: pictures.worst_digits(record.worst_images, record.worst_labels, record.worst_outputs),
+        tags.FIRST_WEIGHTS: pictures.first_weights(record.first_weights),
+    }
+    return [Summary.Value(tag=tag, image=picture) for tag, picture in drawn.items() if picture]
+
+
+def start_page(record: events.RunStarted) -> str:
+    """Everything one needs to know to run it again, the data first."""
+    return "\n\n".join(
+        [
+            f"## Data: {escape(record.data)}",
+            f"**{escape(record.data_origin)}**",
+            "## Command",
+            _verbatim(record.command),
+            f"## Model: {record.parameters:,} weights and biases",
+            _verbatim(record.model),
+            f"## Configuration: steps {record.step:,} to {record.steps:,}, processes {record.processes}",
+            _table("setting", record.config),
+            "## Versions",
+            _table("package", record.versions),
+        ]
+    )
+
+
+def failure_page(record: events.FailureEvent) -> str:
+    """What ended the run, and the mini-batch by which it can be replayed."""
+    examples = " ".join(map(str, record.examples.tolist()))
+    return "\n\n".join([f"## At step {record.step:,}", escape(record.what), "## Examples", examples])
+
+
+def finish_page(record: events.RunFinished) -> str:
+    """The final figures."""
+    return f"## After {record.step:,} steps\n\n{_table('figure', record.summary)}"
+
+
+def _table(heading: str, values: Mapping[str, Any]) -> str:
+    return table((heading, ""), (map(escape, item) for item in values.items()))
+
+
+def _verbatim(text: str) -> str:
+    """A block of code by indentation: nothing in the text can end it."""
+    return indent(text, "    ")
