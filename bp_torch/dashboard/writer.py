@@ -23,7 +23,7 @@ SCALARS: Final[Mapping[type, Mapping[str, str]]] = {
         tags.LEARNING_RATE: "learning_rate",
         tags.EXAMPLES_PER_SECOND: "examples_per_second",
     },
-    events.AgreementEvent: {tags.TAYLOR_ORDER: "taylor_order"},
+    events.AgreementEvent: {tags.TAYLOR_ORDER: "taylor_order", tags.FAILED_COMPARISONS: "failed"},
     events.HealthEvent: {tags.GRADIENT_NORM: "gradient_norm"},
     events.EpochEvent: {
         tags.TRAIN_COST: "train_cost",
@@ -55,7 +55,6 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
         self.remarks = [] if purge_step is None else [line for path in event_files(folder) if (line := _repaired(path))]
         self._run = folder.name
         self._events = EventFile(folder, first_step=purge_step or 0)
-        self._failed = 0
         self._network: events.NetworkEvent | None = None
 
     def record(self, record: events.Event) -> None:
@@ -78,12 +77,10 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
         """All but the single numbers."""
         match record:
             case events.RunStarted():
-                self._failed = record.compared - record.agreed
                 page = text(tags.RUN_START, start_page(record))
                 return [page, layout.layout(), *layout.run_started(record.config, self._run)]
             case events.AgreementEvent():
-                self._failed += sum(not comparison.passed for comparison in record.comparisons)
-                return [*_agreement(record), scalar(tags.FAILED_COMPARISONS, self._failed)]
+                return _agreement(record)
             case events.NoiseEvent():
                 scale = scalar(tags.NOISE_SCALE, simple_noise_scale(record.parameters.values()))
                 return [*_of_each(record.parameters, tags.NOISE_FIGURES, tags.noise), scale]

@@ -128,18 +128,6 @@ def test_unknown_kinds_are_passed_over(write: Write) -> None:
     assert write("not a record", None) == []
 
 
-def test_failed_comparisons_add_up(write: Write, one_of_each: list[records.Event]) -> None:
-    written = write(one_of_each[2], one_of_each[2])
-    assert [scalars([event])[tags.FAILED_COMPARISONS][1] for event in written] == [1, 2]
-
-
-def test_failures_before_a_break_are_not_forgotten(
-    write: Write, run_started: RunStarted, one_of_each: list[records.Event]
-) -> None:
-    written = write(replace(run_started, compared=9, agreed=4), one_of_each[2])
-    assert scalars(written)[tags.FAILED_COMPARISONS][1] == 6
-
-
 def test_numbers_that_are_not_finite_are_kept(write: Write) -> None:
     found = scalars(
         write(

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bp_torch.data import Batches, accuracy_of, classes_of, first_of_each
+from bp_torch.data import Batches, accuracy_of, classes_of
+from bp_torch.data.dataset import first_of_each
 from bp_torch.engine import Backprop
 from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, perturbed, taylor_order
 from bp_torch.inspection import explain, noise_of
@@ -161,7 +162,8 @@ class Monitor:
         noise = noise_of(self._backprop, *batch)
         self.counts = self.counts.plus(comparisons)
         self.comparing_seconds += time.perf_counter() - began
-        self.record(events.AgreementEvent(step, comparisons, order))
+        checks, passed, _ = self.counts
+        self.record(events.AgreementEvent(step, comparisons, order, checks, checks - passed))
         self.record(events.NoiseEvent(step, noise))
         return comparisons
 

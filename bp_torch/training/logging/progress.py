@@ -17,12 +17,12 @@ class Progress:
     Errors of a closed stderr are ignored.
     """
 
-    def __init__(self, **options: Any) -> None:
-        """Wait for a run to start; the options are tqdm's."""
-        self._options = options
+    def __init__(self, *, quiet: bool) -> None:
+        """Wait for a run to start; a quiet one prints only where the data come from, and problems."""
+        self._options: dict[str, Any] = {} if sys.stderr.isatty() else dict(_IN_A_LOG)
+        self._options["disable"] = quiet
         self._bar: tqdm[Any] = tqdm(disable=True)
         self._figures: dict[str, str] = {}
-        self._agreed = self._compared = 0
 
     def record(self, event: Event) -> None:
         """Show what matters of an event."""
@@ -47,7 +47,6 @@ class Progress:
     def _begin(self, event: RunStarted) -> None:
         for line in (f"data: {event.data_origin}", *event.remarks):
             tqdm.write(line, file=sys.stderr)
-        self._agreed, self._compared = event.agreed, event.compared
         self._bar = tqdm(total=event.steps, initial=event.step, unit="step", desc=event.data, **self._options)
 
     def _show(self, step: int, figures: dict[str, str]) -> None:
@@ -59,9 +58,7 @@ class Progress:
         for comparison in event.comparisons:
             if not comparison.passed:
                 tqdm.write(f"step {event.step}: {comparison}", file=sys.stderr)
-        self._compared += len(event.comparisons)
-        self._agreed += sum(comparison.passed for comparison in event.comparisons)
-        return f"{self._agreed}/{self._compared}"
+        return f"{event.compared - event.failed}/{event.compared}"
 
 
 class _Lines:
@@ -82,13 +79,6 @@ _IN_A_LOG = {
     "smoothing": 0.0,  # the time left by the mean speed
     "bar_format": "step {n:,} of {total:,}{postfix}; time left: {remaining}",
 }
-
-
-def progress(*, quiet: bool) -> Progress:
-    """The kind that suits stderr; a quiet one prints only where the data come from, and problems."""
-    if quiet:
-        return Progress(disable=True)
-    return Progress() if sys.stderr.isatty() else Progress(**_IN_A_LOG)
 
 
 def describe(summary: Mapping[str, Any], folder: Path, total: float, overheads: Mapping[str, float]) -> str:

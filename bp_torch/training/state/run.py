@@ -289,8 +289,6 @@ def _started(trainer: Trainer, setup: RunSetup, command: str) -> RunStarted:
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         step=trainer.step,
         steps=trainer.steps,
-        compared=trainer.monitor.counts.gradient_checks,
-        agreed=trainer.monitor.counts.gradient_checks_passed,
         processes=trainer.group.size,
         remarks=setup.remarks,
     )
