@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+__all__ = ["Batches", "DataError", "Dataset", "Split", "accuracy_of", "classes_of", "one_hot", "prepare"]
+
 
 class DataError(RuntimeError):
     """Data are missing, damaged or cannot be had; the message is one line that names the file and the mend."""
@@ -34,11 +36,7 @@ class Dataset:
     classes: int = 10
 
     def __post_init__(self) -> None:
-        """Check that this is a set of labelled images.
-
-        Raises:
-            DataError: naming the part, and what is wrong with it.
-        """
+        """Raise DataError, naming the part and what is wrong with it, unless this is a set of labelled images."""
         for part, split in {"train": self.train, "test": self.test}.items():
             if problem := self._problem(*split):
                 raise DataError(f"{self.name}: of the examples to {part}, {problem}")
@@ -95,8 +93,8 @@ def first_of_each(labels: Tensor) -> list[int]:
 class Batches:
     """Cuts a set into shuffled mini-batches, each example once an epoch.
 
-    The order of an epoch is a pure function of (seed, epoch), and drawn on the CPU. So it is the same on every device,
-    and a run resumed at any mini-batch sees exactly what an unbroken run would have seen.
+    The order of an epoch is a function of seed and epoch alone, drawn on the CPU: the same on every device, and when a
+    run is resumed.
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int, *, seed: int) -> None:
@@ -120,16 +118,16 @@ class Batches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields the mini-batches of one epoch from number `start` on: inputs (B, ...) and targets (B, ...)."""
-        for chosen in torch.split(self._order(epoch), self.batch_size)[start:]:
+        for chosen in self._chosen(epoch)[start:]:
             yield self.inputs.index_select(0, chosen), self.targets.index_select(0, chosen)
 
     def examples(self, epoch: int, index: int) -> Tensor:
         """The indices in the set of one mini-batch's examples: int64 (B,)."""
-        return torch.split(self._order(epoch), self.batch_size)[index]
+        return self._chosen(epoch)[index]
 
-    def _order(self, epoch: int) -> Tensor:
-        """The permutation of all examples for one epoch: int64 (N,), on the inputs' device."""
+    def _chosen(self, epoch: int) -> tuple[Tensor, ...]:
         # A digest of the pair, not a sum: with seed + epoch, seed 0's second epoch would be seed 1's first.
         digest = hashlib.blake2b(f"{self.seed} {epoch}".encode(), digest_size=8).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
-        return torch.randperm(len(self.inputs), generator=generator).to(self.inputs.device)
+        order = torch.randperm(len(self.inputs), generator=generator).to(self.inputs.device)
+        return torch.split(order, self.batch_size)
