@@ -33,7 +33,7 @@ def main() -> int:
 
     def attach(folder: Path, first_step: int) -> Sequence[Logger]:
         nonlocal board
-        board = TensorBoardRecorder(folder, purge_step=first_step or None)
+        board = TensorBoardRecorder(folder, purge_step=first_step)
         for remark in board.remarks:
             print(remark, file=sys.stderr)
         return [Progress(quiet=config.quiet), board]

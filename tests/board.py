@@ -81,7 +81,7 @@ def write_board(folder: Path) -> Board:
     return Board(folder, network, frames, write_run(folder / "recorded"), wide)
 
 
-def write(folder: Path, *recorded: Any, first_step: int | None = None) -> None:
+def write(folder: Path, *recorded: Any, first_step: int = 0) -> None:
     with TensorBoardRecorder(folder, purge_step=first_step) as recorder:
         for record in recorded:
             recorder.record(record)

@@ -113,7 +113,6 @@ def _tile(tiles: Array, columns: int, *, above: int = 0, below: int, right: int)
 
 
 def _page(title: str, inches: float) -> Figure:
-    """An empty page of the common width and this height."""
     figure = Figure(figsize=(_INCHES, inches), dpi=_DPI)
     figure.text(0.02, 1 - _TITLE_INCHES / 2 / inches, title, fontsize=15, va="center")
     return figure

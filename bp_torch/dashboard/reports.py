@@ -6,19 +6,18 @@ from pathlib import Path
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from bp_torch.dashboard import tags
-from bp_torch.dashboard.event_file import EventFile, scalar, text
+from bp_torch.dashboard.event_file import EventFile, event_files, scalar, text
 from bp_torch.inspection.experiments.result import CLAIM_HEADINGS, Claim, ExperimentResult, claim_rows
 from bp_torch.markdown import escape, table
 
 
 def write_experiments(folder: Path, results: Iterable[tuple[str, ExperimentResult]], origin: str) -> list[Claim]:
-    """Writes a run, and each figure as a file beside it; returns all claims.
+    """Writes a run, and each figure as a file beside it, in place of an earlier run's events; returns all claims.
 
-    Nothing is removed from the folder but the event files of an earlier run, of which TensorBoard would go on showing
-    what there is no more. Each result is written before the next is asked for; the origin says where the data come
-    from, and how the experiments were done.
+    Each result is written before the next is asked for. The origin says where the data come from, and how the
+    experiments were done.
     """
-    for old in folder.glob("events.out.tfevents.*"):
+    for old in event_files(folder):
         old.unlink()
     events = EventFile(folder)
     claims: list[Claim] = []
@@ -38,7 +37,6 @@ def write_gradients(folder: Path, functions: str, scores: str) -> None:
 
 
 def _write(events: EventFile, path: Path, name: str, result: ExperimentResult) -> None:
-    """One experiment: its figure twice, its metrics, and its curves at the numbers that they depend on."""
     result.figure.savefig(path, metadata={"Title": result.figure.get_suptitle()})
     width, height = result.figure.canvas.get_width_height()
     picture = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=path.read_bytes())

@@ -43,18 +43,17 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
         remarks: what was amiss with the files of a resumed run, a sentence each.
     """
 
-    def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:
+    def __init__(self, folder: Path, *, purge_step: int = 0) -> None:
         """Begins an event file.
 
         Args:
             folder: the run's; its name is the run's name in TensorBoard.
-            purge_step: where a resumed run goes on: TensorBoard forgets what was recorded there and beyond. None: a run
-                from the start, which replaces whatever the folder holds.
+            purge_step: where the run goes on: TensorBoard forgets what was recorded there and beyond.
         """
         self.seconds = 0.0
-        self.remarks = [] if purge_step is None else [line for path in event_files(folder) if (line := _repaired(path))]
+        self.remarks = [line for path in event_files(folder) if purge_step and (line := _repaired(path))]
         self._run = folder.name
-        self._events = EventFile(folder, first_step=purge_step or 0)
+        self._events = EventFile(folder, first_step=purge_step)
         self._network: events.NetworkEvent | None = None
 
     def record(self, record: events.Event) -> None:
@@ -70,7 +69,7 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
         self._events.close()
 
     def __exit__(self, *exception: object) -> None:
-        """Closes the event file, whatever happened."""
+        """Closes the event file."""
         self.close()
 
     def _values(self, record: events.Event) -> list[Summary.Value]:
@@ -113,7 +112,6 @@ def _repaired(path: Path) -> str | None:
 def _of_each(
     parameters: Mapping[str, object], figures: Sequence[str], tag: Callable[[str, str], str]
 ) -> list[Summary.Value]:
-    """The figures of every parameter, attributes of what is known of it."""
     return [scalar(tag(figure, name), getattr(it, figure)) for name, it in parameters.items() for figure in figures]
 
 
@@ -139,26 +137,21 @@ def _pictures(record: events.PictureEvent) -> list[Summary.Value]:
 
 def start_page(record: events.RunStarted) -> str:
     """Everything one needs to know to run it again, the data first."""
-    return "\n\n".join(
-        [
-            f"## Data: {escape(record.data)}",
-            f"**{escape(record.data_origin)}**",
-            "## Command",
-            _verbatim(record.command),
-            f"## Model: {record.parameters:,} weights and biases",
-            _verbatim(record.model),
-            f"## Configuration: steps {record.step:,} to {record.steps:,}, processes {record.processes}",
-            _table("setting", record.config),
-            "## Versions",
-            _table("package", record.versions),
-        ]
-    )
+    steps = f"steps {record.step:,} to {record.steps:,}, processes {record.processes}"
+    parts = {
+        f"Data: {escape(record.data)}": f"**{escape(record.data_origin)}**",
+        "Command": _verbatim(record.command),
+        f"Model: {record.parameters:,} weights and biases": _verbatim(record.model),
+        f"Configuration: {steps}": _table("setting", record.config),
+        "Versions": _table("package", record.versions),
+    }
+    return "\n\n".join(f"## {title}\n\n{content}" for title, content in parts.items())
 
 
 def failure_page(record: events.FailureEvent) -> str:
     """What ended the run, and the mini-batch by which it can be replayed."""
     examples = " ".join(map(str, record.examples.tolist()))
-    return "\n\n".join([f"## At step {record.step:,}", escape(record.what), "## Examples", examples])
+    return f"## At step {record.step:,}\n\n{escape(record.what)}\n\n## Examples\n\n{examples}"
 
 
 def finish_page(record: events.RunFinished) -> str:

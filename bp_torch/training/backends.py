@@ -128,14 +128,9 @@ def build_backend(name: str, model: torch.nn.Module, cost: Cost) -> Backend:
 
 
 def require_finite(cost: Tensor, gradients: Gradients) -> None:
-    """Raise FloatingPointError naming what is not finite.
-
-    One sum shows both NaN and infinity at once; if it alone overflows, all is finite after all.
-    """
-    total = cost
-    for gradient in gradients.values():
-        total = total + gradient.sum()
-    if math.isfinite(total.item()):
+    """Raise FloatingPointError naming what is not finite."""
+    total = sum((gradient.sum() for gradient in gradients.values()), start=cost)
+    if math.isfinite(total.item()):  # as it is almost always; if only the sum overflows, all is finite after all
         return
     if not cost.isfinite():
         raise FloatingPointError(f"the cost is not finite: {cost.item()}")

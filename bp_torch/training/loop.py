@@ -81,8 +81,7 @@ class Trainer:
             The figures of summary.json; none if this is not the first process.
 
         Raises:
-            NonFinite: if cost or gradient of a step is not finite, in which case it is not taken; or the cost over a
-                whole set.
+            NonFinite: if cost or gradient of a step is, which is then not taken; or the cost over a whole set.
             ProcessLost: if another process cannot be reached.
         """
         self._began = time.perf_counter()
@@ -153,7 +152,6 @@ class Trainer:
         return tensor_stats(Backprop(self.model, self.cost.function), self.local.gradients(*batch)[1], *batch)
 
     def _take_step(self, batch: Batch) -> None:
-        """One mini-batch: log if the schedule says so, and take a step of gradient descent."""
         learning_rate, counts = self.config.learning_rate * (1 - self.step / self.steps), self.monitor.counts
         try:
             if self.monitor.should_log(self.step):

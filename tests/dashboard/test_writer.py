@@ -208,13 +208,11 @@ def test_hparams_hold_the_configuration_and_name_metrics_that_exist(whole_run: l
 
 
 @pytest.mark.parametrize("loader", [event_accumulator, plugin_event_accumulator])
-@pytest.mark.parametrize(
-    ("purge_step", "expected"), [(100, [(0, 1), (100, 2), (200, 2)]), (None, [(100, 2), (200, 2)])]
-)
+@pytest.mark.parametrize(("purge_step", "expected"), [(100, [(0, 1), (100, 2), (200, 2)]), (0, [(100, 2), (200, 2)])])
 def test_a_resumed_run_replaces_what_was_recorded_from_its_first_step_on(
-    tmp_path: Path, loader: ModuleType, purge_step: int | None, expected: list[tuple[int, float]]
+    tmp_path: Path, loader: ModuleType, purge_step: int, expected: list[tuple[int, float]]
 ) -> None:
-    for first_step, steps, cost in ((None, (0, 100, 200, 300), 1.0), (purge_step, (100, 200), 2.0)):
+    for first_step, steps, cost in ((0, (0, 100, 200, 300), 1.0), (purge_step, (100, 200), 2.0)):
         with TensorBoardRecorder(tmp_path, purge_step=first_step) as recorder:
             for step in steps:
                 recorder.record(records.StepEvent(step, 0, cost, 0.5, 0.1, 1.0))

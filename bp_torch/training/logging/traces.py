@@ -31,7 +31,7 @@ class FrameCapture:
             self._states, self.refusal = (), str(error)
 
     def network(self, step: int, steps: int) -> NetworkEvent:
-        """What does not change from frame to frame, before the first of them; of a run of so many steps."""
+        """What does not change from frame to frame of a run of so many steps."""
         inputs, targets = self._probes
         return NetworkEvent(
             step=step,
@@ -93,12 +93,13 @@ class TensorStats(NamedTuple):
     numel: int
 
 
+@torch.no_grad()
 def tensor_stats(backprop: Backprop, gradients: Gradients, inputs: Tensor, targets: Tensor) -> list[TensorStats]:
     """The size of every tensor of a mini-batch's forward and backward pass, in the order of computation."""
     found = []
     for name, tensor in _forward_and_backward(backprop, gradients, inputs, targets):
-        finite = tensor.detach().isfinite()
-        largest = torch.where(finite, tensor.detach(), 0).abs().max().item()
+        finite = tensor.isfinite()
+        largest = torch.where(finite, tensor, 0).abs().max().item()
         found.append(TensorStats(name, largest, int((~finite).sum()), tensor.numel()))
     return found
 
@@ -112,8 +113,7 @@ def _forward_and_backward(
     calls = [call for call in tape if call.module]
     yield from ((f"output of module {call.module}", call.output) for call in calls)
     yield "cost", cost
-    with torch.no_grad():
-        found = backward(tape, cost)
+    found = backward(tape, cost)
     for call in reversed(calls):
         yield f"gradient of the output of module {call.module}", found[call.output]
     yield from ((f"gradient of {name}", gradients[name]) for name in reversed(parameters))
@@ -127,11 +127,10 @@ def first_non_finite(stats: Sequence[TensorStats]) -> str:
 
 def table_of(stats: Sequence[TensorStats]) -> str:
     """One line for each tensor; an arrow at the first that is not finite."""
-    lines, found = [f"   {'what':<44} {'largest':>11}"], False
-    for name, size, non_finite, numel in stats:
-        mark = "->" if non_finite and not found else "  "
-        found = found or non_finite > 0
-        largest = "" if non_finite == numel else f"{size:.4g}"
-        remark = f"{non_finite:,} of {numel:,} not finite" if non_finite else ""
-        lines.append(f"{mark} {name:<44} {largest:>11}  {remark}".rstrip())
+    lines, first = [f"   {'what':<44} {'largest':>11}"], next((s for s in stats if s.non_finite), None)
+    for s in stats:
+        mark = "->" if s is first else "  "
+        largest = "" if s.non_finite == s.numel else f"{s.largest:.4g}"
+        remark = f"{s.non_finite:,} of {s.numel:,} not finite" if s.non_finite else ""
+        lines.append(f"{mark} {s.name:<44} {largest:>11}  {remark}".rstrip())
     return "\n".join(lines)

@@ -278,12 +278,11 @@ def _finish(trainer: Trainer, saver: CheckpointSaver, setup: RunSetup, figures: 
 
 
 def _started(trainer: Trainer, setup: RunSetup, command: str) -> RunStarted:
-    versions = {"bp_torch": bp_torch.__version__, "torch": torch.__version__, "python": platform.python_version()}
     return RunStarted(
         config=trainer.config.as_dict(),
         data=setup.dataset.name,
         data_origin=setup.dataset.origin,
-        versions=versions,
+        versions={"bp_torch": bp_torch.__version__, "torch": torch.__version__, "python": platform.python_version()},
         command=command,
         model=str(trainer.backend.model),
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
