@@ -5,11 +5,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.plugins.hparams import metadata as hparams
-from tensorboard.plugins.hparams.api_pb2 import Status
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
 from tensorboard.plugins.hparams.summary_v2 import HParam, Metric, hparams_config_pb, hparams_pb
-from torch.utils.tensorboard.summary import custom_scalars
+from torch.utils.tensorboard.summary import custom_scalars, hparams
 
 from bp_torch.dashboard import tags
 
@@ -83,9 +80,5 @@ def run_started(config: Mapping[str, Any], run: str) -> list[Summary.Value]:
 
 def run_finished() -> Summary.Value:
     """The mark that the run came to its end."""
-    end = HParamsPluginData(session_end_info=SessionEndInfo(status=Status.Value("STATUS_SUCCESS")))
-    return Summary.Value(
-        tag=hparams.SESSION_END_INFO_TAG,
-        metadata=hparams.create_summary_metadata(end),
-        tensor=hparams.NULL_TENSOR,
-    )
+    _, _, end = hparams({}, {})  # type: ignore[no-untyped-call]
+    return end.value[0]

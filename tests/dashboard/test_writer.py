@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing import event_accumulator, plugin_event
 from tensorboard.compat.proto import summary_pb2
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import metadata as hparams_metadata
+from tensorboard.plugins.hparams.api_pb2 import Status
 from tensorboard.util.tensor_util import make_ndarray
 from tiny_frames import tiny_frame
 
@@ -204,7 +205,7 @@ def test_hparams_hold_the_configuration_and_name_metrics_that_exist(whole_run: l
     assert started.hparams["learning_rate"].number_value == 0.5
     assert started.hparams["shuffle"].bool_value is True
     assert started.hparams["resume"].string_value == "None"
-    assert ended.status == layout.Status.Value("STATUS_SUCCESS")
+    assert ended.status == Status.Value("STATUS_SUCCESS")
 
 
 @pytest.mark.parametrize("loader", [event_accumulator, plugin_event_accumulator])
