@@ -24,7 +24,9 @@ def write_experiments(folder: Path, results: Iterable[tuple[str, ExperimentResul
     for name, result in results:
         _write(events, folder / f"{name}.png", name, result)
         claims += result.claims
-    events.write([text(tags.CLAIMS, _page(claims, origin))], step=0)
+    rows = (map(escape, row) for row in claim_rows(claims))
+    parts = "## The lecture's claims, measured", escape(origin), table(CLAIM_HEADINGS, rows)
+    events.write([text(tags.CLAIMS, "\n\n".join(parts))], step=0)
     events.close()
     return claims
 
@@ -45,8 +47,3 @@ def _write(events: EventFile, path: Path, name: str, result: ExperimentResult) -
     for curve, numbers in result.curves.items():
         for number, value in numbers.items():
             events.write([scalar(tags.experiment_curve(name, curve), value)], step=number)
-
-
-def _page(claims: Iterable[Claim], origin: str) -> str:
-    rows = (map(escape, row) for row in claim_rows(claims))
-    return "\n\n".join(["## The lecture's claims, measured", escape(origin), table(CLAIM_HEADINGS, rows)])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Batches", "DataError", "Dataset", "Split", "accuracy_of", "classes_of", "one_hot", "prepare"]
+__all__ = ["Batches", "DataError", "Dataset", "Split", "accuracy_of", "classes_of", "first_of_each", "prepare"]
 
 
 class DataError(RuntimeError):
@@ -68,11 +68,6 @@ def prepare(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
     if images.dtype != torch.uint8:
         raise TypeError(f"images: expected uint8 pixels from 0 to 255, got {images.dtype}")
     return images.to(device).flatten(start_dim=1).float().div_(255)
-
-
-def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """Target outputs (N, classes): 1 of the right class and 0 of the others."""
-    return torch.eye(classes, device=labels.device)[labels]
 
 
 def classes_of(targets: Tensor) -> Tensor:

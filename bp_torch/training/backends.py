@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from bp_torch.catalogue import CATALOGUE
-from bp_torch.data import one_hot
 from bp_torch.engine import Backprop
 from bp_torch.gradients import Gradients
 from bp_torch.nn import as_builtin
@@ -39,7 +39,7 @@ class Cost(NamedTuple):
 
     def targets(self, labels: Tensor, classes: int) -> Tensor:
         """Targets as the cost takes them, from class indices (N,)."""
-        return one_hot(labels, classes) if self.takes_one_hot else labels
+        return one_hot(labels, classes).float() if self.takes_one_hot else labels
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Outputs as numbers in [0, 1], (N, classes)."""

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bp_torch.data import Batches, accuracy_of, classes_of
-from bp_torch.data.dataset import first_of_each
+from bp_torch.data import Batches, accuracy_of, classes_of, first_of_each
 from bp_torch.engine import Backprop
 from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, perturbed, taylor_order
 from bp_torch.inspection import explain, noise_of

@@ -170,7 +170,10 @@ def _set_up(config: TrainConfig, stack: ExitStack) -> RunSetup:
     """Open the run's folder and load the data; the folder stays claimed until the stack is closed."""
     if config.resume is not None:
         return _set_up_resumed(config, config.runs_dir / config.resume, stack)
-    config = replace(config, run_name=config.run_name or _unused_name(config.runs_dir))
+    if config.run_name is None:
+        now = time.strftime("%Y-%m-%d_%H-%M-%S")
+        names = (now, *(f"{now}_{count}" for count in range(2, 1000)))
+        config = replace(config, run_name=next(name for name in names if not (config.runs_dir / name).exists()))
     if not config.overwrite:
         run_dir.require_free(config.folder)
     dataset = _load_data(config)
@@ -220,12 +223,6 @@ def _merge_config(config: TrainConfig, stored: TrainConfig) -> TrainConfig:
             raise RunError(f"{flag(name)} {value} does not fit the run to resume, which has {kept}: leave it out")
     changes = {name: getattr(config, name) for name in _PER_SESSION | (_MAY_CHANGE & given.keys())}
     return replace(stored, **changes, run_name=config.resume, resume=None, overwrite=False)
-
-
-def _unused_name(runs_dir: Path) -> str:
-    now = time.strftime("%Y-%m-%d_%H-%M-%S")
-    names = (now if count == 1 else f"{now}_{count}" for count in range(1, 1000))
-    return next(name for name in names if not (runs_dir / name).exists())
 
 
 @contextmanager
