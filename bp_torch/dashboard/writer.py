@@ -44,11 +44,9 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
     """
 
     def __init__(self, folder: Path, *, purge_step: int = 0) -> None:
-        """Begins an event file.
+        """Begins an event file in the run's folder, whose name is the run's name in TensorBoard.
 
-        Args:
-            folder: the run's; its name is the run's name in TensorBoard.
-            purge_step: where the run goes on: TensorBoard forgets what was recorded there and beyond.
+        TensorBoard forgets what was recorded at `purge_step`, where the run goes on, and beyond.
         """
         self.seconds = 0.0
         self.remarks = [line for path in event_files(folder) if purge_step and (line := _repaired(path))]

@@ -1,8 +1,7 @@
 """What computes gradients and takes steps: autograd, the engine, PyTorch's own layers; in one process or several.
 
 The cost of N examples is a mean, so a shard of n of them counts n/N: summed over the shards, costs and gradients are
-those of the whole mini-batch, however unevenly it is split. torchrun starts the processes; only the first of them
-reads and writes files.
+those of the whole mini-batch, however unevenly it is split. Only the first process reads and writes files.
 """
 
 import math

@@ -81,7 +81,7 @@ class Trainer:
             The figures of summary.json; none if this is not the first process.
 
         Raises:
-            NonFinite: if cost or gradient of a step is, which is then not taken; or the cost over a whole set.
+            NonFinite: if the cost or a gradient of a step is not finite, which is then not taken; or a set's cost.
             ProcessLost: if another process cannot be reached.
         """
         self._began = time.perf_counter()

@@ -114,10 +114,7 @@ class Monitor:
 
     @torch.no_grad()
     def evaluate(self, step: int, last: Batch) -> events.EpochEvent:
-        """Cost and accuracy over both sets after an epoch's last step and mini-batch.
-
-        Now and then also whole tensors and pictures: learning is quickest at first, so these are log-spaced.
-        """
+        """Measure both sets after an epoch's last step and mini-batch; whole tensors and pictures log-spaced."""
         began, epoch = time.perf_counter(), (step + 1) // self._epoch_steps
         train_cost, train_accuracy, _ = self._measure(self._train)
         test_cost, test_accuracy, outputs = self._measure(self._test)
@@ -167,12 +164,10 @@ class Monitor:
         return comparisons
 
     def _measure(self, examples: Batch) -> tuple[float, float, Tensor]:
-        """Cost, accuracy and outputs over a whole set."""
         outputs = torch.cat([self._local.model(chunk) for chunk in torch.split(examples[0], CHUNK)])
         return self._cost.function(outputs, examples[1]).item(), accuracy_of(outputs, examples[1]), outputs
 
     def _log_distributions(self, step: int, last: Batch) -> None:
-        """Parameters, their gradients on the last mini-batch, and the activations of test examples."""
         parameters = {name: p.detach() for name, p in self._model.named_parameters()}
         activations, signal = {}, self._test[0][:SHOWN]
         for name, layer in self._model.named_children():

@@ -71,9 +71,7 @@ class FrameCapture:
 def frame_steps(steps: int, frames: int) -> frozenset[int]:
     """Which steps to capture: the first, the last, and ever fewer between, spaced by their logarithm.
 
-    Args:
-        steps: how many there are, from 1.
-        frames: how many to capture, from 0; if 1, only the first step.
+    There are `steps` of them, at least 1, of which `frames` are captured; if that is 1, only the first.
     """
     if frames < 2 or frames >= steps:
         return frozenset(range(min(frames, steps)))
