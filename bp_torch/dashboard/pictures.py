@@ -1,8 +1,9 @@
-"""Pictures of a network: what its first layer looks for, and the digits it gets most wrong.
+"""Pictures of a network: what its first layer looks for, the digits it gets most wrong, and the nudges of some digits.
 
-Each is drawn in one pair of axes, its tiles side by side in one array, because axes are what makes matplotlib slow.
+Each is drawn in one pair of axes, because axes are what makes matplotlib slow.
 """
 
+from collections.abc import Sequence
 from io import BytesIO
 from math import ceil, isqrt
 from typing import Any, Final
@@ -15,6 +16,8 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
+from bp_torch.inspection import Explanation
+from bp_torch.inspection.drawing import draw_network
 from bp_torch.inspection.figures import BLUE, DIVERGING, GREY, ORANGE, Array
 
 MOST_NEURONS: Final = 64
@@ -31,6 +34,13 @@ _SIDE: Final = 28
 _BARS: Final = 14
 _LABELS: Final = 9
 _GAP: Final = 9
+
+# The nudges of two digits in a row, in pixels of the digit.
+_IN_A_ROW: Final = 2
+_ROW_CAPTION: Final = 8
+_ROW_GAP: Final = 4
+_NETWORK: Final = 78  # the width of a network
+_ROW_SCALE: Final = 3  # pixels of the picture to one of the digit
 
 
 def first_weights(weights: Tensor) -> Summary.Image | None:
@@ -126,6 +136,34 @@ def _sheet(title: str, canvas: Array, *, width: float) -> tuple[Figure, Axes]:
     axes = figure.add_axes((0.02, 0, width - 0.02, inches / (inches + _TITLE_INCHES)))
     axes.set_axis_off()
     return figure, axes
+
+
+def draw_explanations(explanations: Sequence[Explanation]) -> Summary.Image:
+    """Draws each digit, the nudges of its pixels, and the network with the nudges of its weights, two in a row."""
+    across, down = 2 * _SIDE + 3 * _ROW_GAP + _NETWORK, _SIDE + _ROW_CAPTION + _ROW_GAP
+    width, height = _IN_A_ROW * across, -(-len(explanations) // _IN_A_ROW) * down
+    figure = Figure(figsize=(width * _ROW_SCALE / _DPI, height * _ROW_SCALE / _DPI), dpi=_DPI)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    for place, explanation in enumerate(explanations):
+        x, y = place % _IN_A_ROW * across + _ROW_GAP / 2, place // _IN_A_ROW * down + _ROW_CAPTION
+        limit = explanation.pixel_nudges.abs().max().clamp_min(1e-30).item()
+        _draw_pixels(axes, explanation.image, x, y, cmap="gray_r", vmin=0, vmax=1)
+        _draw_pixels(axes, explanation.pixel_nudges, x + _SIDE + _ROW_GAP, y, cmap=DIVERGING, vmin=-limit, vmax=limit)
+        draw_network(axes, explanation, (x + 2 * (_SIDE + _ROW_GAP) + 1, y + _SIDE, _NETWORK - _ROW_GAP, -_SIDE))
+        axes.text(x, y - 1.5, _caption(explanation), fontsize=9, parse_math=False)
+    return render(figure)
+
+
+def _draw_pixels(axes: Axes, pixels: Tensor, x: float, y: float, **colours: Any) -> None:
+    values = pixels.cpu().double().reshape(_SIDE, _SIDE).numpy()
+    extent = (x, x + _SIDE, y + _SIDE, y)
+    axes.imshow(values, extent=extent, interpolation="nearest", aspect="auto", zorder=0, **colours)
+
+
+def _caption(explanation: Explanation) -> str:
+    wanted, read = int(explanation.target.argmax()), int(explanation.outputs.argmax())
+    return f"a {wanted}, read as {read}, cost {explanation.cost:.3f}"
 
 
 def render(figure: Figure) -> Summary.Image:

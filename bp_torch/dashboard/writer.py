@@ -11,7 +11,6 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from bp_torch.dashboard import frame_format, layout, pictures, tags
 from bp_torch.dashboard.event_file import EventFile, event_files, histogram, of_tab, repair, scalar, text
-from bp_torch.dashboard.explanation_pictures import draw_explanations
 from bp_torch.inspection import simple_noise_scale
 from bp_torch.markdown import escape, table
 from bp_torch.training.logging import events
@@ -88,7 +87,7 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
             case events.PictureEvent():
                 return _pictures(record)
             case events.ExplanationEvent():
-                return [Summary.Value(tag=tags.NUDGES, image=draw_explanations(record.explanations))]
+                return [Summary.Value(tag=tags.NUDGES, image=pictures.draw_explanations(record.explanations))]
             case events.NetworkEvent():
                 self._network = record
                 return [of_tab(tags.NETWORK, frame_format.network_file(record))]

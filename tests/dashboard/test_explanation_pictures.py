@@ -12,8 +12,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 import bp_torch.functional as F
 from bp_torch import nn
-from bp_torch.dashboard import explanation_pictures
-from bp_torch.dashboard.explanation_pictures import draw_explanations
+from bp_torch.dashboard import pictures
+from bp_torch.dashboard.pictures import draw_explanations
 from bp_torch.data.digits import draw
 from bp_torch.inspection import Explanation, explain
 
@@ -130,7 +130,7 @@ def test_any_network_is_drawn_beside_them(
 
 def test_captions_tell_class_answer_and_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     figures: list[Any] = []
-    monkeypatch.setattr(explanation_pictures, "render", figures.append)
+    monkeypatch.setattr(pictures, "render", figures.append)
     explanations = explained(3, 4)
     draw_explanations(explanations)
     (axes,) = figures[0].axes
