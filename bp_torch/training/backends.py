@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cached_property
 from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
@@ -59,11 +58,7 @@ class Autograd:
         self.model = model
         self.cost = cost
         self._parameters = dict(model.named_parameters())
-
-    @cached_property
-    def _optimizer(self) -> torch.optim.SGD:
-        """Made for the first step: the first optimizer takes torch a second, and not every backend takes steps."""
-        return torch.optim.SGD(self._parameters.values(), lr=0.0)
+        self._optimizer = torch.optim.SGD(self._parameters.values(), lr=0.0)
 
     def gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Gradients]:
         """The cost, and the gradient of each parameter by its name."""

@@ -1,20 +1,21 @@
 """What is measured while a network trains, when, and in which events it is reported."""
 
-import copy
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from bp_torch.data import Batches, accuracy_of, classes_of, first_of_each
 from bp_torch.engine import Backprop
 from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, perturbed, taylor_order
 from bp_torch.inspection import explain, noise_of
 from bp_torch.nn import as_builtin
-from bp_torch.training.backends import Autograd, Backend, Cost
+from bp_torch.training.backends import Backend, Cost, CostFunction
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging import events
 from bp_torch.training.logging.traces import FrameCapture, frame_steps
@@ -194,20 +195,18 @@ class Monitor:
 
 
 class ReferenceModels:
-    """Copies of a hand-written model: in float32 and float64, each by hand and of PyTorch's own layers."""
+    """Gradients by hand and through PyTorch's own layers, at the parameters of a model or at others."""
 
     def __init__(self, model: torch.nn.Module, cost: Cost) -> None:
-        """Copy a model; each computation copies its parameters anew, or takes others."""
-        self._parameters = dict(model.named_parameters())
-        models = [copy.deepcopy(model).to(dtype) for dtype in (torch.float32, torch.float64)]
-        self._hand, self._wide_hand = (Autograd(m, cost.function) for m in models)
-        self._builtin, self._truth = (Autograd(as_builtin(m), cost.reference) for m in models)  # the same parameters
+        """Take the hand-written model and its cost."""
+        self._hand, self._builtin, self._cost = model, as_builtin(model), cost
+        self._parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
 
     def compare(self, hand: Gradients, inputs: Tensor, targets: Tensor) -> tuple[Comparison, ...]:
         """Compare the hand-written gradients with autograd's, on the same mini-batch and weights."""
 
         def draw(generator: torch.Generator | None) -> tuple[Gradients, Gradients, Gradients]:
-            parameters = {name: perturbed(p.detach(), generator) for name, p in self._parameters.items()}
+            parameters = {name: perturbed(p, generator) for name, p in self._parameters.items()}
             batch = perturbed(inputs, generator)
             by_hand = hand if generator is None else self.hand_written(batch, targets, parameters)
             return by_hand, *self.reference(batch, targets, parameters)
@@ -216,38 +215,41 @@ class ReferenceModels:
 
     def hand_written(self, inputs: Tensor, targets: Tensor, parameters: Gradients | None = None) -> Gradients:
         """The hand-written gradients."""
-        return self._at(self._hand, parameters).gradients(inputs, targets)[1]
+        return _gradients(self._hand, self._cost.function, parameters or self._parameters, inputs, targets)
 
     def reference(
         self, inputs: Tensor, targets: Tensor, parameters: Gradients | None = None
     ) -> tuple[Gradients, Gradients]:
         """Autograd's gradients through PyTorch's own layers: in float32, and in float64."""
-        builtin = self._at(self._builtin, parameters).gradients(inputs, targets)[1]
-        return builtin, self._at(self._truth, parameters).gradients(*_double(inputs, targets))[1]
+        gradients = partial(_gradients, self._builtin, self._cost.reference)
+        narrow = parameters or self._parameters
+        wide = {name: parameter.double() for name, parameter in narrow.items()}
+        return gradients(narrow, inputs, targets), gradients(wide, *_double(inputs, targets))
 
+    @torch.no_grad()
     def taylor_order(self, hand: Gradients, inputs: Tensor, targets: Tensor, *, seed: int) -> float:
         """The order of the cost's Taylor remainder along one random direction of all parameters: 2 if `hand` is right.
 
         The cost is that of the hand-written layers, in float64.
         """
         generator = torch.Generator().manual_seed(seed)
-        start = {name: p.detach().double() for name, p in self._parameters.items()}
+        start = {name: parameter.double() for name, parameter in self._parameters.items()}
         direction = {name: even_direction(p, generator) for name, p in start.items()}
         wide_inputs, wide_targets = _double(inputs, targets)
 
-        @torch.no_grad()
         def cost(t: float) -> float:
-            wide = self._at(self._wide_hand, {name: p + t * direction[name] for name, p in start.items()})
-            return wide.cost(wide.model(wide_inputs), wide_targets).item()
+            moved = {name: p + t * direction[name] for name, p in start.items()}
+            return self._cost.function(functional_call(self._hand, moved, wide_inputs), wide_targets).item()
 
         return taylor_order(cost, sum((hand[name] * direction[name]).sum().item() for name in direction))
 
-    @torch.no_grad()
-    def _at(self, backend: Autograd, parameters: Gradients | None) -> Autograd:
-        """A copy with these parameters, or with the model's."""
-        for name, parameter in backend.model.named_parameters():
-            parameter.copy_((parameters or self._parameters)[name])
-        return backend
+
+def _gradients(
+    model: torch.nn.Module, cost: CostFunction, parameters: Gradients, inputs: Tensor, targets: Tensor
+) -> Gradients:
+    leaves = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
+    value = cost(functional_call(model, leaves, inputs), targets)
+    return dict(zip(leaves, torch.autograd.grad(value, tuple(leaves.values())), strict=True))
 
 
 def _double(*batch: Tensor) -> list[Tensor]:
