@@ -106,9 +106,7 @@ def _repaired(path: Path) -> str | None:
     return f"{path.name} was damaged: {lost:,} bytes of it cannot be read, the rest is kept" if lost else None
 
 
-def _of_each(
-    parameters: Mapping[str, object], figures: Sequence[str], tag: Callable[[str, str], str]
-) -> list[Summary.Value]:
+def _of_each(parameters: Mapping[str, object], figures: Sequence[str], tag: Callable[..., str]) -> list[Summary.Value]:
     return [scalar(tag(figure, name), getattr(it, figure)) for name, it in parameters.items() for figure in figures]
 
 

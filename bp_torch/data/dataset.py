@@ -11,7 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Batches", "DataError", "Dataset", "Split", "accuracy_of", "classes_of", "first_of_each", "prepare"]
+__all__ = ["Batch", "Batches", "DataError", "Dataset", "Split", "accuracy_of", "classes_of", "first_of_each", "prepare"]
+
+
+Batch = tuple[Tensor, Tensor]
+"""Inputs (N, ...) and targets (N, ...)."""
 
 
 class DataError(RuntimeError):
@@ -111,7 +115,7 @@ class Batches:
         """The number of mini-batches in an epoch."""
         return -(-len(self.inputs) // self.batch_size)  # rounded up
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yields the mini-batches of one epoch from number `start` on: inputs (B, ...) and targets (B, ...)."""
         for chosen in self._chosen(epoch)[start:]:
             yield self.inputs.index_select(0, chosen), self.targets.index_select(0, chosen)

@@ -247,7 +247,7 @@ def test_the_reference_is_pytorch_at_the_weights_of_the_step(small_digits: Datas
     expected = dict(
         zip(dict(model.named_parameters()), torch.autograd.grad(cost, tuple(model.parameters())), strict=True)
     )
-    builtin, truth = trainer.monitor._reference.reference(inputs, targets)
+    builtin, truth = trainer.monitor._reference.reference((inputs, targets))
     torch.testing.assert_close(truth, expected)
     assert {gradient.dtype for gradient in builtin.values()} == {torch.float32}
 

@@ -20,7 +20,7 @@ class Progress:
     def __init__(self, *, quiet: bool) -> None:
         """Wait for a run to start; a quiet one prints only where the data come from, and problems."""
         self._options: dict[str, Any] = {} if sys.stderr.isatty() else dict(_IN_A_LOG)
-        self._options["disable"] = quiet
+        self._options |= {"disable": quiet, "unit": "step"}
         self._bar: tqdm[Any] = tqdm(disable=True)
         self._figures: dict[str, str] = {}
 
@@ -29,11 +29,13 @@ class Progress:
         with suppress(OSError):
             match event:
                 case RunStarted():
-                    self._begin(event)
+                    self._say(f"data: {event.data_origin}", *event.remarks)
+                    self._bar = tqdm(total=event.steps, initial=event.step, desc=event.data, **self._options)
                 case StepEvent():
                     self._show(event.step, {"cost": f"{event.cost:.4f}"})
                 case AgreementEvent():
-                    self._show(event.step, {"gradients agree": self._agreement(event)})
+                    self._say(*(f"step {event.step}: {one}" for one in event.comparisons if not one.passed))
+                    self._show(event.step, {"gradients agree": f"{event.compared - event.failed}/{event.compared}"})
                 case EpochEvent():
                     self._show(event.step + 1, {"test accuracy": f"{event.test_accuracy:.2%}"})
                 case Heartbeat():
@@ -44,21 +46,14 @@ class Progress:
         with suppress(OSError):
             self._bar.close()
 
-    def _begin(self, event: RunStarted) -> None:
-        for line in (f"data: {event.data_origin}", *event.remarks):
+    def _say(self, *lines: str) -> None:
+        for line in lines:
             tqdm.write(line, file=sys.stderr)
-        self._bar = tqdm(total=event.steps, initial=event.step, unit="step", desc=event.data, **self._options)
 
     def _show(self, step: int, figures: dict[str, str]) -> None:
         self._figures |= figures
         self._bar.set_postfix(self._figures, refresh=False)
         self._bar.update(step - self._bar.n)
-
-    def _agreement(self, event: AgreementEvent) -> str:
-        for comparison in event.comparisons:
-            if not comparison.passed:
-                tqdm.write(f"step {event.step}: {comparison}", file=sys.stderr)
-        return f"{event.compared - event.failed}/{event.compared}"
 
 
 class _Lines:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bp_torch.data import classes_of
+from bp_torch.data import Batch, classes_of
 from bp_torch.engine import Backprop, backward
 from bp_torch.gradients import Comparison, Gradients
 from bp_torch.inspection import layer_states
@@ -47,25 +47,19 @@ class FrameCapture:
 
     @torch.no_grad()
     def capture(
-        self,
-        step: int,
-        inputs: Tensor,
-        targets: Tensor,
-        learning_rate: float,
-        gradients: Gradients,
-        comparisons: Sequence[Comparison] = (),
+        self, step: int, batch: Batch, learning_rate: float, gradients: Gradients, compared: Sequence[Comparison] = ()
     ) -> FrameEvent:
         """Capture a frame before a step on a mini-batch (N, in), with what it is going to apply.
 
         Raises:
             TypeError: if the model is no chain of dense layers.
         """
-        all_inputs, all_targets = (torch.cat(pair) for pair in zip(self._probes, (inputs, targets), strict=True))
+        all_inputs, all_targets = (torch.cat(pair) for pair in zip(self._probes, batch, strict=True))
         states = layer_states(self._backprop, all_inputs, all_targets)
         outputs = states[-1].activations.unsqueeze(1)
         costs = torch.func.vmap(self._backprop.cost)(outputs, all_targets.unsqueeze(1))  # each alone
-        labels = classes_of(targets)
-        return FrameEvent(step, learning_rate, gradients, inputs, labels, costs, states, tuple(comparisons))
+        inputs, labels = batch[0], classes_of(batch[1])
+        return FrameEvent(step, learning_rate, gradients, inputs, labels, costs, states, tuple(compared))
 
 
 def frame_steps(steps: int, frames: int) -> frozenset[int]:
@@ -92,22 +86,20 @@ class TensorStats(NamedTuple):
 
 
 @torch.no_grad()
-def tensor_stats(backprop: Backprop, gradients: Gradients, inputs: Tensor, targets: Tensor) -> list[TensorStats]:
+def tensor_stats(backprop: Backprop, gradients: Gradients, batch: Batch) -> list[TensorStats]:
     """The size of every tensor of a mini-batch's forward and backward pass, in the order of computation."""
     found = []
-    for name, tensor in _forward_and_backward(backprop, gradients, inputs, targets):
+    for name, tensor in _forward_and_backward(backprop, gradients, batch):
         finite = tensor.isfinite()
         largest = torch.where(finite, tensor, 0).abs().max().item()
         found.append(TensorStats(name, largest, int((~finite).sum()), tensor.numel()))
     return found
 
 
-def _forward_and_backward(
-    backprop: Backprop, gradients: Gradients, inputs: Tensor, targets: Tensor
-) -> Iterator[tuple[str, Tensor]]:
+def _forward_and_backward(backprop: Backprop, gradients: Gradients, batch: Batch) -> Iterator[tuple[str, Tensor]]:
     parameters = dict(backprop.model.named_parameters())
     yield from ((f"parameter {name}", parameter) for name, parameter in parameters.items())
-    cost, tape = backprop.trace(inputs, targets)
+    cost, tape = backprop.trace(*batch)
     calls = [call for call in tape if call.module]
     yield from ((f"output of module {call.module}", call.output) for call in calls)
     yield "cost", cost
