@@ -20,14 +20,10 @@ from torch import Tensor
 from bp_torch.dashboard.tags import BACKPROP
 from bp_torch.files import atomic_write
 
-SYNC_SECONDS = 5.0
-"""How often what was written is put on the disk."""
-_REACH = 2**20
-"""How far behind a damage to look for a record."""
-_LONGEST = 2**26
-"""Bytes of a record; a longer one is none of ours."""
-_MOST_MISTAKEN = 100
-"""How often a length may seem right and its record be wrong, before a file is given up."""
+SYNC_SECONDS = 5.0  # how often what was written is put on the disk
+_REACH = 2**20  # how far behind a damage to look for a record
+_LONGEST = 2**26  # bytes of a record; a longer one is none of ours
+_MOST_MISTAKEN = 100  # how often a length may seem right and its record be wrong, before a file is given up
 
 
 class EventFile:

@@ -36,13 +36,10 @@ from bp_torch.dashboard.tags import AGREEMENT_FIGURES
 from bp_torch.inspection import LayerState
 from bp_torch.training.logging.events import FrameEvent, NetworkEvent
 
-FORMAT: Final = 1
-"""Of the arrays and the metadata."""
-MOST_NEURONS: Final = 24
-"""Of a layer that are kept."""
+FORMAT: Final = 1  # of the arrays and the metadata
+MOST_NEURONS: Final = 24  # of a layer that are kept
 MOST_INPUTS: Final = 1024
-MOST_EXAMPLES: Final = 100
-"""Of a mini-batch that are kept."""
+MOST_EXAMPLES: Final = 100  # of a mini-batch that are kept
 _VERDICT: Final = "name", "passed", *AGREEMENT_FIGURES
 
 

@@ -39,8 +39,7 @@ CHECKER_SCORES: Final = "checker/planted_bugs"
 
 CLAIMS: Final = "experiments/claims"
 
-BACKPROP: Final = "backprop"
-"""The plugin that shows the Backprop tab."""
+BACKPROP: Final = "backprop"  # the plugin that shows the Backprop tab
 NETWORK: Final = "backprop/network"
 FRAME: Final = "backprop/frame"
 FRAME_COST: Final = "backprop/cost"

@@ -30,8 +30,7 @@ _FILES: Final = {
     "t10k-images-idx3-ubyte": (7_840_016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
     "t10k-labels-idx1-ubyte": (10_008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
 }
-_MOST_PACKED: Final = 10_000_000
-"""Bytes that are read of an original .gz file; the longest has 9,912,422."""
+_MOST_PACKED: Final = 10_000_000  # bytes that are read of an original .gz file; the longest has 9,912,422
 
 # Runs in a process of its own, which can be stopped: torchvision's downloader has no time limit.
 _DOWNLOADER: Final = "import sys; from bp_torch.data import mnist; mnist._unpack(sys.argv[1])"

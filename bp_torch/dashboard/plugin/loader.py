@@ -20,8 +20,7 @@ from bp_torch.dashboard.tags import BACKPROP, FRAME, FRAME_COST, NETWORK
 
 _STATIC: Final = files("bp_torch.dashboard.plugin").joinpath("static")
 _KINDS: Final = {".js": "text/javascript", ".css": "text/css"}
-_ALL: Final = 2**31 - 1
-"""More than there ever are: TensorBoard insists on a number."""
+_ALL: Final = 2**31 - 1  # more than there ever are: TensorBoard insists on a number
 
 
 class BackpropPlugin(TBPlugin):  # type: ignore[misc]

@@ -22,8 +22,7 @@ from bp_torch.training.state import run_dir
 from bp_torch.training.state.run_dir import RunError, State
 from bp_torch.training.state.saver import CheckpointSaver, StopSignals, resume_flags
 
-SHOWN = 20
-"""Examples of a failed mini-batch that are named."""
+SHOWN = 20  # examples of a failed mini-batch that are named
 Attach = Callable[[Path, int], Sequence[Logger]]
 """Makes the loggers of a run from its folder and its first step."""
 
