@@ -117,16 +117,16 @@ class Batches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yields the mini-batches of one epoch from number `start` on: inputs (B, ...) and targets (B, ...)."""
-        for chosen in self._chosen(epoch)[start:]:
+        for chosen in torch.split(self._order(epoch), self.batch_size)[start:]:
             yield self.inputs.index_select(0, chosen), self.targets.index_select(0, chosen)
 
     def examples(self, epoch: int, index: int) -> Tensor:
         """The indices in the set of one mini-batch's examples: int64 (B,)."""
-        return self._chosen(epoch)[index]
+        return torch.split(self._order(epoch), self.batch_size)[index]
 
-    def _chosen(self, epoch: int) -> tuple[Tensor, ...]:
+    def _order(self, epoch: int) -> Tensor:
+        """The permutation of all examples for one epoch: int64 (N,), on the inputs' device."""
         # A digest of the pair, not a sum: with seed + epoch, seed 0's second epoch would be seed 1's first.
         digest = hashlib.blake2b(f"{self.seed} {epoch}".encode(), digest_size=8).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
-        order = torch.randperm(len(self.inputs), generator=generator).to(self.inputs.device)
-        return torch.split(order, self.batch_size)
+        return torch.randperm(len(self.inputs), generator=generator).to(self.inputs.device)
