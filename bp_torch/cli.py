@@ -103,10 +103,9 @@ sys.excepthook = _before_run
 
 def _in_one_line(panel: str) -> str:
     """The message inside tyro's framed panel: below its title, the lines up to the next rule."""
-    lines = [re.sub(r"^[│|] ?(.*?) *[│|]$", r"\1", line) for line in panel.splitlines()[1:]]
-    lines = list(dropwhile(_is_rule, lines))
-    message = " ".join(takewhile(lambda line: not _is_rule(line), lines))
-    return re.sub(r"^Error parsing \w+Config: ", "", re.sub(r"\s+", " ", message).strip())
+    lines = dropwhile(_is_rule, (line.strip("│| ") for line in panel.splitlines()[1:]))
+    words = " ".join(takewhile(lambda line: not _is_rule(line), lines)).split()
+    return re.sub(r"^Error parsing \w+Config: ", "", " ".join(words))
 
 
 def _is_rule(line: str) -> bool:

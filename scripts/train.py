@@ -15,7 +15,7 @@ from bp_torch.data import DataError
 from bp_torch.training.backends import ProcessLost
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging.events import Logger
-from bp_torch.training.logging.progress import describe, progress
+from bp_torch.training.logging.progress import Progress, describe
 from bp_torch.training.loop import NonFinite
 from bp_torch.training.state.run import replay, train
 from bp_torch.training.state.run_dir import RunError
@@ -33,10 +33,10 @@ def main() -> int:
 
     def attach(folder: Path, first_step: int) -> Sequence[Logger]:
         nonlocal board
-        board = TensorBoardRecorder(folder, purge_step=first_step or None)
+        board = TensorBoardRecorder(folder, purge_step=first_step)
         for remark in board.remarks:
             print(remark, file=sys.stderr)
-        return [progress(quiet=config.quiet), board]
+        return [Progress(quiet=config.quiet), board]
 
     try:
         result = train(config, attach, shlex.join(["python", *sys.argv]))

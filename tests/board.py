@@ -21,10 +21,9 @@ from tiny_frames import tiny_frame, tiny_network
 import bp_torch.functional as F
 from bp_torch import nn
 from bp_torch.dashboard import tags
-from bp_torch.dashboard.event_file import EventFile
+from bp_torch.dashboard.event_file import EventFile, of_tab
 from bp_torch.dashboard.frame_format import frame_file, network_file
 from bp_torch.dashboard.reports import write_experiments, write_gradients
-from bp_torch.dashboard.values import of_tab
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.inspection.experiments import ExperimentResult
 from bp_torch.training.logging.events import FrameEvent, NetworkEvent, StepEvent
@@ -82,7 +81,7 @@ def write_board(folder: Path) -> Board:
     return Board(folder, network, frames, write_run(folder / "recorded"), wide)
 
 
-def write(folder: Path, *recorded: Any, first_step: int | None = None) -> None:
+def write(folder: Path, *recorded: Any, first_step: int = 0) -> None:
     with TensorBoardRecorder(folder, purge_step=first_step) as recorder:
         for record in recorded:
             recorder.record(record)

@@ -127,7 +127,7 @@ def _prepare() -> None:
     from matplotlib.figure import Figure
 
     from bp_torch import data
-    from bp_torch.dashboard import explanation_pictures, pictures
+    from bp_torch.dashboard import pictures
     from bp_torch.data.digits import draw
 
     torch.set_num_threads(1)
@@ -137,7 +137,7 @@ def _prepare() -> None:
     digits = data.Dataset("digits", train, test, "a thousand digits")
     data.load = lambda *_, **__: digits
     blank = pictures.render(Figure(figsize=(0.1, 0.1)))  # drawing takes longer than training
-    explanation_pictures.probes = pictures.worst_digits = pictures.first_weights = lambda *_: blank
+    pictures.draw_explanations = pictures.worst_digits = pictures.first_weights = lambda *_: blank
     runpy.run_path(str(SCRIPT), run_name="imported")
     torch.optim.SGD([torch.zeros(1)])  # which imports much
     gc.freeze()

@@ -65,7 +65,7 @@ def write_run(
             references.append(Reference(as_builtin(copy.deepcopy(model)).double(), *batch))
             _, gradients = driver.gradients(*batch)
             compared = [comparison(name, gradients[name], references[-1], 1.5 if wrong else 1.0) for name in gradients]
-            recorder.record(frames.capture(step, *batch, RATE, gradients, compared))
+            recorder.record(frames.capture(step, batch, RATE, gradients, compared))
             driver.sgd_step(*batch, RATE)
     return references
 

@@ -1,6 +1,7 @@
-"""An event file, which is what TensorBoard reads."""
+"""Event files, which are what TensorBoard reads, and the values in them."""
 
 import os
+import re
 import struct
 import time
 from collections.abc import Iterator, Sequence
@@ -10,27 +11,27 @@ from pathlib import Path
 
 import google_crc32c
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_SCALAR, Summary, SummaryMetadata
+from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.util.tensor_util import make_tensor_proto
+from torch import Tensor
 
+from bp_torch.dashboard.tags import BACKPROP
 from bp_torch.files import atomic_write
 
-SYNC_SECONDS = 5.0
-"""How often what was written is put on the disk."""
-_REACH = 2**20
-"""How far behind a damage to look for a record."""
-_LONGEST = 2**26
-"""Bytes of a record; a longer one is none of ours."""
-_MOST_MISTAKEN = 100
-"""How often a length may seem right and its record be wrong, before a file is given up."""
+SYNC_SECONDS = 5.0  # how often what was written is put on the disk
+_REACH = 2**20  # how far behind a damage to look for a record
+_LONGEST = 2**26  # bytes of a record; a longer one is none of ours
+_MOST_MISTAKEN = 100  # how often a length may seem right and its record be wrong, before a file is given up
 
 
 class EventFile:
     """Writes events at once.
 
-    SummaryWriter hands them to a thread instead. But its checksums are pure Python, so that thread only takes turns
-    with the training it is meant to spare: it costs as much, where no clock sees it. Here checksums are a library's,
-    written in C: 150 KB take 10 µs in place of 15 ms. And a run that is killed loses nothing; one whose machine loses
-    power, what was written in the last seconds.
+    SummaryWriter hands them to a thread, whose checksums in pure Python take turns with the training. Here a library's
+    are used, written in C: 150 KB take 10 µs in place of 15 ms. A run that is killed loses nothing; one whose machine
+    loses power, what was written in the last seconds.
     """
 
     def __init__(self, folder: Path, *, first_step: int = 0) -> None:
@@ -75,10 +76,8 @@ class EventFile:
 
 def _later(folder: Path) -> float:
     """The time, or if the clock was set back, after all files that are there: TensorBoard reads in order of names."""
-    stamps = [path.name.split(".")[3:5] for path in event_files(folder)]
-    return max(
-        time.time(), *(float(".".join(s)) + 1 for s in stamps if len(s) == 2 and all(p.isdecimal() for p in s)), 0
-    )
+    stamps = [re.match(r"events\.out\.tfevents\.(\d+\.\d+)", path.name) for path in event_files(folder)]
+    return max(time.time(), *(float(stamp[1]) + 1 for stamp in stamps if stamp), 0)
 
 
 def event_files(folder: Path) -> list[Path]:
@@ -132,3 +131,28 @@ def _checksum(content: bytes) -> bytes:
     """CRC-32C, masked as the TFRecord format asks: rotated right by 15 bits, plus a constant."""
     crc = google_crc32c.value(content)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def scalar(tag: str, number: float) -> Summary.Value:
+    """A point of a curve; NaN and infinity are points too."""
+    return Summary.Value(tag=tag, simple_value=number)
+
+
+def text(tag: str, markdown: str) -> Summary.Value:
+    """A page of Markdown."""
+    return text_pb(tag, markdown).value[0]
+
+
+def histogram(tag: str, tensor: Tensor) -> Summary.Value | None:
+    """The distribution of a tensor's finite components, in 30 buckets; None if there are none."""
+    components = tensor.detach().cpu().double()
+    finite = components[components.isfinite()]
+    return histogram_pb(tag, finite.numpy()).value[0] if len(finite) else None
+
+
+def of_tab(tag: str, content: bytes | float) -> Summary.Value:
+    """Bytes, or a point of a curve, that the Backprop tab reads, and no other."""
+    blob = isinstance(content, bytes)
+    plugin = SummaryMetadata.PluginData(plugin_name=BACKPROP)
+    owned = SummaryMetadata(plugin_data=plugin, data_class=DATA_CLASS_BLOB_SEQUENCE if blob else DATA_CLASS_SCALAR)
+    return Summary.Value(tag=tag, tensor=make_tensor_proto([content] if blob else content), metadata=owned)

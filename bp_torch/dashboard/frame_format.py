@@ -33,17 +33,14 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from bp_torch.dashboard.tags import AGREEMENT_FIGURES
-from bp_torch.gradients import Comparison
 from bp_torch.inspection import LayerState
 from bp_torch.training.logging.events import FrameEvent, NetworkEvent
 
-FORMAT: Final = 1
-"""Of the arrays and the metadata."""
-MOST_NEURONS: Final = 24
-"""Of a layer that are kept."""
+FORMAT: Final = 1  # of the arrays and the metadata
+MOST_NEURONS: Final = 24  # of a layer that are kept
 MOST_INPUTS: Final = 1024
-MOST_EXAMPLES: Final = 100
-"""Of a mini-batch that are kept."""
+MOST_EXAMPLES: Final = 100  # of a mini-batch that are kept
+_VERDICT: Final = "name", "passed", *AGREEMENT_FIGURES
 
 
 def unsupported_reason(network: NetworkEvent) -> str | None:
@@ -55,21 +52,18 @@ def unsupported_reason(network: NetworkEvent) -> str | None:
 
 def network_file(record: NetworkEvent) -> bytes:
     """What all frames of a run have in common, or why there are none."""
-    refusal = unsupported_reason(record)
+    arrays = {"labels": _plain(record.labels)}
+    scale: Mapping[str, float] = {}
+    if (refusal := unsupported_reason(record)) is None:
+        arrays["inputs"], scale = _shades(record.inputs)
     metadata = {
         "format": FORMAT,
-        "steps": record.steps,
-        "cost": record.cost,
-        "sizes": record.sizes,
+        **{name: getattr(record, name) for name in ("steps", "cost", "sizes", "functions", "names")},
         "kept": [record.sizes[0], *(min(size, MOST_NEURONS) for size in record.sizes[1:])],
-        "functions": record.functions,
-        "names": record.names,
         "refusal": refusal,
+        **scale,
     }
-    if refusal is not None:
-        return save({"labels": _plain(record.labels)}, {"network": _json(metadata)})
-    pixels, scale = _shades(record.inputs)
-    return save({"inputs": pixels, "labels": _plain(record.labels)}, {"network": _json({**metadata, **scale})})
+    return save(arrays, {"network": _json(metadata)})
 
 
 def frame_file(record: FrameEvent, network: NetworkEvent) -> bytes:
@@ -85,7 +79,7 @@ def frame_file(record: FrameEvent, network: NetworkEvent) -> bytes:
         "examples": len(record.inputs),
         "cost": mini_batch_cost(record, network),
         "learning_rate": record.learning_rate,
-        "comparisons": [_verdict(comparison) for comparison in record.comparisons],
+        "comparisons": [{name: getattr(c, name) for name in _VERDICT} for c in record.comparisons],
         **scale,
     }
     plain = {name: _plain(array) for name, array in arrays.items()}
@@ -130,11 +124,6 @@ def _shades(inputs: Tensor) -> tuple[np.ndarray, Mapping[str, float]]:
     runs = zlib.compressobj(level=1, strategy=zlib.Z_RLE)  # of black pixels; the quickest, and here the smallest
     deflated = runs.compress(shades.cpu().numpy().tobytes()) + runs.flush()
     return np.frombuffer(deflated, dtype=np.uint8), {"low": low, "high": high}
-
-
-def _verdict(comparison: Comparison) -> Mapping[str, Any]:
-    figures = ("name", "passed", *AGREEMENT_FIGURES)
-    return {figure: getattr(comparison, figure) for figure in figures}
 
 
 def _plain(array: Tensor) -> np.ndarray:

@@ -5,13 +5,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.plugins.custom_scalar import metadata
-from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
-from tensorboard.plugins.hparams import metadata as hparams
-from tensorboard.plugins.hparams.api_pb2 import Status
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
 from tensorboard.plugins.hparams.summary_v2 import HParam, Metric, hparams_config_pb, hparams_pb
-from tensorboard.util.tensor_util import make_tensor_proto
+from torch.utils.tensorboard.summary import custom_scalars, hparams
 
 from bp_torch.dashboard import tags
 
@@ -58,18 +53,11 @@ CHARTS: Final = {
 
 def layout() -> Summary.Value:
     """The value that tells TensorBoard of these charts."""
-    categories = [
-        Category(title=title, chart=[_chart(*chart) for chart in charts.items()]) for title, charts in CHARTS.items()
-    ]
-    return Summary.Value(
-        tag=metadata.CONFIG_SUMMARY_TAG,
-        metadata=metadata.create_summary_metadata(),
-        tensor=make_tensor_proto(Layout(category=categories).SerializeToString()),
-    )
-
-
-def _chart(title: str, patterns: list[str]) -> Chart:
-    return Chart(title=title, multiline=MultilineChartContent(tag=patterns))
+    charts = {
+        category: {title: ["Multiline", patterns] for title, patterns in found.items()}
+        for category, found in CHARTS.items()
+    }
+    return custom_scalars(charts).value[0]  # type: ignore[no-untyped-call]
 
 
 METRICS: Final = (
@@ -85,20 +73,12 @@ METRICS: Final = (
 
 def run_started(config: Mapping[str, Any], run: str) -> list[Summary.Value]:
     """A new row, named by its run: runs of one name would be averaged."""
-    settings = {name: _plain(value) for name, value in config.items()}
+    settings = {name: v if isinstance(v, bool | int | float | str) else str(v) for name, v in config.items()}
     columns = hparams_config_pb([HParam(name) for name in settings], [Metric(tag) for tag in METRICS])
     return [columns.value[0], hparams_pb(settings, trial_id=run).value[0]]
 
 
 def run_finished() -> Summary.Value:
     """The mark that the run came to its end."""
-    end = HParamsPluginData(session_end_info=SessionEndInfo(status=Status.Value("STATUS_SUCCESS")))
-    return Summary.Value(
-        tag=hparams.SESSION_END_INFO_TAG,
-        metadata=hparams.create_summary_metadata(end),
-        tensor=hparams.NULL_TENSOR,
-    )
-
-
-def _plain(value: Any) -> bool | int | float | str:
-    return value if isinstance(value, bool | int | float | str) else str(value)
+    _, _, end = hparams({}, {})  # type: ignore[no-untyped-call]
+    return end.value[0]

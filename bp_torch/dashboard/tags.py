@@ -1,10 +1,7 @@
 """Every tag, once.
 
-TensorBoard folds tags by what stands before the first slash. Eight such groups hold what is measured in a run:
-learning, agreement, noise, health, weights, gradients, activations and pictures; run holds what is told of it; checker
-what the gradient checker found; experiments what became of the lecture's claims; and backprop what the tab of that name
-reads, and no other. Under one tag stand values of one
-kind: a text and a picture that share one are both lost to the faster of TensorBoard's two loaders.
+TensorBoard folds tags by what stands before the first slash. Under one tag stand values of one kind: a text and a
+picture that share one are both lost to the faster of TensorBoard's two loaders.
 """
 
 from collections.abc import Callable
@@ -42,8 +39,7 @@ CHECKER_SCORES: Final = "checker/planted_bugs"
 
 CLAIMS: Final = "experiments/claims"
 
-BACKPROP: Final = "backprop"
-"""The plugin that shows the Backprop tab."""
+BACKPROP: Final = "backprop"  # the plugin that shows the Backprop tab
 NETWORK: Final = "backprop/network"
 FRAME: Final = "backprop/frame"
 FRAME_COST: Final = "backprop/cost"
@@ -58,16 +54,11 @@ def _of(group: str) -> Callable[..., str]:
 
 
 # Of one parameter: one of AGREEMENT_FIGURES, NOISE_FIGURES or HEALTH_FIGURES, and the parameter's name.
-agreement: Final[Callable[[str, str], str]] = _of("agreement")
-noise: Final[Callable[[str, str], str]] = _of("noise")
-health: Final[Callable[[str, str], str]] = _of("health")
+agreement, noise, health = map(_of, ("agreement", "noise", "health"))
 # Histograms: of one parameter's values, of its gradient, and of one layer's activations.
-weights: Final[Callable[[str], str]] = _of("weights")
-gradients: Final[Callable[[str], str]] = _of("gradients")
-activations: Final[Callable[[str], str]] = _of("activations")
+weights, gradients, activations = map(_of, ("weights", "gradients", "activations"))
 # Of one experiment: its name and a metric's, or its name alone for its figure.
-experiment: Final[Callable[[str, str], str]] = _of("experiments")
-experiment_picture: Final[Callable[[str], str]] = _of("pictures")
+experiment, experiment_picture = map(_of, ("experiments", "pictures"))
 
 
 def experiment_curve(name: str, curve: str) -> str:

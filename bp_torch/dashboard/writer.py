@@ -1,18 +1,18 @@
-"""The recorder that turns a run's records into what TensorBoard shows."""
+"""The recorder that turns a run's records into what TensorBoard shows: numbers, pictures, pages of Markdown."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from textwrap import indent
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from bp_torch.dashboard import frame_format, layout, pages, pictures, tags
-from bp_torch.dashboard.event_file import EventFile, event_files, repair
-from bp_torch.dashboard.explanation_pictures import draw_explanations
-from bp_torch.dashboard.values import histogram, image, of_tab, scalar, text
+from bp_torch.dashboard import frame_format, layout, pictures, tags
+from bp_torch.dashboard.event_file import EventFile, event_files, histogram, of_tab, repair, scalar, text
 from bp_torch.inspection import simple_noise_scale
+from bp_torch.markdown import escape, table
 from bp_torch.training.logging import events
 
 SCALARS: Final[Mapping[type, Mapping[str, str]]] = {
@@ -22,7 +22,7 @@ SCALARS: Final[Mapping[type, Mapping[str, str]]] = {
         tags.LEARNING_RATE: "learning_rate",
         tags.EXAMPLES_PER_SECOND: "examples_per_second",
     },
-    events.AgreementEvent: {tags.TAYLOR_ORDER: "taylor_order"},
+    events.AgreementEvent: {tags.TAYLOR_ORDER: "taylor_order", tags.FAILED_COMPARISONS: "failed"},
     events.HealthEvent: {tags.GRADIENT_NORM: "gradient_norm"},
     events.EpochEvent: {
         tags.TRAIN_COST: "train_cost",
@@ -42,19 +42,15 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
         remarks: what was amiss with the files of a resumed run, a sentence each.
     """
 
-    def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:
-        """Begins an event file.
+    def __init__(self, folder: Path, *, purge_step: int = 0) -> None:
+        """Begins an event file in the run's folder, whose name is the run's name in TensorBoard.
 
-        Args:
-            folder: the run's; its name is the run's name in TensorBoard.
-            purge_step: where a resumed run goes on: TensorBoard forgets what was recorded there and beyond. None: a run
-                from the start, which replaces whatever the folder holds.
+        TensorBoard forgets what was recorded at `purge_step`, where the run goes on, and beyond.
         """
         self.seconds = 0.0
-        self.remarks = [] if purge_step is None else [line for path in event_files(folder) if (line := _repaired(path))]
+        self.remarks = [line for path in event_files(folder) if purge_step and (line := _repaired(path))]
         self._run = folder.name
-        self._events = EventFile(folder, first_step=purge_step or 0)
-        self._failed = 0
+        self._events = EventFile(folder, first_step=purge_step)
         self._network: events.NetworkEvent | None = None
 
     def record(self, record: events.Event) -> None:
@@ -70,19 +66,17 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
         self._events.close()
 
     def __exit__(self, *exception: object) -> None:
-        """Closes the event file, whatever happened."""
+        """Closes the event file."""
         self.close()
 
     def _values(self, record: events.Event) -> list[Summary.Value]:
         """All but the single numbers."""
         match record:
             case events.RunStarted():
-                self._failed = record.compared - record.agreed
-                page = text(tags.RUN_START, pages.start_page(record))
+                page = text(tags.RUN_START, start_page(record))
                 return [page, layout.layout(), *layout.run_started(record.config, self._run)]
             case events.AgreementEvent():
-                self._failed += sum(not comparison.passed for comparison in record.comparisons)
-                return [*_agreement(record), scalar(tags.FAILED_COMPARISONS, self._failed)]
+                return _agreement(record)
             case events.NoiseEvent():
                 scale = scalar(tags.NOISE_SCALE, simple_noise_scale(record.parameters.values()))
                 return [*_of_each(record.parameters, tags.NOISE_FIGURES, tags.noise), scale]
@@ -93,7 +87,7 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
             case events.PictureEvent():
                 return _pictures(record)
             case events.ExplanationEvent():
-                return [image(tags.NUDGES, draw_explanations(record.explanations))]
+                return [Summary.Value(tag=tags.NUDGES, image=pictures.draw_explanations(record.explanations))]
             case events.NetworkEvent():
                 self._network = record
                 return [of_tab(tags.NETWORK, frame_format.network_file(record))]
@@ -101,9 +95,9 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
                 frame = of_tab(tags.FRAME, frame_format.frame_file(record, self._network))
                 return [frame, of_tab(tags.FRAME_COST, frame_format.mini_batch_cost(record, self._network))]
             case events.FailureEvent():
-                return [text(tags.RUN_FAILURE, pages.failure_page(record))]
+                return [text(tags.RUN_FAILURE, failure_page(record))]
             case events.RunFinished():
-                return [text(tags.RUN_SUMMARY, pages.finish_page(record)), layout.run_finished()]
+                return [text(tags.RUN_SUMMARY, finish_page(record)), layout.run_finished()]
         return []
 
 
@@ -112,10 +106,7 @@ def _repaired(path: Path) -> str | None:
     return f"{path.name} was damaged: {lost:,} bytes of it cannot be read, the rest is kept" if lost else None
 
 
-def _of_each(
-    parameters: Mapping[str, object], figures: Sequence[str], tag: Callable[[str, str], str]
-) -> list[Summary.Value]:
-    """The figures of every parameter, attributes of what is known of it."""
+def _of_each(parameters: Mapping[str, object], figures: Sequence[str], tag: Callable[..., str]) -> list[Summary.Value]:
     return [scalar(tag(figure, name), getattr(it, figure)) for name, it in parameters.items() for figure in figures]
 
 
@@ -132,6 +123,41 @@ def _distributions(record: events.DistributionEvent) -> list[Summary.Value]:
 
 
 def _pictures(record: events.PictureEvent) -> list[Summary.Value]:
-    digits = pictures.worst_digits(record.worst_images, record.worst_labels, record.worst_outputs)
-    weights = pictures.first_weights(record.first_weights)
-    return [image(tags.WORST_DIGITS, digits), *([image(tags.FIRST_WEIGHTS, weights)] if weights else [])]
+    drawn = {
+        tags.WORST_DIGITS: pictures.worst_digits(record.worst_images, record.worst_labels, record.worst_outputs),
+        tags.FIRST_WEIGHTS: pictures.first_weights(record.first_weights),
+    }
+    return [Summary.Value(tag=tag, image=picture) for tag, picture in drawn.items() if picture]
+
+
+def start_page(record: events.RunStarted) -> str:
+    """Everything one needs to know to run it again, the data first."""
+    steps = f"steps {record.step:,} to {record.steps:,}, processes {record.processes}"
+    parts = {
+        f"Data: {escape(record.data)}": f"**{escape(record.data_origin)}**",
+        "Command": _verbatim(record.command),
+        f"Model: {record.parameters:,} weights and biases": _verbatim(record.model),
+        f"Configuration: {steps}": _table("setting", record.config),
+        "Versions": _table("package", record.versions),
+    }
+    return "\n\n".join(f"## {title}\n\n{content}" for title, content in parts.items())
+
+
+def failure_page(record: events.FailureEvent) -> str:
+    """What ended the run, and the mini-batch by which it can be replayed."""
+    examples = " ".join(map(str, record.examples.tolist()))
+    return f"## At step {record.step:,}\n\n{escape(record.what)}\n\n## Examples\n\n{examples}"
+
+
+def finish_page(record: events.RunFinished) -> str:
+    """The final figures."""
+    return f"## After {record.step:,} steps\n\n{_table('figure', record.summary)}"
+
+
+def _table(heading: str, values: Mapping[str, Any]) -> str:
+    return table((heading, ""), (map(escape, item) for item in values.items()))
+
+
+def _verbatim(text: str) -> str:
+    """A block of code by indentation: nothing in the text can end it."""
+    return indent(text, "    ")

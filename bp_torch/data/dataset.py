@@ -11,6 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+__all__ = ["Batch", "Batches", "DataError", "Dataset", "Split", "accuracy_of", "classes_of", "first_of_each", "prepare"]
+
+
+Batch = tuple[Tensor, Tensor]
+"""Inputs (N, ...) and targets (N, ...)."""
+
 
 class DataError(RuntimeError):
     """Data are missing, damaged or cannot be had; the message is one line that names the file and the mend."""
@@ -34,11 +40,7 @@ class Dataset:
     classes: int = 10
 
     def __post_init__(self) -> None:
-        """Check that this is a set of labelled images.
-
-        Raises:
-            DataError: naming the part, and what is wrong with it.
-        """
+        """Raise DataError, naming the part and what is wrong with it, unless this is a set of labelled images."""
         for part, split in {"train": self.train, "test": self.test}.items():
             if problem := self._problem(*split):
                 raise DataError(f"{self.name}: of the examples to {part}, {problem}")
@@ -72,11 +74,6 @@ def prepare(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
     return images.to(device).flatten(start_dim=1).float().div_(255)
 
 
-def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """Target outputs (N, classes): 1 of the right class and 0 of the others."""
-    return torch.eye(classes, device=labels.device)[labels]
-
-
 def classes_of(targets: Tensor) -> Tensor:
     """Class indices (N,), from them or from one-hot rows (N, classes)."""
     return targets.argmax(1) if targets.dim() == 2 else targets
@@ -95,8 +92,8 @@ def first_of_each(labels: Tensor) -> list[int]:
 class Batches:
     """Cuts a set into shuffled mini-batches, each example once an epoch.
 
-    The order of an epoch is a pure function of (seed, epoch), and drawn on the CPU. So it is the same on every device,
-    and a run resumed at any mini-batch sees exactly what an unbroken run would have seen.
+    The order of an epoch is a function of seed and epoch alone, drawn on the CPU: the same on every device, and when a
+    run is resumed.
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int, *, seed: int) -> None:
@@ -118,7 +115,7 @@ class Batches:
         """The number of mini-batches in an epoch."""
         return -(-len(self.inputs) // self.batch_size)  # rounded up
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yields the mini-batches of one epoch from number `start` on: inputs (B, ...) and targets (B, ...)."""
         for chosen in torch.split(self._order(epoch), self.batch_size)[start:]:
             yield self.inputs.index_select(0, chosen), self.targets.index_select(0, chosen)

@@ -1,10 +1,9 @@
 """Digits drawn on the spot, after MNIST's manner: the data set for places without a network.
 
 A digit is a few strokes, and a stroke is a spline through control points. To write one: choose a style of the digit,
-shake its control points, stretch and slant the whole, and trace it with a pen of some width. The styles below, how
-often each occurs, and how far they are shaken come from splines fitted to MNIST's *training* images, so that a network
-trained on these digits reads most of MNIST too. Everything is computed in float64: rounding then has hardly a say in
-the bytes, and the pen's faint edges do not become denormal numbers, which in float32 make it slower.
+shake its control points, stretch and slant the whole, and trace it with a pen of some width. The numbers below come
+from splines fitted to MNIST's *training* images. All is computed in float64: rounding then has hardly a say in the
+bytes, and the pen's faint edges do not become denormal numbers, which in float32 make it slower.
 """
 
 import math
@@ -87,8 +86,7 @@ def draw(labels: Tensor, *, seed: int) -> Tensor:
     that is, the line integral of a Gaussian along the strokes, which saturates where they cross. Each term is a factor
     of y times a factor of x, so a whole image is one product of two matrices, D = Yᵀ X, each of them (P, 28).
 
-    Labels are int64 (N,), images uint8 (N, 28, 28): ink from 0 to 255 on a background of 0, sized and centred as in
-    MNIST. The same labels and seed give the same bytes.
+    Labels are int64 (N,), images uint8 (N, 28, 28): 0 is background. The same labels and seed give the same bytes.
 
     Raises:
         ValueError: if a label is not a digit.
@@ -101,14 +99,11 @@ def draw(labels: Tensor, *, seed: int) -> Tensor:
 
 
 def _balanced(count: int, *, seed: int) -> Split:
-    """A shuffled set in which every digit is equally frequent."""
-    shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    labels = shuffled % 10
+    labels = torch.randperm(count, generator=torch.Generator().manual_seed(seed)) % 10
     return Split(draw(labels, seed=seed), labels)
 
 
 def _draw(labels: Tensor, styles: _Styles, generator: torch.Generator) -> Tensor:
-    """Draws one chunk: uint8 (N, 28, 28)."""
     style = torch.multinomial(styles.shares[labels], 1, generator=generator).flatten()  # (N,)
     controls = _write(styles.controls[style], generator)  # (N, K, 2)
     pen = _PEN * torch.exp(_PEN_SPREAD * _normal(len(labels), 1, 1, generator=generator))  # (N, 1, 1)
@@ -154,7 +149,6 @@ def _normal(*shape: int, generator: torch.Generator) -> Tensor:
 
 
 def _prepare_styles() -> _Styles:
-    """Turns the table of styles into tensors."""
     digits, percent = torch.tensor([style[:2] for style in _STYLES]).T
     shares = (digits == torch.arange(10)[:, None]) * percent.double()
     columns = zip(*(_prepare_style(strokes) for _, _, strokes in _STYLES), strict=True)

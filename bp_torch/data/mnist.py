@@ -1,10 +1,8 @@
 """MNIST through torchvision, or the drawn digits in its place.
 
-MNIST is found on disk, unpacked from a folder, or downloaded; it is checked whenever it is read.
-
-torchvision verifies the four .gz files once, when they arrive, and never looks at the unpacked ones again. So we check
-those ourselves at each load. New files are made in a temporary folder beside their place and moved in only when whole:
-an interrupted run leaves nothing half-written, and two runs that start together do not disturb each other.
+MNIST is found on disk, unpacked from a folder, or downloaded. torchvision verifies the four .gz files when they arrive,
+and never looks at the unpacked ones again, so those are checked here at each load. New files are made in a temporary
+folder and moved in only when whole: two runs that start together do not disturb each other.
 """
 
 import hashlib
@@ -23,6 +21,8 @@ from bp_torch.data.dataset import DataError, Dataset, Split
 from bp_torch.data.digits import load_digits
 from bp_torch.files import read_limited
 
+__all__ = ["load"]
+
 # The unpacked files: length in bytes and SHA-256. Together they fix the shape, the count and every pixel.
 _FILES: Final = {
     "train-images-idx3-ubyte": (47_040_016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
@@ -30,8 +30,7 @@ _FILES: Final = {
     "t10k-images-idx3-ubyte": (7_840_016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
     "t10k-labels-idx1-ubyte": (10_008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
 }
-_MOST_PACKED: Final = 10_000_000
-"""Bytes that are read of an original .gz file; the longest has 9,912,422."""
+_MOST_PACKED: Final = 10_000_000  # bytes that are read of an original .gz file; the longest has 9,912,422
 
 # Runs in a process of its own, which can be stopped: torchvision's downloader has no time limit.
 _DOWNLOADER: Final = "import sys; from bp_torch.data import mnist; mnist._unpack(sys.argv[1])"
@@ -53,11 +52,7 @@ def load(name: str, root: str | Path, *, source: str | Path | None = None) -> Da
         name: "mnist"; "digits", drawn on the spot; or "auto": MNIST, or digits where MNIST is not on this machine and
             cannot be downloaded. A damaged file or a wrong `source` is an error for "auto" too: it can be fixed.
         root: torchvision's data folder, for MNIST; it is made if it does not exist.
-        source: a folder with MNIST's four original .gz files, for places without a network. Without it, the
-            environment variable BP_TORCH_MNIST_SOURCE names the folder, if it is set.
-
-    Returns:
-        The data set. Its `origin` says where the data come from and, if digits stand in for MNIST, why.
+        source: a folder with MNIST's four original .gz files; by default what BP_TORCH_MNIST_SOURCE names.
 
     Raises:
         ValueError: if `name` is none of the three.
@@ -146,7 +141,7 @@ def _unpack(folder: str) -> None:
 
 
 def _move(staged: Path, raw: Path) -> None:
-    """Moves each unpacked file to its place, whole or not at all; a file that is already there stays."""
+    """Moves each unpacked file to its place; a file that is already there stays."""
     raw.mkdir(parents=True, exist_ok=True)
     for name in _FILES:
         if not (raw / name).exists():
@@ -169,7 +164,6 @@ def _check(file: Path, source: Path | None) -> None:
 
 
 def _read(raw: Path, part: str) -> Split:
-    """Reads one of the two parts, "train" or "t10k", by torchvision."""
     files = _datasets().mnist
     images = files.read_image_file(raw / f"{part}-images-idx3-ubyte")
     return Split(images, files.read_label_file(raw / f"{part}-labels-idx1-ubyte"))

@@ -1,8 +1,7 @@
 """What computes gradients and takes steps: autograd, the engine, PyTorch's own layers; in one process or several.
 
 The cost of N examples is a mean, so a shard of n of them counts n/N: summed over the shards, costs and gradients are
-those of the whole mini-batch, however unevenly it is split. torchrun starts the processes; only the first of them
-reads and writes files.
+those of the whole mini-batch, however unevenly it is split. Only the first process reads and writes files.
 """
 
 import math
@@ -10,15 +9,14 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cached_property
 from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from bp_torch.catalogue import CATALOGUE
-from bp_torch.data import one_hot
 from bp_torch.engine import Backprop
 from bp_torch.gradients import Gradients
 from bp_torch.nn import as_builtin
@@ -39,7 +37,7 @@ class Cost(NamedTuple):
 
     def targets(self, labels: Tensor, classes: int) -> Tensor:
         """Targets as the cost takes them, from class indices (N,)."""
-        return one_hot(labels, classes) if self.takes_one_hot else labels
+        return one_hot(labels, classes).float() if self.takes_one_hot else labels
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Outputs as numbers in [0, 1], (N, classes)."""
@@ -60,11 +58,7 @@ class Autograd:
         self.model = model
         self.cost = cost
         self._parameters = dict(model.named_parameters())
-
-    @cached_property
-    def _optimizer(self) -> torch.optim.SGD:
-        """Made for the first step: the first optimizer takes torch a second, and not every backend takes steps."""
-        return torch.optim.SGD(self._parameters.values(), lr=0.0)
+        self._optimizer = torch.optim.SGD(self._parameters.values(), lr=0.0)
 
     def gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Gradients]:
         """The cost, and the gradient of each parameter by its name."""
@@ -128,14 +122,9 @@ def build_backend(name: str, model: torch.nn.Module, cost: Cost) -> Backend:
 
 
 def require_finite(cost: Tensor, gradients: Gradients) -> None:
-    """Raise FloatingPointError naming what is not finite.
-
-    One sum shows both NaN and infinity at once; if it alone overflows, all is finite after all.
-    """
-    total = cost
-    for gradient in gradients.values():
-        total = total + gradient.sum()
-    if math.isfinite(total.item()):
+    """Raise FloatingPointError naming what is not finite."""
+    total = sum((gradient.sum() for gradient in gradients.values()), start=cost)
+    if math.isfinite(total.item()):  # as it is almost always; if only the sum overflows, all is finite after all
         return
     if not cost.isfinite():
         raise FloatingPointError(f"the cost is not finite: {cost.item()}")

@@ -124,9 +124,8 @@ class TrainConfig:
         try:
             torch.zeros(1, device=self.device).cpu()
         except (RuntimeError, AssertionError, NotImplementedError):
-            raise ValueError(
-                f"--device {self.device!r} cannot be used here; use cpu, or cuda where there is one"
-            ) from None
+            why = "cannot be used here; use cpu, or cuda where there is one"
+            raise ValueError(f"--device {self.device!r} {why}") from None
 
     def _require_names(self) -> None:
         for name in _NAMES:

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from bp_torch.data import Batches, Dataset, Split, prepare
+from bp_torch.data import Batch, Batches, Dataset, Split, prepare
 from bp_torch.engine import Backprop
 from bp_torch.nn import mlp
 from bp_torch.training.backends import COSTS, SINGLE, Distributed, ProcessGroup, ProcessLost, build_backend
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging.events import EpochEvent, FailureEvent, Logger
-from bp_torch.training.logging.monitor import Batch, CheckCounts, Monitor
+from bp_torch.training.logging.monitor import CheckCounts, Monitor
 from bp_torch.training.logging.traces import TensorStats, first_non_finite, tensor_stats
 from bp_torch.training.state.run_dir import State, number
 
@@ -61,7 +61,7 @@ class Trainer:
         train, test = (self._prepared(split, dataset.classes) for split in (dataset.train, dataset.test))
         self.batches = Batches(*train, config.batch_size, seed=config.seed)
         self.steps = config.epochs * len(self.batches)
-        self.monitor = Monitor(config, self.model, self.cost, self.local, self.batches, test, dataset.test.images)
+        self.monitor = Monitor(config, self.model, self.local, self.batches, test, dataset.test.images)
         self.monitor.loggers = loggers
         self.step = 0
         self.evaluated: EpochEvent | None = None
@@ -81,8 +81,7 @@ class Trainer:
             The figures of summary.json; none if this is not the first process.
 
         Raises:
-            NonFinite: if cost or gradient of a step is not finite, in which case it is not taken; or the cost over a
-                whole set.
+            NonFinite: if the cost or a gradient of a step is not finite, which is then not taken; or a set's cost.
             ProcessLost: if another process cannot be reached.
         """
         self._began = time.perf_counter()
@@ -150,10 +149,9 @@ class Trainer:
 
     def stats(self, batch: Batch) -> list[TensorStats]:
         """The size of every tensor of a mini-batch's forward and backward pass, by this process alone."""
-        return tensor_stats(Backprop(self.model, self.cost.function), self.local.gradients(*batch)[1], *batch)
+        return tensor_stats(Backprop(self.model, self.cost.function), self.local.gradients(*batch)[1], batch)
 
     def _take_step(self, batch: Batch) -> None:
-        """One mini-batch: log if the schedule says so, and take a step of gradient descent."""
         learning_rate, counts = self.config.learning_rate * (1 - self.step / self.steps), self.monitor.counts
         try:
             if self.monitor.should_log(self.step):

@@ -14,8 +14,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from bp_torch.dashboard import event_file
-from bp_torch.dashboard.event_file import EventFile, _checksum, event_files, repair
-from bp_torch.dashboard.values import of_tab, scalar
+from bp_torch.dashboard.event_file import EventFile, _checksum, event_files, of_tab, repair, scalar
 
 
 @given(st.binary(max_size=300))

@@ -8,12 +8,12 @@ import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 import bp_torch.functional as F
 from bp_torch import nn
-from bp_torch.dashboard import explanation_pictures
-from bp_torch.dashboard.explanation_pictures import draw_explanations
-from bp_torch.dashboard.pictures import Picture
+from bp_torch.dashboard import pictures
+from bp_torch.dashboard.pictures import draw_explanations
 from bp_torch.data.digits import draw
 from bp_torch.inspection import Explanation, explain
 
@@ -32,9 +32,9 @@ def explained(count: int, *hidden: int, activation: str = "sigmoid") -> list[Exp
     return [explain(model, F.squared_error, image, label) for label, image in enumerate(images)]
 
 
-def places(picture: Picture) -> list[Array]:
+def places(picture: Summary.Image) -> list[Array]:
     """The picture of each digit, row by row, (120, 438, 3)."""
-    with Image.open(BytesIO(picture.png)) as png:
+    with Image.open(BytesIO(picture.encoded_image_string)) as png:
         assert png.size == (picture.width, picture.height)
         seen = np.asarray(png.convert("RGB")).astype(np.int64)
     down, across = seen.shape[0] // HEIGHT, seen.shape[1] // WIDTH
@@ -130,7 +130,7 @@ def test_any_network_is_drawn_beside_them(
 
 def test_captions_tell_class_answer_and_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     figures: list[Any] = []
-    monkeypatch.setattr(explanation_pictures, "render", figures.append)
+    monkeypatch.setattr(pictures, "render", figures.append)
     explanations = explained(3, 4)
     draw_explanations(explanations)
     (axes,) = figures[0].axes

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from tensorboard.plugin_util import markdown_to_safe_html
 
-from bp_torch.dashboard.pages import finish_page, start_page
+from bp_torch.dashboard.writer import finish_page, start_page
 from bp_torch.markdown import escape
 from bp_torch.training.logging.events import RunFinished, RunStarted
 

@@ -8,19 +8,20 @@ import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
 
-from bp_torch.dashboard.pictures import Picture, first_weights, worst_digits
+from bp_torch.dashboard.pictures import first_weights, worst_digits
 
 BLUE, ORANGE = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
 
 
-def pixels(picture: Picture) -> npt.NDArray[np.int64]:
-    with Image.open(BytesIO(picture.png)) as png:
+def pixels(picture: Summary.Image) -> npt.NDArray[np.int64]:
+    with Image.open(BytesIO(picture.encoded_image_string)) as png:
         assert png.size == (picture.width, picture.height)
         return np.asarray(png.convert("RGB")).astype(np.int64)
 
 
-def share(picture: Picture, colour: tuple[int, int, int]) -> float:
+def share(picture: Summary.Image, colour: tuple[int, int, int]) -> float:
     """Of the picture's pixels, those of this colour, as near as 256 colours come to it."""
     return float((abs(pixels(picture) - colour) <= 6).all(axis=-1).mean())
 

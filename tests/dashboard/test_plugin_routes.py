@@ -119,7 +119,7 @@ def test_damaged_frames_harm_no_other(address: str, board: Board, damage: str) -
 def test_the_page_is_served_and_nothing_beside_it(address: str) -> None:
     page = answer(address, "plugin/backprop/index.js")
     assert (page.status, page.kind) == (200, "text/javascript")
-    for other in ("", "index.html", "routes.py", "__init__.py", "../routes.py", "static/index.js", "%2e%2e/routes.py"):
+    for other in ("", "index.html", "loader.py", "__init__.py", "../loader.py", "static/index.js", "%2e%2e/loader.py"):
         assert answer(address, f"plugin/backprop/{other}").status == 404, other
 
 

@@ -73,7 +73,7 @@ class Captured:
         self.frames = FrameCapture(model, hand, self.inputs[:PROBES], self.targets[:PROBES])
         batch = self.inputs[PROBES:], self.targets[PROBES:]
         _, gradients = Backprop(model, hand).gradients(*batch)
-        self.frame: FrameEvent = self.frames.capture(5, *batch, 0.25, gradients)
+        self.frame: FrameEvent = self.frames.capture(5, batch, 0.25, gradients)
 
     def automatic(self) -> list[tuple[Tensor, Tensor, Tensor]]:
         """By dense layer, out of torch.nn: the activations, the slopes, and minus ∂Cₙ/∂activation for each example."""
@@ -186,4 +186,4 @@ def test_what_is_no_chain_of_dense_layers_is_refused(model: torch.nn.Module, mes
     assert re.search(message, str(network.refusal))
     assert (network.sizes, network.functions, network.names) == ((6,), (), ())
     with pytest.raises(TypeError, match=message):
-        frames.capture(0, inputs, targets, 0.1, {})
+        frames.capture(0, (inputs, targets), 0.1, {})

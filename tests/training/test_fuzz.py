@@ -15,8 +15,7 @@ import untrusted_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bp_torch.dashboard.event_file import EventFile, event_files
-from bp_torch.dashboard.values import scalar
+from bp_torch.dashboard.event_file import EventFile, event_files, scalar
 from bp_torch.data import Dataset
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.loop import Trainer

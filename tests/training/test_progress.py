@@ -26,7 +26,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_log_gets_a_line_every_ten_seconds(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    lines = progress.progress(quiet=False)
+    lines = progress.Progress(quiet=False)
     lines.record(started(remarks=("checkpoint.pt is damaged: going on from checkpoint.previous.pt",)))
     for step in range(100, 300):
         clock[0] += 0.25
@@ -48,7 +48,7 @@ def test_a_log_gets_a_line_every_ten_seconds(clock: list[float], capsys: pytest.
 
 
 def test_quiet_says_where_the_data_come_from_and_what_is_amiss(capsys: pytest.CaptureFixture[str]) -> None:
-    quiet = progress.progress(quiet=True)
+    quiet = progress.Progress(quiet=True)
     quiet.record(started(remarks=("something",)))
     quiet.record(StepEvent(150, 0, 0.75, 0.5, 0.1, 1e4))
     quiet.record(Heartbeat(151))
@@ -71,7 +71,7 @@ def test_a_terminal_gets_a_bar_with_the_time_that_is_left(monkeypatch: pytest.Mo
     termios.tcsetwinsize(theirs, (24, 120))
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
-        bar = progress.progress(quiet=False)
+        bar = progress.Progress(quiet=False)
         bar._options["mininterval"] = 0  # so that no drawing depends on the machine's speed
         bar.record(started())
         for step in (200, 300):
@@ -91,7 +91,7 @@ def test_nobody_has_to_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise BrokenPipeError
 
-    lines = progress.progress(quiet=False)
+    lines = progress.Progress(quiet=False)
     monkeypatch.setattr("builtins.print", refuse)
     monkeypatch.setattr(progress.tqdm, "write", refuse)
     lines.record(started())

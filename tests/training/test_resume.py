@@ -14,7 +14,7 @@ from bp_torch.data import Dataset
 from bp_torch.engine import Backprop
 from bp_torch.training.backends import Autograd, Backend
 from bp_torch.training.config import TrainConfig
-from bp_torch.training.logging.events import EpochEvent, FrameEvent, StepEvent
+from bp_torch.training.logging.events import AgreementEvent, EpochEvent, FrameEvent, StepEvent
 from bp_torch.training.loop import Trainer
 from bp_torch.training.state import run
 from bp_torch.training.state.run_dir import CHECKPOINT, CONFIG, RunError, State, pack, unpack, write_json
@@ -47,6 +47,8 @@ def test_resumed_from_any_step_it_is_the_same_run(small_digits: Dataset, backend
         }
         costs = [event.cost for event in unbroken.of(StepEvent) if event.step >= step]
         assert [event.cost for event in rest.of(StepEvent)] == costs
+        counts = [(event.compared, event.failed) for event in unbroken.of(AgreementEvent) if event.step >= step]
+        assert [(event.compared, event.failed) for event in rest.of(AgreementEvent)] == counts
         evaluated = [event for event in unbroken.of(EpochEvent) if event.step >= step]
         assert rest.of(EpochEvent) == evaluated
 

@@ -1,4 +1,4 @@
 """The Backprop tab: TensorBoard's own process imports this, so nothing here may import torch, or fail.
 
-`loader.py` is what TensorBoard finds by its entry point, `routes.py` what it serves, `static/` the page.
+`loader.py` is what TensorBoard finds by its entry point, `static/` the page.
 """

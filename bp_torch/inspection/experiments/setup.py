@@ -7,9 +7,10 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 import bp_torch.functional as F
-from bp_torch.data import Batches, Dataset, one_hot, prepare
+from bp_torch.data import Batches, Dataset, prepare
 from bp_torch.engine import Backprop
 from bp_torch.nn import mlp
 
@@ -33,7 +34,7 @@ class Setup:
         self.name, self.quick, self.seed = dataset.name, quick, seed
         self.labels, self.test_labels = dataset.train.labels, dataset.test.labels
         self.inputs, self.test_inputs = prepare(dataset.train.images), prepare(dataset.test.images)
-        self.targets = one_hot(self.labels, dataset.classes)
+        self.targets = one_hot(self.labels, dataset.classes).float()
         self.test_images = dataset.test.images
 
     def network(self, seed: int = 0) -> torch.nn.Sequential:

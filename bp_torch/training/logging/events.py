@@ -33,8 +33,6 @@ class RunStarted(Event):
     model: str  # its repr
     parameters: int  # how many weights and biases it has
     steps: int  # how many there will be in all
-    compared: int = 0  # gradients compared before this run was resumed
-    agreed: int = 0  # how many of them agreed
     processes: int = 1  # how many train together
     remarks: tuple[str, ...] = ()  # problems found in the run's folder, a sentence each
 
@@ -56,6 +54,8 @@ class AgreementEvent(Event):
 
     comparisons: tuple[Comparison, ...]
     taylor_order: float  # along one random direction: 2 if the gradient is right, 1 if not, NaN if lost in rounding
+    compared: int  # gradients compared in the run so far, these and those before a break included
+    failed: int  # how many of them did not agree
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,21 @@
 """What is measured while a network trains, when, and in which events it is reported."""
 
-import copy
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
-from bp_torch.data import Batches, accuracy_of, classes_of, first_of_each
+from bp_torch.data import Batch, Batches, accuracy_of, classes_of, first_of_each
 from bp_torch.engine import Backprop
 from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, perturbed, taylor_order
 from bp_torch.inspection import explain, noise_of
 from bp_torch.nn import as_builtin
-from bp_torch.training.backends import Autograd, Backend, Cost
+from bp_torch.training.backends import COSTS, Backend, Cost, CostFunction
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging import events
 from bp_torch.training.logging.traces import FrameCapture, frame_steps
@@ -24,9 +25,6 @@ HEARTBEAT_SECONDS = 0.5
 WORST = 12  # misclassified digits that are shown
 SHOWN = 1000  # test examples whose activations are shown
 CHUNK = 10_000  # examples evaluated at once
-
-Batch = tuple[Tensor, Tensor]
-"""Inputs and targets."""
 
 
 class CheckCounts(NamedTuple):
@@ -47,26 +45,19 @@ class Monitor:
     """Measures a network in training and hands events to the attached loggers."""
 
     def __init__(
-        self,
-        config: TrainConfig,
-        model: torch.nn.Module,
-        cost: Cost,
-        local: Backend,
-        batches: Batches,
-        test: Batch,
-        images: Tensor,
+        self, config: TrainConfig, model: torch.nn.Module, local: Backend, batches: Batches, test: Batch, images: Tensor
     ) -> None:
-        """Take the hand-written model, its cost, this process's backend, both sets, and the test images (N, H, W)."""
+        """Take the hand-written model, this process's backend, both sets, and the test images (N, H, W)."""
         self.loggers: Sequence[events.Logger] = ()
         self.counts = CheckCounts()  # of the comparisons so far
         self.comparing_seconds = 0.0  # spent on them
-        self._config, self._model, self._cost, self._local = config, model, cost, local
+        self._config, self._model, self._cost, self._local = config, model, COSTS[config.cost], local
         self._train, self._test, self._images = (batches.inputs, batches.targets), test, images
         self._epoch_steps, self._steps = len(batches), config.epochs * len(batches)
         self._test_labels = classes_of(test[1])
         self._probes = first_of_each(self._test_labels.cpu())
-        self._backprop = Backprop(model, cost.function)
-        self._reference = ReferenceModels(model, cost)
+        self._backprop = Backprop(model, self._cost.function)
+        self._reference = ReferenceModels(model, self._cost)
         self._frame_steps = frame_steps(self._steps, config.frames)
         self._frames: FrameCapture | None = None
         self._last_heartbeat = -math.inf
@@ -101,7 +92,7 @@ class Monitor:
             self._log_health(step, gradients, learning_rate)
         comparisons = self._compare(step, gradients, batch) if self._should_compare(step) else ()
         if self._frames and step in self._frame_steps:
-            self.record(self._frames.capture(step, *batch, learning_rate, gradients, comparisons))
+            self.record(self._frames.capture(step, batch, learning_rate, gradients, comparisons))
         if step == 0 and self._steps > 1:  # otherwise the last evaluation explains this step too
             self._explain(0, batch)
 
@@ -114,10 +105,7 @@ class Monitor:
 
     @torch.no_grad()
     def evaluate(self, step: int, last: Batch) -> events.EpochEvent:
-        """Cost and accuracy over both sets after an epoch's last step and mini-batch.
-
-        Now and then also whole tensors and pictures: learning is quickest at first, so these are log-spaced.
-        """
+        """Measure both sets after an epoch's last step and mini-batch; whole tensors and pictures log-spaced."""
         began, epoch = time.perf_counter(), (step + 1) // self._epoch_steps
         train_cost, train_accuracy, _ = self._measure(self._train)
         test_cost, test_accuracy, outputs = self._measure(self._test)
@@ -155,23 +143,22 @@ class Monitor:
     def _compare(self, step: int, gradients: Gradients, batch: Batch) -> tuple[Comparison, ...]:
         """Check the gradients, and measure their noise; gradients that were not computed by hand are computed anew."""
         began = time.perf_counter()
-        hand = self._reference.hand_written(*batch) if self._config.backend == "builtin" else gradients
-        comparisons = self._reference.compare(hand, *batch)
-        order = self._reference.taylor_order(hand, *batch, seed=step)
+        hand = self._reference.hand_written(batch) if self._config.backend == "builtin" else gradients
+        comparisons = self._reference.compare(hand, batch)
+        order = self._reference.taylor_order(hand, batch, seed=step)
         noise = noise_of(self._backprop, *batch)
         self.counts = self.counts.plus(comparisons)
         self.comparing_seconds += time.perf_counter() - began
-        self.record(events.AgreementEvent(step, comparisons, order))
+        checks, passed, _ = self.counts
+        self.record(events.AgreementEvent(step, comparisons, order, checks, checks - passed))
         self.record(events.NoiseEvent(step, noise))
         return comparisons
 
     def _measure(self, examples: Batch) -> tuple[float, float, Tensor]:
-        """Cost, accuracy and outputs over a whole set."""
         outputs = torch.cat([self._local.model(chunk) for chunk in torch.split(examples[0], CHUNK)])
         return self._cost.function(outputs, examples[1]).item(), accuracy_of(outputs, examples[1]), outputs
 
     def _log_distributions(self, step: int, last: Batch) -> None:
-        """Parameters, their gradients on the last mini-batch, and the activations of test examples."""
         parameters = {name: p.detach() for name, p in self._model.named_parameters()}
         activations, signal = {}, self._test[0][:SHOWN]
         for name, layer in self._model.named_children():
@@ -198,61 +185,59 @@ class Monitor:
 
 
 class ReferenceModels:
-    """Copies of a hand-written model: in float32 and float64, each by hand and of PyTorch's own layers."""
+    """Gradients by hand and through PyTorch's own layers, at the parameters of a model or at others."""
 
     def __init__(self, model: torch.nn.Module, cost: Cost) -> None:
-        """Copy a model; each computation copies its parameters anew, or takes others."""
-        self._parameters = dict(model.named_parameters())
-        models = [copy.deepcopy(model).to(dtype) for dtype in (torch.float32, torch.float64)]
-        self._hand, self._wide_hand = (Autograd(m, cost.function) for m in models)
-        self._builtin, self._truth = (Autograd(as_builtin(m), cost.reference) for m in models)  # the same parameters
+        """Take the hand-written model and its cost."""
+        self._hand, self._builtin, self._cost = model, as_builtin(model), cost
+        self._parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
 
-    def compare(self, hand: Gradients, inputs: Tensor, targets: Tensor) -> tuple[Comparison, ...]:
+    def compare(self, hand: Gradients, batch: Batch) -> tuple[Comparison, ...]:
         """Compare the hand-written gradients with autograd's, on the same mini-batch and weights."""
 
         def draw(generator: torch.Generator | None) -> tuple[Gradients, Gradients, Gradients]:
-            parameters = {name: perturbed(p.detach(), generator) for name, p in self._parameters.items()}
-            batch = perturbed(inputs, generator)
-            by_hand = hand if generator is None else self.hand_written(batch, targets, parameters)
-            return by_hand, *self.reference(batch, targets, parameters)
+            parameters = {name: perturbed(p, generator) for name, p in self._parameters.items()}
+            moved = perturbed(batch[0], generator), batch[1]
+            by_hand = hand if generator is None else self.hand_written(moved, parameters)
+            return by_hand, *self.reference(moved, parameters)
 
         return tuple(compare_all(draw))
 
-    def hand_written(self, inputs: Tensor, targets: Tensor, parameters: Gradients | None = None) -> Gradients:
+    def hand_written(self, batch: Batch, parameters: Gradients | None = None) -> Gradients:
         """The hand-written gradients."""
-        return self._at(self._hand, parameters).gradients(inputs, targets)[1]
+        return _gradients(self._hand, self._cost.function, parameters or self._parameters, batch)
 
-    def reference(
-        self, inputs: Tensor, targets: Tensor, parameters: Gradients | None = None
-    ) -> tuple[Gradients, Gradients]:
+    def reference(self, batch: Batch, parameters: Gradients | None = None) -> tuple[Gradients, Gradients]:
         """Autograd's gradients through PyTorch's own layers: in float32, and in float64."""
-        builtin = self._at(self._builtin, parameters).gradients(inputs, targets)[1]
-        return builtin, self._at(self._truth, parameters).gradients(*_double(inputs, targets))[1]
+        gradients = partial(_gradients, self._builtin, self._cost.reference)
+        narrow = parameters or self._parameters
+        wide = {name: parameter.double() for name, parameter in narrow.items()}
+        return gradients(narrow, batch), gradients(wide, _double(batch))
 
-    def taylor_order(self, hand: Gradients, inputs: Tensor, targets: Tensor, *, seed: int) -> float:
+    @torch.no_grad()
+    def taylor_order(self, hand: Gradients, batch: Batch, *, seed: int) -> float:
         """The order of the cost's Taylor remainder along one random direction of all parameters: 2 if `hand` is right.
 
         The cost is that of the hand-written layers, in float64.
         """
         generator = torch.Generator().manual_seed(seed)
-        start = {name: p.detach().double() for name, p in self._parameters.items()}
+        start = {name: parameter.double() for name, parameter in self._parameters.items()}
         direction = {name: even_direction(p, generator) for name, p in start.items()}
-        wide_inputs, wide_targets = _double(inputs, targets)
+        inputs, targets = _double(batch)
 
-        @torch.no_grad()
         def cost(t: float) -> float:
-            wide = self._at(self._wide_hand, {name: p + t * direction[name] for name, p in start.items()})
-            return wide.cost(wide.model(wide_inputs), wide_targets).item()
+            moved = {name: p + t * direction[name] for name, p in start.items()}
+            return self._cost.function(functional_call(self._hand, moved, inputs), targets).item()
 
         return taylor_order(cost, sum((hand[name] * direction[name]).sum().item() for name in direction))
 
-    @torch.no_grad()
-    def _at(self, backend: Autograd, parameters: Gradients | None) -> Autograd:
-        """A copy with these parameters, or with the model's."""
-        for name, parameter in backend.model.named_parameters():
-            parameter.copy_((parameters or self._parameters)[name])
-        return backend
+
+def _gradients(model: torch.nn.Module, cost: CostFunction, parameters: Gradients, batch: Batch) -> Gradients:
+    leaves = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
+    value = cost(functional_call(model, leaves, batch[0]), batch[1])
+    return dict(zip(leaves, torch.autograd.grad(value, tuple(leaves.values())), strict=True))
 
 
-def _double(*batch: Tensor) -> list[Tensor]:
-    return [tensor.double() if tensor.is_floating_point() else tensor for tensor in batch]
+def _double(batch: Batch) -> Batch:
+    inputs, targets = batch
+    return inputs.double(), targets.double() if targets.is_floating_point() else targets

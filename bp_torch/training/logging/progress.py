@@ -17,23 +17,25 @@ class Progress:
     Errors of a closed stderr are ignored.
     """
 
-    def __init__(self, **options: Any) -> None:
-        """Wait for a run to start; the options are tqdm's."""
-        self._options = options
+    def __init__(self, *, quiet: bool) -> None:
+        """Wait for a run to start; a quiet one prints only where the data come from, and problems."""
+        self._options: dict[str, Any] = {} if sys.stderr.isatty() else dict(_IN_A_LOG)
+        self._options |= {"disable": quiet, "unit": "step"}
         self._bar: tqdm[Any] = tqdm(disable=True)
         self._figures: dict[str, str] = {}
-        self._agreed = self._compared = 0
 
     def record(self, event: Event) -> None:
         """Show what matters of an event."""
         with suppress(OSError):
             match event:
                 case RunStarted():
-                    self._begin(event)
+                    self._say(f"data: {event.data_origin}", *event.remarks)
+                    self._bar = tqdm(total=event.steps, initial=event.step, desc=event.data, **self._options)
                 case StepEvent():
                     self._show(event.step, {"cost": f"{event.cost:.4f}"})
                 case AgreementEvent():
-                    self._show(event.step, {"gradients agree": self._agreement(event)})
+                    self._say(*(f"step {event.step}: {one}" for one in event.comparisons if not one.passed))
+                    self._show(event.step, {"gradients agree": f"{event.compared - event.failed}/{event.compared}"})
                 case EpochEvent():
                     self._show(event.step + 1, {"test accuracy": f"{event.test_accuracy:.2%}"})
                 case Heartbeat():
@@ -44,24 +46,14 @@ class Progress:
         with suppress(OSError):
             self._bar.close()
 
-    def _begin(self, event: RunStarted) -> None:
-        for line in (f"data: {event.data_origin}", *event.remarks):
+    def _say(self, *lines: str) -> None:
+        for line in lines:
             tqdm.write(line, file=sys.stderr)
-        self._agreed, self._compared = event.agreed, event.compared
-        self._bar = tqdm(total=event.steps, initial=event.step, unit="step", desc=event.data, **self._options)
 
     def _show(self, step: int, figures: dict[str, str]) -> None:
         self._figures |= figures
         self._bar.set_postfix(self._figures, refresh=False)
         self._bar.update(step - self._bar.n)
-
-    def _agreement(self, event: AgreementEvent) -> str:
-        for comparison in event.comparisons:
-            if not comparison.passed:
-                tqdm.write(f"step {event.step}: {comparison}", file=sys.stderr)
-        self._compared += len(event.comparisons)
-        self._agreed += sum(comparison.passed for comparison in event.comparisons)
-        return f"{self._agreed}/{self._compared}"
 
 
 class _Lines:
@@ -82,13 +74,6 @@ _IN_A_LOG = {
     "smoothing": 0.0,  # the time left by the mean speed
     "bar_format": "step {n:,} of {total:,}{postfix}; time left: {remaining}",
 }
-
-
-def progress(*, quiet: bool) -> Progress:
-    """The kind that suits stderr; a quiet one prints only where the data come from, and problems."""
-    if quiet:
-        return Progress(disable=True)
-    return Progress() if sys.stderr.isatty() else Progress(**_IN_A_LOG)
 
 
 def describe(summary: Mapping[str, Any], folder: Path, total: float, overheads: Mapping[str, float]) -> str:

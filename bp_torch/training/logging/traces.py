@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bp_torch.data import classes_of
+from bp_torch.data import Batch, classes_of
 from bp_torch.engine import Backprop, backward
 from bp_torch.gradients import Comparison, Gradients
 from bp_torch.inspection import layer_states
@@ -31,7 +31,7 @@ class FrameCapture:
             self._states, self.refusal = (), str(error)
 
     def network(self, step: int, steps: int) -> NetworkEvent:
-        """What does not change from frame to frame, before the first of them; of a run of so many steps."""
+        """What does not change from frame to frame of a run of so many steps."""
         inputs, targets = self._probes
         return NetworkEvent(
             step=step,
@@ -47,33 +47,25 @@ class FrameCapture:
 
     @torch.no_grad()
     def capture(
-        self,
-        step: int,
-        inputs: Tensor,
-        targets: Tensor,
-        learning_rate: float,
-        gradients: Gradients,
-        comparisons: Sequence[Comparison] = (),
+        self, step: int, batch: Batch, learning_rate: float, gradients: Gradients, compared: Sequence[Comparison] = ()
     ) -> FrameEvent:
         """Capture a frame before a step on a mini-batch (N, in), with what it is going to apply.
 
         Raises:
             TypeError: if the model is no chain of dense layers.
         """
-        all_inputs, all_targets = (torch.cat(pair) for pair in zip(self._probes, (inputs, targets), strict=True))
+        all_inputs, all_targets = (torch.cat(pair) for pair in zip(self._probes, batch, strict=True))
         states = layer_states(self._backprop, all_inputs, all_targets)
         outputs = states[-1].activations.unsqueeze(1)
         costs = torch.func.vmap(self._backprop.cost)(outputs, all_targets.unsqueeze(1))  # each alone
-        labels = classes_of(targets)
-        return FrameEvent(step, learning_rate, gradients, inputs, labels, costs, states, tuple(comparisons))
+        inputs, labels = batch[0], classes_of(batch[1])
+        return FrameEvent(step, learning_rate, gradients, inputs, labels, costs, states, tuple(compared))
 
 
 def frame_steps(steps: int, frames: int) -> frozenset[int]:
     """Which steps to capture: the first, the last, and ever fewer between, spaced by their logarithm.
 
-    Args:
-        steps: how many there are, from 1.
-        frames: how many to capture, from 0; if 1, only the first step.
+    There are `steps` of them, at least 1, of which `frames` are captured; if that is 1, only the first.
     """
     if frames < 2 or frames >= steps:
         return frozenset(range(min(frames, steps)))
@@ -93,27 +85,25 @@ class TensorStats(NamedTuple):
     numel: int
 
 
-def tensor_stats(backprop: Backprop, gradients: Gradients, inputs: Tensor, targets: Tensor) -> list[TensorStats]:
+@torch.no_grad()
+def tensor_stats(backprop: Backprop, gradients: Gradients, batch: Batch) -> list[TensorStats]:
     """The size of every tensor of a mini-batch's forward and backward pass, in the order of computation."""
     found = []
-    for name, tensor in _forward_and_backward(backprop, gradients, inputs, targets):
-        finite = tensor.detach().isfinite()
-        largest = torch.where(finite, tensor.detach(), 0).abs().max().item()
+    for name, tensor in _forward_and_backward(backprop, gradients, batch):
+        finite = tensor.isfinite()
+        largest = torch.where(finite, tensor, 0).abs().max().item()
         found.append(TensorStats(name, largest, int((~finite).sum()), tensor.numel()))
     return found
 
 
-def _forward_and_backward(
-    backprop: Backprop, gradients: Gradients, inputs: Tensor, targets: Tensor
-) -> Iterator[tuple[str, Tensor]]:
+def _forward_and_backward(backprop: Backprop, gradients: Gradients, batch: Batch) -> Iterator[tuple[str, Tensor]]:
     parameters = dict(backprop.model.named_parameters())
     yield from ((f"parameter {name}", parameter) for name, parameter in parameters.items())
-    cost, tape = backprop.trace(inputs, targets)
+    cost, tape = backprop.trace(*batch)
     calls = tape[: tape.model_calls]
     yield from ((f"output of module {call.module}", call.output) for call in calls)
     yield "cost", cost
-    with torch.no_grad():
-        found = backward(tape, cost)
+    found = backward(tape, cost)
     for call in reversed(calls):
         yield f"gradient of the output of module {call.module}", found[call.output]
     yield from ((f"gradient of {name}", gradients[name]) for name in reversed(parameters))
@@ -127,11 +117,10 @@ def first_non_finite(stats: Sequence[TensorStats]) -> str:
 
 def table_of(stats: Sequence[TensorStats]) -> str:
     """One line for each tensor; an arrow at the first that is not finite."""
-    lines, found = [f"   {'what':<44} {'largest':>11}"], False
-    for name, size, non_finite, numel in stats:
-        mark = "->" if non_finite and not found else "  "
-        found = found or non_finite > 0
-        largest = "" if non_finite == numel else f"{size:.4g}"
-        remark = f"{non_finite:,} of {numel:,} not finite" if non_finite else ""
-        lines.append(f"{mark} {name:<44} {largest:>11}  {remark}".rstrip())
+    lines, first = [f"   {'what':<44} {'largest':>11}"], next((s for s in stats if s.non_finite), None)
+    for s in stats:
+        mark = "->" if s is first else "  "
+        largest = "" if s.non_finite == s.numel else f"{s.largest:.4g}"
+        remark = f"{s.non_finite:,} of {s.numel:,} not finite" if s.non_finite else ""
+        lines.append(f"{mark} {s.name:<44} {largest:>11}  {remark}".rstrip())
     return "\n".join(lines)

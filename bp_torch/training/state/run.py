@@ -18,30 +18,11 @@ from bp_torch.training.config import TrainConfig, flag
 from bp_torch.training.logging.events import Logger, RunFinished, RunStarted
 from bp_torch.training.logging.traces import first_non_finite, table_of
 from bp_torch.training.loop import NonFinite, Trainer, build_model
-from bp_torch.training.state.run_dir import (
-    CHECKPOINT,
-    CONFIG,
-    FAILURE,
-    NEWEST_FIRST,
-    SUMMARY,
-    RunError,
-    State,
-    claim,
-    create_run,
-    load_checkpoint,
-    load_config,
-    number,
-    printable,
-    remove_run,
-    require_free,
-    require_restartable,
-    set_aside,
-    write_json,
-)
+from bp_torch.training.state import run_dir
+from bp_torch.training.state.run_dir import RunError, State
 from bp_torch.training.state.saver import CheckpointSaver, StopSignals, resume_flags
 
-SHOWN = 20
-"""Examples of a failed mini-batch that are named."""
+SHOWN = 20  # examples of a failed mini-batch that are named
 Attach = Callable[[Path, int], Sequence[Logger]]
 """Makes the loggers of a run from its folder and its first step."""
 
@@ -112,12 +93,12 @@ def load_trained(run: Path) -> tuple[TrainConfig, torch.nn.Sequential]:
         RunError: if there is no such run, or its checkpoint is of another network than its configuration says.
     """
     folder = run_folder(run)
-    name = CHECKPOINT if run == folder else run.name
-    config = load_config(folder, device="cpu")
-    state, _ = load_checkpoint(folder, config, (name,))
+    name = run_dir.CHECKPOINT if run == folder else run.name
+    config = run_dir.load_config(folder, device="cpu")
+    state, _ = run_dir.load_checkpoint(folder, config, (name,))
     if state is None:
         raise RunError(f"cannot read run {folder.name!r}: there is no {folder / name}")
-    with _refuse(f"cannot read run {folder.name!r}: its {name} does not fit its {CONFIG}"):
+    with _refuse(f"cannot read run {folder.name!r}: its {name} does not fit its {run_dir.CONFIG}"):
         inputs, *_, outputs = state.values["sizes"]
         model = build_model(config, config.sizes(inputs, outputs))
         model.load_state_dict(state.group("parameters"))
@@ -126,12 +107,13 @@ def load_trained(run: Path) -> tuple[TrainConfig, torch.nn.Sequential]:
 
 def run_folder(run: Path) -> Path:
     """A run's folder, from itself or from a checkpoint in it."""
-    return run.parent if run.name in NEWEST_FIRST else run
+    return run.parent if run.name in run_dir.NEWEST_FIRST else run
 
 
 def restore(trainer: Trainer, state: State) -> None:
     """Bring a trainer to a checkpoint; RunError if it is of another network."""
-    with _refuse(f"cannot resume {trainer.config.run_name!r}: its {CHECKPOINT} does not fit its {CONFIG}"):
+    misfit = f"its {run_dir.CHECKPOINT} does not fit its {run_dir.CONFIG}"
+    with _refuse(f"cannot resume {trainer.config.run_name!r}: {misfit}"):
         trainer.load_state(state)
         trainer.require_finite()
         if trainer.step == trainer.steps and trainer.evaluated is None:
@@ -149,12 +131,12 @@ def replay(config: TrainConfig) -> tuple[str, bool]:
         DataError: if its data cannot be had.
     """
     folder = config.runs_dir / str(config.replay)
-    stored = load_config(folder, device=config.device)
-    state, _ = load_checkpoint(folder, stored, (FAILURE,))
+    stored = run_dir.load_config(folder, device=config.device)
+    state, _ = run_dir.load_checkpoint(folder, stored, (run_dir.FAILURE,))
     if state is None:
         raise RunError(f"cannot replay {folder.name!r}: it did not end by a number that is not finite")
     trainer = Trainer(stored, load(stored.data, config.data_root, source=config.mnist_source))
-    with _refuse(f"cannot replay {folder.name!r}: its {FAILURE} is of other data or of another network"):
+    with _refuse(f"cannot replay {folder.name!r}: its {run_dir.FAILURE} is of other data or of another network"):
         step, what, examples = _restore_failure(trainer, state)
     stats = trainer.stats((trainer.batches.inputs[examples], trainer.batches.targets[examples]))
     more = f" and {len(examples) - SHOWN:,} more" if len(examples) > SHOWN else ""
@@ -167,11 +149,11 @@ def _restore_failure(trainer: Trainer, state: State) -> tuple[int, str, Tensor]:
     """Bring a trainer to the step that failed: its number, what failed, and its examples."""
     kept = state.tensors.pop("examples")
     trainer.load_state(state)
-    step, what = int(number(state.values["failed_step"], least=0)), state.values["what"]
+    step, what = int(run_dir.number(state.values["failed_step"], least=0)), state.values["what"]
     examples = trainer.batches.examples(*divmod(step, len(trainer.batches))).cpu()
     if type(what) is not str or not torch.equal(examples, kept):
         raise ValueError("this is no message, or these are other examples")
-    return step, printable(what), examples
+    return step, run_dir.printable(what), examples
 
 
 @contextmanager
@@ -187,29 +169,32 @@ def _set_up(config: TrainConfig, stack: ExitStack) -> RunSetup:
     """Open the run's folder and load the data; the folder stays claimed until the stack is closed."""
     if config.resume is not None:
         return _set_up_resumed(config, config.runs_dir / config.resume, stack)
-    config = replace(config, run_name=config.run_name or _unused_name(config.runs_dir))
+    if config.run_name is None:
+        now = time.strftime("%Y-%m-%d_%H-%M-%S")
+        names = (now, *(f"{now}_{count}" for count in range(2, 1000)))
+        config = replace(config, run_name=next(name for name in names if not (config.runs_dir / name).exists()))
     if not config.overwrite:
-        require_free(config.folder)
+        run_dir.require_free(config.folder)
     dataset = _load_data(config)
-    stack.callback(create_run(config.folder, overwrite=config.overwrite).release)
+    stack.callback(run_dir.create_run(config.folder, overwrite=config.overwrite).release)
     return _new_run(config, dataset)
 
 
 def _set_up_resumed(config: TrainConfig, folder: Path, stack: ExitStack) -> RunSetup:
     """Go on from the newest checkpoint that is whole; where there is none yet, begin again."""
-    config = _merge_config(config, load_config(folder, device=config.device))
-    stack.callback(claim(folder).release)
-    if (folder / SUMMARY).exists():
+    config = _merge_config(config, run_dir.load_config(folder, device=config.device))
+    stack.callback(run_dir.claim(folder).release)
+    if (folder / run_dir.SUMMARY).exists():
         raise RunError(f"cannot resume {folder.name!r}: all of its {config.epochs} epochs are done")
-    state, damaged = load_checkpoint(folder, config)
+    state, damaged = run_dir.load_checkpoint(folder, config)
     if state is None:
-        require_restartable(folder)
+        run_dir.require_restartable(folder)
     dataset = _load_data(config)  # before anything is removed
     if state is None:
-        remove_run(folder)
+        run_dir.remove_run(folder)
         return _new_run(config, dataset, "there is no checkpoint yet: beginning once more")
-    taken = next(name for name in NEWEST_FIRST if name not in damaged and (folder / name).exists())
-    set_aside(folder, damaged)
+    taken = next(name for name in run_dir.NEWEST_FIRST if name not in damaged and (folder / name).exists())
+    run_dir.set_aside(folder, damaged)
     return RunSetup(config, dataset, state, tuple(f"{name} is damaged: going on from {taken}" for name in damaged))
 
 
@@ -224,7 +209,7 @@ def _load_data(config: TrainConfig) -> Dataset:
 
 def _new_run(config: TrainConfig, dataset: Dataset, *remarks: str) -> RunSetup:
     config = TrainConfig.from_dict({**config.as_dict(), "data": dataset.name, "overwrite": False})
-    write_json(config.folder / CONFIG, {**config.as_dict(), "data_origin": dataset.origin})
+    run_dir.write_json(config.folder / run_dir.CONFIG, {**config.as_dict(), "data_origin": dataset.origin})
     return RunSetup(config, dataset, remarks=remarks)
 
 
@@ -237,12 +222,6 @@ def _merge_config(config: TrainConfig, stored: TrainConfig) -> TrainConfig:
             raise RunError(f"{flag(name)} {value} does not fit the run to resume, which has {kept}: leave it out")
     changes = {name: getattr(config, name) for name in _PER_SESSION | (_MAY_CHANGE & given.keys())}
     return replace(stored, **changes, run_name=config.resume, resume=None, overwrite=False)
-
-
-def _unused_name(runs_dir: Path) -> str:
-    now = time.strftime("%Y-%m-%d_%H-%M-%S")
-    names = (now if count == 1 else f"{now}_{count}" for count in range(1, 1000))
-    return next(name for name in names if not (runs_dir / name).exists())
 
 
 @contextmanager
@@ -273,24 +252,21 @@ def _finish(trainer: Trainer, saver: CheckpointSaver, setup: RunSetup, figures: 
         saver.save()
     summary = {"data": setup.dataset.name, **figures, "data_origin": setup.dataset.origin, "torch": torch.__version__}
     trainer.monitor.record(RunFinished(trainer.step, summary))
-    write_json(setup.config.folder / SUMMARY, summary)
+    run_dir.write_json(setup.config.folder / run_dir.SUMMARY, summary)
     return summary
 
 
 def _started(trainer: Trainer, setup: RunSetup, command: str) -> RunStarted:
-    versions = {"bp_torch": bp_torch.__version__, "torch": torch.__version__, "python": platform.python_version()}
     return RunStarted(
         config=trainer.config.as_dict(),
         data=setup.dataset.name,
         data_origin=setup.dataset.origin,
-        versions=versions,
+        versions={"bp_torch": bp_torch.__version__, "torch": torch.__version__, "python": platform.python_version()},
         command=command,
         model=str(trainer.backend.model),
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         step=trainer.step,
         steps=trainer.steps,
-        compared=trainer.monitor.counts.gradient_checks,
-        agreed=trainer.monitor.counts.gradient_checks_passed,
         processes=trainer.group.size,
         remarks=setup.remarks,
     )

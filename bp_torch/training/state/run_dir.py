@@ -1,8 +1,8 @@
 """A run's folder: the lock that lets one process write there, its files, and reading them as if a stranger had.
 
-A checkpoint is one safetensors file, from which a run goes on exactly. The Tensors are the file's; its metadata holds
-everything else as JSON, and the SHA-256 of the file with zeros in the digest's place. The last two are kept, and the
-best. Reading one runs no code, and takes no more memory than the file's own size, which is limited first.
+A checkpoint is one safetensors file. The Tensors are the file's; its metadata holds everything else as JSON, and the
+SHA-256 of the file with zeros in the digest's place. The last two are kept, and the best. Reading one runs no code, and
+takes no more memory than the file's own size, which is limited first.
 """
 
 import json

@@ -79,7 +79,10 @@ class CheckpointSaver:
         if trainer.group.first and (stop or due):
             self.save()
         if stop:
-            raise self._interrupted()
+            received = self._signals.received
+            by = "as another process was asked to" if received is None else f"by {received.name}"
+            done = f"stopped {by} after {trainer.step:,} of {trainer.steps:,} steps"
+            raise Interrupted(f"{done}; go on with {resume_flags(trainer.config)}", 128 + (received or 15))
 
     def save(self) -> None:
         """Write the best checkpoint and then the last: a crash between them is repaired when the run is resumed."""
@@ -104,12 +107,6 @@ class CheckpointSaver:
         failure = {**values, "failed_step": event.step, "what": event.what}
         atomic_write(self._folder / FAILURE, pack(State(failure, {**tensors, "examples": event.examples})))
         self._trainer.monitor.record(event)
-
-    def _interrupted(self) -> Interrupted:
-        trainer, received = self._trainer, self._signals.received
-        by = "as another process was asked to" if received is None else f"by {received.name}"
-        done = f"stopped {by} after {trainer.step:,} of {trainer.steps:,} steps"
-        return Interrupted(f"{done}; go on with {resume_flags(trainer.config)}", 128 + (received or 15))
 
 
 def resume_flags(config: TrainConfig) -> str:
