@@ -12,6 +12,8 @@ from bp_torch.engine import Backprop, Call, backward
 from bp_torch.functional.elementwise import Elementwise
 from bp_torch.functional.linear import Linear
 
+__all__ = ["LayerState", "layer_states"]
+
 
 @dataclass(frozen=True)
 class LayerState:

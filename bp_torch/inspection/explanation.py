@@ -19,6 +19,8 @@ from bp_torch.functional.function import active_tape
 from bp_torch.inspection.dense_trace import dense_layers
 from bp_torch.inspection.per_example import Cost
 
+__all__ = ["Explanation", "LayerExplanation", "NeuronGradient", "explain"]
+
 
 class NeuronGradient(NamedTuple):
     """The three ways to change one neuron's weighted sum z = Σₖ wₖ xₖ + b, as nudges; −δ = −∂C/∂z is that of z."""

@@ -7,6 +7,8 @@ import torch
 
 from bp_torch.inspection.explanation import Explanation
 
+__all__ = ["Connection", "Hebbian", "hebbian"]
+
 
 class Connection(NamedTuple):
     """One weight of a layer, and its nudge."""

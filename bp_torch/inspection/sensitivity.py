@@ -13,6 +13,8 @@ from bp_torch.engine import Backprop
 from bp_torch.gradients.differences import taylor_order
 from bp_torch.inspection.per_example import Cost
 
+__all__ = ["Sensitivity", "Wiggle", "sensitivities", "wiggle"]
+
 _LETTERS = {"weight": "w", "bias": "b"}
 
 

@@ -24,17 +24,10 @@ def as_builtin(model: torch.nn.Module) -> torch.nn.Module:
     shared = [*model.parameters(), *model.buffers()]
     twin = copy.deepcopy(model, memo={id(tensor): tensor for tensor in shared})
     for module in twin.modules():
-        if _is_hand_written(module):
-            module.__class__ = _counterpart(type(module))
+        kind = type(module)
+        if any(base.__module__.startswith("bp_torch.nn.") for base in kind.__mro__):
+            name = kind.__name__
+            if getattr(bp_torch.nn, name, None) is not kind or not hasattr(torch.nn, name):
+                raise TypeError(f"as_builtin(): torch.nn has no counterpart of {kind.__module__}.{name}")
+            module.__class__ = getattr(torch.nn, name)
     return twin
-
-
-def _is_hand_written(module: torch.nn.Module) -> bool:
-    return any(base.__module__.startswith("bp_torch.nn.") for base in type(module).__mro__)
-
-
-def _counterpart(hand_written: type[torch.nn.Module]) -> type[torch.nn.Module]:
-    name = hand_written.__name__
-    if getattr(bp_torch.nn, name, None) is not hand_written or not hasattr(torch.nn, name):
-        raise TypeError(f"as_builtin(): torch.nn has no counterpart of {hand_written.__module__}.{name}")
-    return getattr(torch.nn, name)  # type: ignore[no-any-return]

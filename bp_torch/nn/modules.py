@@ -8,29 +8,6 @@ from torch import Tensor
 
 from bp_torch import functional
 
-__all__ = [
-    "ELU",
-    "GELU",
-    "BCEWithLogitsLoss",
-    "CrossEntropyLoss",
-    "Flatten",
-    "L1Loss",
-    "LeakyReLU",
-    "Linear",
-    "LogSoftmax",
-    "MSELoss",
-    "NLLLoss",
-    "ReLU",
-    "SiLU",
-    "Sigmoid",
-    "SmoothL1Loss",
-    "Softmax",
-    "Softplus",
-    "SquaredError",
-    "Tanh",
-    "Unflatten",
-]
-
 
 class Linear(torch.nn.Linear):
     """Input (*, in) times weightᵀ plus bias: (*, out)."""
@@ -181,3 +158,6 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
             reduction=self.reduction,
             label_smoothing=self.label_smoothing,
         )
+
+
+__all__ = [name for name, value in globals().items() if isinstance(value, type) and value.__module__ == __name__]
