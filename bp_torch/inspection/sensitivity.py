@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,8 +15,6 @@ from bp_torch.gradients.differences import taylor_order
 from bp_torch.inspection.per_example import Cost
 
 __all__ = ["Sensitivity", "Wiggle", "sensitivities", "wiggle"]
-
-_LETTERS = {"weight": "w", "bias": "b"}
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,9 @@ class Sensitivity:
 
     def __str__(self) -> str:
         """For instance 'w[3,412] of layer 1'."""
-        letter = self.name.rpartition(".")[2]
-        return f"{_LETTERS.get(letter, letter)}[{','.join(map(str, self.index))}] of layer {self.layer}"
+        kind = self.name.rpartition(".")[2]
+        letter = {"weight": "w", "bias": "b"}.get(kind, kind)
+        return f"{letter}[{','.join(map(str, self.index))}] of layer {self.layer}"
 
     def beside(self, other: "Sensitivity") -> str:
         """For instance 'w[3,412] of layer 1: 32.0 times as sensitive as b[7] of layer 3'."""
@@ -71,9 +71,9 @@ def sensitivities(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: T
     _, gradients = Backprop(model, cost).gradients(inputs, targets)
     owners = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in model.named_parameters()))
     found = [
-        Sensitivity(name, tuple(index), 1 + owners.index(name.rpartition(".")[0]), component)
+        Sensitivity(name, index, 1 + owners.index(name.rpartition(".")[0]), component)
         for name, gradient in gradients.items()
-        for index, component in zip(_indices(gradient), gradient.flatten().tolist(), strict=True)
+        for index, component in zip(np.ndindex(gradient.shape), gradient.flatten().tolist(), strict=True)
     ]
     return sorted(found, key=lambda one: math.inf if math.isnan(one.size) else one.size, reverse=True)
 
@@ -107,7 +107,3 @@ def wiggle(
     longest = step * 2.0**14  # of which `taylor_order` takes the 2⁻¹⁴th and the 2⁻¹⁷th part
     order = taylor_order(lambda t: at(t * longest), sensitivity.gradient * longest)
     return Wiggle(sensitivity, step, sensitivity.gradient * step, at(step) - at(0.0), order)
-
-
-def _indices(tensor: Tensor) -> list[list[int]]:
-    return torch.ones_like(tensor).nonzero().tolist()
