@@ -19,7 +19,7 @@ from bp_torch import cli
 from bp_torch.dashboard.reports import write_experiments
 from bp_torch.data import DataError, load
 from bp_torch.inspection.experiments import EXPERIMENTS, ExperimentResult, Setup
-from bp_torch.inspection.experiments.result import CLAIM_HEADINGS, claim_rows
+from bp_torch.inspection.experiments.setup import CLAIM_HEADINGS
 from bp_torch.training.state.run_dir import RunError, require_no_run, update_json
 
 RUN, CLAIMS = "experiments", "claims.json"
@@ -67,8 +67,8 @@ def main() -> int:
     claims = write_experiments(folder, _results(config, setup, folder / CLAIMS), _described(config, dataset.origin))
     title = f"The lecture's claims, measured on {_described(config, dataset.name)}"
     table = Table(*CLAIM_HEADINGS, title=title, show_lines=True)
-    for row in claim_rows(claims):
-        table.add_row(*row)
+    for claim in claims:
+        table.add_row(*claim.cells)
     Console().print(table, markup=False)
     print(EXPLAINED)
     print(f"figures    {folder}\ndashboard  tensorboard --logdir {config.runs_dir}   (or: make dashboard)")

@@ -7,7 +7,7 @@ from bp_torch.dashboard import tags
 from bp_torch.dashboard.event_file import EventFile
 from bp_torch.dashboard.pictures import Picture
 from bp_torch.dashboard.values import image, scalar, text
-from bp_torch.inspection.experiments.result import CLAIM_HEADINGS, Claim, ExperimentResult, claim_rows
+from bp_torch.inspection.experiments.setup import CLAIM_HEADINGS, Claim, ExperimentResult
 from bp_torch.markdown import escape, table
 
 
@@ -49,5 +49,5 @@ def _write(events: EventFile, path: Path, name: str, result: ExperimentResult) -
 
 
 def _page(claims: Iterable[Claim], origin: str) -> str:
-    rows = (map(escape, row) for row in claim_rows(claims))
+    rows = (map(escape, claim.cells) for claim in claims)
     return "\n\n".join(["## The lecture's claims, measured", escape(origin), table(CLAIM_HEADINGS, rows)])

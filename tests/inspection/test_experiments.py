@@ -21,8 +21,7 @@ from bp_torch.inspection.experiments.convergence import _curvatures, _measure
 from bp_torch.inspection.experiments.gradient import _tilted
 from bp_torch.inspection.experiments.mini_batches import _curve
 from bp_torch.inspection.experiments.paths import Descent, _descend, _sooner
-from bp_torch.inspection.experiments.result import ExperimentResult
-from bp_torch.inspection.experiments.setup import cost, train
+from bp_torch.inspection.experiments.setup import ExperimentResult, cost, train
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector as flatten
 
 from bp_torch.engine import Backprop
-from bp_torch.inspection.experiments.result import Claim, ExperimentResult
-from bp_torch.inspection.experiments.setup import BATCH_SIZE, Setup, cost, flatten, parameters_of
+from bp_torch.inspection.experiments.setup import BATCH_SIZE, Claim, ExperimentResult, Setup, cost
 from bp_torch.inspection.figures import DIVERGING
 from bp_torch.inspection.per_example import per_example_gradients
 from bp_torch.inspection.sensitivity import Sensitivity, sensitivities
@@ -51,9 +51,9 @@ def _automatic(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> Tenso
 def _applied(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """What one step of SGD subtracts for each unit of the learning rate, in float64: w − w′ rounds as w does."""
     moved = copy.deepcopy(model).double()
-    before = parameters_of(moved)
+    before = flatten(moved.parameters()).detach()
     Backprop(moved, cost).sgd_step(inputs.double(), targets.double(), 1.0)
-    return (before - parameters_of(moved)).float()
+    return (before - flatten(moved.parameters()).detach()).float()
 
 
 def example_nudges(model: torch.nn.Module, inputs: Tensor, targets: Tensor, rows: Sequence[Sensitivity]) -> Tensor:
@@ -79,12 +79,9 @@ def _draw(rows: Sequence[Sensitivity], nudges: Tensor, inputs: Tensor) -> Figure
     axes.imshow(numbers.numpy(), cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
     for row in range(ROWS):
         for column in (*range(COLUMNS), columns - 1):
-            axes.text(column, row, _tenths(numbers[row, column].item()), ha="center", va="center", fontsize=9)
+            shown = f"{numbers[row, column]:+.1f}".replace("+0.0", "0").replace("-0.0", "0")
+            axes.text(column, row, shown, ha="center", va="center", fontsize=9)
         axes.text(COLUMNS, row, "…", ha="center", va="center")
     axes.set_yticks(range(ROWS), list(map(str, rows)), fontsize=8)
     axes.set_xticks([columns - 1], [f"average\nof {len(inputs)}"])
     return figure
-
-
-def _tenths(number: float) -> str:
-    return "0" if abs(number) < 0.05 else f"{number:+.1f}"

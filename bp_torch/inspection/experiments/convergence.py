@@ -5,11 +5,11 @@ from typing import NamedTuple
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector as flatten
 
 from bp_torch.data import accuracy_of
 from bp_torch.engine import Backprop
-from bp_torch.inspection.experiments.result import Claim, ExperimentResult
-from bp_torch.inspection.experiments.setup import LEARNING_RATE, Setup, cost, flatten, parameters_of
+from bp_torch.inspection.experiments.setup import LEARNING_RATE, Claim, ExperimentResult, Setup, cost
 from bp_torch.inspection.figures import BLUE, GREEN, ORANGE, panels
 
 PER_CLASS = 10
@@ -33,7 +33,7 @@ def convergence(setup: Setup) -> ExperimentResult:
     last, learned = points[-1], accuracy_of(model(inputs), targets)
     least, most = _curvatures(model, inputs, targets, steps=20 if setup.quick else 100, seed=setup.seed)
     read = f"{learned:.0%} of the {len(inputs)} are read rightly"
-    begun, grown = (parameters_of(each).norm() for each in (setup.network(), model))
+    begun, grown = (flatten(each.parameters()).norm() for each in (setup.network(), model))
     claims = (
         _vanishes(points[0], last),
         Claim(
@@ -95,7 +95,7 @@ def _curved(model: torch.nn.Module, inputs: Tensor, targets: Tensor, direction: 
 
 def _curvatures(model: torch.nn.Module, inputs: Tensor, targets: Tensor, *, steps: int, seed: int) -> list[float]:
     """The least and the largest curvature of all directions: Lanczos' bounds from within, of so many steps."""
-    start = torch.randn(len(parameters_of(model)), generator=torch.Generator().manual_seed(seed)).double()
+    start = torch.randn(len(flatten(model.parameters())), generator=torch.Generator().manual_seed(seed)).double()
     basis, projected = (start / start.norm()).unsqueeze(0), torch.zeros(steps, steps).double()
     for step in range(steps):
         curved = _curved(model, inputs, targets, basis[step])

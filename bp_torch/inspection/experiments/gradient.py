@@ -7,10 +7,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector as flatten
 
 from bp_torch.engine import Backprop
-from bp_torch.inspection.experiments.result import Claim, ExperimentResult
-from bp_torch.inspection.experiments.setup import Setup, cost, costs_at, flatten, parameters_of
+from bp_torch.inspection.experiments.setup import Claim, ExperimentResult, Setup, cost, costs_at
 from bp_torch.inspection.figures import BLUE, GREEN, GREY, ORANGE, panels
 from bp_torch.inspection.sensitivity import Sensitivity, Wiggle, sensitivities, wiggle
 
@@ -32,7 +32,7 @@ def direction(setup: Setup) -> ExperimentResult:
     random = _units(torch.randn(100 if setup.quick else 1000, len(downhill), generator=generator).double())
     angles = torch.linspace(0, math.pi, 37).double()
     steps = torch.cat([_tilted(downhill, random[: len(angles)], angles), random])
-    start = parameters_of(model)
+    start = flatten(model.parameters()).detach()
     first, *after = costs_at(model, [start, *(start + LENGTH * step for step in steps)], inputs, targets)
     decreases = (first - torch.stack(after)) / (LENGTH * downhill.norm())
     tilted, drawn = decreases.split([len(angles), len(random)])

@@ -6,8 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from bp_torch.data import accuracy_of
-from bp_torch.inspection.experiments.result import Claim, ExperimentResult
-from bp_torch.inspection.experiments.setup import Setup, train
+from bp_torch.inspection.experiments.setup import Claim, ExperimentResult, Setup, train
 from bp_torch.inspection.figures import BLUE, panels
 
 SHOWN = 2

@@ -6,10 +6,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector as flatten
 
 from bp_torch.engine import Backprop
-from bp_torch.inspection.experiments.result import Claim, ExperimentResult
-from bp_torch.inspection.experiments.setup import BATCH_SIZE, Setup, cost, flatten
+from bp_torch.inspection.experiments.setup import BATCH_SIZE, Claim, ExperimentResult, Setup, cost
 from bp_torch.inspection.figures import BLUE, GREEN, GREY, ORANGE, panels
 
 WHAT = f"the gradient of {BATCH_SIZE} examples"

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.inspection.drawing import draw_explanation
-from bp_torch.inspection.experiments.result import Claim, ExperimentResult
-from bp_torch.inspection.experiments.setup import Setup, cost
+from bp_torch.inspection.experiments.setup import Claim, ExperimentResult, Setup, cost
 from bp_torch.inspection.explanation import Explanation, LayerExplanation, explain
 from bp_torch.inspection.hebbian import hebbian
 

@@ -10,10 +10,18 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector as flatten
 
 from bp_torch.engine import Backprop
-from bp_torch.inspection.experiments.result import Claim, ExperimentResult
-from bp_torch.inspection.experiments.setup import BATCH_SIZE, Setup, cost, costs_at, endless_batches, parameters_of
+from bp_torch.inspection.experiments.setup import (
+    BATCH_SIZE,
+    Claim,
+    ExperimentResult,
+    Setup,
+    cost,
+    costs_at,
+    endless_batches,
+)
 from bp_torch.inspection.figures import BLUE, ORANGE, panels
 
 RATES = (1.0, 3.0, 10.0)
@@ -93,13 +101,13 @@ def _best(setup: Setup, batch_size: int, steps: int) -> Descent:
 def _descend(setup: Setup, batch_size: int, steps: int, rate: float) -> Descent:
     model = setup.network()
     driver, whole = Backprop(model, cost), (setup.inputs, setup.targets)
-    points, seconds = [parameters_of(model)], [0.0]
+    points, seconds = [flatten(model.parameters()).detach()], [0.0]
     batches = endless_batches(*whole, seed=setup.seed) if batch_size == BATCH_SIZE else repeat(whole)
     for _ in range(steps):
         began = time.perf_counter()
         driver.sgd_step(*next(batches), rate)
         seconds.append(seconds[-1] + time.perf_counter() - began)
-        points.append(parameters_of(model))
+        points.append(flatten(model.parameters()).detach())
     return Descent(rate, batch_size, torch.stack(points), torch.tensor(seconds), _costs(setup, points))
 
 

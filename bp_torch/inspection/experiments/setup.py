@@ -1,11 +1,12 @@
-"""What the experiments share: the lecture's network, its cost, and a data set."""
+"""What the experiments share: the lecture's network, its cost and a data set, and what they return."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import chain, count, islice
-from typing import TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 import bp_torch.functional as F
@@ -18,8 +19,37 @@ BATCH_SIZE = 100
 LEARNING_RATE = 3.0
 STEPS = 6000
 """Of a whole training."""
+CLAIM_HEADINGS: Final = ("", "claim", "measured", "holds", "of")
 cost = F.squared_error
 Model = TypeVar("Model", bound=torch.nn.Module)
+
+
+class Claim(NamedTuple):
+    """One statement, measured.
+
+    It is of an equation if it is so for every network, unless a line of backpropagation is wrong; of a network if it
+    might have come out otherwise.
+    """
+
+    statement: int  # its number in the lecture
+    claim: str
+    measured: str  # what was found, in numbers
+    holds: bool
+    of: Literal["equation", "network"]
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As a row of a table, below `CLAIM_HEADINGS`."""
+        return (str(self.statement), self.claim, self.measured, "yes" if self.holds else "no", self.of)
+
+
+class ExperimentResult(NamedTuple):
+    """What one experiment found."""
+
+    claims: tuple[Claim, ...]
+    metrics: Mapping[str, float]  # single numbers, by name
+    figure: Figure
+    curves: Mapping[str, Mapping[int, float]] = {}  # name, whole number such as a mini-batch's size, value
 
 
 class Setup:
@@ -65,16 +95,6 @@ def endless_batches(inputs: Tensor, targets: Tensor, *, seed: int) -> Iterator[t
     """Mini-batches, shuffled anew each epoch."""
     batches = Batches(inputs, targets, BATCH_SIZE, seed=seed)
     return chain.from_iterable(batches.epoch(epoch) for epoch in count())
-
-
-def flatten(tensors: Iterable[Tensor]) -> Tensor:
-    """All of them as one vector."""
-    return torch.cat([tensor.flatten() for tensor in tensors])
-
-
-def parameters_of(model: torch.nn.Module) -> Tensor:
-    """All weights and biases as one vector."""
-    return flatten(model.parameters()).detach()
 
 
 @torch.no_grad()
