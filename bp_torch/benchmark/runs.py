@@ -10,6 +10,7 @@ import torch
 from bp_torch.benchmark.measuring import Row, Workload, seconds, time_interleaved
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.data import Dataset, load
+from bp_torch.nn import as_builtin, mlp
 from bp_torch.training.config import Backend, TrainConfig
 from bp_torch.training.loop import Trainer
 
@@ -39,8 +40,7 @@ def tutorial_epoch(root: Path) -> Workload:
     """An epoch of torchvision's MNIST, ToTensor, DataLoader, torch.nn and optim.SGD."""
     from torchvision import datasets, transforms  # after load(), which cures its import
 
-    layers = ((torch.nn.Linear(i, o), torch.nn.Sigmoid()) for i, o in ((784, 16), (16, 16), (16, 10)))
-    model = torch.nn.Sequential(*(module for pair in layers for module in pair))
+    model = as_builtin(mlp((784, 16, 16, 10)))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     examples = datasets.MNIST(root, transform=transforms.ToTensor())
     loader = torch.utils.data.DataLoader(examples, batch_size=100, shuffle=True)

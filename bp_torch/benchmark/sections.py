@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from bp_torch import markdown
-from bp_torch.benchmark import per_example, runs, steps
+from bp_torch.benchmark import runs, steps
 from bp_torch.benchmark.measuring import Row
 from bp_torch.data import load
 
@@ -48,7 +48,7 @@ def sections(rounds: int, threads: Sequence[int], data_root: Path, *, accuracy: 
     yield Section("Peak memory of a step", _MEMORY, memory)
     yield Section("Each function, forward and backward", _FUNCTIONS, steps.function_times(rounds))
     few = max(3, rounds // 10)
-    yield Section("Norms of 60,000 per-example gradients", _NORMS, per_example.norm_times(60_000, few))
+    yield Section("Norms of 60,000 per-example gradients", _NORMS, steps.norm_times(60_000, few))
     dataset = load("auto", data_root)
     if dataset.name == "mnist":
         yield Section("One epoch of MNIST", _EPOCH, runs.epoch_times(dataset, data_root, few))

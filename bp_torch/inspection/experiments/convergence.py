@@ -42,9 +42,8 @@ def convergence(setup: Setup) -> ExperimentResult:
             f"the curvature is from {least:+.1e} to {most:+.1e}, as far as Lanczos finds it; the weights have grown "
             f"from a norm of {begun:.1f} to {grown:.1f}",
             least >= 0,
-            "network",
         ),
-        Claim(14, "there the network does well on its training examples", read, learned >= 0.99, "network"),
+        Claim(14, "there the network does well on its training examples", read, learned >= 0.99),
     )
     metrics = {"gradient_norm": last.gradient_norm, "curvature": last.curvature}
     return ExperimentResult(claims, metrics | {"least_curvature": least, "training_accuracy": learned}, _draw(points))
@@ -57,7 +56,6 @@ def _vanishes(first: _Point, last: _Point) -> Claim:
         f"after {last.step:,} steps its norm has fallen from {first.gradient_norm:.2g} to {last.gradient_norm:.1e}, "
         f"and the curvature along it is {last.curvature:+.1e}",
         last.gradient_norm < 2e-3 * first.gradient_norm and last.curvature >= 0,
-        "network",
     )
 
 

@@ -105,10 +105,12 @@ def wiggles(setup: Setup) -> ExperimentResult:
         ),
     )
     metrics = {"largest_gradient": most.size, "measured_ratio": ratio, "taylor_order": order}
-    return ExperimentResult(claims, metrics, _draw_sensitivities(ranked, moved))
+    _, gradients = Backprop(setup.trained, cost).gradients(inputs, targets)
+    of_pixels = gradients["0.weight"].square().mean(0).sqrt().reshape(28, 28)
+    return ExperimentResult(claims, metrics, _draw_sensitivities(ranked, moved, of_pixels))
 
 
-def _draw_sensitivities(ranked: list[Sensitivity], moved: list[Wiggle]) -> Figure:
+def _draw_sensitivities(ranked: list[Sensitivity], moved: list[Wiggle], of_pixels: Tensor) -> Figure:
     figure, (sizes, changes, pixels) = panels("How sensitive the cost is to every weight and bias", 3)
     for layer, colour in zip((1, 2, 3), (GREY, GREEN, ORANGE), strict=True):
         own = [one.size for one in ranked if one.layer == layer]
@@ -117,7 +119,7 @@ def _draw_sensitivities(ranked: list[Sensitivity], moved: list[Wiggle]) -> Figur
     sizes.set(yscale="log", ylim=(ranked[0].size / 1e5, None))
     sizes.legend()
     _draw_changes(changes, moved)
-    figure.colorbar(pixels.imshow(_of_pixels(ranked).numpy(), cmap="cividis"), ax=pixels)
+    figure.colorbar(pixels.imshow(of_pixels.numpy(), cmap="cividis"), ax=pixels)
     pixels.set(title="the weights of each pixel, root mean square")
     pixels.set_axis_off()
     return figure
@@ -131,12 +133,3 @@ def _draw_changes(axes: Axes, moved: list[Wiggle]) -> None:
     axes.plot(predicted, measured, "o", color=BLUE)
     axes.set(title="change of the cost when wiggled", xlabel="predicted", ylabel="measured")
     axes.set(xscale="log", yscale="log", xlim=decades, ylim=decades)
-
-
-def _of_pixels(ranked: list[Sensitivity]) -> torch.Tensor:
-    """The root mean square over the first layer's weights that leave each pixel, (28, 28)."""
-    squares = torch.zeros(28 * 28)
-    own = [one for one in ranked if one.layer == 1 and len(one.index) == 2]
-    for one in own:
-        squares[one.index[1]] += one.gradient**2
-    return (squares * len(squares) / len(own)).sqrt().reshape(28, 28)

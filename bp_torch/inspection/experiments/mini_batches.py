@@ -35,7 +35,7 @@ def mini_batches(setup: Setup) -> ExperimentResult:
     claims = (
         *(_approximates(name, curve) for name, curve in curves.items()),
         _downhill("while it learns", curves["while it learns"]),
-        Claim(13, f"{WHAT} is a large speedup", measured, speedup > 10, "network"),
+        Claim(13, f"{WHAT} is a large speedup", measured, speedup > 10),
     )
     means = {
         f"{kind}_{name.replace(' ', '_')}": {size: draws[:, column].mean().item() for size, draws in curve.items()}
@@ -52,7 +52,7 @@ def _approximates(name: str, curve: Curve) -> Claim:
     low, mean, high = cosines.min(), cosines.mean(), cosines.max()
     claim = f"{name}, {WHAT} approximates that of all {max(curve):,} well, within 45°"
     measured = f"mean cosine {mean:.3f}, from {low:.2f} to {high:.2f} in {len(cosines)} draws"
-    return Claim(13, claim, measured, mean.item() > 0.5**0.5, "network")
+    return Claim(13, claim, measured, mean.item() > 0.5**0.5)
 
 
 def _downhill(name: str, curve: Curve) -> Claim:
@@ -60,7 +60,7 @@ def _downhill(name: str, curve: Curve) -> Claim:
     downhill = int((cosines > 0).sum())
     measured = f"{downhill} of {len(cosines)} mini-batches do"
     holds = downhill >= 0.95 * len(cosines)
-    return Claim(13, f"{name}, {WHAT} points downhill all the same", measured, holds, "network")
+    return Claim(13, f"{name}, {WHAT} points downhill all the same", measured, holds)
 
 
 def _curve(setup: Setup, model: torch.nn.Module) -> Curve:

@@ -1,5 +1,6 @@
 """Statements 6 to 9: one example's nudges, from its outputs down to its pixels."""
 
+from itertools import pairwise
 from statistics import mean
 
 import torch
@@ -88,13 +89,12 @@ def _hebbian(explanations: list[Explanation], correlations: list[float]) -> Clai
         f"{', '.join(f'{c:.2f}' for c in correlations)}; the weight strengthened most, which starts at the most active "
         f"neuron, ends at the one of the largest nudge in {', '.join(f'{share:.0%}' for share in ends)} of the digits",
         min(correlations) > 0.5,
-        "network",
     )
 
 
 def _sums(explanations: list[Explanation]) -> Claim:
-    pairs = [pair for one in explanations for pair in zip(one.layers[:-1], one.layers[1:], strict=True)]
-    added = torch.stack([_apart(layer.contributions.sum(0), before.nudges) for before, layer in pairs]).max().item()
+    pairs = [(layer.contributions.sum(0), b.nudges) for one in explanations for b, layer in pairwise(one.layers)]
+    added = torch.stack([(found - b).abs().max() / b.abs().max() for found, b in pairs]).max().item()
     automatic = torch.tensor([one.difference for one in explanations]).max().item()
     return Claim(
         9,
@@ -104,8 +104,3 @@ def _sums(explanations: list[Explanation]) -> Claim:
         added < 1e-5 and automatic < 1e-5,
         "equation",
     )
-
-
-def _apart(found: Tensor, expected: Tensor) -> Tensor:
-    """The largest difference, relative to the largest number."""
-    return (found - expected).abs().max() / expected.abs().max()

@@ -58,7 +58,7 @@ def paths(setup: Setup) -> ExperimentResult:
     straight, stumbling = full_batch.straightness(steps), sgd.straightness(steps)
     claim = "the path by mini-batches stumbles, that of full gradients goes straight"
     measured = f"mean cosine between one step and the next {stumbling:.2f} against {straight:.2f}, in the first {steps}"
-    stumbles = Claim(13, claim, measured, stumbling < 0.5 < straight, "network")
+    stumbles = Claim(13, claim, measured, stumbling < 0.5 < straight)
     metrics = {"straightness_mini_batches": stumbling, "straightness_full": straight}
     claims = (_an_epoch(sgd, full_batch), _sooner(sgd, full_batch), stumbles)
     return ExperimentResult(claims, metrics, _draw(setup, sgd, full_batch))
@@ -74,7 +74,6 @@ def _an_epoch(sgd: Descent, full_batch: Descent) -> Claim:
         f"one epoch, {steps} steps that see each of {examples:,} examples once, takes the cost from {start:.2f} to "
         f"{end:.2f}; one step that sees them all, to {other:.2f}",
         end < other,
-        "network",
     )
 
 
@@ -89,7 +88,6 @@ def _sooner(sgd: Descent, full_batch: Descent) -> Claim:
         f"cost {height:.3f} is reached by {len(full_batch.costs) - 1} full steps in {seconds:.1f} s, by {steps} steps "
         f"of mini-batches in {spent:.3f} s, {seconds / spent:.0f} times sooner",
         seconds / spent > 5,
-        "network",
     )
 
 
@@ -120,7 +118,7 @@ def _costs(setup: Setup, points: Iterable[Tensor]) -> Tensor:
 def _draw(setup: Setup, sgd: Descent, full_batch: Descent) -> Figure:
     figure, (whole, near, clock, seen) = panels("Two ways down one cost surface", 2, 2)
     styles = (sgd, ORANGE, f"mini-batches of {sgd.batch_size}"), (full_batch, BLUE, "all examples")
-    first = min(len(full_batch.points), len(sgd.points))
+    first = len(full_batch.points)  # the other path is longer
     _draw_surface(whole, setup, _plane(sgd, full_batch), [(path.points, colour) for path, colour, _ in styles])
     _draw_surface(near, setup, _apart(sgd, full_batch), [(path.points[1:first], colour) for path, colour, _ in styles])
     whole.set(title="the plane in which both go farthest", xlabel="1st principal direction", ylabel="2nd")
@@ -144,9 +142,8 @@ def _plane(sgd: Descent, full_batch: Descent) -> Tensor:
 
 def _apart(sgd: Descent, full_batch: Descent) -> Tensor:
     """The direction in which full gradients get on, and that in which mini-batches differ most from them."""
-    first = min(len(full_batch.points), len(sgd.points))
     onward = torch.nn.functional.normalize(full_batch.points[-1] - full_batch.points[1], dim=0)
-    strayed = sgd.points[1:first] - full_batch.points[1:first]
+    strayed = sgd.points[1 : len(full_batch.points)] - full_batch.points[1:]
     strayed = strayed - torch.outer(strayed @ onward, onward)
     return torch.stack([onward, torch.linalg.svd(strayed, full_matrices=False)[2][0]])
 

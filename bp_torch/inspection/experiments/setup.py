@@ -35,7 +35,7 @@ class Claim(NamedTuple):
     claim: str
     measured: str  # what was found, in numbers
     holds: bool
-    of: Literal["equation", "network"]
+    of: Literal["equation", "network"] = "network"
 
     @property
     def cells(self) -> tuple[str, ...]:
