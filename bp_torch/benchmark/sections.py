@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -94,8 +95,6 @@ def write(path: Path, on: Mapping[str, str], sections: Sequence[Section]) -> Non
 
 def _processor() -> str:
     """The processor's name, where the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    cpus = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.*)", cpus.read_text(encoding="utf-8")) if cpus.exists() else None
+    return named[1] if named else platform.processor() or platform.machine()

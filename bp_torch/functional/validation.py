@@ -39,11 +39,7 @@ def require_floating(function: str, **arguments: Tensor) -> None:
 
 
 def resolve_reduction(reduction: str, size_average: bool | None = None, reduce: bool | None = None) -> str:
-    """The reduction, given by its name or by torch's two deprecated flags.
-
-    Raises:
-        ValueError: if `reduction` is none of 'none', 'mean', 'sum'.
-    """
+    """The reduction, given by its name, or ValueError; or by torch's two deprecated flags."""
     if size_average is not None or reduce is not None:
         reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
         warnings.warn(f"size_average and reduce are deprecated; use reduction='{reduction}' instead.", stacklevel=3)
@@ -53,11 +49,7 @@ def resolve_reduction(reduction: str, size_average: bool | None = None, reduce: 
 
 
 def resolve_softmax_dim(function: str, dim: int | None, ndim: int, stacklevel: int) -> int:
-    """`dim`, or torch's deprecated guess where it is None.
-
-    Raises:
-        IndexError: if the input has no such dimension.
-    """
+    """`dim`, or IndexError if the input has none such; torch's deprecated guess where it is None."""
     if dim is None:
         warnings.warn(
             f"{function}(): the implicit choice of dim is deprecated; pass dim=...", stacklevel=stacklevel + 1

@@ -1,10 +1,11 @@
-"""Layers, activations and costs: torch.nn's own, with a forward that calls the hand-written function.
+"""Layers, activations and costs: torch.nn's own, with a forward that calls the hand-written function; and back.
 
 Each stands for the function of `bp_torch.functional` that it calls, where the equations are; (*) is any shape.
 """
 
+import copy
+
 import torch
-from torch import Tensor
 
 from bp_torch import functional
 
@@ -12,126 +13,126 @@ from bp_torch import functional
 class Linear(torch.nn.Linear):
     """Input (*, in) times weightᵀ plus bias: (*, out)."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         return functional.linear(input, self.weight, self.bias)
 
 
 class Flatten(torch.nn.Flatten):
     """The axes from `start_dim` to `end_dim` made one, (N, C, H, W) to (N, C·H·W)."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         return functional.flatten(input, self.start_dim, self.end_dim)
 
 
 class Unflatten(torch.nn.Unflatten):
     """The axis `dim` made several, (N, C·H·W) to (N, C, H, W)."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         return functional.unflatten(input, self.dim, self.unflattened_size)
 
 
 class Sigmoid(torch.nn.Sigmoid):
     """σ(input), (*) to (*)."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         return functional.sigmoid(input)
 
 
 class Tanh(torch.nn.Tanh):
     """tanh(input), (*) to (*)."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         return functional.tanh(input)
 
 
 class ReLU(torch.nn.ReLU):
     """max(input, 0), (*) to (*)."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         return functional.relu(input, self.inplace)
 
 
 class LeakyReLU(torch.nn.LeakyReLU):
     """Input where positive, otherwise a little of it, (*) to (*)."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         return functional.leaky_relu(input, self.negative_slope, self.inplace)
 
 
 class ELU(torch.nn.ELU):
     """Input where positive, otherwise α (eˣ − 1), (*) to (*)."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         return functional.elu(input, self.alpha, self.inplace)
 
 
 class Softplus(torch.nn.Softplus):
     """log(1 + e^(β input)) / β, (*) to (*)."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         return functional.softplus(input, self.beta, self.threshold)
 
 
 class SiLU(torch.nn.SiLU):
     """Input times σ(input), (*) to (*)."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         return functional.silu(input, self.inplace)
 
 
 class GELU(torch.nn.GELU):
     """Input times Φ(input), (*) to (*)."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         return functional.gelu(input, self.approximate)
 
 
 class Softmax(torch.nn.Softmax):
     """Probabilities along `dim`, (*) to (*)."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         return functional.softmax(input, self.dim, _stacklevel=5)
 
 
 class LogSoftmax(torch.nn.LogSoftmax):
     """Log-probabilities along `dim`, (*) to (*)."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         return functional.log_softmax(input, self.dim, _stacklevel=5)
 
 
 class SquaredError(torch.nn.Module):
     """The lecture's cost, which torch.nn lacks: squared differences, (N, C), summed over C and averaged over N."""
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return functional.squared_error(input, target)
 
 
 class MSELoss(torch.nn.MSELoss):
     """Squared differences of (*) and (*), reduced."""
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return functional.mse_loss(input, target, reduction=self.reduction)
 
 
 class L1Loss(torch.nn.L1Loss):
     """Absolute differences of (*) and (*), reduced."""
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return functional.l1_loss(input, target, reduction=self.reduction)
 
 
 class SmoothL1Loss(torch.nn.SmoothL1Loss):
     """Squares near, absolute differences far, of (*) and (*), reduced."""
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return functional.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
 
 
 class BCEWithLogitsLoss(torch.nn.BCEWithLogitsLoss):
     """Binary cross-entropy of logits (*) against probabilities (*), reduced."""
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return functional.binary_cross_entropy_with_logits(
             input, target, self.weight, pos_weight=self.pos_weight, reduction=self.reduction
         )
@@ -140,7 +141,7 @@ class BCEWithLogitsLoss(torch.nn.BCEWithLogitsLoss):
 class NLLLoss(torch.nn.NLLLoss):
     """Minus the log-probabilities (N, C) of the classes (N,), reduced."""
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return functional.nll_loss(
             input, target, weight=self.weight, ignore_index=self.ignore_index, reduction=self.reduction
         )
@@ -149,7 +150,7 @@ class NLLLoss(torch.nn.NLLLoss):
 class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
     """Cross-entropy of logits (N, C) against classes (N,) or probabilities (N, C), reduced."""
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(
             input,
             target,
@@ -160,4 +161,25 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
         )
 
 
-__all__ = [name for name, value in globals().items() if isinstance(value, type) and value.__module__ == __name__]
+def as_builtin(model: torch.nn.Module) -> torch.nn.Module:
+    """The same model with torch.nn's own layers in place of the hand-written ones, on the very same parameters.
+
+    Args:
+        model: any module; its hand-written layers may stand at any depth.
+
+    Returns:
+        A new module that shares the parameters and buffers of `model`: what trains one trains the other.
+
+    Raises:
+        TypeError: if a hand-written layer has no counterpart there, as one derived from it has none.
+    """
+    shared = [*model.parameters(), *model.buffers()]
+    twin = copy.deepcopy(model, memo={id(tensor): tensor for tensor in shared})
+    for module in twin.modules():
+        kind = type(module)
+        if any(base.__module__ == __name__ for base in kind.__mro__):
+            name = kind.__name__
+            if globals().get(name) is not kind or not hasattr(torch.nn, name):
+                raise TypeError(f"as_builtin(): torch.nn has no counterpart of {kind.__module__}.{name}")
+            module.__class__ = getattr(torch.nn, name)
+    return twin

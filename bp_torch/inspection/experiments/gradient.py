@@ -7,6 +7,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn.functional import normalize
 from torch.nn.utils import parameters_to_vector as flatten
 
 from bp_torch.engine import Backprop
@@ -29,7 +30,7 @@ def direction(setup: Setup) -> ExperimentResult:
     _, gradients = Backprop(model, cost).gradients(inputs, targets)
     downhill = -flatten(gradients.values())
     generator = torch.Generator().manual_seed(setup.seed)
-    random = _units(torch.randn(100 if setup.quick else 1000, len(downhill), generator=generator).double())
+    random = normalize(torch.randn(100 if setup.quick else 1000, len(downhill), generator=generator).double())
     angles = torch.linspace(0, math.pi, 37).double()
     steps = torch.cat([_tilted(downhill, random[: len(angles)], angles), random])
     start = flatten(model.parameters()).detach()
@@ -47,18 +48,14 @@ def direction(setup: Setup) -> ExperimentResult:
         "equation",
     )
     metrics = {"decrease_along_gradient": best, "decrease_best_at_random": drawn.max().item()}
-    figure = _draw_directions(angles, tilted, _units(downhill[None])[0] @ random.t(), drawn)
+    figure = _draw_directions(angles, tilted, normalize(downhill[None])[0] @ random.t(), drawn)
     return ExperimentResult((claim,), metrics, figure)
-
-
-def _units(rows: Tensor) -> Tensor:
-    return torch.nn.functional.normalize(rows, dim=1)
 
 
 def _tilted(downhill: Tensor, aside: Tensor, angles: Tensor) -> Tensor:
     """Unit vectors at these angles to `downhill`, each towards another side, (angles, parameters)."""
-    along = _units(downhill[None])
-    across = _units(aside - (aside @ along.t()) * along)
+    along = normalize(downhill[None])
+    across = normalize(aside - (aside @ along.t()) * along)
     return angles.cos()[:, None] * along + angles.sin()[:, None] * across
 
 

@@ -93,8 +93,9 @@ def _hebbian(explanations: list[Explanation], correlations: list[float]) -> Clai
 
 
 def _sums(explanations: list[Explanation]) -> Claim:
-    pairs = [(layer.contributions.sum(0), b.nudges) for one in explanations for b, layer in pairwise(one.layers)]
-    added = torch.stack([(found - b).abs().max() / b.abs().max() for found, b in pairs]).max().item()
+    pairs = [pair for one in explanations for pair in pairwise(one.layers)]
+    sums = [(layer.contributions.sum(0), before.nudges) for before, layer in pairs]
+    added = torch.stack([(mine - nudges).abs().max() / nudges.abs().max() for mine, nudges in sums]).max().item()
     automatic = torch.tensor([one.difference for one in explanations]).max().item()
     return Claim(
         9,
