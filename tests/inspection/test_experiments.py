@@ -17,8 +17,8 @@ from bp_torch.engine import Backprop
 from bp_torch.engine.per_example import LinearGradients
 from bp_torch.functional.linear import Linear
 from bp_torch.inspection.experiments import EXPERIMENTS, Setup
-from bp_torch.inspection.experiments.convergence import _curvatures, _measure
 from bp_torch.inspection.experiments.gradient import _tilted
+from bp_torch.inspection.experiments.learning import _curvatures, _measure
 from bp_torch.inspection.experiments.mini_batches import Descent, _curve, _descend, _sooner
 from bp_torch.inspection.experiments.setup import ExperimentResult, cost, train
 

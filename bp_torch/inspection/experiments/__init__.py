@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Final
 
-from bp_torch.inspection.experiments.convergence import convergence
 from bp_torch.inspection.experiments.gradient import averaging, direction, wiggles
-from bp_torch.inspection.experiments.labels import labelled_data, one_class
+from bp_torch.inspection.experiments.learning import convergence, labelled_data, one_class
 from bp_torch.inspection.experiments.mini_batches import mini_batches, paths
 from bp_torch.inspection.experiments.one_example import one_example
 from bp_torch.inspection.experiments.setup import Claim, ExperimentResult, Setup

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import chain, count, islice
-from typing import Final, Literal, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import Sequential
 
 import bp_torch.functional as F
 from bp_torch.data import Batches, Dataset, one_hot, prepare
@@ -21,7 +22,6 @@ STEPS = 6000
 """Of a whole training."""
 CLAIM_HEADINGS: Final = ("", "claim", "measured", "holds", "of")
 cost = F.squared_error
-Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 class Claim(NamedTuple):
@@ -66,24 +66,24 @@ class Setup:
         self.targets = one_hot(self.labels, dataset.classes)
         self.test_images = dataset.test.images
 
-    def network(self, seed: int = 0) -> torch.nn.Sequential:
+    def network(self, seed: int = 0) -> Sequential:
         """The lecture's network with its initial weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed + seed)
             return mlp(SIZES)
 
     @cached_property
-    def partly_trained(self) -> torch.nn.Sequential:
+    def partly_trained(self) -> Sequential:
         """The network after a tenth of its training."""
         return train(self.network(), self.inputs, self.targets, STEPS // 10, of=STEPS, seed=self.seed)
 
     @cached_property
-    def trained(self) -> torch.nn.Sequential:
+    def trained(self) -> Sequential:
         """The trained network."""
         return train(self.network(), self.inputs, self.targets, STEPS, seed=self.seed)
 
 
-def train(model: Model, inputs: Tensor, targets: Tensor, steps: int, *, of: int | None = None, seed: int) -> Model:
+def train(model: Sequential, inputs: Tensor, targets: Tensor, steps: int, *, of: int = 0, seed: int) -> Sequential:
     """Take so many steps of stochastic gradient descent, of those in which the learning rate falls linearly to 0."""
     backprop = Backprop(model, cost)
     for step, batch in enumerate(islice(endless_batches(inputs, targets, seed=seed), steps)):
