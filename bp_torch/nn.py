@@ -1,11 +1,15 @@
-"""Layers, activations and costs: torch.nn's own, with a forward that calls the hand-written function; and back.
+"""Modules built on the hand-written functions, drop-in for torch.nn's of the same name, and the lecture's network.
 
-Each stands for the function of `bp_torch.functional` that it calls, where the equations are; (*) is any shape.
+Each is torch.nn's own with a forward that calls the function of `bp_torch.functional`, where the equations are; (*) is
+any shape.
 """
 
 import copy
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
+from torch import Tensor
 
 from bp_torch import functional
 
@@ -13,126 +17,126 @@ from bp_torch import functional
 class Linear(torch.nn.Linear):
     """Input (*, in) times weightᵀ plus bias: (*, out)."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.linear(input, self.weight, self.bias)
 
 
 class Flatten(torch.nn.Flatten):
     """The axes from `start_dim` to `end_dim` made one, (N, C, H, W) to (N, C·H·W)."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.flatten(input, self.start_dim, self.end_dim)
 
 
 class Unflatten(torch.nn.Unflatten):
     """The axis `dim` made several, (N, C·H·W) to (N, C, H, W)."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.unflatten(input, self.dim, self.unflattened_size)
 
 
 class Sigmoid(torch.nn.Sigmoid):
     """σ(input), (*) to (*)."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.sigmoid(input)
 
 
 class Tanh(torch.nn.Tanh):
     """tanh(input), (*) to (*)."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.tanh(input)
 
 
 class ReLU(torch.nn.ReLU):
     """max(input, 0), (*) to (*)."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.relu(input, self.inplace)
 
 
 class LeakyReLU(torch.nn.LeakyReLU):
     """Input where positive, otherwise a little of it, (*) to (*)."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.leaky_relu(input, self.negative_slope, self.inplace)
 
 
 class ELU(torch.nn.ELU):
     """Input where positive, otherwise α (eˣ − 1), (*) to (*)."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.elu(input, self.alpha, self.inplace)
 
 
 class Softplus(torch.nn.Softplus):
     """log(1 + e^(β input)) / β, (*) to (*)."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.softplus(input, self.beta, self.threshold)
 
 
 class SiLU(torch.nn.SiLU):
     """Input times σ(input), (*) to (*)."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.silu(input, self.inplace)
 
 
 class GELU(torch.nn.GELU):
     """Input times Φ(input), (*) to (*)."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.gelu(input, self.approximate)
 
 
 class Softmax(torch.nn.Softmax):
     """Probabilities along `dim`, (*) to (*)."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.softmax(input, self.dim, _stacklevel=5)
 
 
 class LogSoftmax(torch.nn.LogSoftmax):
     """Log-probabilities along `dim`, (*) to (*)."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.log_softmax(input, self.dim, _stacklevel=5)
 
 
 class SquaredError(torch.nn.Module):
     """The lecture's cost, which torch.nn lacks: squared differences, (N, C), summed over C and averaged over N."""
 
-    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return functional.squared_error(input, target)
 
 
 class MSELoss(torch.nn.MSELoss):
     """Squared differences of (*) and (*), reduced."""
 
-    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return functional.mse_loss(input, target, reduction=self.reduction)
 
 
 class L1Loss(torch.nn.L1Loss):
     """Absolute differences of (*) and (*), reduced."""
 
-    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return functional.l1_loss(input, target, reduction=self.reduction)
 
 
 class SmoothL1Loss(torch.nn.SmoothL1Loss):
     """Squares near, absolute differences far, of (*) and (*), reduced."""
 
-    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return functional.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
 
 
 class BCEWithLogitsLoss(torch.nn.BCEWithLogitsLoss):
     """Binary cross-entropy of logits (*) against probabilities (*), reduced."""
 
-    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return functional.binary_cross_entropy_with_logits(
             input, target, self.weight, pos_weight=self.pos_weight, reduction=self.reduction
         )
@@ -141,7 +145,7 @@ class BCEWithLogitsLoss(torch.nn.BCEWithLogitsLoss):
 class NLLLoss(torch.nn.NLLLoss):
     """Minus the log-probabilities (N, C) of the classes (N,), reduced."""
 
-    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return functional.nll_loss(
             input, target, weight=self.weight, ignore_index=self.ignore_index, reduction=self.reduction
         )
@@ -150,7 +154,7 @@ class NLLLoss(torch.nn.NLLLoss):
 class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
     """Cross-entropy of logits (N, C) against classes (N,) or probabilities (N, C), reduced."""
 
-    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return functional.cross_entropy(
             input,
             target,
@@ -159,6 +163,55 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
             reduction=self.reduction,
             label_smoothing=self.label_smoothing,
         )
+
+
+ACTIVATIONS: dict[str, type[torch.nn.Module]] = {
+    "sigmoid": Sigmoid,
+    "tanh": Tanh,
+    "relu": ReLU,
+    "leaky_relu": LeakyReLU,
+    "elu": ELU,
+    "softplus": Softplus,
+    "silu": SiLU,
+    "gelu": GELU,
+    "identity": torch.nn.Identity,
+}
+"""What may follow a weighted sum, by name."""
+
+
+def mlp(
+    sizes: Sequence[int], activation: str = "sigmoid", *, output_activation: str | None = None
+) -> torch.nn.Sequential:
+    """A chain of dense layers, each a weighted sum and an activation: `mlp((784, 16, 16, 10))` is the lecture's.
+
+    Args:
+        sizes: the number of neurons of each layer, the input's first.
+        activation: what follows each hidden weighted sum; a key of `ACTIVATIONS`.
+        output_activation: what follows the last. None: 'sigmoid' for a sigmoid network, as in the lecture,
+            otherwise 'identity', so that the outputs are logits.
+
+    Returns:
+        Linear, activation, Linear, activation, …, with torch.nn's default initialisation; its state_dict fits the
+        same chain of torch.nn modules.
+
+    Raises:
+        ValueError: if there are fewer than two sizes, one is below 1, or an activation is unknown.
+
+    Source:
+        The lecture's statements 1 and 2.
+    """
+    if output_activation is None:
+        output_activation = "sigmoid" if activation == "sigmoid" else "identity"
+    for name in (activation, output_activation):
+        if name not in ACTIVATIONS:
+            raise ValueError(f"mlp(): unknown activation {name!r}; expected one of {', '.join(ACTIVATIONS)}")
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError(f"mlp(): sizes must be two or more positive numbers, got {tuple(sizes)}")
+    hidden = [activation] * (len(sizes) - 2)
+    layers: list[torch.nn.Module] = []
+    for (inputs, outputs), name in zip(pairwise(sizes), [*hidden, output_activation], strict=True):
+        layers += [Linear(inputs, outputs), ACTIVATIONS[name]()]
+    return torch.nn.Sequential(*layers)
 
 
 def as_builtin(model: torch.nn.Module) -> torch.nn.Module:
