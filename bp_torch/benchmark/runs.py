@@ -3,6 +3,7 @@
 import statistics
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,18 +23,13 @@ def epoch_times(dataset: Dataset, root: Path, rounds: int) -> list[Row]:
     """One epoch of the default network: shuffle, gather, step; nothing is looked at."""
     tutorial = {"DataLoader and eager": tutorial_epoch(root)}
     configs = [TrainConfig(backend=backend) for backend in ("engine", "functions", "builtin")]
-    backends = {config.backend: _bare_epoch(config, dataset) for config in configs}
+    backends = {config.backend: partial(_bare_epoch, Trainer(config, dataset)) for config in configs}
     return time_interleaved(tutorial | backends, *tutorial, rounds=rounds)
 
 
-def _bare_epoch(config: TrainConfig, dataset: Dataset) -> Workload:
-    trainer = Trainer(config, dataset)
-
-    def work() -> None:
-        for inputs, targets in trainer.batches.epoch(0):
-            trainer.backend.sgd_step(inputs, targets, 0.01)
-
-    return work
+def _bare_epoch(trainer: Trainer) -> None:
+    for inputs, targets in trainer.batches.epoch(0):
+        trainer.backend.sgd_step(inputs, targets, 0.01)
 
 
 def tutorial_epoch(root: Path) -> Workload:

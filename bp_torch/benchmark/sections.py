@@ -74,8 +74,10 @@ _ACCURACY = "Test accuracy, mean of seeds 0, 1 and 2."
 
 def machine() -> dict[str, str]:
     """What the figures were taken on."""
+    cpus = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.*)", cpus.read_text(encoding="utf-8")) if cpus.exists() else None
     return {
-        "processor": _processor(),
+        "processor": named[1] if named else platform.processor() or platform.machine(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -91,10 +93,3 @@ def write(path: Path, on: Mapping[str, str], sections: Sequence[Section]) -> Non
     path.write_text("\n".join(parts), encoding="utf-8")
     figures = {"machine": on, "sections": [asdict(section) for section in sections]}
     path.with_suffix(".json").write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _processor() -> str:
-    """The processor's name, where the system gives it."""
-    cpus = Path("/proc/cpuinfo")
-    named = re.search(r"model name\s*: (.*)", cpus.read_text(encoding="utf-8")) if cpus.exists() else None
-    return named[1] if named else platform.processor() or platform.machine()

@@ -14,8 +14,7 @@ from rich.text import Text
 from torch import Tensor
 
 from bp_torch.inspection.explanation import Explanation, LayerExplanation
-from bp_torch.inspection.hebbian import Hebbian
-from bp_torch.inspection.sensitivity import Wiggle
+from bp_torch.inspection.sensitivity import Hebbian, Wiggle
 
 MOST_ROWS: Final = 16
 """Of a table; of a larger layer the neurons with the largest nudges are shown."""

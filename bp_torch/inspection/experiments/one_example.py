@@ -9,7 +9,7 @@ from torch import Tensor
 from bp_torch.inspection.drawing import draw_explanation
 from bp_torch.inspection.experiments.setup import Claim, ExperimentResult, Setup, cost
 from bp_torch.inspection.explanation import Explanation, LayerExplanation, explain
-from bp_torch.inspection.hebbian import hebbian
+from bp_torch.inspection.sensitivity import hebbian
 
 EXAMPLES = 100
 STEP = 1e-4
