@@ -7,8 +7,6 @@ from torch import Tensor
 
 from bp_torch.functional.function import transform_active
 
-REDUCTIONS = ("none", "mean", "sum")
-
 
 def require_tensor(function: str, **arguments: object) -> None:
     """Raise TypeError, naming the argument, unless each is a Tensor."""
@@ -43,8 +41,8 @@ def resolve_reduction(reduction: str, size_average: bool | None = None, reduce: 
     if size_average is not None or reduce is not None:
         reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
         warnings.warn(f"size_average and reduce are deprecated; use reduction='{reduction}' instead.", stacklevel=3)
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"{reduction} is not a valid value for reduction: expected one of {', '.join(REDUCTIONS)}")
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"{reduction} is not a valid value for reduction: expected one of none, mean, sum")
     return reduction
 
 
