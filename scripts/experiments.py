@@ -19,10 +19,9 @@ from bp_torch import cli
 from bp_torch.dashboard.reports import write_experiments
 from bp_torch.data import DataError, load
 from bp_torch.inspection.experiments import EXPERIMENTS, ExperimentResult, Setup
-from bp_torch.inspection.experiments.result import CLAIM_HEADINGS, claim_rows
+from bp_torch.inspection.experiments.setup import CLAIM_HEADINGS
 from bp_torch.training.state.run_dir import RunError, require_no_run, update_json
 
-RUN, CLAIMS = "experiments", "claims.json"
 EXPLAINED = """of an equation: so for every network, unless a line of backpropagation is wrong
 of a network: found on this one; it might have come out otherwise"""
 
@@ -60,22 +59,22 @@ def main() -> int:
     config = cli.parse(ExperimentsConfig, sys.argv[1:])
     torch.set_num_threads(1)
     dataset = load(config.data, config.data_root, source=config.mnist_source)
-    folder = config.runs_dir / RUN
+    folder = config.runs_dir / "experiments"
     require_no_run(folder)
     print(f"data: {dataset.origin}", file=sys.stderr)
     setup = Setup(dataset, quick=config.quick, seed=config.seed)
-    claims = write_experiments(folder, _results(config, setup, folder / CLAIMS), _described(config, dataset.origin))
+    claims = write_experiments(folder, _results(config, setup, folder), _described(config, dataset.origin))
     title = f"The lecture's claims, measured on {_described(config, dataset.name)}"
     table = Table(*CLAIM_HEADINGS, title=title, show_lines=True)
-    for row in claim_rows(claims):
-        table.add_row(*row)
+    for claim in claims:
+        table.add_row(*claim.cells)
     Console().print(table, markup=False)
     print(EXPLAINED)
     print(f"figures    {folder}\ndashboard  tensorboard --logdir {config.runs_dir}   (or: make dashboard)")
     return 0
 
 
-def _results(config: ExperimentsConfig, setup: Setup, path: Path) -> Iterator[tuple[str, ExperimentResult]]:
+def _results(config: ExperimentsConfig, setup: Setup, folder: Path) -> Iterator[tuple[str, ExperimentResult]]:
     """Each experiment in its turn; its claims are kept beside those of experiments done before."""
     for name in dict.fromkeys(config.experiments or EXPERIMENTS):
         began = time.perf_counter()
@@ -83,7 +82,7 @@ def _results(config: ExperimentsConfig, setup: Setup, path: Path) -> Iterator[tu
         yield name, result
         print(f"{name}: {time.perf_counter() - began:.1f} s", file=sys.stderr, flush=True)
         done = {"data": setup.name, "quick": config.quick, "seed": config.seed}
-        update_json(path, {name: done | {"claims": [claim._asdict() for claim in result.claims]}})
+        update_json(folder / "claims.json", {name: done | {"claims": [claim._asdict() for claim in result.claims]}})
 
 
 def _described(config: ExperimentsConfig, data: str) -> str:

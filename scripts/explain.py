@@ -23,7 +23,6 @@ from bp_torch.training.backends import COSTS
 from bp_torch.training.state.run import load_trained, run_folder
 from bp_torch.training.state.run_dir import RunError, require_no_run
 
-FOLDER = "explain"
 MOST = 5
 """Connections and weights that are listed."""
 
@@ -81,7 +80,7 @@ def _figure_path(config: ExplainConfig, data: str) -> Path:
     """A file for each network, digit and output, in a folder that is made now and not when all is said."""
     network = "taught" if config.checkpoint is None else run_folder(config.checkpoint).resolve().name
     chosen = "" if config.output is None else f"_output_{config.output}"
-    folder = config.runs_dir / FOLDER
+    folder = config.runs_dir / "explain"
     require_no_run(folder)
     (folder / network).mkdir(exist_ok=True)
     return folder / network / f"{data}_{config.example}{chosen}.png"

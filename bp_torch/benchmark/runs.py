@@ -3,6 +3,7 @@
 import statistics
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ import torch
 from bp_torch.benchmark.measuring import Row, Workload, seconds, time_interleaved
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.data import Dataset, load
+from bp_torch.nn import as_builtin, mlp
 from bp_torch.training.config import Backend, TrainConfig
 from bp_torch.training.loop import Trainer
 
@@ -21,26 +23,20 @@ def epoch_times(dataset: Dataset, root: Path, rounds: int) -> list[Row]:
     """One epoch of the default network: shuffle, gather, step; nothing is looked at."""
     tutorial = {"DataLoader and eager": tutorial_epoch(root)}
     configs = [TrainConfig(backend=backend) for backend in ("engine", "functions", "builtin")]
-    backends = {config.backend: _bare_epoch(config, dataset) for config in configs}
+    backends = {config.backend: partial(_bare_epoch, Trainer(config, dataset)) for config in configs}
     return time_interleaved(tutorial | backends, *tutorial, rounds=rounds)
 
 
-def _bare_epoch(config: TrainConfig, dataset: Dataset) -> Workload:
-    trainer = Trainer(config, dataset)
-
-    def work() -> None:
-        for inputs, targets in trainer.batches.epoch(0):
-            trainer.backend.sgd_step(inputs, targets, 0.01)
-
-    return work
+def _bare_epoch(trainer: Trainer) -> None:
+    for inputs, targets in trainer.batches.epoch(0):
+        trainer.backend.sgd_step(inputs, targets, 0.01)
 
 
 def tutorial_epoch(root: Path) -> Workload:
     """An epoch of torchvision's MNIST, ToTensor, DataLoader, torch.nn and optim.SGD."""
     from torchvision import datasets, transforms  # after load(), which cures its import
 
-    layers = ((torch.nn.Linear(i, o), torch.nn.Sigmoid()) for i, o in ((784, 16), (16, 16), (16, 10)))
-    model = torch.nn.Sequential(*(module for pair in layers for module in pair))
+    model = as_builtin(mlp((784, 16, 16, 10)))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     examples = datasets.MNIST(root, transform=transforms.ToTensor())
     loader = torch.utils.data.DataLoader(examples, batch_size=100, shuffle=True)

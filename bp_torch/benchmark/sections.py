@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 
 from bp_torch import markdown
-from bp_torch.benchmark import per_example, runs, steps
+from bp_torch.benchmark import runs, steps
 from bp_torch.benchmark.measuring import Row
 from bp_torch.data import load
 
@@ -48,7 +49,7 @@ def sections(rounds: int, threads: Sequence[int], data_root: Path, *, accuracy: 
     yield Section("Peak memory of a step", _MEMORY, memory)
     yield Section("Each function, forward and backward", _FUNCTIONS, steps.function_times(rounds))
     few = max(3, rounds // 10)
-    yield Section("Norms of 60,000 per-example gradients", _NORMS, per_example.norm_times(60_000, few))
+    yield Section("Norms of 60,000 per-example gradients", _NORMS, steps.norm_times(60_000, few))
     dataset = load("auto", data_root)
     if dataset.name == "mnist":
         yield Section("One epoch of MNIST", _EPOCH, runs.epoch_times(dataset, data_root, few))
@@ -73,8 +74,10 @@ _ACCURACY = "Test accuracy, mean of seeds 0, 1 and 2."
 
 def machine() -> dict[str, str]:
     """What the figures were taken on."""
+    cpus = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.*)", cpus.read_text(encoding="utf-8")) if cpus.exists() else None
     return {
-        "processor": _processor(),
+        "processor": named[1] if named else platform.processor() or platform.machine(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -90,12 +93,3 @@ def write(path: Path, on: Mapping[str, str], sections: Sequence[Section]) -> Non
     path.write_text("\n".join(parts), encoding="utf-8")
     figures = {"machine": on, "sections": [asdict(section) for section in sections]}
     path.with_suffix(".json").write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _processor() -> str:
-    """The processor's name, where the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -1,7 +1,10 @@
-"""One step of gradient descent, and each function, by this project and by its peers on the same numbers."""
+"""A step of gradient descent, each function, per-example norms: by this project and its peers on the same numbers."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -13,6 +16,7 @@ from bp_torch.engine import Backprop
 from bp_torch.functional import squared_error
 from bp_torch.gradients.call import Call, as_calls
 from bp_torch.gradients.variants import resized
+from bp_torch.inspection import per_example_norms
 from bp_torch.nn import as_builtin, mlp
 
 NETWORKS = ((784, 16, 16, 10), (784, 128, 64, 10), (784, 1024, 1024, 10))
@@ -21,6 +25,7 @@ RATE = 0.01
 
 builtin_cost = CATALOGUE["squared_error"].reference
 Cost = Callable[[Tensor, Tensor], Tensor]
+Norms = dict[str, Tensor]
 Maker = Callable[[torch.nn.Sequential, Tensor, Tensor], Workload]
 
 
@@ -30,18 +35,10 @@ def engine(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Workl
     return lambda: driver.sgd_step(inputs, targets, RATE)
 
 
-def functions(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Workload:
-    """Hand-written layers under autograd."""
-    return _by_autograd(model, squared_error, inputs, targets)
-
-
-def eager(**options: bool) -> Maker:
-    """PyTorch's own layers under autograd, with one of torch.optim.SGD's implementations."""
-    return lambda model, inputs, targets: _by_autograd(as_builtin(model), builtin_cost, inputs, targets, **options)
-
-
-def _by_autograd(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Tensor, **options: bool) -> Workload:
-    """Autograd and torch.optim.SGD, as most people write it."""
+def functions(
+    model: torch.nn.Module, inputs: Tensor, targets: Tensor, cost: Cost = squared_error, **options: bool
+) -> Workload:
+    """The model's layers under autograd and one of torch.optim.SGD's implementations, as most people write it."""
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, **options)
 
     def step() -> None:
@@ -50,6 +47,11 @@ def _by_autograd(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Te
         optimizer.step()
 
     return step
+
+
+def eager(model: torch.nn.Module, inputs: Tensor, targets: Tensor, **options: bool) -> Workload:
+    """The same with PyTorch's own layers."""
+    return functions(as_builtin(model), inputs, targets, builtin_cost, **options)
 
 
 def compiled(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Workload:
@@ -93,9 +95,9 @@ def products(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Wor
 PEERS: Mapping[str, Maker] = {
     "engine": engine,
     "functions": functions,
-    "eager": eager(),
-    "eager, foreach": eager(foreach=True),
-    "eager, fused": eager(fused=True),
+    "eager": eager,
+    "eager, foreach": partial(eager, foreach=True),
+    "eager, fused": partial(eager, fused=True),
     "torch.compile": compiled,
     "products": products,
 }
@@ -108,14 +110,12 @@ def batch(examples: int, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return inputs, torch.eye(sizes[-1])[torch.randint(sizes[-1], (examples,), generator=generator)]
 
 
-def made(
-    sizes: tuple[int, ...], examples: int, peers: Sequence[str] | None = None
-) -> dict[str, tuple[torch.nn.Sequential, Workload]]:
-    """Every peer, or those named, with a network of its own, equal to the others'."""
+def made(sizes: tuple[int, ...], examples: int) -> dict[str, tuple[torch.nn.Sequential, Workload]]:
+    """Every peer with a network of its own, equal to the others'."""
     torch.manual_seed(0)
     first = mlp(sizes)
     inputs, targets = batch(examples, sizes)
-    copies = {name: copy.deepcopy(first) for name in peers or PEERS}
+    copies = {name: copy.deepcopy(first) for name in PEERS}
     return {name: (model, PEERS[name](model, inputs, targets)) for name, model in copies.items()}
 
 
@@ -136,10 +136,10 @@ def step_times(sizes: tuple[int, ...], examples: int, rounds: int) -> list[Row]:
     return time_interleaved({name: work for name, (_, work) in peers.items()}, "eager", "products", rounds=rounds)
 
 
-def step_memory(sizes: tuple[int, ...], examples: int, peers: Sequence[str] | None = None) -> list[Row]:
+def step_memory(sizes: tuple[int, ...], examples: int) -> list[Row]:
     """Peak memory of a step, beyond parameters and data, in KiB and in units of eager PyTorch's."""
     peaks = {}
-    for name, (model, work) in made(sizes, examples, peers).items():
+    for name, (model, work) in made(sizes, examples).items():
         work()
         model.zero_grad()  # where gradients are kept from one step to the next, they are part of it
         peaks[name] = peak_bytes(work)
@@ -174,3 +174,51 @@ def _differentiated(call: Call) -> Workload:
     leaves = [x.requires_grad_() for x in call.inputs]
     upstream = torch.ones_like(call.output())
     return lambda: torch.autograd.grad(call.output(), leaves, upstream)
+
+
+def norm_times(examples: int, rounds: int) -> list[Row]:
+    """Norms of all per-example gradients, in units of one gradient over the same examples.
+
+    BackPACK is a peer where it is installed (extra `peers`).
+    """
+    torch.manual_seed(0)
+    model = mlp(NETWORKS[0])
+    inputs, targets = batch(examples, NETWORKS[0])
+    ours = partial(per_example_norms, model, squared_error)
+    others: dict[str, Callable[..., object]] = {"norms, vmap(grad)": partial(by_vmap, model)}
+    if find_spec("backpack"):
+        others["norms, BackPACK"] = partial(by_backpack, model)
+    for other in others.values():
+        assert_close(other(inputs[:100], targets[:100]), ours(inputs[:100], targets[:100]), rtol=1e-4, atol=1e-6)
+    engine = Backprop(model, squared_error).gradients
+    peers: dict[str, Callable[..., object]] = {"one gradient, engine": engine, "norms": ours, **others}
+    works = {name: partial(peer, inputs, targets) for name, peer in peers.items()}
+    return time_interleaved(works, "one gradient, engine", rounds=rounds)
+
+
+def by_vmap(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Norms:
+    """`torch.func.vmap` of `torch.func.grad`, the norm taken within; a thousand at a time, which is quickest here."""
+    builtin = as_builtin(model)
+    parameters = {name: parameter.detach() for name, parameter in builtin.named_parameters()}
+
+    def norms(input: Tensor, target: Tensor) -> Norms:
+        def cost(parameters: Norms) -> Tensor:
+            output = torch.func.functional_call(builtin, parameters, (input.unsqueeze(0),))
+            return builtin_cost(output, target.unsqueeze(0))
+
+        return {name: gradient.norm() for name, gradient in torch.func.grad(cost)(parameters).items()}
+
+    return torch.func.vmap(norms, chunk_size=1000)(inputs, targets)
+
+
+def by_backpack(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Norms:
+    """BackPACK's extension for squared norms."""
+    from backpack import backpack, extend  # an extra
+    from backpack.extensions import BatchL2Grad
+
+    builtin = extend(copy.deepcopy(as_builtin(model)))
+    total = extend(torch.nn.MSELoss(reduction="sum"))
+    # PyTorch warns of hooks on a network whose inputs need no gradient
+    with warnings.catch_warnings(action="ignore"), backpack(BatchL2Grad()):
+        total(builtin(inputs), targets).backward()
+    return {name: parameter.batch_l2.sqrt() for name, parameter in builtin.named_parameters()}

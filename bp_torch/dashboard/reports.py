@@ -7,7 +7,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from bp_torch.dashboard import tags
 from bp_torch.dashboard.event_file import EventFile, event_files, scalar, text
-from bp_torch.inspection.experiments.result import CLAIM_HEADINGS, Claim, ExperimentResult, claim_rows
+from bp_torch.inspection.experiments.setup import CLAIM_HEADINGS, Claim, ExperimentResult
 from bp_torch.markdown import escape, table
 
 
@@ -24,7 +24,7 @@ def write_experiments(folder: Path, results: Iterable[tuple[str, ExperimentResul
     for name, result in results:
         _write(events, folder / f"{name}.png", name, result)
         claims += result.claims
-    rows = (map(escape, row) for row in claim_rows(claims))
+    rows = (map(escape, claim.cells) for claim in claims)
     parts = "## The lecture's claims, measured", escape(origin), table(CLAIM_HEADINGS, rows)
     events.write([text(tags.CLAIMS, "\n\n".join(parts))], step=0)
     events.close()

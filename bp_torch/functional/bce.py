@@ -87,16 +87,9 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """Cross-entropy of sigmoid(input) against probabilities. See `BCEWithLogits`.
 
-    As torch.nn.functional's; but unlike there, `weight` and `pos_weight` may need gradients.
-
-    Args:
-        input: logits, any shape, floating point.
-        target: probabilities in [0, 1], of the same shape (ValueError otherwise).
-        weight: a factor for each loss, broadcast to input's shape.
-        size_average: deprecated, like `reduce`.
-        reduce: deprecated.
-        reduction: 'none', 'sum', or 'mean' over all components.
-        pos_weight: p, the weight of the positive class, broadcast to input's shape.
+    As torch.nn.functional's: logits of any shape, floating point, and probabilities in [0, 1] of the same shape
+    (ValueError otherwise). `weight` is a factor for each loss, `pos_weight` is p; both are broadcast to input's shape,
+    and, unlike there, may need gradients. size_average and reduce are deprecated; the mean is over all components.
     """
     name = "binary_cross_entropy_with_logits"
     reduction = resolve_reduction(reduction, size_average, reduce)

@@ -7,8 +7,6 @@ from torch import Tensor
 
 from bp_torch.functional.function import transform_active
 
-REDUCTIONS = ("none", "mean", "sum")
-
 
 def require_tensor(function: str, **arguments: object) -> None:
     """Raise TypeError, naming the argument, unless each is a Tensor."""
@@ -39,25 +37,17 @@ def require_floating(function: str, **arguments: Tensor) -> None:
 
 
 def resolve_reduction(reduction: str, size_average: bool | None = None, reduce: bool | None = None) -> str:
-    """The reduction, given by its name or by torch's two deprecated flags.
-
-    Raises:
-        ValueError: if `reduction` is none of 'none', 'mean', 'sum'.
-    """
+    """The reduction, given by its name, or ValueError; or by torch's two deprecated flags."""
     if size_average is not None or reduce is not None:
         reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
         warnings.warn(f"size_average and reduce are deprecated; use reduction='{reduction}' instead.", stacklevel=3)
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"{reduction} is not a valid value for reduction: expected one of {', '.join(REDUCTIONS)}")
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"{reduction} is not a valid value for reduction: expected one of none, mean, sum")
     return reduction
 
 
 def resolve_softmax_dim(function: str, dim: int | None, ndim: int, stacklevel: int) -> int:
-    """`dim`, or torch's deprecated guess where it is None.
-
-    Raises:
-        IndexError: if the input has no such dimension.
-    """
+    """`dim`, or IndexError if the input has none such; torch's deprecated guess where it is None."""
     if dim is None:
         warnings.warn(
             f"{function}(): the implicit choice of dim is deprecated; pass dim=...", stacklevel=stacklevel + 1

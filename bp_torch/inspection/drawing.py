@@ -21,7 +21,6 @@ from bp_torch.inspection.figures import DIVERGING, LESS, MORE, Array
 
 MOST_NEURONS: Final = 20
 """Of a layer that are drawn."""
-
 _Box = tuple[float, float, float, float]
 """Left, bottom, width and height, in the axes' own numbers."""
 
@@ -55,7 +54,8 @@ def draw_network(axes: Axes, explanation: Explanation, box: _Box, *, chosen: int
     """Draw neurons and the nudges of their weights; with an output to point out, also the numbers."""
     columns = _columns(explanation.layers, box)
     size = 14 if chosen is None else min(20, 290 / max(len(column.shown) for column in columns)) ** 2
-    _draw_edges(axes, columns)
+    for before, after in pairwise(columns):
+        _draw_edges(axes, before, after)
     _draw_neurons(axes, columns, size)
     if chosen is not None:
         for column in columns:
@@ -73,8 +73,7 @@ class _Column(NamedTuple):
 
     def of(self, values: Tensor) -> Array:
         """The shown neurons' part of a layer's values."""
-        part: Array = values[self.shown].cpu().double().numpy()
-        return part
+        return values[self.shown].cpu().double().numpy()
 
 
 def _columns(layers: Sequence[LayerExplanation], box: _Box) -> list[_Column]:
@@ -89,19 +88,16 @@ def _columns(layers: Sequence[LayerExplanation], box: _Box) -> list[_Column]:
     return columns
 
 
-def _draw_edges(axes: Axes, columns: Sequence[_Column]) -> None:
+def _draw_edges(axes: Axes, before: _Column, after: _Column) -> None:
     """One line for each weight with a nudge: the larger, in its layer, the stronger."""
-    segments, strengths = [np.empty((0, 2, 2))], [np.empty(0)]
-    for before, after in pairwise(columns):
-        nudges = after.of(after.layer.weight_nudges)[:, before.shown]  # (after, before)
-        j, k = np.nonzero(np.abs(nudges) > 0.02 * np.abs(nudges).max(initial=0))
-        segments.append(np.stack([before.at[k], after.at[j]], axis=1))
-        strengths.append(nudges[j, k] / np.abs(nudges).max(initial=1e-300))
-    lines, strength = np.concatenate(segments), np.concatenate(strengths)
-    for own, colour, style in ((strength > 0, MORE, "solid"), (strength < 0, LESS, (0, (4, 1.5)))):
-        size = np.abs(strength[own])
+    nudges = after.of(after.layer.weight_nudges)[:, before.shown]  # (after, before)
+    strength = nudges / np.abs(nudges).max(initial=1e-300)
+    for sign, colour, style in ((1, MORE, "solid"), (-1, LESS, (0, (4, 1.5)))):
+        j, k = np.nonzero(sign * strength > 0.02)
+        size = np.abs(strength[j, k])
+        lines = np.stack([before.at[k], after.at[j]], axis=1)
         colours = np.column_stack([np.tile(to_rgb(colour), (len(size), 1)), 0.15 + 0.85 * size])
-        drawn = LineCollection(lines[own], colors=colours, linewidths=0.3 + 2.2 * size, linestyles=style, zorder=1)  # type: ignore[arg-type]
+        drawn = LineCollection(lines, colors=colours, linewidths=0.3 + 2.2 * size, linestyles=style, zorder=1)  # type: ignore[arg-type]
         axes.add_collection(drawn, autolim=False)
 
 

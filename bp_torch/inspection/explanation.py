@@ -1,4 +1,4 @@
-"""One example's nudges: how a single image would change every activation, weight, bias and pixel.
+"""One example's nudges: how a single image would change every activation, weight, bias and pixel; and many at once.
 
 A nudge is minus the gradient of the example's cost: following it lowers the cost. The numbers come from the same
 `backward`s that train the network; nothing is derived here a second time.
@@ -7,17 +7,19 @@ A nudge is minus the gradient of the example's cost: following it lowers the cos
 import copy
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor
 
-from bp_torch.engine import Backprop, Call, backward
-from bp_torch.functional.function import active_tape
-from bp_torch.inspection.dense_trace import dense_layers
+from bp_torch.engine import Backprop, Call, Tape, backward
+from bp_torch.functional.elementwise import Elementwise
+from bp_torch.functional.linear import Linear
 from bp_torch.inspection.per_example import Cost
+
+__all__ = ["Explanation", "LayerExplanation", "LayerState", "NeuronGradient", "explain", "layer_states"]
 
 
 class NeuronGradient(NamedTuple):
@@ -114,7 +116,7 @@ def explain(
         names = {parameter: name for name, parameter in learning.named_parameters()}
         gradients = backward(tape, value)
         try:
-            layers = tuple(_layer(calls[0], calls[-1], gradients, names) for calls in dense_layers(tape))
+            layers = tuple(_layer(calls[0], calls[-1], gradients, names) for calls in _dense_layers(tape))
         except TypeError as error:
             raise TypeError(f"explain(): {error}") from None
         difference = _difference(learning, cost, inputs.detach(), targets, layers)
@@ -163,8 +165,9 @@ def _row(model: torch.nn.Module, image: Tensor) -> Tensor:
     if not isinstance(image, Tensor):
         raise TypeError(f"explain(): image must be a Tensor, not {type(image).__name__}")
     if not (image.dtype == torch.uint8 or image.is_floating_point()):
-        expected = "uint8 from 0 to 255, or floats as the model takes"
-        raise TypeError(f"explain(): image must be {expected}, not {image.dtype}")
+        raise TypeError(
+            f"explain(): image must be uint8 from 0 to 255, or floats as the model takes, not {image.dtype}"
+        )
     if not image.isfinite().all():
         raise ValueError("explain(): image has pixels that are not finite")
     first = next(model.parameters())  # (out, in), if the model begins with a dense layer
@@ -194,9 +197,9 @@ def _wanted(cost: Cost, target: SupportsIndex | Tensor | Sequence[float], output
     wanted = torch.eye(classes, dtype=outputs.dtype, device=outputs.device)[index : index + 1]
     try:
         cost(outputs, wanted)
+        return wanted, wanted
     except (RuntimeError, TypeError, ValueError):  # as of nll_loss, which takes classes alone
         return wanted, wanted.argmax(1)
-    return wanted, wanted
 
 
 def _difference(
@@ -209,7 +212,7 @@ def _difference(
             if name is not None and nudges is not None:
                 found[name] = found.get(name, 0) - nudges  # layers may share a parameter
     parameters = dict(model.named_parameters())
-    with torch.enable_grad(), _forward_alone():
+    with torch.enable_grad(), _ForwardAlone():
         pixels = inputs.clone().requires_grad_()
         value = cost(model(pixels), targets)
         truths = torch.autograd.grad(value, [parameters.get(name, pixels) for name in found])
@@ -218,15 +221,75 @@ def _difference(
     return (apart / largest.clamp_min(torch.finfo(largest.dtype).tiny)).max().item()  # which keeps NaN
 
 
-@contextmanager
-def _forward_alone() -> Iterator[None]:
-    """Have calls run `forward` alone: autograd then differentiates that, and not by the hand-written `backward`."""
+class _ForwardAlone(Tape):
+    """Calls run `forward` alone: autograd then differentiates that, and not by the hand-written `backward`."""
 
-    class Forward:
-        record = staticmethod(lambda function, inputs: function.forward(*inputs))
+    def record(self, function: Any, inputs: tuple[Any, ...]) -> Tensor:
+        return function.forward(*inputs)  # type: ignore[no-any-return]
 
-    active_tape.tape, outer = Forward, active_tape.tape
-    try:
-        yield
-    finally:
-        active_tape.tape = outer
+
+@dataclass(frozen=True)
+class LayerState:
+    """A dense layer y = f(z), z = W x + b, as N examples pass through it.
+
+    All gradients follow from these: δ = ∂C/∂z = f′(z) · ∂C/∂y; of a weight δⱼ xₖ, of a bias δⱼ; and neuron j alone adds
+    δⱼ wⱼₖ to the gradient of the previous activation k.
+    """
+
+    names: tuple[str | None, str | None]  # of W and b in the model; None of what does not learn, or is not there
+    weight: Tensor  # W, (out, in); it and b are the model's own, and change with it
+    bias: Tensor | None  # b, (out,)
+    function: str  # f's name, such as "sigmoid"; "identity" where there is none
+    activations: Tensor  # y, (N, out)
+    slopes: Tensor  # f′(z), which is what f's `backward` makes of an upstream gradient of 1, (N, out)
+    nudges: Tensor  # −∂Cₙ/∂y, how example n alone would change each activation, (N, out)
+
+
+def layer_states(backprop: Backprop, inputs: Tensor, targets: Tensor) -> tuple[LayerState, ...]:
+    """Trace a mini-batch through a chain of dense layers, and its gradients back; the cost averages over the examples.
+
+    Raises:
+        TypeError: if it is no chain of dense layers, each with at most one elementwise activation.
+        Otherwise as `Backprop.trace`.
+
+    Source:
+        The lecture's statements 2, 6 and 9.
+    """
+    cost, tape = backprop.trace(inputs.detach().requires_grad_(), targets)
+    names = {parameter: name for name, parameter in backprop.model.named_parameters() if parameter.requires_grad}
+    with torch.no_grad():
+        gradients = backward(tape, cost)
+        return tuple(_state(layer, gradients, names) for layer in _dense_layers(tape))
+
+
+def _dense_layers(tape: Tape) -> Iterator[Sequence[Call]]:
+    """The calls of each dense layer of a traced model: its weighted sum, and what follows it."""
+    calls = tape[: tape.model_calls]
+    for before, call in pairwise(calls):
+        if call.inputs[0] is not before.output:
+            raise TypeError(f"module {call.module}: the model is not a chain, each layer after another")
+    starts = [place for place, call in enumerate(calls) if call.function is Linear]
+    if not starts or starts[0]:
+        raise TypeError("the model must begin with a dense layer" + (f", not with {calls[0].module}" if calls else ""))
+    for start, end in pairwise([*starts, len(calls)]):
+        yield calls[start:end]
+
+
+def _state(calls: Sequence[Call], gradients: dict[Tensor, Tensor], names: Mapping[Any, str]) -> LayerState:
+    weighted, *after = calls
+    if len(after) > 1 or not all(issubclass(call.function, Elementwise) for call in after):
+        raise TypeError(f"module {after[-1].module}: only one elementwise activation may follow a weighted sum")
+    weight, bias = weighted.inputs[1:]
+    output = calls[-1].output
+    slopes = torch.ones_like(output)
+    for call in after:
+        ((_, slopes),) = call.backward(slopes)
+    return LayerState(
+        names=(names.get(weight), names.get(bias)),
+        weight=weight.detach(),
+        bias=bias if bias is None else bias.detach(),
+        function=after[0].function.__name__.lower() if after else "identity",
+        activations=output.detach(),
+        slopes=slopes,
+        nudges=gradients[output] * -len(output),
+    )

@@ -16,6 +16,8 @@ from torch import Tensor
 from bp_torch.engine.backprop import Backprop, Inputs
 from bp_torch.engine.per_example import Contributions, contributions
 
+__all__ = ["GradientNoise", "gradient_noise", "per_example_gradients", "per_example_norms", "simple_noise_scale"]
+
 Cost = Callable[[Any, Any], Tensor]
 
 
@@ -33,7 +35,7 @@ def per_example_gradients(model: torch.nn.Module, cost: Cost, inputs: Inputs, ta
     Source:
         The lecture's statement 10.
     """
-    found = example_contributions(Backprop(model, cost), inputs, targets)
+    found = _contributions(model, cost, inputs, targets)
     return {name: _count(inputs) * parts.gradients() for name, parts in found}
 
 
@@ -46,18 +48,21 @@ def per_example_norms(model: torch.nn.Module, cost: Cost, inputs: Inputs, target
     Source:
         Goodfellow, Efficient Per-Example Gradient Computations (2015).
     """
-    found = example_contributions(Backprop(model, cost), inputs, targets)
+    found = _contributions(model, cost, inputs, targets)
     return {name: _count(inputs) * parts.norms() for name, parts in found}
 
 
-def example_contributions(backprop: Backprop, inputs: Inputs, targets: Any) -> Iterator[tuple[str, Contributions]]:
+def _contributions(
+    model: torch.nn.Module, cost: Cost, inputs: Inputs, targets: Any
+) -> Iterator[tuple[str, Contributions]]:
     """What the examples add to each parameter's gradient, by its name, in the order of the model's parameters."""
-    cost, tape = backprop.trace(inputs, targets)
-    with torch.no_grad():
-        found = contributions(tape, cost, _count(inputs))
-    for name, parameter in backprop.model.named_parameters():
-        if parameter in found:
-            yield name, found[parameter]
+    value, tape = Backprop(model, cost).trace(inputs, targets)
+    found = contributions(tape, value, _count(inputs))
+    return ((name, found[parameter]) for name, parameter in model.named_parameters() if parameter in found)
+
+
+def _count(inputs: Inputs) -> int:
+    return len(inputs if isinstance(inputs, Tensor) else inputs[0])
 
 
 @dataclass(frozen=True)
@@ -119,18 +124,8 @@ def gradient_noise(model: torch.nn.Module, cost: Cost, inputs: Inputs, targets: 
     Source:
         Dangel, Kunstner, Hennig, BackPACK: Packing more into backprop (2020), for the sums of squares.
     """
-    return noise_of(Backprop(model, cost), inputs, targets)
-
-
-@torch.no_grad()
-def noise_of(backprop: Backprop, inputs: Inputs, targets: Any) -> dict[str, GradientNoise]:
-    """`gradient_noise` by a `Backprop` that there is already."""
-    found = example_contributions(backprop, inputs, targets)
+    found = _contributions(model, cost, inputs, targets)
     return {name: _noise_of(parts.double(), _count(inputs)) for name, parts in found}
-
-
-def _count(inputs: Inputs) -> int:
-    return len(inputs if isinstance(inputs, Tensor) else inputs[0])
 
 
 def _noise_of(parts: Contributions, examples: int) -> GradientNoise:

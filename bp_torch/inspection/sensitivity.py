@@ -1,19 +1,22 @@
-"""How sensitive the cost is to each weight and bias, and whether a wiggle of one finds it so."""
+"""Single weights: how sensitive the cost is to each, whether a wiggle finds it so, and which are strengthened most."""
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bp_torch.engine import Backprop
 from bp_torch.gradients.differences import taylor_order
+from bp_torch.inspection.explanation import Explanation
 from bp_torch.inspection.per_example import Cost
 
-_LETTERS = {"weight": "w", "bias": "b"}
+__all__ = ["Connection", "Hebbian", "Sensitivity", "Wiggle", "hebbian", "sensitivities", "wiggle"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,9 @@ class Sensitivity:
 
     def __str__(self) -> str:
         """For instance 'w[3,412] of layer 1'."""
-        letter = self.name.rpartition(".")[2]
-        return f"{_LETTERS.get(letter, letter)}[{','.join(map(str, self.index))}] of layer {self.layer}"
+        kind = self.name.rpartition(".")[2]
+        letter = {"weight": "w", "bias": "b"}.get(kind, kind)
+        return f"{letter}[{','.join(map(str, self.index))}] of layer {self.layer}"
 
     def beside(self, other: "Sensitivity") -> str:
         """For instance 'w[3,412] of layer 1: 32.0 times as sensitive as b[7] of layer 3'."""
@@ -69,9 +73,9 @@ def sensitivities(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: T
     _, gradients = Backprop(model, cost).gradients(inputs, targets)
     owners = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in model.named_parameters()))
     found = [
-        Sensitivity(name, tuple(index), 1 + owners.index(name.rpartition(".")[0]), component)
+        Sensitivity(name, index, 1 + owners.index(name.rpartition(".")[0]), component)
         for name, gradient in gradients.items()
-        for index, component in zip(_indices(gradient), gradient.flatten().tolist(), strict=True)
+        for index, component in zip(np.ndindex(gradient.shape), gradient.flatten().tolist(), strict=True)
     ]
     return sorted(found, key=lambda one: math.inf if math.isnan(one.size) else one.size, reverse=True)
 
@@ -107,5 +111,48 @@ def wiggle(
     return Wiggle(sensitivity, step, sensitivity.gradient * step, at(step) - at(0.0), order)
 
 
-def _indices(tensor: Tensor) -> list[list[int]]:
-    return torch.ones_like(tensor).nonzero().tolist()
+class Connection(NamedTuple):
+    """One weight of a layer, and its nudge."""
+
+    neuron: int  # j, at its end
+    previous: int  # k, at its beginning
+    increase: float  # −∂C/∂wⱼₖ
+    activation: float  # xₖ
+    nudge: float  # −∂C/∂yⱼ
+
+
+class Hebbian(NamedTuple):
+    """How far one layer's weights do what the Hebbian remark says, and the connections that are strengthened most.
+
+    The correlation is that of each weight's nudge −∂C/∂wⱼₖ with the product xₖ · (−∂C/∂yⱼ) of the activation it comes
+    from and the nudge of the one it leads to. It is 1 but for the slopes f′(zⱼ), which may differ from neuron to
+    neuron; NaN where all are the same.
+    """
+
+    correlation: float
+    strongest: tuple[Connection, ...]
+
+
+def hebbian(explanations: Sequence[Explanation], layer: int = -1, count: int = 10) -> Hebbian:
+    """Measure on one layer whether the strongest strengthening is between active neurons and those to be more active.
+
+    All numbers are averages over the explanations; `count` is how many of the strongest connections to name.
+
+    Raises:
+        ValueError: if there are no explanations.
+
+    Source:
+        The lecture's statement 8; Hebb, The Organization of Behavior (1949).
+    """
+    if not explanations:
+        raise ValueError("hebbian(): explanations must be of one example at least")
+    layers = [explanation.layers[layer] for explanation in explanations]
+    increases = torch.stack([it.weight_nudges for it in layers]).mean(0)  # (out, in)
+    products = torch.stack([torch.outer(it.nudges, it.inputs) for it in layers]).mean(0)
+    activations = torch.stack([it.inputs for it in layers]).mean(0)
+    nudges = torch.stack([it.nudges for it in layers]).mean(0)
+    correlation = torch.corrcoef(torch.stack([increases.flatten(), products.flatten()]))[0, 1].item()
+    strongest = increases.flatten().topk(min(count, increases.numel())).indices.tolist()
+    places = [divmod(place, increases.shape[1]) for place in strongest]
+    connections = (Connection(j, k, increases[j, k].item(), activations[k].item(), nudges[j].item()) for j, k in places)
+    return Hebbian(correlation, tuple(connections))

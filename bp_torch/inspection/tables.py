@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import isqrt
 from typing import Final
 
+import torch
 from rich import box
 from rich.columns import Columns
 from rich.console import Group, RenderableType
@@ -13,14 +14,10 @@ from rich.text import Text
 from torch import Tensor
 
 from bp_torch.inspection.explanation import Explanation, LayerExplanation
-from bp_torch.inspection.hebbian import Hebbian
-from bp_torch.inspection.sensitivity import Wiggle
+from bp_torch.inspection.sensitivity import Hebbian, Wiggle
 
 MOST_ROWS: Final = 16
 """Of a table; of a larger layer the neurons with the largest nudges are shown."""
-_SHADES: Final = " ░▒▓█"
-_MORE: Final = "bold bright_blue"
-_LESS: Final = "bold dark_orange"
 
 
 def explanation_tables(explanation: Explanation, output: int | None = None) -> RenderableType:
@@ -48,20 +45,17 @@ def _pixels(explanation: Explanation) -> RenderableType:
     side = isqrt(len(explanation.image))
     if side * side != len(explanation.image) or side % 2:
         return ""
-    image = _halved(explanation.image, side).clamp(0, 1)
-    nudges = _halved(explanation.pixel_nudges, side)
-    digit = Text("\n".join("".join(_SHADES[int(4 * pixel + 0.5)] for pixel in row) for row in image.tolist()))
+    both = torch.stack([explanation.image, explanation.pixel_nudges])
+    image, nudges = both.reshape(2, side // 2, 2, side).mean(2)  # two rows of pixels as one of letters
+    digit = Text(
+        "\n".join("".join(" ░▒▓█"[int(4 * pixel + 0.5)] for pixel in row) for row in image.clamp(0, 1).tolist())
+    )
     signs = Text()
     for row in (nudges / (nudges.abs().max().item() or 1.0)).tolist():
         for nudge in row:
             signs.append(" " if abs(nudge) < 0.15 else "+" if nudge > 0 else "-", _colour(nudge))
         signs.append("\n")
     return Columns([Panel(digit, title="the digit"), Panel(signs[:-1], title="nudges of its pixels")])
-
-
-def _halved(pixels: Tensor, side: int) -> Tensor:
-    """Two rows of pixels as one of letters, which are twice as high as wide: (side / 2, side)."""
-    return pixels.reshape(side // 2, 2, side).mean(1)
 
 
 def _layer(layer: LayerExplanation, title: str, heading: str, plain: Mapping[str, Tensor]) -> Table:
@@ -141,4 +135,4 @@ def _nudge(number: float) -> Text:
 
 
 def _colour(nudge: float) -> str:
-    return _MORE if nudge > 0 else _LESS
+    return "bold bright_blue" if nudge > 0 else "bold dark_orange"

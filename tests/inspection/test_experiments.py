@@ -17,12 +17,10 @@ from bp_torch.engine import Backprop
 from bp_torch.engine.per_example import LinearGradients
 from bp_torch.functional.linear import Linear
 from bp_torch.inspection.experiments import EXPERIMENTS, Setup
-from bp_torch.inspection.experiments.convergence import _curvatures, _measure
 from bp_torch.inspection.experiments.gradient import _tilted
-from bp_torch.inspection.experiments.mini_batches import _curve
-from bp_torch.inspection.experiments.paths import Descent, _descend, _sooner
-from bp_torch.inspection.experiments.result import ExperimentResult
-from bp_torch.inspection.experiments.setup import cost, train
+from bp_torch.inspection.experiments.learning import _curvatures, _measure
+from bp_torch.inspection.experiments.mini_batches import Descent, _curve, _descend, _sooner
+from bp_torch.inspection.experiments.setup import ExperimentResult, cost, train
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +167,7 @@ def test_a_speedup_is_told_by_the_clock(setup: Setup, monkeypatch: pytest.Monkey
 def test_a_walk_is_gradient_descent(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter(range(10))
     monkeypatch.setattr(
-        sys.modules["bp_torch.inspection.experiments.paths"].time, "perf_counter", lambda: next(seconds)
+        sys.modules["bp_torch.inspection.experiments.mini_batches"].time, "perf_counter", lambda: next(seconds)
     )
     path = _descend(setup, len(setup.inputs), 2, 0.5)
     assert path.seconds.tolist() == [0, 1, 2], "each step takes one, from a reading of the clock to the next"

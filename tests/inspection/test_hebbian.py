@@ -9,7 +9,7 @@ import bp_torch.functional as F
 from bp_torch import nn
 from bp_torch.engine import Backprop
 from bp_torch.inspection import explain, hebbian, sensitivities
-from bp_torch.inspection.experiments.averaging import example_nudges
+from bp_torch.inspection.experiments.gradient import example_nudges
 
 
 def test_each_column_is_one_examples_nudges_and_the_last_what_sgd_applies() -> None:

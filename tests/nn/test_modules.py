@@ -9,7 +9,11 @@ import bp_torch.nn
 from bp_torch.nn import as_builtin, mlp
 
 OWN = {"SquaredError"}
-MODULES = [name for name, value in vars(bp_torch.nn).items() if inspect.isclass(value) and name not in OWN]
+MODULES = [
+    name
+    for name, value in vars(bp_torch.nn).items()
+    if inspect.isclass(value) and issubclass(value, torch.nn.Module) and name not in OWN
+]
 
 CASES = {
     "Linear": ({"in_features": 3, "out_features": 2, "bias": False}, None),

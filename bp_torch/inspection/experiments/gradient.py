@@ -1,18 +1,22 @@
-"""Statements 4 and 5: the negative gradient is the best direction, and each component how sensitive the cost is."""
+"""Statements 4, 5 and 10: a gradient is the best direction, a sensitivity of the cost, an average over examples."""
 
 import copy
 import math
+from collections.abc import Sequence
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn.functional import normalize
+from torch.nn.utils import parameters_to_vector as flatten
 
 from bp_torch.engine import Backprop
-from bp_torch.inspection.experiments.result import Claim, ExperimentResult
-from bp_torch.inspection.experiments.setup import Setup, cost, costs_at, flatten, parameters_of
-from bp_torch.inspection.figures import BLUE, GREEN, GREY, ORANGE, panels
+from bp_torch.inspection.experiments.setup import BATCH_SIZE, Claim, ExperimentResult, Setup, cost, costs_at
+from bp_torch.inspection.figures import BLUE, DIVERGING, GREEN, GREY, ORANGE, panels
+from bp_torch.inspection.per_example import per_example_gradients
 from bp_torch.inspection.sensitivity import Sensitivity, Wiggle, sensitivities, wiggle
+from bp_torch.nn import as_builtin
 
 EXAMPLES = 500
 LENGTH = 1e-3
@@ -20,6 +24,8 @@ LENGTH = 1e-3
 TIMES = 32
 """The lecture's 3.2 against 0.1."""
 WIGGLED = 16
+ROWS, COLUMNS = 8, 8
+"""Of the table that is drawn."""
 
 
 def direction(setup: Setup) -> ExperimentResult:
@@ -29,10 +35,10 @@ def direction(setup: Setup) -> ExperimentResult:
     _, gradients = Backprop(model, cost).gradients(inputs, targets)
     downhill = -flatten(gradients.values())
     generator = torch.Generator().manual_seed(setup.seed)
-    random = _units(torch.randn(100 if setup.quick else 1000, len(downhill), generator=generator).double())
+    random = normalize(torch.randn(100 if setup.quick else 1000, len(downhill), generator=generator).double())
     angles = torch.linspace(0, math.pi, 37).double()
     steps = torch.cat([_tilted(downhill, random[: len(angles)], angles), random])
-    start = parameters_of(model)
+    start = flatten(model.parameters()).detach()
     first, *after = costs_at(model, [start, *(start + LENGTH * step for step in steps)], inputs, targets)
     decreases = (first - torch.stack(after)) / (LENGTH * downhill.norm())
     tilted, drawn = decreases.split([len(angles), len(random)])
@@ -47,18 +53,14 @@ def direction(setup: Setup) -> ExperimentResult:
         "equation",
     )
     metrics = {"decrease_along_gradient": best, "decrease_best_at_random": drawn.max().item()}
-    figure = _draw_directions(angles, tilted, _units(downhill[None])[0] @ random.t(), drawn)
+    figure = _draw_directions(angles, tilted, normalize(downhill[None])[0] @ random.t(), drawn)
     return ExperimentResult((claim,), metrics, figure)
-
-
-def _units(rows: Tensor) -> Tensor:
-    return torch.nn.functional.normalize(rows, dim=1)
 
 
 def _tilted(downhill: Tensor, aside: Tensor, angles: Tensor) -> Tensor:
     """Unit vectors at these angles to `downhill`, each towards another side, (angles, parameters)."""
-    along = _units(downhill[None])
-    across = _units(aside - (aside @ along.t()) * along)
+    along = normalize(downhill[None])
+    across = normalize(aside - (aside @ along.t()) * along)
     return angles.cos()[:, None] * along + angles.sin()[:, None] * across
 
 
@@ -86,6 +88,7 @@ def wiggles(setup: Setup) -> ExperimentResult:
     ratio = abs(moved[0].measured / moved[1].measured)
     order = torch.tensor([found.order for found in moved]).nanmedian().item()
     compared = f"{most.beside(partner)}; wiggled, the cost changes {ratio:.1f} times as much"
+    same = abs(ratio / TIMES - 1) < 0.1
     worst = torch.tensor([found.measured / found.predicted - 1 for found in moved]).abs().max().item()
     claims = (
         Claim(
@@ -96,20 +99,14 @@ def wiggles(setup: Setup) -> ExperimentResult:
             worst < 0.1 and abs(order - 2) < 0.1,
             "equation",
         ),
-        Claim(
-            5,
-            f"{TIMES} times as large is {TIMES} times as sensitive",
-            compared,
-            abs(ratio / TIMES - 1) < 0.1,
-            "equation",
-        ),
+        Claim(5, f"{TIMES} times as large is {TIMES} times as sensitive", compared, same, "equation"),
     )
     metrics = {"largest_gradient": most.size, "measured_ratio": ratio, "taylor_order": order}
     return ExperimentResult(claims, metrics, _draw_sensitivities(ranked, moved))
 
 
 def _draw_sensitivities(ranked: list[Sensitivity], moved: list[Wiggle]) -> Figure:
-    figure, (sizes, changes, pixels) = panels("How sensitive the cost is to every weight and bias", 3)
+    figure, (sizes, changes) = panels("How sensitive the cost is to every weight and bias", 2)
     for layer, colour in zip((1, 2, 3), (GREY, GREEN, ORANGE), strict=True):
         own = [one.size for one in ranked if one.layer == layer]
         sizes.plot(range(1, len(own) + 1), own, color=colour, label=f"layer {layer}")
@@ -117,9 +114,6 @@ def _draw_sensitivities(ranked: list[Sensitivity], moved: list[Wiggle]) -> Figur
     sizes.set(yscale="log", ylim=(ranked[0].size / 1e5, None))
     sizes.legend()
     _draw_changes(changes, moved)
-    figure.colorbar(pixels.imshow(_of_pixels(ranked).numpy(), cmap="cividis"), ax=pixels)
-    pixels.set(title="the weights of each pixel, root mean square")
-    pixels.set_axis_off()
     return figure
 
 
@@ -133,10 +127,69 @@ def _draw_changes(axes: Axes, moved: list[Wiggle]) -> None:
     axes.set(xscale="log", yscale="log", xlim=decades, ylim=decades)
 
 
-def _of_pixels(ranked: list[Sensitivity]) -> torch.Tensor:
-    """The root mean square over the first layer's weights that leave each pixel, (28, 28)."""
-    squares = torch.zeros(28 * 28)
-    own = [one for one in ranked if one.layer == 1 and len(one.index) == 2]
-    for one in own:
-        squares[one.index[1]] += one.gradient**2
-    return (squares * len(squares) / len(own)).sqrt().reshape(28, 28)
+def averaging(setup: Setup) -> ExperimentResult:
+    """Average the gradients of a mini-batch's examples; is it the gradient, and what the step applies?"""
+    model = setup.partly_trained
+    inputs, targets = setup.inputs[:BATCH_SIZE], setup.targets[:BATCH_SIZE]
+    averaged = flatten(each.mean(0) for each in per_example_gradients(model, cost, inputs, targets).values())
+    automatic, applied = _automatic(model, inputs, targets), _applied(model, inputs, targets)
+    from_gradient, from_step = ((averaged - other).abs().max().item() for other in (automatic, applied))
+    largest = automatic.abs().max().item()
+    claim = Claim(
+        10,
+        f"the average of the gradients of {BATCH_SIZE} examples is the gradient, and what SGD applies",
+        f"largest difference from autograd's gradient {from_gradient:.1e}, from the step / learning rate "
+        f"{from_step:.1e}, of components up to {largest:.2g}",
+        max(from_gradient, from_step) < 1e-5 * largest,
+        "equation",
+    )
+    rows = sensitivities(model, cost, inputs, targets)[: ROWS * 24 : 24]
+    metrics = {"largest_difference_from_gradient": from_gradient, "largest_difference_from_step": from_step}
+    return ExperimentResult((claim,), metrics, _draw_table(rows, example_nudges(model, inputs, targets, rows), inputs))
+
+
+def _automatic(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    """The mini-batch's gradient, by autograd through PyTorch's own layers and cost."""
+    builtin = as_builtin(model)
+    value = torch.nn.functional.mse_loss(builtin(inputs), targets, reduction="sum") / len(inputs)
+    return flatten(torch.autograd.grad(value, list(builtin.parameters())))
+
+
+def _applied(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    """What one step of SGD subtracts for each unit of the learning rate, in float64: w − w′ rounds as w does."""
+    moved = copy.deepcopy(model).double()
+    before = flatten(moved.parameters()).detach()
+    Backprop(moved, cost).sgd_step(inputs.double(), targets.double(), 1.0)
+    return (before - flatten(moved.parameters()).detach()).float()
+
+
+def example_nudges(model: torch.nn.Module, inputs: Tensor, targets: Tensor, rows: Sequence[Sensitivity]) -> Tensor:
+    """−∂Cₙ/∂w, how example n would change each of these weights and biases, (rows, N)."""
+    gradients = per_example_gradients(model, cost, inputs, targets)
+    return torch.stack([-gradients[row.name].movedim(0, -1)[row.index] for row in rows])
+
+
+def _draw_table(rows: Sequence[Sensitivity], nudges: Tensor, inputs: Tensor) -> Figure:
+    """The lecture's table: its columns are headed by the digits, and the last is the average, which SGD applies."""
+    figure = Figure(figsize=(11, 5), dpi=110, layout="constrained")
+    title = "Each example's nudges of some weights and biases, in thousandths; the deepest colour is twice an average"
+    figure.suptitle(title, fontsize=13)
+    columns = COLUMNS + 2  # examples, dots, average
+    numbers = torch.full((ROWS, columns), torch.nan)
+    numbers[:, :COLUMNS], numbers[:, -1] = 1000 * nudges[:, :COLUMNS], 1000 * nudges.mean(1)
+    grid = figure.add_gridspec(2, columns, height_ratios=(1, ROWS * 0.6), hspace=0.02, wspace=0.02)
+    for column in range(COLUMNS):
+        digit = figure.add_subplot(grid[0, column])
+        digit.imshow(inputs[column].reshape(28, 28).numpy(), cmap="gray_r")
+        digit.set_axis_off()
+    axes = figure.add_subplot(grid[1, :])
+    limit = 2 * numbers[:, -1].abs().max().item()  # a few nudges are far larger
+    axes.imshow(numbers.numpy(), cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
+    for row in range(ROWS):
+        for column in (*range(COLUMNS), columns - 1):
+            shown = f"{numbers[row, column]:+.1f}".replace("+0.0", "0").replace("-0.0", "0")
+            axes.text(column, row, shown, ha="center", va="center", fontsize=9)
+        axes.text(COLUMNS, row, "…", ha="center", va="center")
+    axes.set_yticks(range(ROWS), list(map(str, rows)), fontsize=8)
+    axes.set_xticks([columns - 1], [f"average\nof {len(inputs)}"])
+    return figure

@@ -1,20 +1,34 @@
-"""Statement 13: a mini-batch's gradient is a good approximation of the full one, at a small part of its time."""
+"""Statements 12 and 13: a mini-batch's gradient for the full one; a drunk man's path beside a careful man's."""
 
+import math
 import time
+from collections.abc import Iterable
+from itertools import repeat
+from typing import NamedTuple
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector as flatten
 
 from bp_torch.engine import Backprop
-from bp_torch.inspection.experiments.result import Claim, ExperimentResult
-from bp_torch.inspection.experiments.setup import BATCH_SIZE, Setup, cost, flatten
+from bp_torch.inspection.experiments.setup import (
+    BATCH_SIZE,
+    Claim,
+    ExperimentResult,
+    Setup,
+    cost,
+    costs_at,
+    endless_batches,
+)
 from bp_torch.inspection.figures import BLUE, GREEN, GREY, ORANGE, panels
 
 WHAT = f"the gradient of {BATCH_SIZE} examples"
 SIZES = (1, 3, 10, 30, BATCH_SIZE, 300, 1000, 3000, 10_000, 30_000)
-
+RATES = (1.0, 3.0, 10.0)
+"""Learning rates tried; each path is the one that gets lowest."""
+GRID = 25
 
 Curve = dict[int, Tensor]
 """By the size of the mini-batch, each draw's cosine to the full gradient, ratio of norms, and seconds: (draws, 3)."""
@@ -35,15 +49,13 @@ def mini_batches(setup: Setup) -> ExperimentResult:
     claims = (
         *(_approximates(name, curve) for name, curve in curves.items()),
         _downhill("while it learns", curves["while it learns"]),
-        Claim(13, f"{WHAT} is a large speedup", measured, speedup > 10, "network"),
+        Claim(13, f"{WHAT} is a large speedup", measured, speedup > 10),
     )
-    means = {
-        f"{kind}_{name.replace(' ', '_')}": {size: draws[:, column].mean().item() for size, draws in curve.items()}
+    cosines = {
+        f"cosines_{name.replace(' ', '_')}": {size: draws[:, COSINES].mean().item() for size, draws in curve.items()}
         for name, curve in curves.items()
-        for kind, column in (("cosines", COSINES), ("norm_ratios", NORM_RATIOS))
     }
-    metrics = {"speedup": speedup} | {name: by_size[BATCH_SIZE] for name, by_size in means.items()}
-    return ExperimentResult(claims, metrics, _draw(curves, seconds), means | {"seconds": seconds})
+    return ExperimentResult(claims, {"speedup": speedup}, _draw_gradients(curves, seconds), cosines)
 
 
 def _approximates(name: str, curve: Curve) -> Claim:
@@ -52,7 +64,7 @@ def _approximates(name: str, curve: Curve) -> Claim:
     low, mean, high = cosines.min(), cosines.mean(), cosines.max()
     claim = f"{name}, {WHAT} approximates that of all {max(curve):,} well, within 45°"
     measured = f"mean cosine {mean:.3f}, from {low:.2f} to {high:.2f} in {len(cosines)} draws"
-    return Claim(13, claim, measured, mean.item() > 0.5**0.5, "network")
+    return Claim(13, claim, measured, mean.item() > 0.5**0.5)
 
 
 def _downhill(name: str, curve: Curve) -> Claim:
@@ -60,7 +72,7 @@ def _downhill(name: str, curve: Curve) -> Claim:
     downhill = int((cosines > 0).sum())
     measured = f"{downhill} of {len(cosines)} mini-batches do"
     holds = downhill >= 0.95 * len(cosines)
-    return Claim(13, f"{name}, {WHAT} points downhill all the same", measured, holds, "network")
+    return Claim(13, f"{name}, {WHAT} points downhill all the same", measured, holds)
 
 
 def _curve(setup: Setup, model: torch.nn.Module) -> Curve:
@@ -71,11 +83,11 @@ def _curve(setup: Setup, model: torch.nn.Module) -> Curve:
     known = SIZES[::2] if setup.quick else SIZES
     for size in (*(size for size in known if size < examples), examples):
         draws = min(20, max(2, 20_000 // size)) if setup.quick else min(100, max(3, 80_000 // size))
-        curve[size] = torch.tensor([_draw_one(setup, driver, full, size, generator) for _ in range(draws)])
+        curve[size] = torch.tensor([_sample(setup, driver, full, size, generator) for _ in range(draws)])
     return curve
 
 
-def _draw_one(
+def _sample(
     setup: Setup, driver: Backprop, full: Tensor, size: int, generator: torch.Generator
 ) -> tuple[float, float, float]:
     some = torch.randperm(len(setup.inputs), generator=generator)[:size]
@@ -88,7 +100,7 @@ def _draw_one(
     return cosine, (gradient.norm() / full.norm()).item(), seconds
 
 
-def _draw(curves: dict[str, Curve], seconds: dict[int, float]) -> Figure:
+def _draw_gradients(curves: dict[str, Curve], seconds: dict[int, float]) -> Figure:
     figure, (cosine, norm, clock) = panels("The gradient of a mini-batch beside that of all examples", 3)
     for (name, curve), colour in zip(curves.items(), (BLUE, GREEN, ORANGE), strict=True):
         _band(cosine, curve, COSINES, colour, name)
@@ -110,3 +122,140 @@ def _band(axes: Axes, curve: Curve, column: int, colour: str, name: str) -> None
     axes.plot(list(curve), [each.mean() for each in draws], "o-", color=colour, label=name)
     low, high = [each.min() for each in draws], [each.max() for each in draws]
     axes.fill_between(list(curve), low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+class Descent(NamedTuple):
+    """One descent."""
+
+    rate: float  # of learning
+    batch_size: int
+    points: Tensor  # all parameters before each step and after the last, (steps + 1, parameters)
+    seconds: Tensor  # when each point was reached, (steps + 1,)
+    costs: Tensor  # at each point, on the first 2,000 training examples, or 500 to be quick, (steps + 1,)
+
+    def straightness(self, steps: int) -> float:
+        """The mean cosine between one step and the next, of so many steps after the first, which is the longest."""
+        moved = self.points[1 : steps + 2].diff(dim=0)
+        return torch.cosine_similarity(moved[1:], moved[:-1]).mean().item()
+
+    def steps_to(self, height: float) -> int | None:
+        """After how many steps the cost was that low, never to be higher again; None if it is higher at the end."""
+        above = (self.costs > height).nonzero()
+        steps = int(above[-1]) + 1 if len(above) else 0
+        return steps if steps < len(self.costs) else None
+
+
+def paths(setup: Setup) -> ExperimentResult:
+    """Descend from the same weights by mini-batches and by full gradients, and draw both paths on the surface."""
+    full_batch = _best(setup, len(setup.inputs), 15 if setup.quick else 200)
+    sgd = _best(setup, BATCH_SIZE, 600 if setup.quick else 1800)
+    steps = len(full_batch.points) - 2
+    straight, stumbling = full_batch.straightness(steps), sgd.straightness(steps)
+    claim = "the path by mini-batches stumbles, that of full gradients goes straight"
+    measured = f"mean cosine between one step and the next {stumbling:.2f} against {straight:.2f}, in the first {steps}"
+    stumbles = Claim(13, claim, measured, stumbling < 0.5 < straight)
+    metrics = {"straightness_mini_batches": stumbling, "straightness_full": straight}
+    claims = (_an_epoch(sgd, full_batch), _sooner(sgd, full_batch), stumbles)
+    return ExperimentResult(claims, metrics, _draw_paths(setup, sgd, full_batch))
+
+
+def _an_epoch(sgd: Descent, full_batch: Descent) -> Claim:
+    examples = full_batch.batch_size
+    steps = -(-examples // sgd.batch_size)
+    start, end, other = sgd.costs[0].item(), sgd.costs[steps].item(), full_batch.costs[1].item()
+    return Claim(
+        12,
+        f"shuffle, split into mini-batches of {sgd.batch_size}, take a step for each: stochastic gradient descent",
+        f"one epoch, {steps} steps that see each of {examples:,} examples once, takes the cost from {start:.2f} to "
+        f"{end:.2f}; one step that sees them all, to {other:.2f}",
+        end < other,
+    )
+
+
+def _sooner(sgd: Descent, full_batch: Descent) -> Claim:
+    """A step by a mini-batch gets on about as far as a full one, so it is the steps' own time that tells."""
+    height, seconds = full_batch.costs[-1].item(), full_batch.seconds[-1].item()
+    steps = sgd.steps_to(height)
+    spent = math.inf if steps is None else sgd.seconds[steps].item()
+    return Claim(
+        13,
+        "mini-batches are the far quicker way to the same cost",
+        f"cost {height:.3f} is reached by {len(full_batch.costs) - 1} full steps in {seconds:.1f} s, by {steps} steps "
+        f"of mini-batches in {spent:.3f} s, {seconds / spent:.0f} times sooner",
+        seconds / spent > 5,
+    )
+
+
+def _best(setup: Setup, batch_size: int, steps: int) -> Descent:
+    descents = (_descend(setup, batch_size, steps, rate) for rate in (RATES[1:2] if setup.quick else RATES))
+    return min(descents, key=lambda path: path.costs[-10:].mean().item())
+
+
+def _descend(setup: Setup, batch_size: int, steps: int, rate: float) -> Descent:
+    model = setup.network()
+    driver, whole = Backprop(model, cost), (setup.inputs, setup.targets)
+    points, seconds = [flatten(model.parameters()).detach()], [0.0]
+    batches = endless_batches(*whole, seed=setup.seed) if batch_size == BATCH_SIZE else repeat(whole)
+    for _ in range(steps):
+        began = time.perf_counter()
+        driver.sgd_step(*next(batches), rate)
+        seconds.append(seconds[-1] + time.perf_counter() - began)
+        points.append(flatten(model.parameters()).detach())
+    return Descent(rate, batch_size, torch.stack(points), torch.tensor(seconds), _costs(setup, points))
+
+
+def _costs(setup: Setup, points: Iterable[Tensor]) -> Tensor:
+    """The cost at each of these points, on the same examples."""
+    examples = 500 if setup.quick else 2000
+    return costs_at(setup.network(), points, setup.inputs[:examples], setup.targets[:examples])
+
+
+def _draw_paths(setup: Setup, sgd: Descent, full_batch: Descent) -> Figure:
+    figure, (whole, near, clock, seen) = panels("Two ways down one cost surface", 2, 2)
+    styles = (sgd, ORANGE, f"mini-batches of {sgd.batch_size}"), (full_batch, BLUE, "all examples")
+    first = len(full_batch.points)  # the other path is longer
+    _draw_surface(whole, setup, _plane(sgd, full_batch), [(path.points, colour) for path, colour, _ in styles])
+    _draw_surface(near, setup, _apart(sgd, full_batch), [(path.points[1:first], colour) for path, colour, _ in styles])
+    whole.set(title="the plane in which both go farthest", xlabel="1st principal direction", ylabel="2nd")
+    near.set(title=f"after the first step, {first - 2} more", xlabel="onward", ylabel="where they differ most")
+    for path, colour, name in styles:
+        clock.plot(path.seconds[1:], path.costs[1:], color=colour, label=f"{name}, learning rate {path.rate:g}")
+        seen.plot(path.batch_size * torch.arange(1, len(path.costs)), path.costs[1:], color=colour)
+    clock.set(title="cost against time", xscale="log", xlabel="seconds")
+    seen.set(title="cost against examples seen", xscale="log", xlabel="examples")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def _plane(sgd: Descent, full_batch: Descent) -> Tensor:
+    """The two principal directions of both paths, as many points of each, (2, parameters)."""
+    few = sgd.points[:: max(1, len(sgd.points) // len(full_batch.points))]
+    moved = torch.cat([few, full_batch.points]) - full_batch.points[0]
+    _, _, directions = torch.linalg.svd(moved, full_matrices=False)
+    return directions[:2]  # type: ignore[no-any-return]
+
+
+def _apart(sgd: Descent, full_batch: Descent) -> Tensor:
+    """The direction in which full gradients get on, and that in which mini-batches differ most from them."""
+    onward = torch.nn.functional.normalize(full_batch.points[-1] - full_batch.points[1], dim=0)
+    strayed = sgd.points[1 : len(full_batch.points)] - full_batch.points[1:]
+    strayed = strayed - torch.outer(strayed @ onward, onward)
+    return torch.stack([onward, torch.linalg.svd(strayed, full_matrices=False)[2][0]])
+
+
+def _draw_surface(axes: Axes, setup: Setup, plane: Tensor, descents: list[tuple[Tensor, str]]) -> None:
+    """Paths in a plane through the start of the last one, over the cost's contours there."""
+    origin = descents[-1][0][0]
+    shown = [((points - origin) @ plane.t(), colour) for points, colour in descents]
+    corners = torch.cat([points for points, _ in shown])
+    low, high = corners.amin(0), corners.amax(0)
+    x, y = (torch.linspace(a, b, GRID) for a, b in zip(low - (high - low) / 6, high + (high - low) / 6, strict=True))
+    heights = _costs(setup, torch.cartesian_prod(x, y) @ plane + origin).reshape(GRID, GRID).t()
+    levels = torch.logspace(heights.min().log10().item(), heights.max().log10().item(), 15)
+    drawn = axes.contourf(x.numpy(), y.numpy(), heights.numpy(), levels=levels, cmap="Greys_r", alpha=0.7, norm="log")
+    axes.figure.colorbar(drawn, ax=axes, format="%.2g")
+    for points, colour in shown:
+        axes.plot(*points.t(), color=colour, linewidth=1.2)
+        axes.plot(*points[-1], "o", color=colour)
+    axes.plot(0, 0, "k*", markersize=11)
+    axes.grid(visible=False)

@@ -1,15 +1,15 @@
 """Statements 6 to 9: one example's nudges, from its outputs down to its pixels."""
 
+from itertools import pairwise
 from statistics import mean
 
 import torch
 from torch import Tensor
 
 from bp_torch.inspection.drawing import draw_explanation
-from bp_torch.inspection.experiments.result import Claim, ExperimentResult
-from bp_torch.inspection.experiments.setup import Setup, cost
+from bp_torch.inspection.experiments.setup import Claim, ExperimentResult, Setup, cost
 from bp_torch.inspection.explanation import Explanation, LayerExplanation, explain
-from bp_torch.inspection.hebbian import hebbian
+from bp_torch.inspection.sensitivity import hebbian
 
 EXAMPLES = 100
 STEP = 1e-4
@@ -89,13 +89,13 @@ def _hebbian(explanations: list[Explanation], correlations: list[float]) -> Clai
         f"{', '.join(f'{c:.2f}' for c in correlations)}; the weight strengthened most, which starts at the most active "
         f"neuron, ends at the one of the largest nudge in {', '.join(f'{share:.0%}' for share in ends)} of the digits",
         min(correlations) > 0.5,
-        "network",
     )
 
 
 def _sums(explanations: list[Explanation]) -> Claim:
-    pairs = [pair for one in explanations for pair in zip(one.layers[:-1], one.layers[1:], strict=True)]
-    added = torch.stack([_apart(layer.contributions.sum(0), before.nudges) for before, layer in pairs]).max().item()
+    pairs = [pair for one in explanations for pair in pairwise(one.layers)]
+    sums = [(layer.contributions.sum(0), before.nudges) for before, layer in pairs]
+    added = torch.stack([(mine - nudges).abs().max() / nudges.abs().max() for mine, nudges in sums]).max().item()
     automatic = torch.tensor([one.difference for one in explanations]).max().item()
     return Claim(
         9,
@@ -105,8 +105,3 @@ def _sums(explanations: list[Explanation]) -> Claim:
         added < 1e-5 and automatic < 1e-5,
         "equation",
     )
-
-
-def _apart(found: Tensor, expected: Tensor) -> Tensor:
-    """The largest difference, relative to the largest number."""
-    return (found - expected).abs().max() / expected.abs().max()

@@ -1,12 +1,14 @@
-"""What the experiments share: the lecture's network, its cost, and a data set."""
+"""What the experiments share: the lecture's network, its cost and a data set, and what they return."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import chain, count, islice
-from typing import TypeVar
+from typing import Final, Literal, NamedTuple
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import Sequential
 from torch.nn.functional import one_hot
 
 import bp_torch.functional as F
@@ -19,8 +21,36 @@ BATCH_SIZE = 100
 LEARNING_RATE = 3.0
 STEPS = 6000
 """Of a whole training."""
+CLAIM_HEADINGS: Final = ("", "claim", "measured", "holds", "of")
 cost = F.squared_error
-Model = TypeVar("Model", bound=torch.nn.Module)
+
+
+class Claim(NamedTuple):
+    """One statement, measured.
+
+    It is of an equation if it is so for every network, unless a line of backpropagation is wrong; of a network if it
+    might have come out otherwise.
+    """
+
+    statement: int  # its number in the lecture
+    claim: str
+    measured: str  # what was found, in numbers
+    holds: bool
+    of: Literal["equation", "network"] = "network"
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As a row of a table, below `CLAIM_HEADINGS`."""
+        return (str(self.statement), self.claim, self.measured, "yes" if self.holds else "no", self.of)
+
+
+class ExperimentResult(NamedTuple):
+    """What one experiment found."""
+
+    claims: tuple[Claim, ...]
+    metrics: Mapping[str, float]  # single numbers, by name
+    figure: Figure
+    curves: Mapping[str, Mapping[int, float]] = {}  # name, whole number such as a mini-batch's size, value
 
 
 class Setup:
@@ -37,24 +67,24 @@ class Setup:
         self.targets = one_hot(self.labels, dataset.classes).float()
         self.test_images = dataset.test.images
 
-    def network(self, seed: int = 0) -> torch.nn.Sequential:
+    def network(self, seed: int = 0) -> Sequential:
         """The lecture's network with its initial weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed + seed)
             return mlp(SIZES)
 
     @cached_property
-    def partly_trained(self) -> torch.nn.Sequential:
+    def partly_trained(self) -> Sequential:
         """The network after a tenth of its training."""
         return train(self.network(), self.inputs, self.targets, STEPS // 10, of=STEPS, seed=self.seed)
 
     @cached_property
-    def trained(self) -> torch.nn.Sequential:
+    def trained(self) -> Sequential:
         """The trained network."""
         return train(self.network(), self.inputs, self.targets, STEPS, seed=self.seed)
 
 
-def train(model: Model, inputs: Tensor, targets: Tensor, steps: int, *, of: int | None = None, seed: int) -> Model:
+def train(model: Sequential, inputs: Tensor, targets: Tensor, steps: int, *, of: int = 0, seed: int) -> Sequential:
     """Take so many steps of stochastic gradient descent, of those in which the learning rate falls linearly to 0."""
     backprop = Backprop(model, cost)
     for step, batch in enumerate(islice(endless_batches(inputs, targets, seed=seed), steps)):
@@ -66,16 +96,6 @@ def endless_batches(inputs: Tensor, targets: Tensor, *, seed: int) -> Iterator[t
     """Mini-batches, shuffled anew each epoch."""
     batches = Batches(inputs, targets, BATCH_SIZE, seed=seed)
     return chain.from_iterable(batches.epoch(epoch) for epoch in count())
-
-
-def flatten(tensors: Iterable[Tensor]) -> Tensor:
-    """All of them as one vector."""
-    return torch.cat([tensor.flatten() for tensor in tensors])
-
-
-def parameters_of(model: torch.nn.Module) -> Tensor:
-    """All weights and biases as one vector."""
-    return flatten(model.parameters()).detach()
 
 
 @torch.no_grad()

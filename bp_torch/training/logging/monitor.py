@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from bp_torch.data import Batch, Batches, accuracy_of, classes_of, first_of_each
-from bp_torch.engine import Backprop
 from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, perturbed, taylor_order
-from bp_torch.inspection import explain, noise_of
+from bp_torch.inspection import explain, gradient_noise
 from bp_torch.nn import as_builtin
 from bp_torch.training.backends import COSTS, Backend, Cost, CostFunction
 from bp_torch.training.config import TrainConfig
@@ -56,7 +55,6 @@ class Monitor:
         self._epoch_steps, self._steps = len(batches), config.epochs * len(batches)
         self._test_labels = classes_of(test[1])
         self._probes = first_of_each(self._test_labels.cpu())
-        self._backprop = Backprop(model, self._cost.function)
         self._reference = ReferenceModels(model, self._cost)
         self._frame_steps = frame_steps(self._steps, config.frames)
         self._frames: FrameCapture | None = None
@@ -146,7 +144,7 @@ class Monitor:
         hand = self._reference.hand_written(batch) if self._config.backend == "builtin" else gradients
         comparisons = self._reference.compare(hand, batch)
         order = self._reference.taylor_order(hand, batch, seed=step)
-        noise = noise_of(self._backprop, *batch)
+        noise = gradient_noise(self._model, self._cost.function, *batch)
         self.counts = self.counts.plus(comparisons)
         self.comparing_seconds += time.perf_counter() - began
         checks, passed, _ = self.counts
@@ -172,7 +170,7 @@ class Monitor:
         explanations = [explain(self._model, self._cost.function, *example) for example in examples]
         self.record(events.ExplanationEvent(step, tuple(explanations)))
         if not self._config.compare_every:
-            self.record(events.NoiseEvent(step, noise_of(self._backprop, *last)))
+            self.record(events.NoiseEvent(step, gradient_noise(self._model, self._cost.function, *last)))
 
     def _log_pictures(self, step: int, outputs: Tensor) -> None:
         probabilities, labels = self._cost.probabilities(outputs), self._test_labels

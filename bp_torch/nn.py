@@ -1,35 +1,17 @@
-"""Layers, activations and costs: torch.nn's own, with a forward that calls the hand-written function.
+"""Modules built on the hand-written functions, drop-in for torch.nn's of the same name, and the lecture's network.
 
-Each stands for the function of `bp_torch.functional` that it calls, where the equations are; (*) is any shape.
+Each is torch.nn's own with a forward that calls the function of `bp_torch.functional`, where the equations are; (*) is
+any shape.
 """
+
+import copy
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from bp_torch import functional
-
-__all__ = [
-    "ELU",
-    "GELU",
-    "BCEWithLogitsLoss",
-    "CrossEntropyLoss",
-    "Flatten",
-    "L1Loss",
-    "LeakyReLU",
-    "Linear",
-    "LogSoftmax",
-    "MSELoss",
-    "NLLLoss",
-    "ReLU",
-    "SiLU",
-    "Sigmoid",
-    "SmoothL1Loss",
-    "Softmax",
-    "Softplus",
-    "SquaredError",
-    "Tanh",
-    "Unflatten",
-]
 
 
 class Linear(torch.nn.Linear):
@@ -181,3 +163,76 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
             reduction=self.reduction,
             label_smoothing=self.label_smoothing,
         )
+
+
+ACTIVATIONS: dict[str, type[torch.nn.Module]] = {
+    "sigmoid": Sigmoid,
+    "tanh": Tanh,
+    "relu": ReLU,
+    "leaky_relu": LeakyReLU,
+    "elu": ELU,
+    "softplus": Softplus,
+    "silu": SiLU,
+    "gelu": GELU,
+    "identity": torch.nn.Identity,
+}
+"""What may follow a weighted sum, by name."""
+
+
+def mlp(
+    sizes: Sequence[int], activation: str = "sigmoid", *, output_activation: str | None = None
+) -> torch.nn.Sequential:
+    """A chain of dense layers, each a weighted sum and an activation: `mlp((784, 16, 16, 10))` is the lecture's.
+
+    Args:
+        sizes: the number of neurons of each layer, the input's first.
+        activation: what follows each hidden weighted sum; a key of `ACTIVATIONS`.
+        output_activation: what follows the last. None: 'sigmoid' for a sigmoid network, as in the lecture,
+            otherwise 'identity', so that the outputs are logits.
+
+    Returns:
+        Linear, activation, Linear, activation, …, with torch.nn's default initialisation; its state_dict fits the
+        same chain of torch.nn modules.
+
+    Raises:
+        ValueError: if there are fewer than two sizes, one is below 1, or an activation is unknown.
+
+    Source:
+        The lecture's statements 1 and 2.
+    """
+    if output_activation is None:
+        output_activation = "sigmoid" if activation == "sigmoid" else "identity"
+    for name in (activation, output_activation):
+        if name not in ACTIVATIONS:
+            raise ValueError(f"mlp(): unknown activation {name!r}; expected one of {', '.join(ACTIVATIONS)}")
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError(f"mlp(): sizes must be two or more positive numbers, got {tuple(sizes)}")
+    hidden = [activation] * (len(sizes) - 2)
+    layers: list[torch.nn.Module] = []
+    for (inputs, outputs), name in zip(pairwise(sizes), [*hidden, output_activation], strict=True):
+        layers += [Linear(inputs, outputs), ACTIVATIONS[name]()]
+    return torch.nn.Sequential(*layers)
+
+
+def as_builtin(model: torch.nn.Module) -> torch.nn.Module:
+    """The same model with torch.nn's own layers in place of the hand-written ones, on the very same parameters.
+
+    Args:
+        model: any module; its hand-written layers may stand at any depth.
+
+    Returns:
+        A new module that shares the parameters and buffers of `model`: what trains one trains the other.
+
+    Raises:
+        TypeError: if a hand-written layer has no counterpart there, as one derived from it has none.
+    """
+    shared = [*model.parameters(), *model.buffers()]
+    twin = copy.deepcopy(model, memo={id(tensor): tensor for tensor in shared})
+    for module in twin.modules():
+        kind = type(module)
+        if any(base.__module__ == __name__ for base in kind.__mro__):
+            name = kind.__name__
+            if globals().get(name) is not kind or not hasattr(torch.nn, name):
+                raise TypeError(f"as_builtin(): torch.nn has no counterpart of {kind.__module__}.{name}")
+            module.__class__ = getattr(torch.nn, name)
+    return twin
