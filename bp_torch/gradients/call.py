@@ -1,9 +1,7 @@
 """One call of a function: what it is differentiated with respect to, and what is held fixed."""
 
 import inspect
-import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -247,11 +245,3 @@ def _argument_names(function: Any, count: int) -> list[str]:
     plain = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     names = [name for name in plain if name not in ("ctx", "self")]
     return [names[i] if i < len(names) else f"argument {i}" for i in range(count)]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """What a call warns of is not what is checked."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -1,5 +1,6 @@
 """Reports on the catalogue: the checks of each function, and its accuracy in every dtype."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from bp_torch import markdown
 from bp_torch.catalogue import CATALOGUE, Entry
-from bp_torch.gradients.call import Call, as_calls, quiet
+from bp_torch.gradients.call import Call, as_calls
 from bp_torch.gradients.check import check_gradients
 from bp_torch.gradients.comparison import Comparison
 from bp_torch.gradients.differences import signed
@@ -104,7 +105,7 @@ def compare_samples(entry: Entry, dtype: torch.dtype) -> list[Comparison]:
     """
     generator = torch.Generator().manual_seed(0)
     comparisons = []
-    with quiet():
+    with warnings.catch_warnings(action="ignore"):
         for number, call in enumerate(as_calls(entry.function, entry.samples)):
             for comparison in _compared(call.to(dtype), entry.reference, generator):
                 label = f"{entry.name} sample {number} {comparison.name} "
