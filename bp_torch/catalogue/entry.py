@@ -18,11 +18,6 @@ class Sample:
     args: tuple[Any, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def to(self, dtype: torch.dtype) -> "Sample":
-        """The same call with every floating-point Tensor in another dtype."""
-        options = {name: _converted(value, dtype) for name, value in self.options.items()}
-        return Sample(tuple(_converted(value, dtype) for value in self.args), options)
-
 
 @dataclass(frozen=True)
 class Kink:
@@ -148,7 +143,3 @@ def reduced(calls: Iterable[Sample], *, fully: int) -> tuple[Sample, ...]:
         for number, call in enumerate(calls)
         for way in (ways if number < fully else (ways[number % 3],))
     )
-
-
-def _converted(value: Any, dtype: torch.dtype) -> Any:
-    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value

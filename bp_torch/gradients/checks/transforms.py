@@ -1,7 +1,7 @@
 """Is the function right under PyTorch's transforms? Double backward, forward mode, batched gradients, vmap."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -63,28 +63,28 @@ def forward_mode(case: CheckCase) -> Pairs:
     """Forward mode is the transpose of reverse mode: for all inputs together, for each alone, and at variants."""
     names = case.call.names
     try:
-        yield case.given, _transposed(case, case.call, list(names))
+        yield case.given, _transposed(case, case.call)
         for position in names if len(names) > 1 else ():
-            yield case.given.under(f"along {names[position]}"), _transposed(case, case.call, [position])
+            yield case.given.under(f"along {names[position]}"), _transposed(case, case.call.only([position]))
     except Exception as error:  # also what a hand-written jvp raises
         yield case.given, _unsupported_or_raised(error)
         return
     for variant, refusal in case.variants:
         if variant.kind in ("scaled", "size"):
-            yield variant, unsupported(refusal) if refusal else _transposed(case, variant.call, list(names))
+            yield variant, unsupported(refusal) if refusal else _transposed(case, variant.call)
 
 
-def _transposed(case: CheckCase, call: Call, positions: list[int]) -> Comparison:
+def _transposed(case: CheckCase, call: Call) -> Comparison:
     """Compare ⟨g, J v⟩ with ⟨Jᵀ g, v⟩."""
-    tangents = {position: case.signed(call.args[position]) for position in positions}
-    pushed = _pushed_forward(call, tangents)
+    tangents = {name: case.signed(input) for name, input in call.by_name.items()}
+    pushed = _pushed_forward(call, tangents.values())
     upstream = case.signed(pushed)
     gradients = call.pull(upstream)
     forward = pushed * upstream
-    reverse = [gradients[call.names[position]] * tangent for position, tangent in tangents.items()]
+    reverse = [gradients[name] * tangent for name, tangent in tangents.items()]
     pulled = sum((term.sum() for term in reverse), start=forward.new_zeros(()))
     terms = sum(term.abs().sum().item() for term in [forward, *reverse])
-    scale = terms + sum(case.scales[call.names[i]] * tangent.abs().sum().item() for i, tangent in tangents.items())
+    scale = terms + sum(case.scales[name] * tangent.abs().sum().item() for name, tangent in tangents.items())
     found, expected = forward.sum(), pulled.to(forward.dtype)
     return compare("tangent", found, expected, expected.double(), scale=scale)
 
@@ -185,15 +185,12 @@ def _not_differentiable(derived: CheckCase) -> str:
     return ""
 
 
-def _pushed_forward(call: Call, tangents: Mapping[int, Tensor]) -> Tensor:
+def _pushed_forward(call: Call, tangents: Iterable[Tensor]) -> Tensor:
     """J v."""
-    args = list(call.args)
     with forward_ad.dual_level():
-        for position, tangent in tangents.items():
-            args[position] = forward_ad.make_dual(  # type: ignore[no-untyped-call]
-                args[position].detach().contiguous(), tangent.contiguous()
-            )
-        output = as_tensor(call.function(*args, **call.options))
+        pairs = zip(call.inputs, tangents, strict=True)
+        duals = [forward_ad.make_dual(x.detach().contiguous(), v.contiguous()) for x, v in pairs]  # type: ignore[no-untyped-call]
+        output = call.at(duals).output()
         pushed = forward_ad.unpack_dual(output).tangent  # type: ignore[no-untyped-call]
         return torch.zeros_like(output) if pushed is None else pushed.clone()
 
