@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bp_torch.gradients import hints
 from bp_torch.gradients.case import CheckCase
-from bp_torch.gradients.comparison import ROUNDINGS_GRANTED_FLOAT64, compare, unravel
+from bp_torch.gradients.comparison import ROUNDINGS_GRANTED_FLOAT64, compare, index_of
 from bp_torch.gradients.differences import LineSamples, even_direction, relative_direction, sample_input, typical
 from bp_torch.gradients.report import Outcome, failed
 from bp_torch.gradients.variants import Variant
@@ -50,7 +50,7 @@ class FiniteDifferenceCase:
 
     def index(self, component: "Component") -> list[int]:
         """Where a component stands."""
-        return list(unravel(component.place, tuple(self.input.shape)))
+        return list(index_of(torch.tensor(component.place), self.input.shape))
 
 
 @dataclass(frozen=True)
