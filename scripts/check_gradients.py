@@ -136,7 +136,7 @@ def check_everything(config: CheckConfig, pool: Executor) -> int:
     reports = print_reports(pool.map(check_entry, CATALOGUE))
     board = scoreboard(range(config.seeds), pool.map)
     print("", board.table(), "", sep="\n")
-    functions = "\n".join([entry_report.HEADINGS, *map(entry_report.row, reports), "", entry_report.ACCURACY])
+    functions = "\n".join([entry_report.HEADINGS, *(report.row for report in reports), "", entry_report.ACCURACY])
     write_gradients(config.runs_dir / RUN, functions, f"{board.table()}\n\n{board.table_of_kinds()}")
     print(f"dashboard: tensorboard --logdir {config.runs_dir}   (or: make dashboard)")
     return 1 if any(report.wrong for report in reports) or not board.perfect else 0
@@ -147,7 +147,7 @@ def print_reports(reports: Iterable[EntryReport]) -> list[EntryReport]:
     printed = []
     print(entry_report.HEADINGS, flush=True)
     for report in reports:
-        print(entry_report.row(report), flush=True)
+        print(report.row, flush=True)
         printed.append(report)
     print("", entry_report.ACCURACY, *(str(wrong) for report in printed for wrong in report.wrong), sep="\n")
     return printed
