@@ -47,7 +47,8 @@ class FiniteDifferenceCase:
         terms = (self.hand * direction)[direction != 0]
         scale = self.case.scales[self.name] * direction.abs().sum().item()
         rounding = ROUNDINGS_GRANTED_FLOAT64 * torch.finfo(torch.float64).eps * scale
-        return DirectionalDerivative(direction, terms.sum().item(), line, terms.abs().sum().item(), rounding)
+        size = terms.abs().nan_to_num(nan=0, posinf=0).sum().item()
+        return DirectionalDerivative(direction, terms.sum().item(), line, size, rounding)
 
     def of_component(self, step: Tensor) -> "DirectionalDerivative":
         """The derivative along an axis, by steps in proportion to the number there.
@@ -66,7 +67,7 @@ class DirectionalDerivative:
         direction: of the line; the step along an axis where it is a component's.
         hand: ⟨gradient, direction⟩.
         line: the values along it.
-        terms: the size of the terms that `hand` is the sum of.
+        terms: the size of the finite terms that `hand` is the sum of.
         rounding: the part of the tolerance for rounding.
     """
 
@@ -84,7 +85,7 @@ class DirectionalDerivative:
     @property
     def allowed(self) -> float:
         """How far apart they may be."""
-        return ERRORS_GRANTED * self.line.error + PART_GRANTED * self._finite_terms + self.rounding
+        return ERRORS_GRANTED * self.line.error + PART_GRANTED * self.terms + self.rounding
 
     @property
     def passed(self) -> bool:
@@ -95,10 +96,6 @@ class DirectionalDerivative:
     def ratio(self) -> float:
         """The error in units of what is allowed."""
         return self.error / self.allowed if self.error else 0.0
-
-    @property
-    def _finite_terms(self) -> float:
-        return self.terms if math.isfinite(self.terms) else 0.0
 
     @property
     def place(self) -> Tensor:
@@ -130,7 +127,7 @@ class DirectionalDerivative:
         return (
             f"hand-written {self.hand / unit:.9g}, finite difference {self.line.slope / unit:.9g}\n"
             f"error {self.error / unit:.3g}, allowed {self.allowed / unit:.3g} = {ERRORS_GRANTED} x the difference's "
-            f"own error {self.line.error / unit:.3g} + {PART_GRANTED:g} x terms {self._finite_terms / unit:.3g} + "
+            f"own error {self.line.error / unit:.3g} + {PART_GRANTED:g} x terms {self.terms / unit:.3g} + "
             f"rounding {self.rounding / unit:.3g}"
         )
 
@@ -216,7 +213,7 @@ def _compared(question: FiniteDifferenceCase, components: list[DirectionalDeriva
     comparison, hint = replace(comparison, index=worst.index), ""
     if len(components) == question.hand.numel():
         both = question.hand, truth.reshape(question.hand.shape)
-        hint = hints.of_gradient(hints.Mistake(comparison, *both, question.variant.call, question.upstream))
+        hint = hints.of_gradient(comparison, *both, question.variant.call, question.upstream)
     message = f"at {list(worst.index)}: {worst.details(worst.unit)}"
     return replace(failed(message, hint=hint), ratio=worst.ratio, comparison=comparison)
 

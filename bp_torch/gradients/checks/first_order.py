@@ -109,7 +109,7 @@ def _by_reference(case: CheckCase, variant: Variant, upstream: Tensor) -> Iterat
     for comparison in compare_all(evaluate, case.scales, first=first):
         name, hint = comparison.name, ""
         if not comparison.passed:
-            hint = hints.of_gradient(hints.Mistake(comparison, hand[name], truth[name], variant.call, upstream))
+            hint = hints.of_gradient(comparison, hand[name], truth[name], variant.call, upstream)
         yield variant, compared(comparison, hint)
 
 
