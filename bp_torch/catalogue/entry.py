@@ -56,8 +56,7 @@ class BadCall:
 
     args: tuple[Any, ...]
     error: type[Exception]
-    names: str
-    """A regular expression the message must match."""
+    names: str  # a regular expression that the message must match
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -68,13 +67,11 @@ class Entry:
     name: str
     function: Callable[..., Tensor]
     reference: Callable[..., Tensor]
-    backward: str
-    """The equation in one line, for tables."""
+    backward: str  # the equation in one line, for tables
     samples: tuple[Sample, ...]
     bad_calls: tuple[BadCall, ...]
     kinks: tuple[Kink, ...] = ()
-    domain: tuple[Interval, ...] = ()
-    """Of each argument; all real numbers for those that it does not reach to."""
+    domain: tuple[Interval, ...] = ()  # of each argument; all real numbers for those that it does not reach to
 
     def domain_of(self, position: int) -> Interval:
         """The numbers that an argument is meant to be."""
@@ -90,16 +87,10 @@ def entry(
     refuses_lists: bool = False,
     **others: Any,
 ) -> Entry:
-    """The entry of a function that PyTorch has under the same name.
+    """The entry of a function that PyTorch has under the same name, in torch.nn.functional or torch.
 
-    Args:
-        name: of the function.
-        backward: the equation in one line.
-        calls: samples, or their positional arguments alone.
-        bad_calls: calls that must fail.
-        reference: if it is another than torch.nn.functional's, or torch's.
-        refuses_lists: a list in place of the first Tensor is one more bad call.
-        others: fields of `Entry`.
+    Its calls are samples, or their positional arguments alone. If it refuses lists, one in place of the first Tensor is
+    one more bad call. The others are fields of `Entry`.
     """
     others.setdefault("function", getattr(functional, name))
     reference = reference or getattr(torch.nn.functional, name, None) or getattr(torch, name)

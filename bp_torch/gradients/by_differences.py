@@ -61,21 +61,13 @@ class FiniteDifferenceCase:
 
 @dataclass(frozen=True, eq=False)
 class DirectionalDerivative:
-    """A derivative along a line beside its finite difference, and how far apart they may be.
+    """A derivative along a line beside its finite difference, and how far apart they may be."""
 
-    Attributes:
-        direction: of the line; the step along an axis where it is a component's.
-        hand: ⟨gradient, direction⟩.
-        line: the values along it.
-        terms: the size of the finite terms that `hand` is the sum of.
-        rounding: the part of the tolerance for rounding.
-    """
-
-    direction: Tensor
-    hand: float
-    line: LineSamples
-    terms: float
-    rounding: float
+    direction: Tensor  # of the line; the step along an axis where it is a component's
+    hand: float  # ⟨gradient, direction⟩
+    line: LineSamples  # the values along it
+    terms: float  # the size of the finite terms that `hand` is the sum of
+    rounding: float  # the part of the tolerance for rounding
 
     @property
     def error(self) -> float:

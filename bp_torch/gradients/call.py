@@ -17,21 +17,13 @@ class CannotCheck(ValueError):
 
 @dataclass(frozen=True)
 class Call:
-    """A function at one point.
+    """A function at one point."""
 
-    Attributes:
-        function: any callable that returns a Tensor, or several in tuples, lists and dicts: one long vector.
-        args: its positional arguments; a module's parameters come last.
-        names: the positions of those it is differentiated with respect to, and what to call them.
-        options: its keyword arguments, held fixed.
-        parameters: the names of a module's parameters, which are the last arguments; their sizes are its own affair.
-    """
-
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    names: Mapping[int, str]
-    options: Mapping[str, Any] = field(default_factory=dict)
-    parameters: tuple[str, ...] = ()
+    function: Callable[..., Any]  # returns a Tensor, or several in tuples, lists and dicts: one long vector
+    args: tuple[Any, ...]  # by position; a module's parameters come last
+    names: Mapping[int, str]  # the positions of those it is differentiated with respect to, and what to call them
+    options: Mapping[str, Any] = field(default_factory=dict)  # arguments by name, held fixed
+    parameters: tuple[str, ...] = ()  # the names of a module's parameters; their sizes are its own affair
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:

@@ -24,19 +24,12 @@ Pairs = Iterator[tuple[Variant, Comparison | Outcome]]
 
 @dataclass(frozen=True)
 class CheckCase:
-    """One sample of a function under test.
+    """One sample of a function under test."""
 
-    Attributes:
-        sample: its number.
-        call: the function and its arguments, in float64 if the function takes that.
-        reference: a function known to be right; without one, finite differences are the measure.
-        generator: of every random number.
-    """
-
-    sample: int
-    call: Call
-    reference: Callable[..., Any] | None
-    generator: torch.Generator
+    sample: int  # its number
+    call: Call  # the function and its arguments, in float64 if the function takes that
+    reference: Callable[..., Any] | None  # known to be right; without one, finite differences are the measure
+    generator: torch.Generator  # of every random number
 
     @cached_property
     def given(self) -> Variant:

@@ -40,36 +40,24 @@ class Comparison:
     """One hand-written gradient beside autograd's own, in the same dtype, and the truth in float64."""
 
     name: str
-    difference: float
-    """Largest |hand − builtin|."""
-    relative_difference: float
-    """‖hand − builtin‖ / ‖builtin‖; 0 where both are zero."""
-    cosine: float
-    """Of the angle between hand and builtin; 1 where both are zero."""
-    error: float
-    """Largest |hand − truth|, infinite where one is NaN and the other not."""
-    builtin_error: float
-    """Largest |builtin − truth|."""
-    rounding: float
-    """ε · max |truth|, or ε · scale where a larger scale was given: one rounding of the largest component."""
-    roundings: int
-    """How many of them are granted: k."""
+    difference: float  # largest |hand − builtin|
+    relative_difference: float  # ‖hand − builtin‖ / ‖builtin‖; 0 where both are zero
+    cosine: float  # of the angle between hand and builtin; 1 where both are zero
+    error: float  # largest |hand − truth|, infinite where one is NaN and the other not
+    builtin_error: float  # largest |builtin − truth|
+    rounding: float  # of the largest component: ε · max |truth|, or ε · scale where a larger scale was given
+    roundings: int  # how many of them are granted: k
     credible: float
     """√ε · max |truth|, or the smallest normal number: with a larger error the built-in proves nothing, unless that
     error is known to be typical."""
-    index: tuple[int, ...]
-    """Where `error` was found."""
-    value: float
-    """The hand-written component there."""
-    expected: float
-    """The float64 component there."""
-    typical_error: float | None = None
-    """The built-in's largest error over perturbed numbers, where it was measured."""
+    index: tuple[int, ...]  # where `error` was found
+    value: float  # the hand-written component there
+    expected: float  # the float64 component there
+    typical_error: float | None = None  # the built-in's largest over perturbed numbers, where it was measured
     error_projection: float | None = None
     """Mean projection of the errors at perturbed numbers onto the error here, where that was measured: 1 for a wrong
     equation, about 0 for rounding."""
-    error_size_ratio: float | None = None
-    """Mean size of those errors, in units of the error here."""
+    error_size_ratio: float | None = None  # mean size of those errors, in units of the error here
 
     @property
     def granted_error(self) -> float:

@@ -40,19 +40,12 @@ _REGULAR = 1e-6
 
 @dataclass(frozen=True)
 class LineSamples:
-    """The values of a function along a line.
+    """The values of a function along a line."""
 
-    Attributes:
-        start: at t = 0.
-        ahead: at each step t > 0, the longest first.
-        behind: at −t.
-        magnitude: the size of the terms that a value is the sum of, which its rounding is a part of.
-    """
-
-    start: float
-    ahead: list[float]
-    behind: list[float]
-    magnitude: float
+    start: float  # at t = 0
+    ahead: list[float]  # at each step t > 0, the longest first
+    behind: list[float]  # at −t
+    magnitude: float  # the size of the terms that a value is the sum of, which its rounding is a part of
 
     @cached_property
     def _slope_and_error(self) -> tuple[float, float]:
