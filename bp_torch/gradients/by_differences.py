@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bp_torch.gradients import hints
 from bp_torch.gradients.case import CheckCase
-from bp_torch.gradients.comparison import ROUNDINGS_GRANTED_FLOAT64, compare, index_of
+from bp_torch.gradients.comparison import ROUNDINGS_GRANTED_FLOAT64, compare
 from bp_torch.gradients.differences import LineSamples, even_direction, relative_direction, sample_input, typical
 from bp_torch.gradients.report import Outcome, failed
 from bp_torch.gradients.variants import Variant
@@ -90,19 +90,14 @@ class DirectionalDerivative:
         return self.error / self.allowed if self.error else 0.0
 
     @property
-    def place(self) -> Tensor:
-        """The position of a component, or of the first of several that are equal."""
-        return self.direction.argmax()
-
-    @property
     def unit(self) -> float:
         """The size of a component's step."""
         return self.direction.max().item()
 
     @property
     def index(self) -> tuple[int, ...]:
-        """Where a component stands."""
-        return index_of(self.place, self.direction.shape)
+        """Where a component stands, or the first of several that are equal."""
+        return tuple(self.direction.nonzero()[0].tolist())
 
     @property
     def regular(self) -> bool:
@@ -158,7 +153,7 @@ def _in_full(question: FiniteDifferenceCase, slope: DirectionalDerivative, order
 
 def _component_wise(question: FiniteDifferenceCase) -> Iterator[Outcome]:
     """Look at the components one by one: at a kink, the gradient must lie between the slopes beside it."""
-    components = sorted(_components(question), key=lambda component: component.place.item())
+    components = sorted(_components(question), key=lambda component: component.index)
     regular = [component for component in components if component.regular]
     kinks = [component for component in components if component.line.kink_jump]
     outside = [component for component in kinks if component.direction.count_nonzero() == 1 and component.outside]

@@ -172,8 +172,8 @@ def compare(
     wide_builtin = truth if known else builtin.detach().double()
     errors = distance(wide, truth)
     largest, dtype = max(scale, truth.abs().nan_to_num(posinf=0).max().item()), torch.finfo(hand.dtype)
-    worst = errors.argmax()
-    error = errors.flatten()[worst].item()
+    error = errors.max().item()
+    index = tuple((errors == error).nonzero()[0].tolist())
     return Comparison(
         name=name,
         difference=error if known else distance(wide, wide_builtin).max().item(),
@@ -183,9 +183,9 @@ def compare(
         rounding=dtype.eps * largest,
         roundings=ROUNDINGS_GRANTED_FLOAT64 if hand.dtype == torch.float64 else ROUNDINGS_GRANTED,
         credible=max(math.sqrt(dtype.eps) * largest, dtype.tiny),
-        index=index_of(worst, hand.shape),
-        value=wide.flatten()[worst].item(),
-        expected=truth.flatten()[worst].item(),
+        index=index,
+        value=wide[index].item(),
+        expected=truth[index].item(),
         typical_error=typical_error,
     )
 
@@ -206,8 +206,3 @@ def _direction(hand: Tensor, builtin: Tensor) -> dict[str, float]:
     apart = torch.linalg.vector_norm(hand - builtin).item()
     cosine = (hand * builtin).sum().item() / (a * b) if a * b else float(a == b)
     return {"relative_difference": apart / b if b else (0.0 if apart == 0 else math.inf), "cosine": cosine}
-
-
-def index_of(position: Tensor, shape: torch.Size) -> tuple[int, ...]:
-    """The index of a position in a Tensor of this shape."""
-    return tuple(map(int, torch.unravel_index(position, shape)))
