@@ -101,9 +101,8 @@ def _sprinkled(tensor: Tensor, values: tuple[float, ...]) -> Tensor:
 
 def _tied(tensor: Tensor) -> Tensor:
     """Each number twice."""
-    flat = tensor.detach().reshape(-1).clone()
-    flat[1::2] = flat[: flat.numel() // 2 * 2 : 2]
-    return flat.reshape(tensor.shape)
+    flat = tensor.detach().reshape(-1)
+    return flat[::2].repeat_interleave(2)[: len(flat)].reshape(tensor.shape)
 
 
 def _equal(inputs: tuple[Tensor, ...]) -> list[Tensor]:

@@ -109,18 +109,16 @@ def vmap(case: CheckCase) -> Pairs:
     whole batch, for which the backward goes through the rule for vmap.
     """
     everything = tuple(case.call.by_name)
-    together: dict[str, Tensor] = {}  # one by one they give the same whichever dimension is the batch's
     for batched, dim in [(everything, 0), (everything, -1), *(((name,), 0) for name in everything if everything[1:])]:
         label = f"a batch of {', '.join(batched)} along dimension {dim}"
         dims = tuple(dim if name in batched else None for name in everything)
         try:
-            yield from _vmapped(case, label, dims, together if batched == everything else {})
+            yield from _vmapped(case, label, dims)
         except Exception as error:  # also what a hand-written rule raises
             yield case.given.under(label), _unsupported_or_raised(error)
 
 
-def _vmapped(case: CheckCase, label: str, dims: tuple[int | None, ...], each: dict[str, Tensor]) -> Pairs:
-    """One batch. `each` is what its examples give one by one, or empty, to be filled."""
+def _vmapped(case: CheckCase, label: str, dims: tuple[int | None, ...]) -> Pairs:
     call, upstream = case.call, case.upstream
     rows = [
         [x if d is None else x * (1 - i / 10) for x, d in zip(call.inputs, dims, strict=True)] for i in range(BATCH)
@@ -130,8 +128,7 @@ def _vmapped(case: CheckCase, label: str, dims: tuple[int | None, ...], each: di
         for x, d, column in zip(call.inputs, dims, zip(*rows, strict=True), strict=True)
     ]
     value, gradients = torch.func.vmap(lambda *xs: _func_gradients(call.at(xs), upstream), dims)(*columns)
-    if not each:
-        each |= _stacked([{**call.at(row).pull(upstream), OUTPUT: call.at(row).value()} for row in rows])
+    each = _stacked([{**call.at(row).pull(upstream), OUTPUT: call.at(row).value()} for row in rows])
     yield from case.compare(label, {**call.named(gradients), OUTPUT: value}, each)
     if set(dims) == {0}:
         leaves = [column.requires_grad_() for column in columns]
