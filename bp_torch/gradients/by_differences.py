@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.gradients import hints
-from bp_torch.gradients.case import CheckCase
+from bp_torch.gradients.case import CheckCase, Pairs
 from bp_torch.gradients.comparison import ROUNDINGS_GRANTED_FLOAT64, compare
 from bp_torch.gradients.differences import LineSamples, even_direction, relative_direction, sample_input, typical
 from bp_torch.gradients.report import Outcome, failed
@@ -119,7 +119,7 @@ class DirectionalDerivative:
         )
 
 
-def by_differences(case: CheckCase, variant: Variant, upstream: Tensor) -> Iterator[tuple[Variant, Outcome]]:
+def by_differences(case: CheckCase, variant: Variant, upstream: Tensor) -> Pairs:
     """Compare each input's gradient with finite differences along random signed directions."""
     directions = (relative_direction, even_direction) if variant is case.given else (relative_direction,)
     for name, hand in variant.call.pull(upstream).items():

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from bp_torch.gradients import hints
 from bp_torch.gradients.call import Call, pulled_back
-from bp_torch.gradients.comparison import Comparison, compare
+from bp_torch.gradients.comparison import compare
 from bp_torch.gradients.differences import signed, typical
-from bp_torch.gradients.report import Outcome, failed, first_line
+from bp_torch.gradients.report import Outcome, compared, failed, first_line
 from bp_torch.gradients.variants import Variant, variants
 
 OUTPUT = "output"
-Pairs = Iterator[tuple[Variant, Comparison | Outcome]]
+Pairs = Iterator[tuple[Variant, Outcome]]
 """What a check yields: a variant of the sample, and what was found there."""
 
 
@@ -122,7 +122,7 @@ class CheckCase:
         variant = self.given.under(circumstances)
         for name, tensor in found.items():
             known = (self.gradients if expected is None else expected)[name]
-            yield variant, compare(name, tensor, known, known.double(), scale=self.scales[name])
+            yield variant, compared(compare(name, tensor, known, known.double(), scale=self.scales[name]))
 
 
 def attempt(variant: Variant, pairs: Pairs) -> Pairs:

@@ -14,7 +14,7 @@ from bp_torch.gradients.call import Call, CannotCheck, as_calls, callable_of, pu
 from bp_torch.gradients.case import CheckCase, Pairs, attempt
 from bp_torch.gradients.checks import first_order, invariants, transforms
 from bp_torch.gradients.differences import has_reduced_precision
-from bp_torch.gradients.report import GradientReport, Outcome, Result, compared, first_line
+from bp_torch.gradients.report import GradientReport, Result, first_line
 
 Check = Callable[[CheckCase], Pairs]
 FIRST: dict[str, Check] = {
@@ -82,8 +82,9 @@ def check_gradients(
             results.append(result)
             if fail_fast and result.status == "failed":
                 break
-    if not any(result.status == "failed" for result in results):
-        _require_conclusive(results)
+    unclear = [result for result in results if result.status == "inconclusive"]
+    if unclear and not any(result.status == "failed" for result in results):
+        raise CannotCheck(f"sample {unclear[0].sample}, input {unclear[0].input!r}: {unclear[0].message}")
     against = "finite differences" if reference is None else name_of(reference)
     inputs = tuple(dict.fromkeys(name for call in calls for name in call.by_name))
     return GradientReport(name_of(function), inputs, against, tuple(results), tuple(hints.of_report(results)))
@@ -119,13 +120,6 @@ def _results(calls: Sequence[Call], reference: Callable[..., Any] | None, seed: 
         raise CannotCheck("every output is empty: there is no gradient to check")
     for case, call in zip(cases, calls, strict=True):
         yield from _check_sample(case, call)
-
-
-def _require_conclusive(results: Sequence[Result]) -> None:
-    """Raise CannotCheck if there is a result that neither passed nor failed."""
-    for result in results:
-        if result.status == "inconclusive":
-            raise CannotCheck(f"sample {result.sample}, input {result.input!r}: {result.message}")
 
 
 def _check_sample(case: CheckCase, given: Call) -> Iterator[Result]:
@@ -165,8 +159,7 @@ def _run(name: str, check: Check, case: CheckCase) -> Iterator[Result]:
 
 def _named(name: str, check: Check, case: CheckCase) -> Iterator[Result]:
     """What a check finds, as results."""
-    for variant, found in attempt(case.given, check(case)):
-        outcome = found if isinstance(found, Outcome) else compared(found)
+    for variant, outcome in attempt(case.given, check(case)):
         yield Result(**vars(outcome), check=name, sample=case.sample, kind=variant.kind, variant=variant.label)
 
 
@@ -217,13 +210,11 @@ def _require_differences(call: Call, value: Tensor, whose: str) -> None:
 def _require_gradient(oracle: Call, value: Tensor, whose: str) -> None:
     try:
         output, leaves = oracle.run()
-        if not output.requires_grad:
-            raise CannotCheck(f"{whose} has no gradient: its output is cut off from its inputs")
         pulled_back(output, leaves, torch.ones_like(value))
-    except CannotCheck:
-        raise
     except Exception as error:
         raise CannotCheck(f"{whose} has no gradient: {first_line(error)}") from error
+    if not output.requires_grad:
+        raise CannotCheck(f"{whose} has no gradient: its output is cut off from its inputs")
 
 
 def _value(call: Call, whose: str) -> Tensor:

@@ -1,7 +1,6 @@
 """Are value and gradient right: at the sample, at its variants, in every dtype?"""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -93,7 +92,7 @@ def precision(case: CheckCase) -> Pairs:
         yield variant, outcome
 
 
-def _by_reference(case: CheckCase, variant: Variant, upstream: Tensor) -> Iterator[tuple[Variant, Outcome]]:
+def _by_reference(case: CheckCase, variant: Variant, upstream: Tensor) -> Pairs:
     """Compare each input's gradient with the oracle's: in the same dtype, and in float64 on the same numbers."""
 
     def evaluate(generator: torch.Generator | None) -> GradientTriple:

@@ -12,8 +12,8 @@ from torch.autograd import forward_ad
 from bp_torch.gradients.call import Call, as_tensor, pulled_back
 from bp_torch.gradients.case import OUTPUT, CheckCase, Pairs, raised
 from bp_torch.gradients.checks.first_order import compare_gradients
-from bp_torch.gradients.comparison import Comparison, compare
-from bp_torch.gradients.report import Outcome, first_line, unsupported
+from bp_torch.gradients.comparison import compare
+from bp_torch.gradients.report import Outcome, compared, first_line, unsupported
 from bp_torch.gradients.variants import Variant
 
 BATCH = 3
@@ -50,10 +50,10 @@ def double_backward(case: CheckCase) -> Pairs:
         return
     plain = torch.cat([gradient.reshape(-1) for gradient in case.gradients.values()])
     comparison = compare("gradients", derived.given.value, plain, plain.double(), scale=max(case.scales.values()))
-    yield case.given.under("create_graph"), comparison
-    for variant, found in compare_gradients(derived, derived.given, derived.upstream):
-        if not (isinstance(found, Outcome) and found.status == "inconclusive"):  # it may jump, as at a kink
-            yield variant, found
+    yield case.given.under("create_graph"), compared(comparison)
+    for variant, outcome in compare_gradients(derived, derived.given, derived.upstream):
+        if outcome.status != "inconclusive":  # it may jump, as at a kink
+            yield variant, outcome
     large = derived.call.at([*(FAR_OUT * x for x in case.call.inputs), case.upstream])
     if derived.admits(large):
         yield from compare_gradients(derived, Variant("scaled", f"scaled by {FAR_OUT:g}", large), derived.upstream)
@@ -74,7 +74,7 @@ def forward_mode(case: CheckCase) -> Pairs:
             yield variant, unsupported(refusal) if refusal else _transposed(case, variant.call)
 
 
-def _transposed(case: CheckCase, call: Call) -> Comparison:
+def _transposed(case: CheckCase, call: Call) -> Outcome:
     """Compare ⟨g, J v⟩ with ⟨Jᵀ g, v⟩."""
     tangents = {name: case.signed(input) for name, input in call.by_name.items()}
     pushed = _pushed_forward(call, tangents.values())
@@ -86,7 +86,7 @@ def _transposed(case: CheckCase, call: Call) -> Comparison:
     terms = sum(term.abs().sum().item() for term in [forward, *reverse])
     scale = terms + sum(case.scales[name] * tangent.abs().sum().item() for name, tangent in tangents.items())
     found, expected = forward.sum(), pulled.to(forward.dtype)
-    return compare("tangent", found, expected, expected.double(), scale=scale)
+    return compared(compare("tangent", found, expected, expected.double(), scale=scale))
 
 
 def batched_gradients(case: CheckCase) -> Pairs:
