@@ -25,8 +25,6 @@ from bp_torch.gradients.entry_report import EntryReport, check_entry
 from bp_torch.training.state.run_dir import RunError, require_no_run
 
 RUN = "gradients"
-PLANTED = Path(__file__).parents[1] / "tests"
-"""Where the planted bugs are, which are not part of the package."""
 MOST_COMPONENTS = 200_000
 """Of a Tensor that --shapes makes."""
 
@@ -156,7 +154,7 @@ def print_reports(reports: Iterable[EntryReport]) -> list[EntryReport]:
 @contextmanager
 def _workers() -> Iterator[Executor]:
     """A process for each core; Ctrl-C reaches this process alone, which then ends the others."""
-    sys.path.append(str(PLANTED))
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))  # where the planted bugs are
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     pool = ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,))
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the processes inherit

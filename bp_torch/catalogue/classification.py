@@ -11,29 +11,20 @@ _draw = Numbers(5)
 
 def _index_samples(*, fully: int, **options: Any) -> tuple[Sample, ...]:
     """Class indices in every shape torch takes, with and without weights and ignored examples."""
-    return reduced([*_weights_and_ignored(**options), *_shapes_and_sizes(**options)], fully=fully)
-
-
-def _weights_and_ignored(**options: Any) -> tuple[Sample, ...]:
     ignored = torch.tensor([0, -100, 2, 1])
-    return (
-        Sample((_draw(4, 3), ignored), {"weight": _draw(3).exp(), **options}),
-        Sample((_draw(2, 3), torch.tensor([-100, -100])), options),  # nothing left to average
-        Sample((_draw(4, 3), _draw.classes(4, below=3)), options),
-        Sample((_draw(4, 3), _draw.classes(4, below=3)), {"weight": _draw(3).exp(), **options}),
-        Sample((_draw(4, 3), ignored), options),
-    )
-
-
-def _shapes_and_sizes(**options: Any) -> tuple[Sample, ...]:
-    inputs = [input for input in _draw.inputs(large=30) if input.dim() > 1]
     calls = (
-        (_draw(3), torch.tensor(2)),
-        (_draw(4, 3), _draw.classes(4, below=3).to(torch.uint8)),
-        *((x, _draw.classes(len(x), *x.shape[2:], below=x.shape[1])) for x in inputs),
+        Sample((_draw(4, 3), ignored), {"weight": _draw(3).exp()}),
+        Sample((_draw(2, 3), torch.tensor([-100, -100]))),  # nothing left to average
+        Sample((_draw(4, 3), _draw.classes(4, below=3))),
+        Sample((_draw(4, 3), _draw.classes(4, below=3)), {"weight": _draw(3).exp()}),
+        Sample((_draw(4, 3), ignored)),
+        Sample((_draw(4, 3), torch.tensor([1, 1, 2, 0])), {"ignore_index": 1}),
+        Sample((_draw(3), torch.tensor(2))),
+        Sample((_draw(4, 3), _draw.classes(4, below=3).to(torch.uint8))),
     )
-    another_index = Sample((_draw(4, 3), torch.tensor([1, 1, 2, 0])), {"ignore_index": 1, **options})
-    return (another_index, *(Sample(call, options) for call in calls))
+    inputs = [input for input in _draw.inputs(large=30) if input.dim() > 1]
+    shapes = [Sample((x, _draw.classes(len(x), *x.shape[2:], below=x.shape[1]))) for x in inputs]
+    return reduced([*calls, *shapes], fully=fully, **options)
 
 
 def _probability_samples() -> tuple[Sample, ...]:

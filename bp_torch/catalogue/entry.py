@@ -47,9 +47,6 @@ class Interval(NamedTuple):
     high: float = math.inf
 
 
-REAL = Interval()
-
-
 @dataclass(frozen=True)
 class BadCall:
     """A call that must fail as torch.nn.functional's does, with a message that names what is wrong."""
@@ -75,7 +72,7 @@ class Entry:
 
     def domain_of(self, position: int) -> Interval:
         """The numbers that an argument is meant to be."""
-        return self.domain[position] if position < len(self.domain) else REAL
+        return self.domain[position] if position < len(self.domain) else Interval()
 
 
 def entry(
@@ -126,11 +123,11 @@ class Numbers:
         return self(*shape).softmax(dim)
 
 
-def reduced(calls: Iterable[Sample], *, fully: int) -> tuple[Sample, ...]:
+def reduced(calls: Iterable[Sample], *, fully: int, **options: Any) -> tuple[Sample, ...]:
     """Calls of a cost with its reductions: so many of the first with each of the three, the others with one in turn."""
     ways = ("none", "sum", "mean")
     return tuple(
-        Sample(call.args, {**call.options, "reduction": way})
+        Sample(call.args, {**call.options, **options, "reduction": way})
         for number, call in enumerate(calls)
         for way in (ways if number < fully else (ways[number % 3],))
     )

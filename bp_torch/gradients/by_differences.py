@@ -10,7 +10,7 @@ from torch import Tensor
 from bp_torch.gradients import hints
 from bp_torch.gradients.case import CheckCase, Pairs
 from bp_torch.gradients.comparison import ROUNDINGS_GRANTED_FLOAT64, compare
-from bp_torch.gradients.differences import LineSamples, even_direction, relative_direction, sample_input, typical
+from bp_torch.gradients.differences import LineSamples, even_direction, relative_direction, sample_line, typical
 from bp_torch.gradients.report import Outcome, failed
 from bp_torch.gradients.variants import Variant
 
@@ -34,16 +34,22 @@ class FiniteDifferenceCase:
     variant: Variant
     upstream: Tensor
     name: str
+    input: Tensor
     hand: Tensor
 
-    @property
-    def input(self) -> Tensor:
-        """The input itself."""
-        return self.variant.call.by_name[self.name]
-
+    @torch.no_grad()
     def along(self, direction: Tensor, *, every_step: bool = False) -> "DirectionalDerivative":
-        """The derivative along a direction."""
-        line = sample_input(self.variant.call, self.name, direction, self.upstream, every_step=every_step)
+        """The derivative along a direction. The function must be known to leave its arguments alone."""
+        inputs = self.variant.call.by_name
+
+        def moved(t: float) -> Tensor:
+            inputs[self.name] = self.input + t * direction
+            try:
+                return self.variant.call.at([*inputs.values()]).output() * self.upstream
+            except Exception:  # whatever a function raises outside of its domain, at whose edge this may be
+                return torch.full_like(self.upstream, torch.nan)
+
+        line = sample_line(moved, every_step=every_step)
         terms = (self.hand * direction)[direction != 0]
         scale = self.case.scales[self.name] * direction.abs().sum().item()
         rounding = ROUNDINGS_GRANTED_FLOAT64 * torch.finfo(torch.float64).eps * scale
@@ -123,9 +129,10 @@ def by_differences(case: CheckCase, variant: Variant, upstream: Tensor) -> Pairs
     """Compare each input's gradient with finite differences along random signed directions."""
     directions = (relative_direction, even_direction) if variant is case.given else (relative_direction,)
     for name, hand in variant.call.pull(upstream).items():
-        question = FiniteDifferenceCase(case, variant, upstream, name, hand.detach())
+        input = variant.call.by_name[name].detach()
+        question = FiniteDifferenceCase(case, variant, upstream, name, input, hand.detach())
         for direct in directions if hand.numel() else ():
-            for outcome in _along(question, direct(question.input, case.generator)):
+            for outcome in _along(question, direct(input, case.generator)):
                 yield variant, replace(outcome, input=name)
 
 
@@ -169,12 +176,11 @@ def _component_wise(question: FiniteDifferenceCase) -> Iterator[Outcome]:
 
 
 def _components(question: FiniteDifferenceCase) -> Iterator[DirectionalDerivative]:
-    numbers = question.input.detach()
-    values, groups = torch.unique(numbers, return_inverse=True)
+    values, groups = torch.unique(question.input, return_inverse=True)
     chosen = torch.randperm(len(values), generator=question.case.generator)
     for group in chosen[: MOST_COMPONENTS if len(values) <= MOST_COMPONENTS else SOME_COMPONENTS].tolist():
-        unit = abs(values[group].item()) or typical(numbers)
-        yield question.of_component(unit * (groups == group).to(numbers))
+        unit = abs(values[group].item()) or typical(question.input)
+        yield question.of_component(unit * (groups == group).to(question.input))
 
 
 def _of_one_output(question: FiniteDifferenceCase, component: DirectionalDerivative) -> DirectionalDerivative:

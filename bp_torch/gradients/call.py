@@ -186,11 +186,7 @@ def _names_of_inputs(function: Any, args: tuple[Any, ...]) -> dict[int, str]:
 def callable_of(function: Any, parameters: tuple[str, ...], whose: str) -> Callable[..., Any]:
     """What to call: a Function's `apply`, a module as a function, otherwise itself.
 
-    Args:
-        function: what was given.
-        parameters: the names of a module's parameters that are the last arguments; if there are none, a module uses
-            its own.
-        whose: what to call it in a message.
+    A module takes the parameters of these names as its last arguments; if there are none, it uses its own.
 
     Raises:
         CannotCheck: if it cannot be called, or is a module with other parameters.

@@ -17,11 +17,8 @@ from bp_torch.gradients.perturbation import GradientTriple, compare_all, perturb
 from bp_torch.gradients.report import Result
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
-HEADINGS = "\n".join(
-    [
-        markdown.row((f"{'function':<32}", "samples", "    cases", "wrong", *(f"{name:>15}" for name in DTYPES))),
-        markdown.rule(4 + len(DTYPES)),
-    ]
+HEADINGS = markdown.table(
+    [f"{'function':<32}", "samples", "    cases", "wrong", *(f"{name:>15}" for name in DTYPES)], []
 )
 ACCURACY = """\
 Errors are in roundings, ε · max |truth|: the largest of value and gradients over all samples, with PyTorch's own in

@@ -123,12 +123,9 @@ def _sizes(call: Call) -> list[int]:
 
 
 def resized(call: Call, sizes: Mapping[int, int], generator: torch.Generator) -> Call | None:
-    """Every dimension of some sizes given others, in all arguments alike; None if that grows too large.
+    """Every dimension of some sizes, none of them 0, given others in all arguments alike; None if that grows too large.
 
-    Args:
-        call: any call; a module's parameters keep their sizes.
-        sizes: from a dimension's size, which is not 0, to its new one.
-        generator: of what tells repeated numbers apart.
+    A module's parameters keep their sizes; the generator is of what tells repeated numbers apart.
     """
     own = len(call.args) - len(call.parameters)
     values = [*call.args[:own], *call.options.values()]
