@@ -83,9 +83,7 @@ class CheckCase:
     @cached_property
     def variants(self) -> list[tuple[Variant, Exception | None]]:
         """The variants where the oracle is defined, each with what the function raises there, if anything."""
-        return list(self._defined_variants())
-
-    def _defined_variants(self) -> Iterator[tuple[Variant, Exception | None]]:
+        found: list[tuple[Variant, Exception | None]] = []
         for variant in variants(self.call, self.generator):
             if self.reference is None and variant.kind == "constant":
                 continue  # of equal numbers, only a reference knows what is right
@@ -94,10 +92,11 @@ class CheckCase:
             try:
                 value = variant.value
             except Exception as error:  # it takes less than its reference, or, without one, than might be expected
-                yield variant, error
+                found.append((variant, error))
                 continue
             if self.reference is not None or value.isfinite().all():
-                yield variant, None
+                found.append((variant, None))
+        return found
 
     def admits(self, call: Call) -> bool:
         """Whether the oracle is defined at a point: it raises nothing, and is finite; so is a reference's gradient."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from bp_torch.gradients.call import Call, as_tensor, pulled_back
+from bp_torch.gradients.call import Call, pulled_back
 from bp_torch.gradients.case import OUTPUT, CheckCase, Pairs, raised
 from bp_torch.gradients.checks.first_order import compare_gradients
 from bp_torch.gradients.comparison import compare
@@ -45,8 +45,8 @@ UNSUPPORTED = re.compile(
 def double_backward(case: CheckCase) -> Pairs:
     """The backward is itself a function, of the inputs and the upstream gradient: its gradient is checked like any."""
     derived = replace(case, call=gradient_call(case.call, case.upstream), reference=_reference_gradients(case))
-    if reason := _not_differentiable(derived):
-        yield case.given, unsupported(reason)
+    if outcome := _not_differentiable(derived):
+        yield case.given, outcome
         return
     plain = torch.cat([gradient.reshape(-1) for gradient in case.gradients.values()])
     comparison = compare("gradients", derived.given.value, plain, plain.double(), scale=max(case.scales.values()))
@@ -141,13 +141,10 @@ def gradient_call(call: Call, upstream: Tensor) -> Call:
     """The gradients of a call, end to end, as a function of its inputs and of the upstream gradient."""
 
     def gradients(*args: Any, **options: Any) -> Tensor:
-        *args_, grad_output = args
+        here = replace(call, args=args[:-1], options=options)
         with torch.enable_grad():
-            for position in call.names:
-                arg = args_[position]
-                args_[position] = arg if arg.requires_grad else arg.detach().requires_grad_()
-            output = as_tensor(call.function(*args_, **options))
-            found = pulled_back(output, [args_[i] for i in call.names], grad_output, create_graph=True)
+            here = here.at([x if x.requires_grad else x.detach().requires_grad_() for x in here.inputs])
+            found = pulled_back(here.output(), here.inputs, args[-1], create_graph=True)
         return torch.cat([gradient.reshape(-1) for gradient in found])
 
     names = {**call.names, len(call.args): "grad_output"}
@@ -166,20 +163,19 @@ def _reference_gradients(case: CheckCase) -> Callable[..., Any] | None:
     return derived.function
 
 
-def _not_differentiable(derived: CheckCase) -> str:
+def _not_differentiable(derived: CheckCase) -> Outcome | None:
     """Why a backward cannot be differentiated, if it cannot."""
     try:
         gradients, leaves = derived.call.run()
         if not gradients.requires_grad:
-            return "the backward's result is cut off from its inputs"
+            return unsupported("the backward's result is cut off from its inputs")
         *_, by_upstream = torch.autograd.grad(gradients, leaves, torch.ones_like(gradients), allow_unused=True)
-    except RuntimeError as error:
-        if UNSUPPORTED.search(str(error)):
-            return first_line(error)
-        raise
+    except Exception as error:  # also what a hand-written backward raises
+        return _unsupported_or_raised(error)
     if by_upstream is None and gradients.any():
-        return "the backward's graph does not lead back to grad_output: is it once_differentiable, or detached?"
-    return ""
+        reason = "the backward's graph does not lead back to grad_output: is it once_differentiable, or detached?"
+        return unsupported(reason)
+    return None
 
 
 def _pushed_forward(call: Call, tangents: Iterable[Tensor]) -> Tensor:
