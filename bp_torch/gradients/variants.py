@@ -128,17 +128,12 @@ def resized(call: Call, sizes: Mapping[int, int], generator: torch.Generator) ->
     A module's parameters keep their sizes; the generator is of what tells repeated numbers apart.
     """
     own = len(call.args) - len(call.parameters)
-    values = [*call.args[:own], *call.options.values()]
-    if any(_grown(value, sizes) > MOST_COMPONENTS for value in values):
+    tensors = [value for value in (*call.args[:own], *call.options.values()) if isinstance(value, Tensor)]
+    if any(math.prod(sizes.get(length, length) for length in tensor.shape) > MOST_COMPONENTS for tensor in tensors):
         return None
     args = tuple(_resize(arg, sizes, generator) for arg in call.args[:own]) + call.args[own:]
     options = {name: _resize(value, sizes, generator) for name, value in call.options.items()}
     return replace(call, args=args, options=options)
-
-
-def _grown(value: Any, sizes: Mapping[int, int]) -> int:
-    """How many components a value would have."""
-    return math.prod(sizes.get(length, length) for length in value.shape) if isinstance(value, Tensor) else 0
 
 
 def _resize(value: Any, sizes: Mapping[int, int], generator: torch.Generator) -> Any:
