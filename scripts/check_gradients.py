@@ -25,8 +25,6 @@ from bp_torch.gradients.entry_report import EntryReport, check_entry
 from bp_torch.training.state.run_dir import RunError, require_no_run
 
 RUN = "gradients"
-PLANTED = Path(__file__).parents[1] / "tests"
-"""Where the planted bugs are, which are not part of the package."""
 MOST_COMPONENTS = 200_000
 """Of a Tensor that --shapes makes."""
 
@@ -136,7 +134,7 @@ def check_everything(config: CheckConfig, pool: Executor) -> int:
     reports = print_reports(pool.map(check_entry, CATALOGUE))
     board = scoreboard(range(config.seeds), pool.map)
     print("", board.table(), "", sep="\n")
-    functions = "\n".join([entry_report.HEADINGS, *map(entry_report.row, reports), "", entry_report.ACCURACY])
+    functions = "\n".join([entry_report.HEADINGS, *(report.row for report in reports), "", entry_report.ACCURACY])
     write_gradients(config.runs_dir / RUN, functions, f"{board.table()}\n\n{board.table_of_kinds()}")
     print(f"dashboard: tensorboard --logdir {config.runs_dir}   (or: make dashboard)")
     return 1 if any(report.wrong for report in reports) or not board.perfect else 0
@@ -147,7 +145,7 @@ def print_reports(reports: Iterable[EntryReport]) -> list[EntryReport]:
     printed = []
     print(entry_report.HEADINGS, flush=True)
     for report in reports:
-        print(entry_report.row(report), flush=True)
+        print(report.row, flush=True)
         printed.append(report)
     print("", entry_report.ACCURACY, *(str(wrong) for report in printed for wrong in report.wrong), sep="\n")
     return printed
@@ -156,7 +154,7 @@ def print_reports(reports: Iterable[EntryReport]) -> list[EntryReport]:
 @contextmanager
 def _workers() -> Iterator[Executor]:
     """A process for each core; Ctrl-C reaches this process alone, which then ends the others."""
-    sys.path.append(str(PLANTED))
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))  # where the planted bugs are
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     pool = ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,))
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the processes inherit

@@ -17,8 +17,8 @@ def _samples(**options: Any) -> tuple[Sample, ...]:
 
 
 _LIST = BadCall(([1.0],), TypeError, "'input'")
-_COUNTS = BadCall((torch.arange(3),), NotImplementedError, "'input' .* torch.int64")
 _COMPLEX = BadCall((torch.zeros(3, dtype=torch.complex64),), NotImplementedError, "'input' .* torch.complex64")
+_BAD_CALLS = (_LIST, BadCall((torch.arange(3),), NotImplementedError, "'input' .* torch.int64"), _COMPLEX)
 _BOOLEAN = BadCall((torch.tensor([True]),), RuntimeError, "'input'")
 _UNKNOWN_FORM = BadCall((_draw(3),), RuntimeError, "approximate", {"approximate": "erf"})
 
@@ -30,36 +30,28 @@ ENTRIES = (
         "leaky_relu",
         "∂C/∂x = g where x > 0, else s g",
         _samples() + _samples(negative_slope=0.3),
-        _LIST,
-        _COUNTS,
-        _COMPLEX,
+        *_BAD_CALLS,
         kinks=(Kink((0,), 0.01),),
     ),
     entry(
         "elu",
         "∂C/∂x = g where x > 0, else g · α eˣ",
         _samples() + _samples(alpha=0.5),
-        _LIST,
-        _COUNTS,
-        _COMPLEX,
+        *_BAD_CALLS,
         kinks=(Kink((0,), 0.5, {"alpha": 0.5}),),
     ),
     entry(
         "softplus",
         "∂C/∂x = g · σ(βx), or g beyond the threshold",
         _samples() + _samples(beta=2.0, threshold=5.0),
-        _LIST,
-        _COUNTS,
-        _COMPLEX,
+        *_BAD_CALLS,
     ),
-    entry("silu", "∂C/∂x = g · σ(x) (1 + x (1 − σ(x)))", _samples(), _LIST, _COUNTS),
+    entry("silu", "∂C/∂x = g · σ(x) (1 + x (1 − σ(x)))", _samples(), *_BAD_CALLS),
     entry(
         "gelu",
         "∂C/∂x = g · (Φ(x) + x φ(x)); the tanh form has its own",
         _samples() + _samples(approximate="tanh"),
-        _LIST,
-        _COUNTS,
-        _COMPLEX,
+        *_BAD_CALLS,
         _UNKNOWN_FORM,
     ),
 )

@@ -36,7 +36,7 @@ _NO_SUCH_AXIS = BadCall((_x, 2), IndexError, "out of range")
 _POSITIVE = (Interval(0, math.inf),)
 _TIE = (Kink((1, 1), 0.5),)
 
-_ELEMENT_BY_ELEMENT = (
+ENTRIES = (
     _entry(
         "add",
         "∂C/∂a = g, ∂C/∂b = α g",
@@ -66,9 +66,7 @@ _ELEMENT_BY_ELEMENT = (
     _entry("exp", "∂C/∂x = g y", _unary(), _COMPLEX),
     _entry("log", "∂C/∂x = g / x", _unary(positive=True), _COMPLEX, domain=_POSITIVE),
     _entry("abs", "∂C/∂x = g sign(x)", _unary(), _COMPLEX, kinks=(Kink((0,), 0),)),
-)
-
-_CHOICES = (
+    # Choices
     _entry("maximum", "∂C/∂a = g where a > b, else 0; half of g at a tie", _binary()[:4], _NOT_BROADCAST, kinks=_TIE),
     _entry("minimum", "∂C/∂a = g where a < b, else 0; half of g at a tie", _binary()[1:4], _NOT_BROADCAST, kinks=_TIE),
     _entry(
@@ -96,9 +94,7 @@ _CHOICES = (
         _NO_SUCH_AXIS,
         BadCall((_draw(2, 0), 1), IndexError, "non-zero size"),
     ),
-)
-
-_SUMS = (
+    # Sums over axes, and products
     _entry(
         "sum",
         "∂C/∂x = g along the summed axes",
@@ -135,5 +131,3 @@ _SUMS = (
         BadCall((_number, _row), RuntimeError, "at least 1D"),
     ),
 )
-
-ENTRIES = (*_ELEMENT_BY_ELEMENT, *_CHOICES, *_SUMS)

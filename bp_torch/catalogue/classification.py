@@ -9,42 +9,22 @@ from bp_torch.catalogue.entry import BadCall, Numbers, Sample, entry, reduced
 _draw = Numbers(5)
 
 
-def _index_samples() -> tuple[Sample, ...]:
+def _index_samples(*, fully: int, **options: Any) -> tuple[Sample, ...]:
     """Class indices in every shape torch takes, with and without weights and ignored examples."""
-    return reduced([*_weights_and_ignored(), *_shapes_and_sizes()], fully=5)
-
-
-def _smoothed_samples(label_smoothing: float) -> tuple[Sample, ...]:
-    """The same of smoothed labels: every reduction where weights meet ignored examples, or nothing is left to average.
-
-    The others with one each: labels are smoothed in the same way whatever is then done with the costs.
-    """
-    options = {"label_smoothing": label_smoothing}
-    plain, weighted, ignoring, both, nothing_left = _weights_and_ignored(**options)
-    others = _shapes_and_sizes(**options)
-    return reduced([both, nothing_left, plain, weighted, ignoring, *others], fully=2)
-
-
-def _weights_and_ignored(**options: Any) -> tuple[Sample, ...]:
     ignored = torch.tensor([0, -100, 2, 1])
-    return (
-        Sample((_draw(4, 3), _draw.classes(4, below=3)), options),
-        Sample((_draw(4, 3), _draw.classes(4, below=3)), {"weight": _draw(3).exp(), **options}),
-        Sample((_draw(4, 3), ignored), options),
-        Sample((_draw(4, 3), ignored), {"weight": _draw(3).exp(), **options}),
-        Sample((_draw(2, 3), torch.tensor([-100, -100])), options),  # nothing left to average
-    )
-
-
-def _shapes_and_sizes(**options: Any) -> tuple[Sample, ...]:
-    inputs = [input for input in _draw.inputs(large=30) if input.dim() > 1]
     calls = (
-        (_draw(3), torch.tensor(2)),
-        (_draw(4, 3), _draw.classes(4, below=3).to(torch.uint8)),
-        *((x, _draw.classes(len(x), *x.shape[2:], below=x.shape[1])) for x in inputs),
+        Sample((_draw(4, 3), ignored), {"weight": _draw(3).exp()}),
+        Sample((_draw(2, 3), torch.tensor([-100, -100]))),  # nothing left to average
+        Sample((_draw(4, 3), _draw.classes(4, below=3))),
+        Sample((_draw(4, 3), _draw.classes(4, below=3)), {"weight": _draw(3).exp()}),
+        Sample((_draw(4, 3), ignored)),
+        Sample((_draw(4, 3), torch.tensor([1, 1, 2, 0])), {"ignore_index": 1}),
+        Sample((_draw(3), torch.tensor(2))),
+        Sample((_draw(4, 3), _draw.classes(4, below=3).to(torch.uint8))),
     )
-    another_index = Sample((_draw(4, 3), torch.tensor([1, 1, 2, 0])), {"ignore_index": 1, **options})
-    return (another_index, *(Sample(call, options) for call in calls))
+    inputs = [input for input in _draw.inputs(large=30) if input.dim() > 1]
+    shapes = [Sample((x, _draw.classes(len(x), *x.shape[2:], below=x.shape[1]))) for x in inputs]
+    return reduced([*calls, *shapes], fully=fully, **options)
 
 
 def _probability_samples() -> tuple[Sample, ...]:
@@ -73,11 +53,12 @@ _BAD_CALLS = (
 )
 
 ENTRIES = (
-    entry("nll_loss", "∂C/∂xᵢ = −g onehot(t) / N", _index_samples(), *_BAD_CALLS),
+    entry("nll_loss", "∂C/∂xᵢ = −g onehot(t) / N", _index_samples(fully=5), *_BAD_CALLS),
     entry(
         "cross_entropy",
         "∂C/∂x = g · (softmax(x) − target) / N",
-        _index_samples() + _smoothed_samples(0.1) + _probability_samples(),
+        # Labels are smoothed in the same way whatever is then done with the costs.
+        _index_samples(fully=5) + _index_samples(fully=2, label_smoothing=0.1) + _probability_samples(),
         *_BAD_CALLS,
         BadCall((_logits, _classes), RuntimeError, "label_smoothing", {"label_smoothing": 2.0}),
         BadCall((_logits, _logits), RuntimeError, "ignore_index", {"ignore_index": 1}),

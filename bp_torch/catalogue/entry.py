@@ -18,11 +18,6 @@ class Sample:
     args: tuple[Any, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def to(self, dtype: torch.dtype) -> "Sample":
-        """The same call with every floating-point Tensor in another dtype."""
-        options = {name: _converted(value, dtype) for name, value in self.options.items()}
-        return Sample(tuple(_converted(value, dtype) for value in self.args), options)
-
 
 @dataclass(frozen=True)
 class Kink:
@@ -52,17 +47,13 @@ class Interval(NamedTuple):
     high: float = math.inf
 
 
-REAL = Interval()
-
-
 @dataclass(frozen=True)
 class BadCall:
     """A call that must fail as torch.nn.functional's does, with a message that names what is wrong."""
 
     args: tuple[Any, ...]
     error: type[Exception]
-    names: str
-    """A regular expression the message must match."""
+    names: str  # a regular expression that the message must match
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -73,17 +64,15 @@ class Entry:
     name: str
     function: Callable[..., Tensor]
     reference: Callable[..., Tensor]
-    backward: str
-    """The equation in one line, for tables."""
+    backward: str  # the equation in one line, for tables
     samples: tuple[Sample, ...]
     bad_calls: tuple[BadCall, ...]
     kinks: tuple[Kink, ...] = ()
-    domain: tuple[Interval, ...] = ()
-    """Of each argument; all real numbers for those that it does not reach to."""
+    domain: tuple[Interval, ...] = ()  # of each argument; all real numbers for those that it does not reach to
 
     def domain_of(self, position: int) -> Interval:
         """The numbers that an argument is meant to be."""
-        return self.domain[position] if position < len(self.domain) else REAL
+        return self.domain[position] if position < len(self.domain) else Interval()
 
 
 def entry(
@@ -95,16 +84,10 @@ def entry(
     refuses_lists: bool = False,
     **others: Any,
 ) -> Entry:
-    """The entry of a function that PyTorch has under the same name.
+    """The entry of a function that PyTorch has under the same name, in torch.nn.functional or torch.
 
-    Args:
-        name: of the function.
-        backward: the equation in one line.
-        calls: samples, or their positional arguments alone.
-        bad_calls: calls that must fail.
-        reference: if it is another than torch.nn.functional's, or torch's.
-        refuses_lists: a list in place of the first Tensor is one more bad call.
-        others: fields of `Entry`.
+    Its calls are samples, or their positional arguments alone. If it refuses lists, one in place of the first Tensor is
+    one more bad call. The others are fields of `Entry`.
     """
     others.setdefault("function", getattr(functional, name))
     reference = reference or getattr(torch.nn.functional, name, None) or getattr(torch, name)
@@ -140,15 +123,11 @@ class Numbers:
         return self(*shape).softmax(dim)
 
 
-def reduced(calls: Iterable[Sample], *, fully: int) -> tuple[Sample, ...]:
+def reduced(calls: Iterable[Sample], *, fully: int, **options: Any) -> tuple[Sample, ...]:
     """Calls of a cost with its reductions: so many of the first with each of the three, the others with one in turn."""
     ways = ("none", "sum", "mean")
     return tuple(
-        Sample(call.args, {**call.options, "reduction": way})
+        Sample(call.args, {**call.options, **options, "reduction": way})
         for number, call in enumerate(calls)
         for way in (ways if number < fully else (ways[number % 3],))
     )
-
-
-def _converted(value: Any, dtype: torch.dtype) -> Any:
-    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from bp_torch.catalogue.entry import REAL, BadCall, Interval, Kink, Numbers, Sample, entry, reduced
+from bp_torch.catalogue.entry import BadCall, Interval, Kink, Numbers, Sample, entry, reduced
 
 _draw = Numbers(4)
 
@@ -21,21 +21,21 @@ def _pairs() -> list[tuple[Tensor, Tensor]]:
 
 
 def _samples() -> tuple[Sample, ...]:
-    return reduced((Sample(pair) for pair in (*_pairs(), (_draw(4, 3), _draw(3)))), fully=2)
+    return reduced(map(Sample, (*_pairs(), (_draw(4, 3), _draw(3)))), fully=2)
 
 
 def _samples_of_beta(beta: float) -> tuple[Sample, ...]:
     """Where β may tell: in every reduction and layout, and for small and large distances; shapes are all one to it."""
     pairs = _pairs()
     chosen = (pairs[0], *pairs[-4:], (_draw(4, 3), _draw(3)))
-    return reduced((Sample(pair, {"beta": beta}) for pair in chosen), fully=1)
+    return reduced(map(Sample, chosen), fully=1, beta=beta)
 
 
 def _binary_samples() -> tuple[Sample, ...]:
     pairs = [(input, _draw(*input.shape).sigmoid()) for input in _draw.inputs(large=40)]
     weighted = Sample(pairs[0], {"weight": _draw(3).exp(), "pos_weight": _draw(3).exp()})
     certain = Sample((_draw(4, 3), _draw(4, 3).gt(0).double()))
-    return reduced([Sample(pairs[0]), weighted, *(Sample(pair) for pair in pairs[1:]), certain], fully=3)
+    return reduced([Sample(pairs[0]), weighted, *map(Sample, pairs[1:]), certain], fully=3)
 
 
 _weighted = reduced([Sample((_draw(4, 3), _draw(4, 3)), {"weight": _draw(4, 3).exp()})], fully=1)
@@ -80,6 +80,6 @@ ENTRIES = (
         BadCall(_two, RuntimeError, r"weight \(4, 2, 3\)", {"weight": _draw(4, 2, 3)}),
         BadCall(_two, TypeError, "'weight'", {"weight": 2.0}),
         BadCall(_two, TypeError, "'pos_weight'", {"pos_weight": [1.0]}),
-        domain=(REAL, Interval(0, 1)),
+        domain=(Interval(), Interval(0, 1)),
     ),
 )

@@ -15,11 +15,7 @@ _entry = partial(entry, refuses_lists=True)
 
 def _unpacked(join: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """`cat` or `stack` of Tensors that are arguments of their own."""
-
-    def call(*tensors: Tensor, dim: int = 0) -> Tensor:
-        return join(tensors, dim)
-
-    return call
+    return lambda *tensors, dim=0: join(tensors, dim)
 
 
 def _joining(name: str, *shapes: tuple[int, ...], bad: BadCall) -> Entry:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from bp_torch.gradients import hints
-from bp_torch.gradients.case import CheckCase
-from bp_torch.gradients.comparison import ROUNDINGS_GRANTED_FLOAT64, compare, unravel
-from bp_torch.gradients.differences import LineSamples, even_direction, relative_direction, sample_input, typical
+from bp_torch.gradients.case import CheckCase, Pairs
+from bp_torch.gradients.comparison import ROUNDINGS_GRANTED_FLOAT64, compare
+from bp_torch.gradients.differences import LineSamples, even_direction, relative_direction, sample_line, typical
 from bp_torch.gradients.report import Outcome, failed
 from bp_torch.gradients.variants import Variant
 
@@ -34,40 +34,46 @@ class FiniteDifferenceCase:
     variant: Variant
     upstream: Tensor
     name: str
+    input: Tensor
     hand: Tensor
 
-    @property
-    def input(self) -> Tensor:
-        """The input itself."""
-        return self.variant.call.by_name[self.name]
+    @torch.no_grad()
+    def along(self, direction: Tensor, *, every_step: bool = False) -> "DirectionalDerivative":
+        """The derivative along a direction. The function must be known to leave its arguments alone."""
+        inputs = self.variant.call.by_name
 
-    def derivative(self, direction: Tensor, terms: Tensor, *, every_step: bool = False) -> "DirectionalDerivative":
-        """The derivative along a direction; `terms` sum to the hand-written one."""
-        line = sample_input(self.variant.call, self.name, direction, self.upstream, every_step=every_step)
+        def moved(t: float) -> Tensor:
+            inputs[self.name] = self.input + t * direction
+            try:
+                return self.variant.call.at([*inputs.values()]).output() * self.upstream
+            except Exception:  # whatever a function raises outside of its domain, at whose edge this may be
+                return torch.full_like(self.upstream, torch.nan)
+
+        line = sample_line(moved, every_step=every_step)
+        terms = (self.hand * direction)[direction != 0]
         scale = self.case.scales[self.name] * direction.abs().sum().item()
         rounding = ROUNDINGS_GRANTED_FLOAT64 * torch.finfo(torch.float64).eps * scale
-        return DirectionalDerivative(terms.sum().item(), line, terms.abs().sum().item(), rounding)
+        size = terms.abs().nan_to_num(nan=0, posinf=0).sum().item()
+        return DirectionalDerivative(direction, terms.sum().item(), line, size, rounding)
 
-    def index(self, component: "Component") -> list[int]:
-        """Where a component stands."""
-        return list(unravel(component.place, tuple(self.input.shape)))
+    def of_component(self, step: Tensor) -> "DirectionalDerivative":
+        """The derivative along an axis, by steps in proportion to the number there.
+
+        Equal numbers count as one component and move together: which of them comes first is undefined.
+        """
+        slope = self.along(step)
+        return replace(slope, terms=max(slope.terms, abs(slope.line.slope)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DirectionalDerivative:
-    """A derivative along a line beside its finite difference, and how far apart they may be.
+    """A derivative along a line beside its finite difference, and how far apart they may be."""
 
-    Attributes:
-        hand: ⟨gradient, direction⟩.
-        line: the values along it.
-        terms: the size of the terms that `hand` is the sum of.
-        rounding: the part of the tolerance for rounding.
-    """
-
-    hand: float
-    line: LineSamples
-    terms: float
-    rounding: float
+    direction: Tensor  # of the line; the step along an axis where it is a component's
+    hand: float  # ⟨gradient, direction⟩
+    line: LineSamples  # the values along it
+    terms: float  # the size of the finite terms that `hand` is the sum of
+    rounding: float  # the part of the tolerance for rounding
 
     @property
     def error(self) -> float:
@@ -77,7 +83,7 @@ class DirectionalDerivative:
     @property
     def allowed(self) -> float:
         """How far apart they may be."""
-        return ERRORS_GRANTED * self.line.error + PART_GRANTED * self._finite_terms + self.rounding
+        return ERRORS_GRANTED * self.line.error + PART_GRANTED * self.terms + self.rounding
 
     @property
     def passed(self) -> bool:
@@ -90,65 +96,50 @@ class DirectionalDerivative:
         return self.error / self.allowed if self.error else 0.0
 
     @property
-    def _finite_terms(self) -> float:
-        return self.terms if math.isfinite(self.terms) else 0.0
+    def unit(self) -> float:
+        """The size of a component's step."""
+        return self.direction.max().item()
+
+    @property
+    def index(self) -> tuple[int, ...]:
+        """Where a component stands, or the first of several that are equal."""
+        return tuple(self.direction.nonzero()[0].tolist())
+
+    @property
+    def regular(self) -> bool:
+        """Whether the values determine a component's slope."""
+        return not self.line.kink_jump and not self.line.irregular(abs(self.line.slope))
+
+    @property
+    def outside(self) -> bool:
+        """At a kink, whether the gradient lies outside the slopes to both sides."""
+        return not self.error <= abs(self.line.kink_jump) / 2 + self.allowed + ERRORS_GRANTED * self.line.noise
 
     def details(self, unit: float = 1.0) -> str:
         """Both, the tolerance and what it is made of, in units of the direction's step."""
         return (
             f"hand-written {self.hand / unit:.9g}, finite difference {self.line.slope / unit:.9g}\n"
             f"error {self.error / unit:.3g}, allowed {self.allowed / unit:.3g} = {ERRORS_GRANTED} x the difference's "
-            f"own error {self.line.error / unit:.3g} + {PART_GRANTED:g} x terms {self._finite_terms / unit:.3g} + "
+            f"own error {self.line.error / unit:.3g} + {PART_GRANTED:g} x terms {self.terms / unit:.3g} + "
             f"rounding {self.rounding / unit:.3g}"
         )
 
 
-@dataclass(frozen=True)
-class Component:
-    """One component of a gradient: the derivative along its axis, by steps in proportion to the number there.
-
-    Equal numbers count as one component and move together: which of them comes first is undefined.
-
-    Attributes:
-        place: its position, or the first of several.
-        axis: 1 where it stands, and 0 elsewhere.
-        unit: the size of a step.
-        slope: the derivative along the axis, in such steps.
-    """
-
-    place: int
-    axis: Tensor
-    unit: float
-    slope: DirectionalDerivative
-
-    @property
-    def regular(self) -> bool:
-        """Whether the values determine the slope."""
-        line = self.slope.line
-        return not line.kink_jump and not line.irregular(abs(line.slope))
-
-    @property
-    def outside(self) -> bool:
-        """At a kink, whether the gradient lies outside the slopes to both sides."""
-        line = self.slope.line
-        return not self.slope.error <= abs(line.kink_jump) / 2 + self.slope.allowed + ERRORS_GRANTED * line.noise
-
-
-def by_differences(case: CheckCase, variant: Variant, upstream: Tensor) -> Iterator[tuple[Variant, Outcome]]:
+def by_differences(case: CheckCase, variant: Variant, upstream: Tensor) -> Pairs:
     """Compare each input's gradient with finite differences along random signed directions."""
     directions = (relative_direction, even_direction) if variant is case.given else (relative_direction,)
     for name, hand in variant.call.pull(upstream).items():
-        question = FiniteDifferenceCase(case, variant, upstream, name, hand.detach())
+        input = variant.call.by_name[name].detach()
+        question = FiniteDifferenceCase(case, variant, upstream, name, input, hand.detach())
         for direct in directions if hand.numel() else ():
-            for outcome in _along(question, direct(question.input, case.generator)):
+            for outcome in _along(question, direct(input, case.generator)):
                 yield variant, replace(outcome, input=name)
 
 
 def _along(question: FiniteDifferenceCase, direction: Tensor) -> Iterator[Outcome]:
-    terms = question.hand * direction
-    slope = question.derivative(direction, terms)
+    slope = question.along(direction)
     if slope.line.agree and not slope.passed:
-        slope = question.derivative(direction, terms, every_step=True)
+        slope = question.along(direction, every_step=True)
     if slope.line.kink_jump or slope.line.irregular(slope.terms):
         yield from _component_wise(question)
         return
@@ -169,14 +160,14 @@ def _in_full(question: FiniteDifferenceCase, slope: DirectionalDerivative, order
 
 def _component_wise(question: FiniteDifferenceCase) -> Iterator[Outcome]:
     """Look at the components one by one: at a kink, the gradient must lie between the slopes beside it."""
-    components = sorted(_components(question), key=lambda component: component.place)
+    components = sorted(_components(question), key=lambda component: component.index)
     regular = [component for component in components if component.regular]
-    kinks = [component for component in components if component.slope.line.kink_jump]
-    outside = [component for component in kinks if component.axis.sum() == 1 and component.outside]
+    kinks = [component for component in components if component.line.kink_jump]
+    outside = [component for component in kinks if component.direction.count_nonzero() == 1 and component.outside]
     if regular:
         yield _compared(question, regular)
     if wrong := [one for component in outside if (one := _of_one_output(question, component)).outside]:
-        yield _beside_a_kink(question, wrong[0])
+        yield _beside_a_kink(wrong[0])
     elif kinks:
         yield Outcome("passed")
     if not regular and not kinks and question.variant.kind == "given":
@@ -184,58 +175,46 @@ def _component_wise(question: FiniteDifferenceCase) -> Iterator[Outcome]:
         yield Outcome("inconclusive", ratio=math.inf, message=reason)
 
 
-def _components(question: FiniteDifferenceCase) -> Iterator[Component]:
-    numbers = question.input.detach()
-    values, groups = torch.unique(numbers, return_inverse=True)
+def _components(question: FiniteDifferenceCase) -> Iterator[DirectionalDerivative]:
+    values, groups = torch.unique(question.input, return_inverse=True)
     chosen = torch.randperm(len(values), generator=question.case.generator)
     for group in chosen[: MOST_COMPONENTS if len(values) <= MOST_COMPONENTS else SOME_COMPONENTS].tolist():
-        unit = abs(values[group].item()) or typical(numbers)
-        yield _component(question, (groups == group).to(numbers), unit)
+        unit = abs(values[group].item()) or typical(question.input)
+        yield question.of_component(unit * (groups == group).to(question.input))
 
 
-def _component(question: FiniteDifferenceCase, axis: Tensor, unit: float) -> Component:
-    slope = question.derivative(unit * axis, unit * question.hand[axis == 1])
-    slope = replace(slope, terms=max(slope.terms, abs(slope.line.slope)))
-    return Component(int(axis.argmax()), axis, unit, slope)
-
-
-def _of_one_output(question: FiniteDifferenceCase, component: Component) -> Component:
+def _of_one_output(question: FiniteDifferenceCase, component: DirectionalDerivative) -> DirectionalDerivative:
     """The same for the output with the largest kink alone: a sum of several kinks may have any slope."""
-    call, step = question.variant.call, 2.0**-16 * component.unit * component.axis
+    call, step = question.variant.call, 2.0**-16 * component.direction
     points = ({**call.by_name, question.name: question.input + sign * step} for sign in (0, 1, -1))
     here, *beside = (call.at(list(point.values())).value() for point in points)
     one_hot = torch.zeros_like(question.upstream, memory_format=torch.contiguous_format)
     one_hot.view(-1)[int(((sum(beside) - 2 * here) * question.upstream).abs().argmax())] = 1
     alone = replace(question, upstream=one_hot, hand=call.pull(one_hot)[question.name].detach())
-    return _component(alone, component.axis, component.unit)
+    return alone.of_component(component.direction)
 
 
-def _compared(question: FiniteDifferenceCase, components: list[Component]) -> Outcome:
+def _compared(question: FiniteDifferenceCase, components: list[DirectionalDerivative]) -> Outcome:
     """The component that is most wrong, by its own tolerance."""
-    worst = max(components, key=lambda component: component.slope.ratio)
-    ratio = worst.slope.ratio
-    if worst.slope.passed:
-        return Outcome("passed", ratio=ratio)
-    shape, device = question.input.shape, question.hand.device
-    truth = torch.tensor([c.slope.line.slope / c.unit for c in components], dtype=torch.float64, device=device)
-    hand = torch.tensor([c.slope.hand / c.unit for c in components], dtype=torch.float64, device=device)
-    one = [components.index(worst)]
-    granted = worst.slope.allowed / worst.unit / 2
-    comparison = compare(question.name, hand[one], truth[one], truth[one], typical_error=granted)
-    comparison = replace(comparison, index=tuple(question.index(worst)))
-    hint = ""
-    if len(components) == question.input.numel():
-        both = hand.reshape(shape), truth.reshape(shape)
-        hint = hints.of_gradient(hints.Mistake(comparison, *both, question.variant.call, question.upstream))
-    message = f"at {question.index(worst)}: {worst.slope.details(worst.unit)}"
-    return replace(failed(message, hint=hint), ratio=ratio, comparison=comparison)
+    worst = max(components, key=lambda component: component.ratio)
+    if worst.passed:
+        return Outcome("passed", ratio=worst.ratio)
+    hand = question.hand[worst.index]
+    truth = question.hand.new_tensor([c.line.slope / c.unit for c in components])
+    right = truth[components.index(worst)]
+    comparison = compare(question.name, hand, right, right, typical_error=worst.allowed / worst.unit / 2)
+    comparison, hint = replace(comparison, index=worst.index), ""
+    if len(components) == question.hand.numel():
+        both = question.hand, truth.reshape(question.hand.shape)
+        hint = hints.of_gradient(comparison, *both, question.variant.call, question.upstream)
+    message = f"at {list(worst.index)}: {worst.details(worst.unit)}"
+    return replace(failed(message, hint=hint), ratio=worst.ratio, comparison=comparison)
 
 
-def _beside_a_kink(question: FiniteDifferenceCase, component: Component) -> Outcome:
-    slope, half = component.slope, abs(component.slope.line.kink_jump) / 2
-    low, high = ((slope.line.slope + side * half) / component.unit for side in (-1, 1))
-    hand, allowed = slope.hand / component.unit, slope.allowed / component.unit
+def _beside_a_kink(component: DirectionalDerivative) -> Outcome:
+    half, unit = abs(component.line.kink_jump) / 2, component.unit
+    low, high = ((component.line.slope + side * half) / unit for side in (-1, 1))
     return failed(
-        f"at {question.index(component)}, a kink: hand-written {hand:.9g} is not between the slopes beside it, "
-        f"{low:.9g} and {high:.9g}, by more than the allowed {allowed:.3g}"
+        f"at {list(component.index)}, a kink: hand-written {component.hand / unit:.9g} is not between the slopes "
+        f"beside it, {low:.9g} and {high:.9g}, by more than the allowed {component.allowed / unit:.3g}"
     )

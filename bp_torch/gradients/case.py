@@ -12,31 +12,24 @@ from torch import Tensor
 
 from bp_torch.gradients import hints
 from bp_torch.gradients.call import Call, pulled_back
-from bp_torch.gradients.comparison import Comparison, compare
+from bp_torch.gradients.comparison import compare
 from bp_torch.gradients.differences import signed, typical
-from bp_torch.gradients.report import Outcome, failed, first_line
+from bp_torch.gradients.report import Outcome, compared, failed, first_line
 from bp_torch.gradients.variants import Variant, variants
 
 OUTPUT = "output"
-Pairs = Iterator[tuple[Variant, Comparison | Outcome]]
+Pairs = Iterator[tuple[Variant, Outcome]]
 """What a check yields: a variant of the sample, and what was found there."""
 
 
 @dataclass(frozen=True)
 class CheckCase:
-    """One sample of a function under test.
+    """One sample of a function under test."""
 
-    Attributes:
-        sample: its number.
-        call: the function and its arguments, in float64 if the function takes that.
-        reference: a function known to be right; without one, finite differences are the measure.
-        generator: of every random number.
-    """
-
-    sample: int
-    call: Call
-    reference: Callable[..., Any] | None
-    generator: torch.Generator
+    sample: int  # its number
+    call: Call  # the function and its arguments, in float64 if the function takes that
+    reference: Callable[..., Any] | None  # known to be right; without one, finite differences are the measure
+    generator: torch.Generator  # of every random number
 
     @cached_property
     def given(self) -> Variant:
@@ -63,10 +56,11 @@ class CheckCase:
         """The size of the output and of each gradient: the largest of here, at inputs of size 1, and at random ones.
 
         Here they may vanish, because a neuron is saturated or terms cancel, but their rounding errors do not. Some
-        cancel everywhere: in float64, where there are digits to spare, none counts as smaller than where nothing does.
+        cancel everywhere: in float64, where there are digits to spare, or where no reference tells the usual error,
+        none counts as smaller than where nothing does.
         """
         largest = _sizes(self.oracle, self.upstream)
-        if self.call.dtype == torch.float64:
+        if self.call.dtype == torch.float64 or self.reference is None:
             largest = {name: max(size, self.uncancelled[name]) for name, size in largest.items()}
         for elsewhere in ([x / typical(x) for x in self.call.inputs], [self.signed(x) for x in self.call.inputs]):
             try:
@@ -89,9 +83,7 @@ class CheckCase:
     @cached_property
     def variants(self) -> list[tuple[Variant, Exception | None]]:
         """The variants where the oracle is defined, each with what the function raises there, if anything."""
-        return list(self._defined_variants())
-
-    def _defined_variants(self) -> Iterator[tuple[Variant, Exception | None]]:
+        found: list[tuple[Variant, Exception | None]] = []
         for variant in variants(self.call, self.generator):
             if self.reference is None and variant.kind == "constant":
                 continue  # of equal numbers, only a reference knows what is right
@@ -100,10 +92,11 @@ class CheckCase:
             try:
                 value = variant.value
             except Exception as error:  # it takes less than its reference, or, without one, than might be expected
-                yield variant, error
+                found.append((variant, error))
                 continue
             if self.reference is not None or value.isfinite().all():
-                yield variant, None
+                found.append((variant, None))
+        return found
 
     def admits(self, call: Call) -> bool:
         """Whether the oracle is defined at a point: it raises nothing, and is finite; so is a reference's gradient."""
@@ -128,7 +121,7 @@ class CheckCase:
         variant = self.given.under(circumstances)
         for name, tensor in found.items():
             known = (self.gradients if expected is None else expected)[name]
-            yield variant, compare(name, tensor, known, known.double(), scale=self.scales[name])
+            yield variant, compared(compare(name, tensor, known, known.double(), scale=self.scales[name]))
 
 
 def attempt(variant: Variant, pairs: Pairs) -> Pairs:

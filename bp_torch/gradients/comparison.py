@@ -40,36 +40,24 @@ class Comparison:
     """One hand-written gradient beside autograd's own, in the same dtype, and the truth in float64."""
 
     name: str
-    difference: float
-    """Largest |hand − builtin|."""
-    relative_difference: float
-    """‖hand − builtin‖ / ‖builtin‖; 0 where both are zero."""
-    cosine: float
-    """Of the angle between hand and builtin; 1 where both are zero."""
-    error: float
-    """Largest |hand − truth|, infinite where one is NaN and the other not."""
-    builtin_error: float
-    """Largest |builtin − truth|."""
-    rounding: float
-    """ε · max |truth|, or ε · scale where a larger scale was given: one rounding of the largest component."""
-    roundings: int
-    """How many of them are granted: k."""
+    difference: float  # largest |hand − builtin|
+    relative_difference: float  # ‖hand − builtin‖ / ‖builtin‖; 0 where both are zero
+    cosine: float  # of the angle between hand and builtin; 1 where both are zero
+    error: float  # largest |hand − truth|, infinite where one is NaN and the other not
+    builtin_error: float  # largest |builtin − truth|
+    rounding: float  # of the largest component: ε · max |truth|, or ε · scale where a larger scale was given
+    roundings: int  # how many of them are granted: k
     credible: float
     """√ε · max |truth|, or the smallest normal number: with a larger error the built-in proves nothing, unless that
     error is known to be typical."""
-    typical_error: float | None
-    """The built-in's largest error over perturbed numbers, where it was measured."""
-    error_projection: float | None
+    index: tuple[int, ...]  # where `error` was found
+    value: float  # the hand-written component there
+    expected: float  # the float64 component there
+    typical_error: float | None = None  # the built-in's largest over perturbed numbers, where it was measured
+    error_projection: float | None = None
     """Mean projection of the errors at perturbed numbers onto the error here, where that was measured: 1 for a wrong
     equation, about 0 for rounding."""
-    error_size_ratio: float | None
-    """Mean size of those errors, in units of the error here."""
-    index: tuple[int, ...]
-    """Where `error` was found."""
-    value: float
-    """The hand-written component there."""
-    expected: float
-    """The float64 component there."""
+    error_size_ratio: float | None = None  # mean size of those errors, in units of the error here
 
     @property
     def granted_error(self) -> float:
@@ -156,8 +144,6 @@ def compare(
     truth: Tensor,
     *,
     typical_error: float | None = None,
-    error_projection: float | None = None,
-    error_size_ratio: float | None = None,
     scale: float = 0.0,
 ) -> Comparison:
     """Compare one gradient by the rule.
@@ -168,8 +154,6 @@ def compare(
         builtin: autograd's through PyTorch's own functions, of the same shape and dtype.
         truth: autograd's in float64, of the same shape.
         typical_error: the built-in's largest error over perturbed numbers, granted instead of the one seen here.
-        error_projection: mean projection of the errors at perturbed numbers onto the error here.
-        error_size_ratio: mean size of those errors, in units of the error here.
         scale: the size this gradient has elsewhere, if it is larger there: where it vanishes here, because a neuron is
             saturated or large terms cancel, nothing can be exact to a rounding of what is left.
 
@@ -181,15 +165,15 @@ def compare(
             f"{name}: cannot compare hand {hand.dtype} {tuple(hand.shape)}, builtin {builtin.dtype} "
             f"{tuple(builtin.shape)} and truth {tuple(truth.shape)}"
         )
+    if not hand.numel():
+        return compare(name, *[hand.new_zeros(())] * 3)
     known = builtin is truth  # it has no error then, and hand is as far from the one as from the other
     wide, truth = hand.detach().double(), truth.detach()
     wide_builtin = truth if known else builtin.detach().double()
-    if not hand.numel():
-        return Comparison(name, 0, 0, 1, 0, 0, 0, 0, 0, typical_error, error_projection, error_size_ratio, (), 0, 0)
     errors = distance(wide, truth)
     largest, dtype = max(scale, truth.abs().nan_to_num(posinf=0).max().item()), torch.finfo(hand.dtype)
-    worst = int(errors.argmax())
-    error = errors.flatten()[worst].item()
+    error = errors.max().item()
+    index = tuple((errors == error).nonzero()[0].tolist())
     return Comparison(
         name=name,
         difference=error if known else distance(wide, wide_builtin).max().item(),
@@ -199,12 +183,10 @@ def compare(
         rounding=dtype.eps * largest,
         roundings=ROUNDINGS_GRANTED_FLOAT64 if hand.dtype == torch.float64 else ROUNDINGS_GRANTED,
         credible=max(math.sqrt(dtype.eps) * largest, dtype.tiny),
+        index=index,
+        value=wide[index].item(),
+        expected=truth[index].item(),
         typical_error=typical_error,
-        error_projection=error_projection,
-        error_size_ratio=error_size_ratio,
-        index=unravel(worst, tuple(hand.shape)),
-        value=wide.flatten()[worst].item(),
-        expected=truth.flatten()[worst].item(),
     )
 
 
@@ -224,12 +206,3 @@ def _direction(hand: Tensor, builtin: Tensor) -> dict[str, float]:
     apart = torch.linalg.vector_norm(hand - builtin).item()
     cosine = (hand * builtin).sum().item() / (a * b) if a * b else float(a == b)
     return {"relative_difference": apart / b if b else (0.0 if apart == 0 else math.inf), "cosine": cosine}
-
-
-def unravel(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The index of a position in a Tensor of this shape."""
-    index = []
-    for size in reversed(shape):
-        position, place = divmod(position, size)
-        index.append(place)
-    return tuple(reversed(index))

@@ -40,19 +40,12 @@ _REGULAR = 1e-6
 
 @dataclass(frozen=True)
 class LineSamples:
-    """The values of a function along a line.
+    """The values of a function along a line."""
 
-    Attributes:
-        start: at t = 0.
-        ahead: at each step t > 0, the longest first.
-        behind: at −t.
-        magnitude: the size of the terms that a value is the sum of, which its rounding is a part of.
-    """
-
-    start: float
-    ahead: list[float]
-    behind: list[float]
-    magnitude: float
+    start: float  # at t = 0
+    ahead: list[float]  # at each step t > 0, the longest first
+    behind: list[float]  # at −t
+    magnitude: float  # the size of the terms that a value is the sum of, which its rounding is a part of
 
     @cached_property
     def _slope_and_error(self) -> tuple[float, float]:
@@ -98,11 +91,7 @@ class LineSamples:
         return self.error <= _AGREEMENT * abs(self.slope) and not self.kink_jump
 
     def irregular(self, scale: float) -> bool:
-        """Whether the values determine no slope: they are not smooth here, or less exact than float64.
-
-        Args:
-            scale: the size of the terms that the slope is the sum of.
-        """
+        """Whether the values determine no slope, a sum of terms of this size: not smooth, or not exact to float64."""
         return not (math.isfinite(self.error) and self.error <= _REGULAR * max(scale, abs(self.slope)) + self.noise)
 
     def order(self, slope: float) -> float:
@@ -125,12 +114,9 @@ class LineSamples:
 
 
 def sample_line(terms: Callable[[float], Tensor], *, every_step: bool = False) -> LineSamples:
-    """Evaluate a function on both sides of t = 0.
+    """Evaluate φ(t), the sum of `terms(t)`, on both sides of t = 0.
 
-    Args:
-        terms: the terms that φ(t) is the sum of.
-        every_step: take the short steps even if the long ones agree: only they tell the order for a slope that is
-            almost right.
+    Where the long steps agree, the short ones are left out. Only they tell the order for a slope that is almost right.
     """
     start, sums = terms(0.0), list[Tensor]()
     magnitude = start.abs().sum().item()
@@ -145,27 +131,6 @@ def sample_line(terms: Callable[[float], Tensor], *, every_step: bool = False) -
             if samples.agree and not every_step:
                 break
     return samples
-
-
-@torch.no_grad()
-def sample_input(
-    call: Call, name: str, direction: Tensor, upstream: Tensor, *, every_step: bool = False
-) -> LineSamples:
-    """Move one input of a call along a direction, the cost being ⟨upstream, output⟩.
-
-    All evaluations share the other arguments: the function must be known to leave them alone.
-    """
-    inputs = call.by_name
-    start = inputs[name].detach()
-
-    def terms(t: float) -> Tensor:
-        inputs[name] = start + t * direction
-        try:
-            return call.at([*inputs.values()]).output() * upstream
-        except Exception:  # whatever a function raises outside of its domain, at whose edge this may be
-            return torch.full_like(upstream, torch.nan)
-
-    return sample_line(terms, every_step=every_step)
 
 
 def taylor_order(cost: Callable[[float], float], slope: float) -> float:

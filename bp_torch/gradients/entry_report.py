@@ -1,6 +1,7 @@
 """Reports on the catalogue: the checks of each function, and its accuracy in every dtype."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,20 +9,16 @@ from torch import Tensor
 
 from bp_torch import markdown
 from bp_torch.catalogue import CATALOGUE, Entry
-from bp_torch.gradients.call import Call, as_calls, quiet
+from bp_torch.gradients.call import Call, as_calls
 from bp_torch.gradients.check import check_gradients
 from bp_torch.gradients.comparison import Comparison
 from bp_torch.gradients.differences import signed
 from bp_torch.gradients.perturbation import GradientTriple, compare_all, perturbed
 from bp_torch.gradients.report import Result
 
-DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-_DTYPE_NAMES = [str(dtype).removeprefix("torch.") for dtype in DTYPES]
-HEADINGS = "\n".join(
-    [
-        markdown.row((f"{'function':<32}", "samples", "    cases", "wrong", *(f"{name:>15}" for name in _DTYPE_NAMES))),
-        markdown.rule(4 + len(DTYPES)),
-    ]
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+HEADINGS = markdown.table(
+    [f"{'function':<32}", "samples", "    cases", "wrong", *(f"{name:>15}" for name in DTYPES)], []
 )
 ACCURACY = """\
 Errors are in roundings, ε · max |truth|: the largest of value and gradients over all samples, with PyTorch's own in
@@ -29,72 +26,46 @@ brackets. In float64 PyTorch is the truth."""
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """How exact a function is in one dtype, over all samples, value and gradients.
-
-    Attributes:
-        dtype: its name.
-        hand: the largest error against float64, in roundings ε · max |truth|.
-        builtin: PyTorch's own; 0 in float64, where it is the truth.
-        failed: the comparisons that did not pass.
-    """
-
-    dtype: str
-    hand: float
-    builtin: float
-    failed: tuple[Comparison, ...]
-
-
-@dataclass(frozen=True)
 class EntryReport:
-    """The report on one function of the catalogue.
-
-    Attributes:
-        function: its name.
-        samples: the number of its samples.
-        cases: the number of results.
-        failures: those that failed.
-        unsupported: the checks it does not support.
-        accuracies: one for each dtype.
-    """
+    """The report on one function of the catalogue."""
 
     function: str
     samples: int
-    cases: int
-    failures: tuple[Result, ...]
-    unsupported: tuple[str, ...]
-    accuracies: tuple[Accuracy, ...]
+    cases: int  # results of checks
+    wrong: tuple[Result | Comparison, ...]  # results that failed, and comparisons that did not pass
+    accuracies: dict[str, tuple[float, float]]  # of each dtype: the function's largest error, and PyTorch's
 
     @property
-    def wrong(self) -> tuple[Result | Comparison, ...]:
-        """Everything that is wrong with it."""
-        return (*self.failures, *(comparison for accuracy in self.accuracies for comparison in accuracy.failed))
+    def row(self) -> str:
+        """A row of the table of functions, below `HEADINGS`."""
+        errors = (
+            f"{hand:.2f}" if dtype == "float64" else f"{hand:.2f} ({builtin:.2f})"
+            for dtype, (hand, builtin) in self.accuracies.items()
+        )
+        counts = f"{self.samples:>7}", f"{self.cases:>9}", f"{len(self.wrong):>5}"
+        return markdown.row((f"{self.function:<32}", *counts, *(f"{cell:>15}" for cell in errors)))
 
 
 def check_entry(name: str) -> EntryReport:
     """Check one function of the catalogue."""
     entry = CATALOGUE[name]
     report = check_gradients(entry.function, entry.samples, reference=entry.reference)
+    compared = {dtype: compare_samples(entry, getattr(torch, dtype)) for dtype in DTYPES}
+    wrong = (comparison for each in compared.values() for comparison in each if not comparison.passed)
     return EntryReport(
         function=name,
         samples=len(entry.samples),
         cases=len(report.results),
-        failures=report.failures,
-        unsupported=tuple(sorted({result.check for result in report.results if result.status == "unsupported"})),
-        accuracies=tuple(accuracy(entry, dtype) for dtype in DTYPES),
+        wrong=(*report.failures, *wrong),
+        accuracies={dtype: largest_errors(each) for dtype, each in compared.items()},
     )
 
 
-def accuracy(entry: Entry, dtype: torch.dtype) -> Accuracy:
-    """How exact a function is in one dtype."""
-    comparisons = compare_samples(entry, dtype)
-    measured = [c for c in comparisons if c.rounding]
-    return Accuracy(
-        dtype=str(dtype).removeprefix("torch."),
-        hand=max(comparison.error / comparison.rounding for comparison in measured),
-        builtin=max(comparison.builtin_error / comparison.rounding for comparison in measured),
-        failed=tuple(comparison for comparison in comparisons if not comparison.passed),
-    )
+def largest_errors(comparisons: Sequence[Comparison]) -> tuple[float, float]:
+    """The largest hand-written error and PyTorch's, each in roundings ε · max |truth|."""
+    measured = [found for found in comparisons if found.rounding]
+    hand, builtin = zip(*((c.error / c.rounding, c.builtin_error / c.rounding) for c in measured), strict=True)
+    return max(hand), max(builtin)
 
 
 def compare_samples(entry: Entry, dtype: torch.dtype) -> list[Comparison]:
@@ -103,24 +74,12 @@ def compare_samples(entry: Entry, dtype: torch.dtype) -> list[Comparison]:
     The truth is the reference in float64, on the numbers that `dtype` rounds the sample's to.
     """
     generator = torch.Generator().manual_seed(0)
-    comparisons = []
-    with quiet():
-        for number, call in enumerate(as_calls(entry.function, entry.samples)):
-            for comparison in _compared(call.to(dtype), entry.reference, generator):
-                label = f"{entry.name} sample {number} {comparison.name} "
-                comparisons.append(replace(comparison, name=label))
-    return comparisons
-
-
-def row(report: EntryReport) -> str:
-    """A row of the table of functions, below `HEADINGS`."""
-    counts = f"{report.samples:>7}", f"{report.cases:>9}", f"{len(report.wrong):>5}"
-    return markdown.row((f"{report.function:<32}", *counts, *map(_accuracy_cell, report.accuracies)))
-
-
-def _accuracy_cell(accuracy: Accuracy) -> str:
-    builtin = "" if accuracy.dtype == "float64" else f" ({accuracy.builtin:.2f})"
-    return f"{accuracy.hand:.2f}{builtin}".rjust(15)
+    with warnings.catch_warnings(action="ignore"):
+        return [
+            replace(comparison, name=f"{entry.name} sample {number} {comparison.name} ")
+            for number, call in enumerate(as_calls(entry.function, entry.samples))
+            for comparison in _compared(call.to(dtype), entry.reference, generator)
+        ]
 
 
 def _compared(call: Call, reference: Callable[..., Tensor], generator: torch.Generator) -> list[Comparison]:

@@ -1,7 +1,6 @@
 """Hints: patterns of common mistakes, recognised in a wrong gradient."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -14,44 +13,20 @@ ALIKE = 1e-6
 PRECISIONS = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """A wrong gradient beside the right one, and where it was computed.
-
-    Attributes:
-        comparison: of the two.
-        hand: the wrong gradient.
-        truth: the right one, in float64.
-        call: the function, at the inputs in question.
-        upstream: the upstream gradient.
-    """
-
-    comparison: Comparison
-    hand: Tensor
-    truth: Tensor
-    call: Call
-    upstream: Tensor
-
-    def again(self, upstream: Tensor) -> Tensor:
-        """The hand-written gradient for another upstream gradient."""
-        return self.call.pull(upstream)[self.comparison.name].double()
-
-    @property
-    def sizes(self) -> list[int]:
-        """The sizes of all dimensions here, and how many components there are."""
-        tensors = [*self.call.inputs, self.upstream]
-        return sorted({size for tensor in tensors for size in (*tensor.shape, tensor.numel()) if size > 1})
-
-
-def of_gradient(mistake: Mistake) -> str:
-    """The first pattern that fits, or nothing."""
-    hand, truth = mistake.hand.detach().double(), mistake.truth.detach()
+def of_gradient(comparison: Comparison, hand: Tensor, truth: Tensor, call: Call, upstream: Tensor) -> str:
+    """The first pattern that fits a wrong gradient beside the right one in float64, or nothing."""
+    hand, truth = hand.detach().double(), truth.detach()
     if not hand.isfinite().all():
         return "not finite where the gradient is: an overflow, or 0/0 in a branch that was not taken"
     if not hand.any():
         return "no gradient arrives at this input"
-    patterns = (_of_precision, _of_upstream, _of_factor, _of_order, _of_few)
-    return next((hint for pattern in patterns if (hint := pattern(mistake, hand, truth))), "")
+    return (
+        _of_precision(comparison, truth)
+        or _of_upstream(comparison.name, hand, call, upstream)
+        or _of_factor(hand, truth, [*call.inputs, upstream])
+        or _of_order(hand, truth)
+        or _of_few(comparison, hand, truth)
+    )
 
 
 def of_error(error: BaseException) -> str:
@@ -79,9 +54,9 @@ def of_report(results: Sequence[Result]) -> Iterator[str]:
     yield f"{means[kinds.pop()]}: {labels}"
 
 
-def _of_upstream(mistake: Mistake, hand: Tensor, truth: Tensor) -> str:
+def _of_upstream(name: str, hand: Tensor, call: Call, upstream: Tensor) -> str:
     try:
-        doubled, reversed = mistake.again(2 * mistake.upstream), mistake.again(-mistake.upstream)
+        doubled, reversed = (call.pull(factor * upstream)[name].double() for factor in (2, -1))
     except Exception:  # of a backward that takes no other upstream gradient
         return ""
     if _alike(doubled, 2 * hand) and _alike(reversed, -hand):
@@ -95,7 +70,7 @@ def _of_upstream(mistake: Mistake, hand: Tensor, truth: Tensor) -> str:
     return "not linear in grad_output: is it clamped or changed?"
 
 
-def _of_factor(mistake: Mistake, hand: Tensor, truth: Tensor) -> str:
+def _of_factor(hand: Tensor, truth: Tensor, here: Sequence[Tensor]) -> str:
     if truth.count_nonzero() < 2:  # any number is a multiple of another
         return ""
     factor = (hand * truth).sum().item() / (truth * truth).sum().item()
@@ -104,7 +79,7 @@ def _of_factor(mistake: Mistake, hand: Tensor, truth: Tensor) -> str:
     if abs(factor + 1) < ALIKE:
         return "the sign is reversed"
     plain = f"off by the constant factor {factor:.6g}"
-    for size in mistake.sizes:
+    for size in sorted({size for tensor in here for size in (*tensor.shape, tensor.numel()) if size > 1}):
         if abs(factor / size - 1) < ALIKE:
             return f"{plain}, and {size} is a size here: summed instead of averaged?"
         if abs(factor * size - 1) < ALIKE:
@@ -112,7 +87,7 @@ def _of_factor(mistake: Mistake, hand: Tensor, truth: Tensor) -> str:
     return plain
 
 
-def _of_order(mistake: Mistake, hand: Tensor, truth: Tensor) -> str:
+def _of_order(hand: Tensor, truth: Tensor) -> str:
     if _alike(hand, truth):
         return ""
     if hand.dim() == 2 and hand.shape[0] == hand.shape[1] and _alike(hand, truth.t()):
@@ -122,18 +97,18 @@ def _of_order(mistake: Mistake, hand: Tensor, truth: Tensor) -> str:
     return ""
 
 
-def _of_precision(mistake: Mistake, hand: Tensor, truth: Tensor) -> str:
-    if not mistake.comparison.lost_to_rounding:
+def _of_precision(comparison: Comparison, truth: Tensor) -> str:
+    if not comparison.lost_to_rounding:
         return ""
-    relative = mistake.comparison.error / max(truth.abs().max().item(), 1e-300)
+    relative = comparison.error / max(truth.abs().max().item(), 1e-300)
     for name, unit in PRECISIONS.items():
         if relative < 4 * unit:
             return f"as exact as {name} would be: computed in reduced precision inside?"
     return "rounding errors: do large terms cancel?"
 
 
-def _of_few(mistake: Mistake, hand: Tensor, truth: Tensor) -> str:
-    wrong = (hand - truth).abs() > max(mistake.comparison.tolerance, ALIKE * truth.abs().max().item())
+def _of_few(comparison: Comparison, hand: Tensor, truth: Tensor) -> str:
+    wrong = (hand - truth).abs() > max(comparison.tolerance, ALIKE * truth.abs().max().item())
     count = int(wrong.sum())
     if not 0 < count <= wrong.numel() // 2:
         return ""

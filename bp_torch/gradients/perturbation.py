@@ -1,7 +1,7 @@
 """Gradients at perturbed numbers: they tell the reference's typical error, and whether an error is systematic."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -37,8 +37,13 @@ def compare_all(
     comparisons = {n: compare(n, hand[n], builtin[n], truth[n], scale=sizes.get(n, 0.0)) for n in hand}
     errors = {name: _error(hand[name], truth[name]) for name, found in comparisons.items() if not found.passed}
     for name, nearby in _evaluated_nearby(evaluate, errors).items():
-        three = hand[name], builtin[name], truth[name]
-        comparisons[name] = compare(name, *three, scale=sizes.get(name, 0.0), **asdict(nearby))
+        builtin_errors, projections, sizes_there = zip(*nearby, strict=True)
+        comparisons[name] = replace(
+            comparisons[name],
+            typical_error=max(builtin_errors),
+            error_projection=sum(projections) / EVALUATIONS,
+            error_size_ratio=sum(sizes_there) / EVALUATIONS,
+        )
     return list(comparisons.values())
 
 
@@ -50,27 +55,18 @@ def perturbed(tensor: Tensor, generator: torch.Generator | None) -> Tensor:
     return tensor * (1 + RELATIVE_SIZE * signs)
 
 
-@dataclass
-class _Nearby:
-    """Errors at perturbed numbers; see Comparison."""
-
-    typical_error: float = 0.0
-    error_projection: float = 0.0
-    error_size_ratio: float = 0.0
-
-
-def _evaluated_nearby(evaluate: Evaluate, errors: Gradients) -> dict[str, _Nearby]:
-    found = {name: _Nearby() for name in errors}
+def _evaluated_nearby(evaluate: Evaluate, errors: Gradients) -> dict[str, list[tuple[float, float, float]]]:
+    """At each evaluation: the reference's error; our error's projection onto the one here, and its size beside it."""
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in errors}
     generator = torch.Generator().manual_seed(0)  # its own: a comparison must not change the training's random numbers
     for _ in range(EVALUATIONS if errors else 0):
         hand, builtin, truth = evaluate(generator)
         for name, here in errors.items():
-            nearby, there = found[name], _error(hand[name], truth[name])
-            largest = distance(builtin[name].double(), truth[name]).max().item()
-            nearby.typical_error = max(nearby.typical_error, largest)
+            there = _error(hand[name], truth[name])
+            builtin_error = distance(builtin[name].double(), truth[name]).max().item()
             size = here.abs().max().clamp_min(1e-300)  # which keeps the squares from overflowing
-            nearby.error_projection += _projection(there / size, here / size) / EVALUATIONS
-            nearby.error_size_ratio += (there.abs().max() / size).item() / EVALUATIONS
+            projection = _projection(there / size, here / size)
+            found[name].append((builtin_error, projection, (there.abs().max() / size).item()))
     return found
 
 

@@ -130,14 +130,7 @@ class GradientReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; numbers that are not finite, which JSON lacks, become strings."""
-        return {
-            "function": self.function,
-            "inputs": list(self.inputs),
-            "reference": self.reference,
-            "passed": self.passed,
-            "hints": list(self.hints),
-            "results": [_plain(asdict(result)) for result in self.results],
-        }
+        return {"passed": self.passed, **_plain(asdict(self))}
 
     def __str__(self) -> str:
         """A table of checks, then the failures at length."""

@@ -101,9 +101,8 @@ def _sprinkled(tensor: Tensor, values: tuple[float, ...]) -> Tensor:
 
 def _tied(tensor: Tensor) -> Tensor:
     """Each number twice."""
-    flat = tensor.detach().reshape(-1).clone()
-    flat[1::2] = flat[: flat.numel() // 2 * 2 : 2]
-    return flat.reshape(tensor.shape)
+    flat = tensor.detach().reshape(-1)
+    return flat[::2].repeat_interleave(2)[: len(flat)].reshape(tensor.shape)
 
 
 def _equal(inputs: tuple[Tensor, ...]) -> list[Tensor]:
@@ -124,25 +123,17 @@ def _sizes(call: Call) -> list[int]:
 
 
 def resized(call: Call, sizes: Mapping[int, int], generator: torch.Generator) -> Call | None:
-    """Every dimension of some sizes given others, in all arguments alike; None if that grows too large.
+    """Every dimension of some sizes, none of them 0, given others in all arguments alike; None if that grows too large.
 
-    Args:
-        call: any call; a module's parameters keep their sizes.
-        sizes: from a dimension's size, which is not 0, to its new one.
-        generator: of what tells repeated numbers apart.
+    A module's parameters keep their sizes; the generator is of what tells repeated numbers apart.
     """
     own = len(call.args) - len(call.parameters)
-    values = [*call.args[:own], *call.options.values()]
-    if any(_grown(value, sizes) > MOST_COMPONENTS for value in values):
+    tensors = [value for value in (*call.args[:own], *call.options.values()) if isinstance(value, Tensor)]
+    if any(math.prod(sizes.get(length, length) for length in tensor.shape) > MOST_COMPONENTS for tensor in tensors):
         return None
     args = tuple(_resize(arg, sizes, generator) for arg in call.args[:own]) + call.args[own:]
     options = {name: _resize(value, sizes, generator) for name, value in call.options.items()}
     return replace(call, args=args, options=options)
-
-
-def _grown(value: Any, sizes: Mapping[int, int]) -> int:
-    """How many components a value would have."""
-    return math.prod(sizes.get(length, length) for length in value.shape) if isinstance(value, Tensor) else 0
 
 
 def _resize(value: Any, sizes: Mapping[int, int], generator: torch.Generator) -> Any:

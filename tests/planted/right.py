@@ -3,6 +3,7 @@
 bp_torch's own by its catalogue, the hosts of the bugs, PyTorch's own, and custom Functions of different make.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from bp_torch.catalogue import CATALOGUE, Entry
 from bp_torch.catalogue.entry import Numbers
-from bp_torch.gradients.call import as_tensor, quiet
+from bp_torch.gradients.call import as_tensor
 from planted import activations, arithmetic, classification, custom, linear, losses, shape, smooth_activations, softmax
 from planted.bug import RightFunction, Samples
 
@@ -41,7 +42,7 @@ def _of_entry(entry: Entry) -> list[RightFunction]:
     ]
 
 
-with quiet():
+with warnings.catch_warnings(action="ignore"):
     _catalogue = tuple(right for entry in CATALOGUE.values() for right in _of_entry(entry))
 
 _hosts = tuple(

@@ -1,7 +1,7 @@
 """Is the function right under PyTorch's transforms? Double backward, forward mode, batched gradients, vmap."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from bp_torch.gradients.call import Call, as_tensor, pulled_back
+from bp_torch.gradients.call import Call, pulled_back
 from bp_torch.gradients.case import OUTPUT, CheckCase, Pairs, raised
 from bp_torch.gradients.checks.first_order import compare_gradients
-from bp_torch.gradients.comparison import Comparison, compare
-from bp_torch.gradients.report import Outcome, first_line, unsupported
+from bp_torch.gradients.comparison import compare
+from bp_torch.gradients.report import Outcome, compared, first_line, unsupported
 from bp_torch.gradients.variants import Variant
 
 BATCH = 3
@@ -45,15 +45,15 @@ UNSUPPORTED = re.compile(
 def double_backward(case: CheckCase) -> Pairs:
     """The backward is itself a function, of the inputs and the upstream gradient: its gradient is checked like any."""
     derived = replace(case, call=gradient_call(case.call, case.upstream), reference=_reference_gradients(case))
-    if reason := _not_differentiable(derived):
-        yield case.given, unsupported(reason)
+    if outcome := _not_differentiable(derived):
+        yield case.given, outcome
         return
     plain = torch.cat([gradient.reshape(-1) for gradient in case.gradients.values()])
     comparison = compare("gradients", derived.given.value, plain, plain.double(), scale=max(case.scales.values()))
-    yield case.given.under("create_graph"), comparison
-    for variant, found in compare_gradients(derived, derived.given, derived.upstream):
-        if not (isinstance(found, Outcome) and found.status == "inconclusive"):  # it may jump, as at a kink
-            yield variant, found
+    yield case.given.under("create_graph"), compared(comparison)
+    for variant, outcome in compare_gradients(derived, derived.given, derived.upstream):
+        if outcome.status != "inconclusive":  # it may jump, as at a kink
+            yield variant, outcome
     large = derived.call.at([*(FAR_OUT * x for x in case.call.inputs), case.upstream])
     if derived.admits(large):
         yield from compare_gradients(derived, Variant("scaled", f"scaled by {FAR_OUT:g}", large), derived.upstream)
@@ -63,30 +63,30 @@ def forward_mode(case: CheckCase) -> Pairs:
     """Forward mode is the transpose of reverse mode: for all inputs together, for each alone, and at variants."""
     names = case.call.names
     try:
-        yield case.given, _transposed(case, case.call, list(names))
+        yield case.given, _transposed(case, case.call)
         for position in names if len(names) > 1 else ():
-            yield case.given.under(f"along {names[position]}"), _transposed(case, case.call, [position])
+            yield case.given.under(f"along {names[position]}"), _transposed(case, case.call.only([position]))
     except Exception as error:  # also what a hand-written jvp raises
         yield case.given, _unsupported_or_raised(error)
         return
     for variant, refusal in case.variants:
         if variant.kind in ("scaled", "size"):
-            yield variant, unsupported(refusal) if refusal else _transposed(case, variant.call, list(names))
+            yield variant, unsupported(refusal) if refusal else _transposed(case, variant.call)
 
 
-def _transposed(case: CheckCase, call: Call, positions: list[int]) -> Comparison:
+def _transposed(case: CheckCase, call: Call) -> Outcome:
     """Compare ⟨g, J v⟩ with ⟨Jᵀ g, v⟩."""
-    tangents = {position: case.signed(call.args[position]) for position in positions}
-    pushed = _pushed_forward(call, tangents)
+    tangents = {name: case.signed(input) for name, input in call.by_name.items()}
+    pushed = _pushed_forward(call, tangents.values())
     upstream = case.signed(pushed)
     gradients = call.pull(upstream)
     forward = pushed * upstream
-    reverse = [gradients[call.names[position]] * tangent for position, tangent in tangents.items()]
+    reverse = [gradients[name] * tangent for name, tangent in tangents.items()]
     pulled = sum((term.sum() for term in reverse), start=forward.new_zeros(()))
     terms = sum(term.abs().sum().item() for term in [forward, *reverse])
-    scale = terms + sum(case.scales[call.names[i]] * tangent.abs().sum().item() for i, tangent in tangents.items())
+    scale = terms + sum(case.scales[name] * tangent.abs().sum().item() for name, tangent in tangents.items())
     found, expected = forward.sum(), pulled.to(forward.dtype)
-    return compare("tangent", found, expected, expected.double(), scale=scale)
+    return compared(compare("tangent", found, expected, expected.double(), scale=scale))
 
 
 def batched_gradients(case: CheckCase) -> Pairs:
@@ -109,18 +109,16 @@ def vmap(case: CheckCase) -> Pairs:
     whole batch, for which the backward goes through the rule for vmap.
     """
     everything = tuple(case.call.by_name)
-    together: dict[str, Tensor] = {}  # one by one they give the same whichever dimension is the batch's
     for batched, dim in [(everything, 0), (everything, -1), *(((name,), 0) for name in everything if everything[1:])]:
         label = f"a batch of {', '.join(batched)} along dimension {dim}"
         dims = tuple(dim if name in batched else None for name in everything)
         try:
-            yield from _vmapped(case, label, dims, together if batched == everything else {})
+            yield from _vmapped(case, label, dims)
         except Exception as error:  # also what a hand-written rule raises
             yield case.given.under(label), _unsupported_or_raised(error)
 
 
-def _vmapped(case: CheckCase, label: str, dims: tuple[int | None, ...], each: dict[str, Tensor]) -> Pairs:
-    """One batch. `each` is what its examples give one by one, or empty, to be filled."""
+def _vmapped(case: CheckCase, label: str, dims: tuple[int | None, ...]) -> Pairs:
     call, upstream = case.call, case.upstream
     rows = [
         [x if d is None else x * (1 - i / 10) for x, d in zip(call.inputs, dims, strict=True)] for i in range(BATCH)
@@ -130,8 +128,7 @@ def _vmapped(case: CheckCase, label: str, dims: tuple[int | None, ...], each: di
         for x, d, column in zip(call.inputs, dims, zip(*rows, strict=True), strict=True)
     ]
     value, gradients = torch.func.vmap(lambda *xs: _func_gradients(call.at(xs), upstream), dims)(*columns)
-    if not each:
-        each |= _stacked([{**call.at(row).pull(upstream), OUTPUT: call.at(row).value()} for row in rows])
+    each = _stacked([{**call.at(row).pull(upstream), OUTPUT: call.at(row).value()} for row in rows])
     yield from case.compare(label, {**call.named(gradients), OUTPUT: value}, each)
     if set(dims) == {0}:
         leaves = [column.requires_grad_() for column in columns]
@@ -144,13 +141,10 @@ def gradient_call(call: Call, upstream: Tensor) -> Call:
     """The gradients of a call, end to end, as a function of its inputs and of the upstream gradient."""
 
     def gradients(*args: Any, **options: Any) -> Tensor:
-        *args_, grad_output = args
+        here = replace(call, args=args[:-1], options=options)
         with torch.enable_grad():
-            for position in call.names:
-                arg = args_[position]
-                args_[position] = arg if arg.requires_grad else arg.detach().requires_grad_()
-            output = as_tensor(call.function(*args_, **options))
-            found = pulled_back(output, [args_[i] for i in call.names], grad_output, create_graph=True)
+            here = here.at([x if x.requires_grad else x.detach().requires_grad_() for x in here.inputs])
+            found = pulled_back(here.output(), here.inputs, args[-1], create_graph=True)
         return torch.cat([gradient.reshape(-1) for gradient in found])
 
     names = {**call.names, len(call.args): "grad_output"}
@@ -169,31 +163,27 @@ def _reference_gradients(case: CheckCase) -> Callable[..., Any] | None:
     return derived.function
 
 
-def _not_differentiable(derived: CheckCase) -> str:
+def _not_differentiable(derived: CheckCase) -> Outcome | None:
     """Why a backward cannot be differentiated, if it cannot."""
     try:
         gradients, leaves = derived.call.run()
         if not gradients.requires_grad:
-            return "the backward's result is cut off from its inputs"
+            return unsupported("the backward's result is cut off from its inputs")
         *_, by_upstream = torch.autograd.grad(gradients, leaves, torch.ones_like(gradients), allow_unused=True)
-    except RuntimeError as error:
-        if UNSUPPORTED.search(str(error)):
-            return first_line(error)
-        raise
+    except Exception as error:  # also what a hand-written backward raises
+        return _unsupported_or_raised(error)
     if by_upstream is None and gradients.any():
-        return "the backward's graph does not lead back to grad_output: is it once_differentiable, or detached?"
-    return ""
+        reason = "the backward's graph does not lead back to grad_output: is it once_differentiable, or detached?"
+        return unsupported(reason)
+    return None
 
 
-def _pushed_forward(call: Call, tangents: Mapping[int, Tensor]) -> Tensor:
+def _pushed_forward(call: Call, tangents: Iterable[Tensor]) -> Tensor:
     """J v."""
-    args = list(call.args)
     with forward_ad.dual_level():
-        for position, tangent in tangents.items():
-            args[position] = forward_ad.make_dual(  # type: ignore[no-untyped-call]
-                args[position].detach().contiguous(), tangent.contiguous()
-            )
-        output = as_tensor(call.function(*args, **call.options))
+        pairs = zip(call.inputs, tangents, strict=True)
+        duals = [forward_ad.make_dual(x.detach().contiguous(), v.contiguous()) for x, v in pairs]  # type: ignore[no-untyped-call]
+        output = call.at(duals).output()
         pushed = forward_ad.unpack_dual(output).tangent  # type: ignore[no-untyped-call]
         return torch.zeros_like(output) if pushed is None else pushed.clone()
 
