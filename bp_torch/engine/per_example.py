@@ -6,9 +6,8 @@ others 0, is what example n adds. vmap computes that for all n, of any function;
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable
-from functools import cached_property
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,62 +17,72 @@ from bp_torch.functional.elementwise import Elementwise
 from bp_torch.functional.function import Context
 from bp_torch.functional.linear import Linear
 
-_Gradients = tuple[Any, ...]
-_Rule = TypeVar("_Rule", bound="type[ExampleGradients]")
-
 
 class ExampleGradients:
-    """What N examples add to the gradients of the inputs that they share: of any function, by vmap of its backward.
+    """What N examples add to one gradient, (N, *its shape)."""
 
-    A rule is a subclass that states it for one function, in the order of its inputs. None where none is needed.
+    def __init__(self, gradients: Tensor) -> None:
+        """Take them."""
+        self._gradients = gradients
 
-    Attributes:
-        function: the function.
-        ctx: what its `backward` reads.
-        grad_output: ∂C/∂output, (N, ...).
-    """
+    def gradients(self) -> Tensor:
+        """What each adds, (N, *shape)."""
+        return self._gradients
 
-    def __init__(self, function: Any, ctx: Context, grad_output: Tensor) -> None:
-        """Nothing is computed yet."""
-        self.function = function
-        self.ctx = ctx
-        self.grad_output = grad_output
+    def total(self) -> Tensor:
+        """Their sum: the gradient."""
+        return self._gradients.sum(0)
 
-    @cached_property
-    def gradients(self) -> _Gradients:
-        """(N, *shape) for an input of that shape."""
-        found = _vmapped(self.function, self.ctx, _apart(self.grad_output))
-        return tuple(map(_double, found)) if self.grad_output.dtype == torch.float64 else found  # and no longer rounded
-
-    @cached_property
-    def total(self) -> _Gradients:
-        """Their sum, in the input's shape: the gradient."""
-        return tuple(None if each is None else each.sum(0) for each in self.gradients)
-
-    @cached_property
-    def norms(self) -> _Gradients:
+    def norms(self) -> Tensor:
         """How long each is, (N,)."""
-        return tuple(None if each is None else _norms(each) for each in self.gradients)
+        return _norms(self._gradients)
 
-    @cached_property
-    def sums_of_squares(self) -> _Gradients:
-        """The squares, summed over the examples, in the input's shape."""
-        return tuple(None if each is None else each.square().sum(0) for each in self.gradients)
+    def sums_of_squares(self) -> Tensor:
+        """The squares, summed over the examples, in the gradient's shape."""
+        return self._gradients.square().sum(0)
 
     def double(self) -> "ExampleGradients":
-        """The same in float64."""
-        ctx = copy.copy(self.ctx)
-        ctx.save_for_backward(*map(_double, ctx.saved_tensors))
-        return type(self)(self.function, ctx, self.grad_output.double())
+        """The same in float64, for sums whose differences matter."""
+        return ExampleGradients(self._gradients.double())
 
 
-_RULES: dict[Any, type[ExampleGradients]] = {}
+class _OuterProducts(ExampleGradients):
+    """δₙ xₙᵀ of each example n, from δ (N, out) and x (N, in).
+
+    ‖δₙ xₙᵀ‖ = ‖δₙ‖ ‖xₙ‖ and Σₙ (δₙ xₙᵀ)² = (δ²)ᵀ x²: neither needs the products.
+
+    Source: Goodfellow, Efficient Per-Example Gradient Computations (2015); Dangel, Kunstner, Hennig, BackPACK (2020).
+    """
+
+    def __init__(self, delta: Tensor, input: Tensor) -> None:
+        """Nothing is multiplied yet."""
+        self._delta, self._input = delta, input
+
+    def gradients(self) -> Tensor:
+        return self._delta.unsqueeze(2) * self._input.unsqueeze(1)
+
+    def total(self) -> Tensor:
+        return self._delta.t() @ self._input
+
+    def norms(self) -> Tensor:
+        return _norms(self._delta) * _norms(self._input)
+
+    def sums_of_squares(self) -> Tensor:
+        return self._delta.square().t() @ self._input.square()
+
+    def double(self) -> "_OuterProducts":
+        return _OuterProducts(self._delta.double(), self._input.double())
 
 
-def per_example(function: Any) -> Callable[[_Rule], _Rule]:
-    """Make a class the rule of a function: `@per_example(Linear)`."""
+Rule = Callable[[Context, Tensor], tuple[ExampleGradients | None, ...] | None]
+"""From what a `backward` reads: of each input, or None to leave it to vmap."""
+_RULES: dict[Any, Rule] = {}
 
-    def register(rule: _Rule) -> _Rule:
+
+def per_example(function: Any) -> Callable[[Rule], Rule]:
+    """Make a rule that of a function: `@per_example(Linear)`."""
+
+    def register(rule: Rule) -> Rule:
         _RULES[function] = rule
         return rule
 
@@ -81,94 +90,26 @@ def per_example(function: Any) -> Callable[[_Rule], _Rule]:
 
 
 @per_example(Linear)
-class LinearGradients(ExampleGradients):
-    """∂Cₙ/∂W = δₙᵀ xₙ and ∂Cₙ/∂b = Σₜ δₙₜ, over the rows t of example n: (N, T, in), or one row, (N, in).
-
-    With one row ‖δₙ xₙᵀ‖ = ‖δₙ‖ ‖xₙ‖ and Σₙ (δₙ xₙᵀ)² = (δ²)ᵀ x²: neither needs the products.
-
-    Source: Goodfellow, Efficient Per-Example Gradient Computations (2015); Dangel, Kunstner, Hennig, BackPACK (2020).
-    """
-
-    @cached_property
-    def gradients(self) -> _Gradients:
-        """(N, out, in) and (N, out)."""
-        if self._general or self.grad_output.dim() < 2:
-            return super().gradients
-        delta, input = (
-            x.unsqueeze(1) if x.dim() == 2 else x.flatten(1, -2) for x in (self.grad_output, self._input)
-        )  # (N, T, ·)
-        return None, torch.bmm(delta.mT, input), delta.sum(1)
-
-    @cached_property
-    def total(self) -> _Gradients:
-        """δᵀ x and Σₙ δₙ."""
-        return self.function.backward(self.ctx, self.grad_output)  # type: ignore[no-any-return]
-
-    @cached_property
-    def norms(self) -> _Gradients:
-        """‖δₙ‖ ‖xₙ‖ and ‖δₙ‖."""
-        if self._general or self.grad_output.dim() != 2:
-            return super().norms
-        lengths = _norms(self.grad_output)
-        return None, lengths * _norms(self._input), lengths
-
-    @cached_property
-    def sums_of_squares(self) -> _Gradients:
-        """(δ²)ᵀ x² and Σₙ δₙ²."""
-        if self._general or self.grad_output.dim() != 2:
-            return super().sums_of_squares
-        squares = self.grad_output.square()
-        return None, torch.mm(squares.t(), self._input.square()), squares.sum(0)
-
-    @property
-    def _general(self) -> bool:
-        """Whether the examples share x, too."""
-        return self.ctx.needs_input_grad[0]
-
-    @property
-    def _input(self) -> Tensor:
-        input = self.ctx.saved_tensors[0]
-        assert input is not None
-        return input
+def linear_gradients(ctx: Context, grad_output: Tensor) -> tuple[ExampleGradients | None, ...] | None:
+    """∂Cₙ/∂W = δₙᵀ xₙ and ∂Cₙ/∂b = Σₜ δₙₜ, over the rows t of example n: (N, T, in), or one row, (N, in)."""
+    input = ctx.saved_tensors[0]
+    if input is None or ctx.needs_input_grad[0] or grad_output.dim() < 2:
+        return None
+    if grad_output.dim() == 2:
+        return None, _OuterProducts(grad_output, input), ExampleGradients(grad_output)
+    delta, rows = grad_output.flatten(1, -2), input.flatten(1, -2)
+    return None, ExampleGradients(torch.bmm(delta.mT, rows)), ExampleGradients(delta.sum(1))
 
 
-class _Given(ExampleGradients):
-    """Gradients that there are already."""
-
-    def __init__(self, gradients: _Gradients) -> None:
-        self.gradients = gradients
-
-    def double(self) -> "_Given":
-        return _Given(tuple(None if each is None else each.double() for each in self.gradients))
+def by_vmap(function: Any, ctx: Context, grad_output: Tensor) -> tuple[ExampleGradients | None, ...]:
+    """What the examples add to each input that needs a gradient, of any function."""
+    n = torch.arange(len(grad_output), device=grad_output.device)
+    apart = grad_output.new_zeros(len(n), *grad_output.shape)  # in each of the first N, one row alone
+    apart[n, n] = grad_output
+    return _as_examples(_vmapped(function, ctx, apart))
 
 
-class Contributions(list[tuple[ExampleGradients, int]]):
-    """What the examples add to the gradient of one parameter: a part from each call that it is an input of."""
-
-    def gradients(self) -> Tensor:
-        """The gradient that each example adds, (N, *shape)."""
-        return _sum(part.gradients[position] for part, position in self)
-
-    def total(self) -> Tensor:
-        """Their sum: the gradient."""
-        return _sum(part.total[position] for part, position in self)
-
-    def norms(self) -> Tensor:
-        """How long each is, (N,)."""
-        return _norms(self.gradients()) if self[1:] else _sum(part.norms[position] for part, position in self)
-
-    def sums_of_squares(self) -> Tensor:
-        """Their squares, summed over the examples, in the parameter's shape."""
-        if self[1:]:
-            return self.gradients().square().sum(0)
-        return _sum(part.sums_of_squares[position] for part, position in self)
-
-    def double(self) -> "Contributions":
-        """The same in float64, for sums whose differences matter."""
-        return Contributions((part.double(), position) for part, position in self)
-
-
-def contributions(tape: Tape, cost: Tensor, examples: int) -> dict[Tensor, Contributions]:
+def contributions(tape: Tape, cost: Tensor, examples: int) -> dict[Tensor, ExampleGradients]:
     """What each example adds to the gradient of every parameter.
 
     A Tensor that comes from the model's inputs has a row for each example, and so has its gradient. All others,
@@ -189,15 +130,14 @@ def contributions(tape: Tape, cost: Tensor, examples: int) -> dict[Tensor, Contr
         RuntimeError: as `bp_torch.engine.backward`.
     """
     rows = _of_outputs(tape, cost, examples)
-    shared: dict[Tensor, Contributions] = {}
+    shared: dict[Tensor, ExampleGradients] = {}
     for call in reversed(tape[: tape.model_calls]):
         if call.output in rows:
             _split(call, rows, shared, tape.from_inputs)
         elif call.output in shared:
             call.require_valid()
-            each = _Given(_vmapped(call.function, call.ctx, shared.pop(call.output).gradients()))
-            for position, input in _needing(call):
-                shared.setdefault(input, Contributions()).append((each, position))
+            each = _vmapped(call.function, call.ctx, shared.pop(call.output).gradients())
+            _add(shared, call.inputs, _as_examples(each))
     return shared
 
 
@@ -214,17 +154,15 @@ def _of_outputs(tape: Tape, cost: Tensor, examples: int) -> dict[Tensor, Tensor]
 
 
 def _split(
-    call: Call, rows: dict[Tensor, Tensor], shared: dict[Tensor, Contributions], from_inputs: set[Tensor]
+    call: Call, rows: dict[Tensor, Tensor], shared: dict[Tensor, ExampleGradients], from_inputs: set[Tensor]
 ) -> None:
     """One call back: rows go on as they do without examples kept apart, what is shared gets its contributions."""
     grad_output, needs = rows[call.output], call.ctx.needs_input_grad
     own = tuple(needed and input not in from_inputs for input, needed in zip(call.inputs, needs, strict=True))
     if True in own:
-        rule = _RULES.get(call.function, ExampleGradients)
-        each = rule(call.function, _with_needs(call.ctx, own), grad_output)
-        for position, input in enumerate(call.inputs):
-            if own[position]:
-                shared.setdefault(input, Contributions()).append((each, position))
+        rule, ctx = _RULES.get(call.function), _with_needs(call.ctx, own)
+        found = (rule and rule(ctx, grad_output)) or by_vmap(call.function, ctx, grad_output)
+        _add(shared, call.inputs, tuple(x if needed else None for x, needed in zip(found, own, strict=True)))
     on = tuple(needed and not shares for needed, shares in zip(needs, own, strict=True))
     for input, gradient in _separate(dataclasses.replace(call, ctx=_with_needs(call.ctx, on)), grad_output):
         rows[input] = rows[input] + gradient if input in rows else gradient
@@ -267,20 +205,19 @@ def _with_needs(ctx: Context, needs: tuple[bool, ...]) -> Context:
     return other
 
 
-def _needing(call: Call) -> list[tuple[int, Tensor]]:
-    """The inputs that need a gradient, with their positions."""
-    return [(i, input) for i, input in enumerate(call.inputs) if call.ctx.needs_input_grad[i]]
+def _add(shared: dict[Tensor, ExampleGradients], inputs: tuple[Any, ...], found: tuple[Any, ...]) -> None:
+    """Of a Tensor that several calls are given, the sum."""
+    for input, each in zip(inputs, found, strict=True):
+        if each is not None:
+            both = input in shared
+            shared[input] = ExampleGradients(shared[input].gradients() + each.gradients()) if both else each
 
 
-def _apart(gradient: Tensor) -> Tensor:
-    """(N, N, ...): in each of the first N, one row alone and the others 0."""
-    n = torch.arange(len(gradient), device=gradient.device)
-    apart = gradient.new_zeros(len(n), *gradient.shape)
-    apart[n, n] = gradient
-    return apart
+def _as_examples(gradients: tuple[Tensor | None, ...]) -> tuple[ExampleGradients | None, ...]:
+    return tuple(None if each is None else ExampleGradients(each) for each in gradients)
 
 
-def _vmapped(function: Any, ctx: Context, grad_outputs: Tensor) -> _Gradients:
+def _vmapped(function: Any, ctx: Context, grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
     """The backward of many gradients at once, (K, *output's shape) each."""
     needs = ctx.needs_input_grad
 
@@ -293,15 +230,6 @@ def _vmapped(function: Any, ctx: Context, grad_outputs: Tensor) -> _Gradients:
     else:  # which vmap refuses
         found = iter(g.new_zeros(0, *g.shape) for g in needed(grad_outputs.new_zeros(grad_outputs.shape[1:])))
     return tuple(next(found) if need else None for need in needs)
-
-
-def _double(tensor: Tensor | None) -> Tensor | None:
-    return tensor.double() if tensor is not None and tensor.is_floating_point() else tensor
-
-
-def _sum(parts: Iterable[Tensor]) -> Tensor:
-    first, *others = parts
-    return sum(others, start=first)
 
 
 def _norms(each: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.engine.backprop import Backprop, Inputs
-from bp_torch.engine.per_example import Contributions, contributions
+from bp_torch.engine.per_example import ExampleGradients, contributions
 
 __all__ = ["GradientNoise", "gradient_noise", "per_example_gradients", "per_example_norms", "simple_noise_scale"]
 
@@ -54,7 +54,7 @@ def per_example_norms(model: torch.nn.Module, cost: Cost, inputs: Inputs, target
 
 def _contributions(
     model: torch.nn.Module, cost: Cost, inputs: Inputs, targets: Any
-) -> Iterator[tuple[str, Contributions]]:
+) -> Iterator[tuple[str, ExampleGradients]]:
     """What the examples add to each parameter's gradient, by its name, in the order of the model's parameters."""
     value, tape = Backprop(model, cost).trace(inputs, targets)
     found = contributions(tape, value, _count(inputs))
@@ -128,7 +128,7 @@ def gradient_noise(model: torch.nn.Module, cost: Cost, inputs: Inputs, targets: 
     return {name: _noise_of(parts.double(), _count(inputs)) for name, parts in found}
 
 
-def _noise_of(parts: Contributions, examples: int) -> GradientNoise:
+def _noise_of(parts: ExampleGradients, examples: int) -> GradientNoise:
     mean, squares = parts.total(), parts.sums_of_squares()
     deviations = (examples**2 * squares - examples * mean * mean).clamp_min(0)  # Σₙ (gₙ − ḡ)²
     variance = deviations / (examples - 1 if examples > 1 else math.nan)

@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, vmap
 import bp_torch.functional as F
 from bp_torch import nn
 from bp_torch.engine import Tape
-from bp_torch.engine.per_example import ExampleGradients, LinearGradients
+from bp_torch.engine.per_example import by_vmap, linear_gradients
 from bp_torch.functional.function import Function
 from bp_torch.functional.linear import Linear
 from bp_torch.inspection import gradient_noise, per_example_gradients, per_example_norms, simple_noise_scale
@@ -214,7 +214,7 @@ def test_a_hook_on_what_all_examples_share_is_refused() -> None:
         per_example_gradients(model, F.squared_error, torch.rand(7, 5), torch.rand(7, 3))
 
 
-@pytest.mark.parametrize("shape", [(7, 5), (7, 4, 5), (5,)])
+@pytest.mark.parametrize("shape", [(7, 5), (7, 4, 5)])
 def test_a_rule_gives_what_vmap_gives(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     layer = nn.Linear(5, 3).double()
@@ -222,10 +222,20 @@ def test_a_rule_gives_what_vmap_gives(shape: tuple[int, ...]) -> None:
         output = layer(torch.randn(shape).double())
     (call,) = tape
     upstream = torch.randn(output.shape).double()
-    quick, general = (kind(Linear, call.ctx, upstream) for kind in (LinearGradients, ExampleGradients))
-    for statistic in ("gradients", "norms", "sums_of_squares", "total"):
-        found, expected = (getattr(examples, statistic) for examples in (quick, general))
-        torch.testing.assert_close(found[1:], expected[1:])
+    quick, general = linear_gradients(call.ctx, upstream), by_vmap(Linear, call.ctx, upstream)
+    assert quick is not None
+    for found, expected in zip(quick[1:], general[1:], strict=True):
+        for statistic in ("gradients", "norms", "sums_of_squares", "total"):
+            torch.testing.assert_close(getattr(found, statistic)(), getattr(expected, statistic)())
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (5,)])
+def test_where_it_has_no_rule_linear_is_left_to_vmap(shape: tuple[int, ...]) -> None:
+    """The input is a parameter, or a single row."""
+    weight, input = torch.rand(3, 5, requires_grad=True), torch.rand(shape, requires_grad=len(shape) == 2)
+    with Tape() as tape:
+        output = F.linear(input, weight)
+    assert linear_gradients(tape[0].ctx, torch.ones_like(output)) is None
 
 
 MEETINGS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
@@ -324,32 +334,48 @@ def test_the_cost_may_call_modules_of_the_model() -> None:
         torch.testing.assert_close([each[n] for each in found.values()], [*expected])
 
 
-class Padded(torch.nn.Module):
-    """Rows are written into a buffer; a mask takes the inputs' dtype, a constant their device: none has rows."""
+def copied(to: Tensor, rows: Tensor) -> None:
+    to[:, :2].copy_(rows)
 
-    def __init__(self) -> None:
+
+def assigned(to: Tensor, rows: Tensor) -> None:
+    to[:, :2] = rows
+
+
+class Padded(torch.nn.Module):
+    """Rows are written into a buffer; what has another Tensor's dtype, device or shape does not come from that."""
+
+    def __init__(self, write: Callable[[Tensor, Tensor], None]) -> None:
         super().__init__()
-        self.first, self.shift = nn.Linear(6, 4), torch.nn.Parameter(torch.zeros(4))
-        self.mask = torch.rand(4) > 0.5
+        self.first, self.shift = nn.Linear(6, 4), torch.nn.Parameter(torch.rand(4))
+        self.mask, self.write = torch.tensor([True, False, True, True]), write
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         wide = torch.zeros(len(left), 6, dtype=left.dtype)
-        wide[:, :2] = left
-        wide[:, 2:5].copy_(right)
+        self.write(wide, left)
         with torch.no_grad():
-            self.shift.copy_(-right.mean())
-        masked = F.mul(F.add(self.first(wide), self.shift), self.mask.to(left))
-        return F.add(F.mul(masked, self.mask.type_as(left)), F.add(right.new_ones(4), torch.ones_like(left[0, 0])))
+            self.shift.copy_(right.mean())
+        shift = F.mul(F.mul(self.shift, self.mask.to(left)), self.mask.type_as(right))
+        shift = F.mul(F.mul(shift, right.new_ones(4)), torch.ones_like(left[0, 0]))
+        return F.add(self.first(wide), shift)
 
 
-def test_rows_are_followed_where_they_are_written() -> None:
+@pytest.mark.parametrize("write", [copied, assigned])
+def test_rows_are_followed_where_they_are_written(write: Callable[[Tensor, Tensor], None]) -> None:
     """Of several inputs."""
-    model = Padded().double()
+    model = Padded(write).double()
     inputs, targets = (torch.rand(7, 2).double(), torch.rand(7, 3).double()), torch.rand(7, 4).double()
     found = per_example_gradients(model, F.squared_error, inputs, targets)
-    expected = 2 * (model(*inputs) - targets) * model.mask
-    torch.testing.assert_close(found["shift"], expected)
+    expected = 2 * (model(*inputs) - targets).detach()
     torch.testing.assert_close(found["first.bias"], expected)
+    torch.testing.assert_close(found["shift"], expected * model.mask)
+
+
+def test_a_frozen_parameter_has_none() -> None:
+    model = nn.mlp((5, 4, 3))
+    model[2].weight.requires_grad_(False)
+    found = per_example_gradients(model, F.squared_error, torch.rand(7, 5), torch.rand(7, 3))
+    assert list(found) == ["0.weight", "0.bias", "2.bias"]
 
 
 class Prototypes(torch.nn.Module):
