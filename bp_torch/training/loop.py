@@ -45,6 +45,7 @@ class Trainer:
         step: the one to take next, counted from 0 over the whole run.
         evaluated: costs and accuracies after the last epoch.
         best: the highest test accuracy so far, and the number of steps after which it was reached first.
+        seconds: spent on training and logging, before and since the run was resumed.
     """
 
     def __init__(
@@ -66,13 +67,7 @@ class Trainer:
         self.step = 0
         self.evaluated: EpochEvent | None = None
         self.best = (-math.inf, 0)
-        self._seconds = 0.0
-        self._began: float | None = None
-
-    @property
-    def seconds(self) -> float:
-        """Spent on training and logging, before and since the run was resumed."""
-        return self._seconds + (0.0 if self._began is None else time.perf_counter() - self._began)
+        self.seconds = 0.0
 
     def run(self, after_step: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Train to the end, and call `after_step` after each step and its evaluation.
@@ -84,7 +79,7 @@ class Trainer:
             NonFinite: if the cost or a gradient of a step is not finite, which is then not taken; or a set's cost.
             ProcessLost: if another process cannot be reached.
         """
-        self._began = time.perf_counter()
+        began = time.perf_counter() - self.seconds
         if self.group.first:
             self.monitor.begin(self.step)
         while self.step < self.steps:
@@ -92,8 +87,9 @@ class Trainer:
                 self._take_step(batch)
                 if self.step % len(self.batches) == 0:
                     self._evaluate(batch)
+                self.seconds = time.perf_counter() - began
                 after_step()
-        self._seconds, self._began = self.seconds, None
+        self.seconds = time.perf_counter() - began
         return self._figures()
 
     def state(self) -> State:
@@ -127,10 +123,8 @@ class Trainer:
         parameters, optimizer, random = (state.group(kind) for kind in ("parameters", "optimizer", "random"))
         if len(parameters) + len(optimizer) + len(random) != len(state.tensors):
             raise ValueError("there are unexpected tensors")
-        expected = self.model.state_dict()
-        for name, tensor in parameters.items():
-            if tensor.dtype != expected[name].dtype:
-                raise TypeError(f"parameter {name!r} is of {tensor.dtype}")
+        if wrong := {tensor.dtype for tensor in parameters.values()} - {torch.float32}:
+            raise TypeError(f"there are parameters of {wrong}")
         self.model.load_state_dict(parameters)
         self.backend.load_state_dict({name: tensor.to(self.config.device) for name, tensor in optimizer.items()})
         torch.set_rng_state(random.pop("cpu"))
@@ -138,7 +132,7 @@ class Trainer:
             torch.cuda.set_rng_state_all([random[f"cuda{i}"] for i in range(len(random))])
         self.evaluated = EpochEvent(**evaluated) if evaluated else None
         self.best = accuracy, int(reached)
-        self.step, self._seconds = int(step), seconds
+        self.step, self.seconds = int(step), seconds
         self.monitor.counts = CheckCounts(*counts)  # type: ignore[arg-type]
 
     def require_finite(self) -> None:
