@@ -12,6 +12,7 @@ from typing import Any, Literal
 from bp_torch.gradients.comparison import Comparison
 
 Status = Literal["passed", "failed", "unsupported", "inconclusive"]
+"""Unsupported: the function does not offer what is checked. Inconclusive: too rough for finite differences."""
 MOST_SHOWN = 6
 """Failures shown in full, one of a kind."""
 _CAUSES = ("side effects", "repeatability", "value", "gradient", "linearity")
@@ -24,44 +25,25 @@ class GradientError(AssertionError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found about one variant of a sample.
-
-    Attributes:
-        status: 'passed', 'failed', 'unsupported', where the function does not offer what is checked, or 'inconclusive',
-            where its values are not smooth enough for finite differences.
-        input: the input whose gradient it is, if it is about one.
-        ratio: the error in units of what is allowed; above 1 it is wrong. Infinite where there is no measure.
-        message: what was found, unless it passed.
-        hint: what the mistake looks like, if it is a known one.
-        comparison: both gradients, where two were compared.
-        order: the order of the Taylor remainder, where it was measured: 2 if the gradient is right; infinite of a
-            straight line.
-    """
+    """What a check found about one variant of a sample."""
 
     status: Status
-    input: str | None = None
-    ratio: float = 0.0
-    message: str = ""
-    hint: str = ""
-    comparison: Comparison | None = None
-    order: float | None = None
+    input: str | None = None  # the one whose gradient it is, if it is about one
+    ratio: float = 0.0  # the error in units of what is allowed: above 1 it is wrong; infinite where there is no measure
+    message: str = ""  # what was found, unless it passed
+    hint: str = ""  # what the mistake looks like, if it is a known one
+    comparison: Comparison | None = None  # both gradients, where two were compared
+    order: float | None = None  # of the Taylor remainder, if measured: 2 if right; infinite of a straight line
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result(Outcome):
-    """An outcome, and which check it is from.
+    """An outcome, and which check it is from."""
 
-    Attributes:
-        check: the name of the check; a row of the report's table.
-        sample: the number of the sample.
-        kind: 'given', or the kind of variant.
-        variant: the sample as given, or which variant of it; and under which circumstances.
-    """
-
-    check: str
-    sample: int
-    kind: str
-    variant: str
+    check: str  # its name, a row of the report's table
+    sample: int  # its number
+    kind: str  # 'given', or the kind of variant
+    variant: str  # the sample as given, or which variant of it; and under which circumstances
 
     def __str__(self) -> str:
         """The whole result, in a few lines."""
@@ -98,21 +80,13 @@ def first_line(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class GradientReport:
-    """The results of every check of a function.
+    """The results of every check of a function."""
 
-    Attributes:
-        function: its name.
-        inputs: the inputs whose gradients were checked.
-        reference: what they were compared with.
-        results: of every check, in the order of the checks.
-        hints: what the failures have in common, if they have something.
-    """
-
-    function: str
-    inputs: tuple[str, ...]
-    reference: str
-    results: tuple[Result, ...]
-    hints: tuple[str, ...] = ()
+    function: str  # its name
+    inputs: tuple[str, ...]  # those whose gradients were checked
+    reference: str  # what they were compared with
+    results: tuple[Result, ...]  # in the order of the checks
+    hints: tuple[str, ...] = ()  # what the failures have in common, if they have something
 
     @property
     def passed(self) -> bool:

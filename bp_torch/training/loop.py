@@ -35,18 +35,7 @@ def build_model(config: TrainConfig, sizes: Sequence[int]) -> torch.nn.Sequentia
 
 
 class Trainer:
-    """Trains a network on a data set, and logs.
-
-    Attributes:
-        model: the network of hand-written layers; every backend trains its parameters.
-        backend: computes gradients and takes steps, in all processes together.
-        monitor: measures, and reports events; of several processes only the first's does.
-        steps: how many there are in all.
-        step: the one to take next, counted from 0 over the whole run.
-        evaluated: costs and accuracies after the last epoch.
-        best: the highest test accuracy so far, and the number of steps after which it was reached first.
-        seconds: spent on training and logging, before and since the run was resumed.
-    """
+    """Trains a network on a data set, and logs."""
 
     def __init__(
         self, config: TrainConfig, dataset: Dataset, loggers: Sequence[Logger] = (), group: ProcessGroup = SINGLE
@@ -56,18 +45,18 @@ class Trainer:
         self.group = group
         self.cost = COSTS[config.cost]
         self._sizes = config.sizes(dataset.image_shape.numel(), dataset.classes)
-        self.model = build_model(config, self._sizes)
+        self.model = build_model(config, self._sizes)  # every backend trains its parameters
         self.local = build_backend(config.backend, self.model, self.cost)
-        self.backend = self.local if group.size == 1 else Distributed(self.local, group)
+        self.backend = self.local if group.size == 1 else Distributed(self.local, group)  # in all processes
         train, test = (self._prepared(split, dataset.classes) for split in (dataset.train, dataset.test))
         self.batches = Batches(*train, config.batch_size, seed=config.seed)
-        self.steps = config.epochs * len(self.batches)
+        self.steps = config.epochs * len(self.batches)  # in all
         self.monitor = Monitor(config, self.model, self.local, self.batches, test, dataset.test.images)
-        self.monitor.loggers = loggers
-        self.step = 0
-        self.evaluated: EpochEvent | None = None
-        self.best = (-math.inf, 0)
-        self.seconds = 0.0
+        self.monitor.loggers = loggers  # of several processes only the first reports
+        self.step = 0  # the one to take next, counted over the whole run
+        self.evaluated: EpochEvent | None = None  # after the last epoch
+        self.best = (-math.inf, 0)  # the highest test accuracy so far, and the number of steps it first took
+        self.seconds = 0.0  # spent on training and logging, before and since the run was resumed
 
     def run(self, after_step: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Train to the end, and call `after_step` after each step and its evaluation.
