@@ -103,11 +103,7 @@ def pulled_back(output: Tensor, leaves: Sequence[Tensor], upstream: Tensor, **op
 
 
 def as_tensor(output: Any) -> Tensor:
-    """A function's output as one Tensor.
-
-    Raises:
-        CannotCheck: if there is no Tensor of real floating-point numbers in it.
-    """
+    """A function's output as one Tensor; CannotCheck if there is none of real floating-point numbers in it."""
     parts = parts_of(output)
     if not parts:
         kind = f"{output.dtype} ({output.layout})" if isinstance(output, Tensor) else type(output).__name__
