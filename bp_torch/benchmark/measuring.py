@@ -5,6 +5,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,4 @@ def peak_bytes(work: Workload) -> int:
         profiler.export_chrome_trace(str(trace))
         events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
     changes = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e.get("name") == "[memory]")
-    held = peak = 0
-    for _, change in changes:
-        held += change
-        peak = max(peak, held)
-    return peak
+    return max(accumulate((int(change) for _, change in changes), initial=0))

@@ -26,7 +26,6 @@ RATE = 0.01
 builtin_cost = CATALOGUE["squared_error"].reference
 Cost = Callable[[Tensor, Tensor], Tensor]
 Norms = dict[str, Tensor]
-Maker = Callable[[torch.nn.Sequential, Tensor, Tensor], Workload]
 
 
 def engine(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Workload:
@@ -92,7 +91,7 @@ def products(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Wor
     return step
 
 
-PEERS: Mapping[str, Maker] = {
+PEERS: Mapping[str, Callable[[torch.nn.Sequential, Tensor, Tensor], Workload]] = {
     "engine": engine,
     "functions": functions,
     "eager": eager,

@@ -33,7 +33,7 @@ _FILES: Final = {
 _MOST_PACKED: Final = 10_000_000  # bytes that are read of an original .gz file; the longest has 9,912,422
 
 # Runs in a process of its own, which can be stopped: torchvision's downloader has no time limit.
-_DOWNLOADER: Final = "import sys; from bp_torch.data import mnist; mnist._unpack(sys.argv[1])"
+_DOWNLOADER: Final = "import sys; from bp_torch.data import mnist; mnist._datasets().MNIST(sys.argv[1], download=True)"
 
 _OTHER_WAYS: Final = "set BP_TORCH_MNIST_SOURCE to a folder with its four .gz files, or load 'digits'"
 
@@ -98,7 +98,7 @@ def _obtain(root: Path, source: Path | None, seconds: float) -> None:
                 _download(staging, seconds)
             else:
                 _copy(source, Path(staging))
-                _unpack(staging)
+                _datasets().MNIST(staging, download=True)  # verifies and unpacks what lies there
             _move(Path(staging, "MNIST", "raw"), root / "MNIST" / "raw")
     except OSError as error:
         reason = error.strerror or error
@@ -133,11 +133,6 @@ def _download(staging: str, seconds: float) -> None:
     except subprocess.CalledProcessError as error:
         reason = error.stderr.decode(errors="replace").strip().rpartition("\n")[2]  # the last line says what happened
         raise DownloadError(f"MNIST could not be downloaded ({reason}); {_OTHER_WAYS}") from error
-
-
-def _unpack(folder: str) -> None:
-    """Has torchvision verify and unpack the .gz files in folder/MNIST/raw, downloading those that are not there."""
-    _datasets().MNIST(folder, download=True)
 
 
 def _move(staged: Path, raw: Path) -> None:

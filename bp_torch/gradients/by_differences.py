@@ -106,11 +106,6 @@ class DirectionalDerivative:
         return tuple(self.direction.nonzero()[0].tolist())
 
     @property
-    def regular(self) -> bool:
-        """Whether the values determine a component's slope."""
-        return not self.line.kink_jump and not self.line.irregular(abs(self.line.slope))
-
-    @property
     def outside(self) -> bool:
         """At a kink, whether the gradient lies outside the slopes to both sides."""
         return not self.error <= abs(self.line.kink_jump) / 2 + self.allowed + ERRORS_GRANTED * self.line.noise
@@ -161,8 +156,8 @@ def _in_full(question: FiniteDifferenceCase, slope: DirectionalDerivative, order
 def _component_wise(question: FiniteDifferenceCase) -> Iterator[Outcome]:
     """Look at the components one by one: at a kink, the gradient must lie between the slopes beside it."""
     components = sorted(_components(question), key=lambda component: component.index)
-    regular = [component for component in components if component.regular]
     kinks = [component for component in components if component.line.kink_jump]
+    regular = [c for c in components if not c.line.kink_jump and not c.line.irregular(abs(c.line.slope))]
     outside = [component for component in kinks if component.direction.count_nonzero() == 1 and component.outside]
     if regular:
         yield _compared(question, regular)

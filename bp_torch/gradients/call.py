@@ -103,11 +103,7 @@ def pulled_back(output: Tensor, leaves: Sequence[Tensor], upstream: Tensor, **op
 
 
 def as_tensor(output: Any) -> Tensor:
-    """A function's output as one Tensor.
-
-    Raises:
-        CannotCheck: if there is no Tensor of real floating-point numbers in it.
-    """
+    """A function's output as one Tensor; CannotCheck if there is none of real floating-point numbers in it."""
     parts = parts_of(output)
     if not parts:
         kind = f"{output.dtype} ({output.layout})" if isinstance(output, Tensor) else type(output).__name__
@@ -179,7 +175,12 @@ def _names_of_inputs(function: Any, args: tuple[Any, ...]) -> dict[int, str]:
     """The Tensors among the arguments that require a gradient, or all of floating-point numbers if none does."""
     floating = [i for i, arg in enumerate(args) if isinstance(arg, Tensor) and arg.is_floating_point()]
     chosen = [i for i in floating if args[i].requires_grad]
-    names = dict(enumerate(_argument_names(function)))
+    try:
+        signature = [*inspect.signature(getattr(function, "forward", function)).parameters.values()]
+    except (TypeError, ValueError):  # it has none
+        signature = []
+    plain = [p.name for p in signature if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names = dict(enumerate(name for name in plain if name not in ("ctx", "self")))
     return {i: names.get(i, f"argument {i}") for i in chosen or floating}
 
 
@@ -219,14 +220,3 @@ def _functional(module: torch.nn.Module, names: Sequence[str]) -> Callable[..., 
         return torch.func.functional_call(module, called, args[:given], options, tie_weights=tied)
 
     return function
-
-
-def _argument_names(function: Any) -> list[str]:
-    """The names that its signature, if it has one, gives to its positional arguments."""
-    target = getattr(function, "forward", function)  # a Function's, or a module's
-    try:
-        parameters = inspect.signature(target).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    plain = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return [name for name in plain if name not in ("ctx", "self")]

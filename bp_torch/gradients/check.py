@@ -14,7 +14,7 @@ from bp_torch.gradients.call import Call, CannotCheck, as_calls, callable_of, pu
 from bp_torch.gradients.case import CheckCase, Pairs, attempt
 from bp_torch.gradients.checks import first_order, invariants, transforms
 from bp_torch.gradients.differences import has_reduced_precision
-from bp_torch.gradients.report import GradientReport, Result, first_line
+from bp_torch.gradients.report import GradientError, GradientReport, Result, first_line
 
 Check = Callable[[CheckCase], Pairs]
 FIRST: dict[str, Check] = {
@@ -98,7 +98,9 @@ def assert_gradients(
     seed: int = 0,
 ) -> None:
     """For a test: `check_gradients`, and raise GradientError with the report as its message if anything failed."""
-    check_gradients(function, samples, reference=reference, seed=seed).raise_if_failed()
+    report = check_gradients(function, samples, reference=reference, seed=seed)
+    if not report.passed:
+        raise GradientError(str(report))
 
 
 def name_of(function: Any) -> str:

@@ -202,7 +202,6 @@ def distance(a: Tensor, b: Tensor) -> Tensor:
 def _direction(hand: Tensor, builtin: Tensor) -> dict[str, float]:
     if torch.equal(hand, builtin):
         return {"relative_difference": 0.0, "cosine": 1.0}
-    a, b = torch.linalg.vector_norm(hand).item(), torch.linalg.vector_norm(builtin).item()
-    apart = torch.linalg.vector_norm(hand - builtin).item()
+    a, b, apart = (torch.linalg.vector_norm(each).item() for each in (hand, builtin, hand - builtin))
     cosine = (hand * builtin).sum().item() / (a * b) if a * b else float(a == b)
     return {"relative_difference": apart / b if b else (0.0 if apart == 0 else math.inf), "cosine": cosine}

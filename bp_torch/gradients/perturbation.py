@@ -65,7 +65,9 @@ def _evaluated_nearby(evaluate: Evaluate, errors: Gradients) -> dict[str, list[t
             there = _error(hand[name], truth[name])
             builtin_error = distance(builtin[name].double(), truth[name]).max().item()
             size = here.abs().max().clamp_min(1e-300)  # which keeps the squares from overflowing
-            projection = _projection(there / size, here / size)
+            unit = here / size
+            square = (unit * unit).sum().item()
+            projection = (there / size * unit).sum().item() / square if square else 0.0
             found[name].append((builtin_error, projection, (there.abs().max() / size).item()))
     return found
 
@@ -73,9 +75,3 @@ def _evaluated_nearby(evaluate: Evaluate, errors: Gradients) -> dict[str, list[t
 def _error(hand: Tensor, truth: Tensor) -> Tensor:
     """Hand minus truth; what is not finite counts as one huge error."""
     return (hand.detach().double() - truth.detach()).nan_to_num(nan=1e300, posinf=1e300, neginf=-1e300).flatten()
-
-
-def _projection(there: Tensor, here: Tensor) -> float:
-    """⟨there, here⟩ / ⟨here, here⟩: 1 if they are equal, 0 if they have nothing in common."""
-    square = (here * here).sum().item()
-    return (there * here).sum().item() / square if square else 0.0

@@ -1,5 +1,6 @@
 """What the checks found, for people and for programs."""
 
+import json
 import math
 import statistics
 import textwrap
@@ -11,6 +12,7 @@ from typing import Any, Literal
 from bp_torch.gradients.comparison import Comparison
 
 Status = Literal["passed", "failed", "unsupported", "inconclusive"]
+"""Unsupported: the function does not offer what is checked. Inconclusive: too rough for finite differences."""
 MOST_SHOWN = 6
 """Failures shown in full, one of a kind."""
 _CAUSES = ("side effects", "repeatability", "value", "gradient", "linearity")
@@ -23,44 +25,25 @@ class GradientError(AssertionError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found about one variant of a sample.
-
-    Attributes:
-        status: 'passed', 'failed', 'unsupported', where the function does not offer what is checked, or 'inconclusive',
-            where its values are not smooth enough for finite differences.
-        input: the input whose gradient it is, if it is about one.
-        ratio: the error in units of what is allowed; above 1 it is wrong. Infinite where there is no measure.
-        message: what was found, unless it passed.
-        hint: what the mistake looks like, if it is a known one.
-        comparison: both gradients, where two were compared.
-        order: the order of the Taylor remainder, where it was measured: 2 if the gradient is right; infinite of a
-            straight line.
-    """
+    """What a check found about one variant of a sample."""
 
     status: Status
-    input: str | None = None
-    ratio: float = 0.0
-    message: str = ""
-    hint: str = ""
-    comparison: Comparison | None = None
-    order: float | None = None
+    input: str | None = None  # the one whose gradient it is, if it is about one
+    ratio: float = 0.0  # the error in units of what is allowed: above 1 it is wrong; infinite where there is no measure
+    message: str = ""  # what was found, unless it passed
+    hint: str = ""  # what the mistake looks like, if it is a known one
+    comparison: Comparison | None = None  # both gradients, where two were compared
+    order: float | None = None  # of the Taylor remainder, if measured: 2 if right; infinite of a straight line
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result(Outcome):
-    """An outcome, and which check it is from.
+    """An outcome, and which check it is from."""
 
-    Attributes:
-        check: the name of the check; a row of the report's table.
-        sample: the number of the sample.
-        kind: 'given', or the kind of variant.
-        variant: the sample as given, or which variant of it; and under which circumstances.
-    """
-
-    check: str
-    sample: int
-    kind: str
-    variant: str
+    check: str  # its name, a row of the report's table
+    sample: int  # its number
+    kind: str  # 'given', or the kind of variant
+    variant: str  # the sample as given, or which variant of it; and under which circumstances
 
     def __str__(self) -> str:
         """The whole result, in a few lines."""
@@ -97,21 +80,13 @@ def first_line(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class GradientReport:
-    """The results of every check of a function.
+    """The results of every check of a function."""
 
-    Attributes:
-        function: its name.
-        inputs: the inputs whose gradients were checked.
-        reference: what they were compared with.
-        results: of every check, in the order of the checks.
-        hints: what the failures have in common, if they have something.
-    """
-
-    function: str
-    inputs: tuple[str, ...]
-    reference: str
-    results: tuple[Result, ...]
-    hints: tuple[str, ...] = ()
+    function: str  # its name
+    inputs: tuple[str, ...]  # those whose gradients were checked
+    reference: str  # what they were compared with
+    results: tuple[Result, ...]  # in the order of the checks
+    hints: tuple[str, ...] = ()  # what the failures have in common, if they have something
 
     @property
     def passed(self) -> bool:
@@ -123,14 +98,10 @@ class GradientReport:
         """The results that failed."""
         return tuple(result for result in self.results if result.status == "failed")
 
-    def raise_if_failed(self) -> None:
-        """Raise GradientError, with the report as its message, if anything failed."""
-        if not self.passed:
-            raise GradientError(str(self))
-
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; numbers that are not finite, which JSON lacks, become strings."""
-        return {"passed": self.passed, **_plain(asdict(self))}
+        text = json.dumps({"passed": self.passed, **asdict(self)})
+        return json.loads(text, parse_constant=lambda name: str(float(name)))  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
         """A table of checks, then the failures at length."""
@@ -174,11 +145,3 @@ def _measure(results: list[Result]) -> str:
     largest = f"{max(result.ratio for result in results):.2g} x what is allowed"
     orders = [result.order for result in results if result.order is not None and math.isfinite(result.order)]
     return f"{largest}; Taylor order {statistics.median(orders):.2f}" if orders else largest
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(part) for part in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -168,11 +168,7 @@ class ProcessGroup(NamedTuple):
         return condition if self.size == 1 else bool(self.all_reduce(torch.tensor(int(condition))).item())
 
     def broadcast_from_first(self, make: Callable[[], _Made]) -> _Made:
-        """What the first process makes, in all of them; if it raises, SystemExit in the others.
-
-        Raises:
-            ProcessLost: if the first cannot be reached.
-        """
+        """What the first process makes, in all; if it raises, SystemExit in the others; ProcessLost if it is gone."""
         if self.size == 1:
             return make()
         made: list[Any] = [None]

@@ -35,17 +35,7 @@ def build_model(config: TrainConfig, sizes: Sequence[int]) -> torch.nn.Sequentia
 
 
 class Trainer:
-    """Trains a network on a data set, and logs.
-
-    Attributes:
-        model: the network of hand-written layers; every backend trains its parameters.
-        backend: computes gradients and takes steps, in all processes together.
-        monitor: measures, and reports events; of several processes only the first's does.
-        steps: how many there are in all.
-        step: the one to take next, counted from 0 over the whole run.
-        evaluated: costs and accuracies after the last epoch.
-        best: the highest test accuracy so far, and the number of steps after which it was reached first.
-    """
+    """Trains a network on a data set, and logs."""
 
     def __init__(
         self, config: TrainConfig, dataset: Dataset, loggers: Sequence[Logger] = (), group: ProcessGroup = SINGLE
@@ -55,24 +45,18 @@ class Trainer:
         self.group = group
         self.cost = COSTS[config.cost]
         self._sizes = config.sizes(dataset.image_shape.numel(), dataset.classes)
-        self.model = build_model(config, self._sizes)
+        self.model = build_model(config, self._sizes)  # every backend trains its parameters
         self.local = build_backend(config.backend, self.model, self.cost)
-        self.backend = self.local if group.size == 1 else Distributed(self.local, group)
+        self.backend = self.local if group.size == 1 else Distributed(self.local, group)  # in all processes
         train, test = (self._prepared(split, dataset.classes) for split in (dataset.train, dataset.test))
         self.batches = Batches(*train, config.batch_size, seed=config.seed)
-        self.steps = config.epochs * len(self.batches)
+        self.steps = config.epochs * len(self.batches)  # in all
         self.monitor = Monitor(config, self.model, self.local, self.batches, test, dataset.test.images)
-        self.monitor.loggers = loggers
-        self.step = 0
-        self.evaluated: EpochEvent | None = None
-        self.best = (-math.inf, 0)
-        self._seconds = 0.0
-        self._began: float | None = None
-
-    @property
-    def seconds(self) -> float:
-        """Spent on training and logging, before and since the run was resumed."""
-        return self._seconds + (0.0 if self._began is None else time.perf_counter() - self._began)
+        self.monitor.loggers = loggers  # of several processes only the first reports
+        self.step = 0  # the one to take next, counted over the whole run
+        self.evaluated: EpochEvent | None = None  # after the last epoch
+        self.best = (-math.inf, 0)  # the highest test accuracy so far, and the number of steps it first took
+        self.seconds = 0.0  # spent on training and logging, before and since the run was resumed
 
     def run(self, after_step: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Train to the end, and call `after_step` after each step and its evaluation.
@@ -84,7 +68,7 @@ class Trainer:
             NonFinite: if the cost or a gradient of a step is not finite, which is then not taken; or a set's cost.
             ProcessLost: if another process cannot be reached.
         """
-        self._began = time.perf_counter()
+        began = time.perf_counter() - self.seconds
         if self.group.first:
             self.monitor.begin(self.step)
         while self.step < self.steps:
@@ -92,8 +76,9 @@ class Trainer:
                 self._take_step(batch)
                 if self.step % len(self.batches) == 0:
                     self._evaluate(batch)
+                self.seconds = time.perf_counter() - began
                 after_step()
-        self._seconds, self._began = self.seconds, None
+        self.seconds = time.perf_counter() - began
         return self._figures()
 
     def state(self) -> State:
@@ -127,10 +112,8 @@ class Trainer:
         parameters, optimizer, random = (state.group(kind) for kind in ("parameters", "optimizer", "random"))
         if len(parameters) + len(optimizer) + len(random) != len(state.tensors):
             raise ValueError("there are unexpected tensors")
-        expected = self.model.state_dict()
-        for name, tensor in parameters.items():
-            if tensor.dtype != expected[name].dtype:
-                raise TypeError(f"parameter {name!r} is of {tensor.dtype}")
+        if wrong := {tensor.dtype for tensor in parameters.values()} - {torch.float32}:
+            raise TypeError(f"there are parameters of {wrong}")
         self.model.load_state_dict(parameters)
         self.backend.load_state_dict({name: tensor.to(self.config.device) for name, tensor in optimizer.items()})
         torch.set_rng_state(random.pop("cpu"))
@@ -138,7 +121,7 @@ class Trainer:
             torch.cuda.set_rng_state_all([random[f"cuda{i}"] for i in range(len(random))])
         self.evaluated = EpochEvent(**evaluated) if evaluated else None
         self.best = accuracy, int(reached)
-        self.step, self._seconds = int(step), seconds
+        self.step, self.seconds = int(step), seconds
         self.monitor.counts = CheckCounts(*counts)  # type: ignore[arg-type]
 
     def require_finite(self) -> None:

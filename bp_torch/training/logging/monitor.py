@@ -33,12 +33,6 @@ class CheckCounts(NamedTuple):
     gradient_checks_passed: int = 0
     worst_gradient_ratio: float = 0.0  # the largest error relative to PyTorch's own
 
-    def plus(self, more: Sequence[Comparison]) -> "CheckCounts":
-        """With more comparisons."""
-        checks, passed, worst = self
-        worst = max(worst, *(comparison.error_ratio for comparison in more))
-        return CheckCounts(checks + len(more), passed + sum(comparison.passed for comparison in more), worst)
-
 
 class Monitor:
     """Measures a network in training and hands events to the attached loggers."""
@@ -145,9 +139,11 @@ class Monitor:
         comparisons = self._reference.compare(hand, batch)
         order = self._reference.taylor_order(hand, batch, seed=step)
         noise = gradient_noise(self._model, self._cost.function, *batch)
-        self.counts = self.counts.plus(comparisons)
+        checks = self.counts.gradient_checks + len(comparisons)
+        passed = self.counts.gradient_checks_passed + sum(one.passed for one in comparisons)
+        worst = max(self.counts.worst_gradient_ratio, *(one.error_ratio for one in comparisons))
+        self.counts = CheckCounts(checks, passed, worst)
         self.comparing_seconds += time.perf_counter() - began
-        checks, passed, _ = self.counts
         self.record(events.AgreementEvent(step, comparisons, order, checks, checks - passed))
         self.record(events.NoiseEvent(step, noise))
         return comparisons

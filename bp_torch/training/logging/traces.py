@@ -49,11 +49,7 @@ class FrameCapture:
     def capture(
         self, step: int, batch: Batch, learning_rate: float, gradients: Gradients, compared: Sequence[Comparison] = ()
     ) -> FrameEvent:
-        """Capture a frame before a step on a mini-batch (N, in), with what it is going to apply.
-
-        Raises:
-            TypeError: if the model is no chain of dense layers.
-        """
+        """Capture a frame before a step on a mini-batch (N, in), with what it will apply; TypeError if refused."""
         all_inputs, all_targets = (torch.cat(pair) for pair in zip(self._probes, batch, strict=True))
         states = layer_states(self._backprop, all_inputs, all_targets)
         outputs = states[-1].activations.unsqueeze(1)

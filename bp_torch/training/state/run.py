@@ -23,8 +23,6 @@ from bp_torch.training.state.run_dir import RunError, State
 from bp_torch.training.state.saver import CheckpointSaver, StopSignals, resume_flags
 
 SHOWN = 20  # examples of a failed mini-batch that are named
-Attach = Callable[[Path, int], Sequence[Logger]]
-"""Makes the loggers of a run from its folder and its first step."""
 
 _PER_SESSION = {"runs_dir", "data_root", "mnist_source", "device", "checkpoint_seconds", "quiet"}
 """Settings that a resumed run takes from the command line, defaults included."""
@@ -50,12 +48,12 @@ class TrainResult(NamedTuple):
     saving_seconds: float  # of them, on checkpoints
 
 
-def train(config: TrainConfig, attach: Attach, command: str) -> TrainResult:
+def train(config: TrainConfig, attach: Callable[[Path, int], Sequence[Logger]], command: str) -> TrainResult:
     """Train as configured, in a folder of its own; in each of the processes that torchrun started, if it did.
 
     Args:
         config: every flag.
-        attach: makes the loggers, once there is a folder; each is closed at the end. The first process calls it.
+        attach: makes the loggers from the folder and the first step, in the first process; each is closed at the end.
         command: as it was typed, for the record.
 
     Raises:

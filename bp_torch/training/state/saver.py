@@ -54,17 +54,12 @@ class StopSignals:
 
 
 class CheckpointSaver:
-    """Saves a trainer between its steps; of several processes only the first does.
-
-    Attributes:
-        seconds: how long training has waited for it.
-        saved_step: the step from which the last checkpoint goes on.
-    """
+    """Saves a trainer between its steps; of several processes only the first does."""
 
     def __init__(self, trainer: Trainer, folder: Path, signals: StopSignals) -> None:
         """Store the trainer, the folder and the signal handler."""
-        self.seconds = 0.0
-        self.saved_step = trainer.step
+        self.seconds = 0.0  # for which training has waited for it
+        self.saved_step = trainer.step  # from which the last checkpoint goes on
         self._trainer, self._folder, self._signals = trainer, folder, signals
         self._saved_at = time.monotonic()
         self._best: bytes | None = None
