@@ -96,7 +96,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _of_other_shapes(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Whatever else torch takes: a weight (in,), with a bias () if any; or a bias that broadcasts to the output."""
-    require_real("linear", input=input, weight=weight)
+    require_real("linear", weight, "weight")
     if weight.dim() == 1 and (bias is None or bias.dim() == 0):
         sums = squeeze(linear(input, unsqueeze(weight, 0)), -1)
     elif weight.dim() == 2:
@@ -113,8 +113,8 @@ def _of_other_shapes(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
 
 def _explain(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     """Raise what was wrong with the arguments, if it can be named; looked for only once something failed."""
-    require_tensor("linear", input=input, weight=weight)
-    require_real("linear", input=input, weight=weight)
+    require_real("linear", input)
+    require_real("linear", weight, "weight")
     if weight.dim() not in (1, 2) or input.dim() == 0 or input.shape[-1] != weight.shape[-1]:
         raise RuntimeError(
             f"linear(): input {tuple(input.shape)} and weight {tuple(weight.shape)} do not fit; "

@@ -151,6 +151,4 @@ def masked_fill(input: Tensor, mask: Tensor, value: Tensor | float) -> Tensor:
 
 def amax(input: Tensor, dim: Axes = (), keepdim: bool = False) -> Tensor:
     """The maximum over the axes `dim`, or over all; NaN where one is. IndexError if there is no value along one."""
-    require_tensor("amax", input=input)
-    require_real("amax", input=input)
-    return Amax.call(input, dim, keepdim)
+    return Amax.call(require_real("amax", input), dim, keepdim)

@@ -15,13 +15,12 @@ def require_tensor(function: str, **arguments: object) -> None:
             raise TypeError(f"{function}(): argument '{name}' must be a Tensor, not {type(value).__name__}")
 
 
-def require_real(function: str, **arguments: Tensor) -> None:
-    """Raise NotImplementedError, naming the argument, if one is complex: the equations are for real numbers."""
-    for name, tensor in arguments.items():
-        if tensor.is_complex():
-            raise NotImplementedError(
-                f"{function}(): argument '{name}' is {tensor.dtype}; only real numbers have a rule"
-            )
+def require_real(function: str, tensor: Tensor, name: str = "input") -> Tensor:
+    """The argument: TypeError unless it is a Tensor, NotImplementedError if it is complex; the equations are real."""
+    require_tensor(function, **{name: tensor})
+    if tensor.is_complex():
+        raise NotImplementedError(f"{function}(): argument '{name}' is {tensor.dtype}; only real numbers have a rule")
+    return tensor
 
 
 def require_floating(function: str, **arguments: Tensor) -> None:
