@@ -135,21 +135,11 @@ def apply_reduction(losses: Tensor, reduction: str) -> Tensor:
 
 
 def squared_error(input: Tensor, target: Tensor) -> Tensor:
-    """The lecture's cost: squared differences, summed over the outputs, averaged over the examples.
+    """Squared differences, summed over the outputs, averaged over the examples. See `SquaredError`.
 
-    Args:
-        input: outputs y, (N, C); any leading dimensions count as examples, (C,) is one example.
-        target: t, of the same shape.
-
-    Returns:
-        The cost, a scalar; NaN for no examples. See `SquaredError` for the equations.
-
-    Raises:
-        TypeError: if an argument is not a Tensor; NotImplementedError if it is not floating point.
-        ValueError: if the shapes differ or there is no dimension to sum over.
-
-    Source:
-        The lecture's statement 3.
+    It is the lecture's statement 3. `input` holds the outputs, (N, C), and `target` has the same shape; any leading
+    dimensions count as examples, (C,) is one example. The cost is a scalar, NaN for no examples. ValueError if the
+    shapes differ or there is no dimension to sum over.
     """
     if not (type(input) is type(target) is Tensor and input.is_floating_point() and target.is_floating_point()):
         require_floating("squared_error", input=input, target=target)
