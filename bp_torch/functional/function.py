@@ -69,7 +69,9 @@ def _caller(function: type[Function]) -> Callable[..., Tensor]:
 
     def call(*inputs: Any) -> Tensor:
         if _is_compiling():
-            return twin.apply(*inputs) if _needs_graph(inputs) else function.forward(*inputs)
+            # without a gradient to take, Dynamo miscounts the arguments of a `forward(*inputs)`
+            differentiable = torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
+            return twin.apply(*inputs) if differentiable else function.forward(*inputs)
         if transform_active():
             return function.apply(*inputs)  # type: ignore[no-untyped-call]
         if (tape := active_tape.tape) is not None:
@@ -77,11 +79,6 @@ def _caller(function: type[Function]) -> Callable[..., Tensor]:
         return apply_directly(*inputs)
 
     return call
-
-
-def _needs_graph(inputs: tuple[Any, ...]) -> bool:
-    """Asked while compiling: without a gradient to take, Dynamo miscounts the arguments of a `forward(*inputs)`."""
-    return torch.is_grad_enabled() and any(isinstance(input, Tensor) and input.requires_grad for input in inputs)
 
 
 class Context:
