@@ -10,10 +10,10 @@ _draw = Numbers(2)
 
 
 def _samples(**options: Any) -> tuple[Sample, ...]:
-    """Every shape and range an activation may meet."""
+    """Every shape and range an activation may meet, and all again with the options, if any."""
     signs = _draw(4).sign()
-    saturated, overflowing = 60 * signs, 1000 * signs
-    return tuple(Sample((x,), options) for x in (*_draw.inputs(large=6), _draw(1), saturated, overflowing))
+    inputs = (*_draw.inputs(large=6), _draw(1), 60 * signs, 1000 * signs)  # the last ones saturate, or overflow
+    return tuple(Sample((x,)) for x in inputs) + tuple(Sample((x,), options) for x in inputs if options)
 
 
 _LIST = BadCall(([1.0],), TypeError, "'input'")
@@ -29,28 +29,23 @@ ENTRIES = (
     entry(
         "leaky_relu",
         "∂C/∂x = g where x > 0, else s g",
-        _samples() + _samples(negative_slope=0.3),
+        _samples(negative_slope=0.3),
         *_BAD_CALLS,
         kinks=(Kink((0,), 0.01),),
     ),
     entry(
         "elu",
         "∂C/∂x = g where x > 0, else g · α eˣ",
-        _samples() + _samples(alpha=0.5),
+        _samples(alpha=0.5),
         *_BAD_CALLS,
         kinks=(Kink((0,), 0.5, {"alpha": 0.5}),),
     ),
-    entry(
-        "softplus",
-        "∂C/∂x = g · σ(βx), or g beyond the threshold",
-        _samples() + _samples(beta=2.0, threshold=5.0),
-        *_BAD_CALLS,
-    ),
+    entry("softplus", "∂C/∂x = g · σ(βx), or g beyond the threshold", _samples(beta=2.0, threshold=5.0), *_BAD_CALLS),
     entry("silu", "∂C/∂x = g · σ(x) (1 + x (1 − σ(x)))", _samples(), *_BAD_CALLS),
     entry(
         "gelu",
         "∂C/∂x = g · (Φ(x) + x φ(x)); the tanh form has its own",
-        _samples() + _samples(approximate="tanh"),
+        _samples(approximate="tanh"),
         *_BAD_CALLS,
         _UNKNOWN_FORM,
     ),
