@@ -45,19 +45,6 @@ def resolve_reduction(reduction: str, size_average: bool | None = None, reduce: 
     return reduction
 
 
-def resolve_softmax_dim(function: str, dim: int | None, ndim: int, stacklevel: int) -> int:
-    """`dim`, or IndexError if the input has none such; torch's deprecated guess where it is None."""
-    if dim is None:
-        warnings.warn(
-            f"{function}(): the implicit choice of dim is deprecated; pass dim=...", stacklevel=stacklevel + 1
-        )
-        return 0 if ndim in (0, 1, 3) else 1
-    low, high = -max(ndim, 1), max(ndim, 1) - 1
-    if not low <= dim <= high:
-        raise IndexError(f"{function}(): dim {dim} is out of range; expected one in [{low}, {high}]")
-    return dim
-
-
 def require_class_indices(target: Tensor, classes: int, ignore_index: int) -> None:
     """Raise IndexError for a class index outside [0, classes) that is not `ignore_index`.
 
