@@ -215,13 +215,12 @@ def _regression_loss(
             "give both the same shape if that is not meant",
             stacklevel=3,
         )
+        shape = torch.broadcast_shapes(input.shape, target.shape)  # type: ignore[no-untyped-call]
+        input, target = (x if x.shape == shape else expand(x, shape) for x in (input, target))
     if weight is None:
         input, target = autocast_to_float32(input, target)  # the weighted form is no operation of autocast's
     input, target = promote_types(input, target)
     require_floating(name, input=input)
-    if target.shape != input.shape:
-        shape = torch.broadcast_shapes(input.shape, target.shape)  # type: ignore[no-untyped-call]
-        input, target = (x if x.shape == shape else expand(x, shape) for x in (input, target))
     if weight is None:
         return in_float32(function.call, input, target, reduction, *constants)
     if weight.shape != input.shape:

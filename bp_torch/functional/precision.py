@@ -1,6 +1,5 @@
 """Dtypes: half precision inside a function, type promotion, and autocast's rules."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -25,10 +24,10 @@ def in_float32(call: Callable[..., Tensor], input: Tensor, *others: Any) -> Tens
     return to(call(*map(_widened, (input, *others))), input.dtype)
 
 
-def promote_types(*tensors: Tensor) -> list[Tensor]:
-    """The tensors in the dtype their arithmetic would give."""
-    dtype = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
-    return [to(tensor, dtype) for tensor in tensors]
+def promote_types(input: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the dtype their arithmetic would give."""
+    dtype = torch.promote_types(input.dtype, other.dtype)
+    return to(input, dtype), to(other, dtype)
 
 
 def autocast_to_half(*tensors: Tensor | None) -> list[Any]:
