@@ -280,10 +280,8 @@ def _cost_of_probabilities(
         raise RuntimeError("cross_entropy(): ignore_index is not supported for a target of probabilities")
     rows, target = promote_types(*autocast_to_float32(_as_rows(input), _as_rows(target)))
     require_weight_fitting("cross_entropy", weight, rows.shape[1])
-
-    def cost(rows: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        return apply_reduction(_soft_losses(rows, target, weight, label_smoothing), reduction)
-
-    output = in_float32(cost, rows, target, weight)
+    output = in_float32(
+        lambda x, t, w: apply_reduction(_soft_losses(x, t, w, label_smoothing), reduction), rows, target, weight
+    )
     shape = input.shape[:1] * (input.dim() > 1) + input.shape[2:]
     return output if reduction != "none" or output.shape == shape else reshape(output, shape)
