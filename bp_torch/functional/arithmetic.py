@@ -222,11 +222,7 @@ class Log(Function):
 
 
 def add(input: Tensor, other: Tensor | float, *, alpha: float = 1) -> Tensor:
-    """`input` + alpha · other.
-
-    >>> add(torch.tensor([1.0, 2.0]), 10)
-    tensor([11., 12.])
-    """
+    """`input` + alpha · other."""
     return real("add", Add.call(input, other, alpha))
 
 

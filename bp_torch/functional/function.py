@@ -138,8 +138,7 @@ _constants: dict[Any, Tensor] = {}
 def constant(value: float, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A Tensor that holds one value everywhere and must not be changed; kept, unless a transform makes its own kind."""
     key = value, shape, dtype, device
-    found = _constants.get(key)
-    if found is None:
+    if (found := _constants.get(key)) is None:
         with torch.inference_mode(False):
             found = torch.full(shape, value, dtype=dtype, device=device)
         if len(_constants) >= 256:

@@ -14,10 +14,9 @@ autocast_enabled: Callable[[], bool] = torch._C._is_any_autocast_enabled
 
 
 def in_float32(call: Callable[..., Tensor], input: Tensor, *others: Any) -> Tensor:
-    """Compute in float32 what comes in half precision, and round the result once.
+    """Compute in float32 what comes in half precision, and round the result once, as PyTorch's kernels do.
 
-    PyTorch's kernels do the same inside. Without it, each intermediate of a formula such as GELU's would be
-    rounded to the 8 or 11 bits of a bfloat16 or float16. Wider dtypes pass straight through.
+    Otherwise each intermediate of a formula such as GELU's would be rounded to 8 or 11 bits.
     """
     if input.dtype not in _HALF:
         return call(input, *others)

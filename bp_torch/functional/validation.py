@@ -46,11 +46,8 @@ def resolve_reduction(reduction: str, size_average: bool | None = None, reduce: 
 
 
 def require_class_indices(target: Tensor, classes: int, ignore_index: int) -> None:
-    """Raise IndexError for a class index outside [0, classes) that is not `ignore_index`.
-
-    Only where looking costs no synchronisation and is possible: on a CPU, outside compilation and transforms.
-    On CUDA an index out of range stops the kernel by itself.
-    """
+    """Raise IndexError for a class index outside [0, classes) that is not `ignore_index`."""
+    # only where looking is possible and costs no synchronisation; on CUDA such an index stops the kernel by itself
     if target.device.type != "cpu" or torch.compiler.is_compiling() or transform_active():
         return
     wrong = target[((target < 0) | (target >= classes)) & (target != ignore_index)]
