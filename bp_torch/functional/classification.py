@@ -253,20 +253,13 @@ def _cost_of_classes(
 def _losses(
     function: type[Function], rows: Tensor, classes: Tensor, weight: Tensor | None, label_smoothing: float
 ) -> Tensor:
-    """Of each example, times the weight of its class; with smoothing, of the class as a distribution."""
+    """Of each example, times the weight of its class; smoothed, each class counts for its part of the target."""
     if label_smoothing:
-        onehot = torch.zeros_like(rows).scatter(1, classes.unsqueeze(1), 1.0)
-        return _soft_losses(rows, onehot, weight, label_smoothing)
+        even = label_smoothing / rows.shape[1]
+        target = torch.full_like(rows, even).scatter(1, classes.unsqueeze(1), 1 - label_smoothing + even)
+        return SoftCrossEntropy.call(rows, target if weight is None else target * weight)
     losses = function.call(rows, classes)
     return losses if weight is None else arithmetic.mul(losses, weight[classes])
-
-
-def _soft_losses(rows: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float) -> Tensor:
-    """Of distributions, of which ε is spread evenly over all C classes; class weights multiply the result."""
-    if label_smoothing:
-        even = label_smoothing / max(rows.shape[1], 1)
-        target = arithmetic.add(arithmetic.mul(target, 1 - label_smoothing), even)
-    return SoftCrossEntropy.call(rows, target if weight is None else arithmetic.mul(target, weight))
 
 
 def _cost_of_probabilities(
@@ -280,8 +273,11 @@ def _cost_of_probabilities(
         raise RuntimeError("cross_entropy(): ignore_index is not supported for a target of probabilities")
     rows, target = promote_types(*autocast_to_float32(_as_rows(input), _as_rows(target)))
     require_weight_fitting("cross_entropy", weight, rows.shape[1])
-    output = in_float32(
-        lambda x, t, w: apply_reduction(_soft_losses(x, t, w, label_smoothing), reduction), rows, target, weight
-    )
+    if label_smoothing:
+        even = label_smoothing / max(rows.shape[1], 1)
+        target = arithmetic.add(arithmetic.mul(target, 1 - label_smoothing), even)
+    if weight is not None:
+        target = arithmetic.mul(target, weight)
+    output = in_float32(lambda x, t: apply_reduction(SoftCrossEntropy.call(x, t), reduction), rows, target)
     shape = input.shape[:1] * (input.dim() > 1) + input.shape[2:]
     return output if reduction != "none" or output.shape == shape else reshape(output, shape)

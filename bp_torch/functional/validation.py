@@ -17,7 +17,8 @@ def require_tensor(function: str, **arguments: object) -> None:
 
 def require_real(function: str, tensor: Tensor, name: str = "input") -> Tensor:
     """The argument: TypeError unless it is a Tensor, NotImplementedError if it is complex; the equations are real."""
-    require_tensor(function, **{name: tensor})
+    if not isinstance(tensor, Tensor):
+        require_tensor(function, **{name: tensor})
     if tensor.is_complex():
         raise NotImplementedError(f"{function}(): argument '{name}' is {tensor.dtype}; only real numbers have a rule")
     return tensor
