@@ -15,7 +15,7 @@ from torch import Tensor
 from bp_torch.functional.elementwise import Elementwise
 from bp_torch.functional.function import Function, save, scalar_like
 from bp_torch.functional.precision import in_float32
-from bp_torch.functional.validation import require_floating, require_real, require_tensor
+from bp_torch.functional.validation import require_floating, require_real
 
 __all__ = ["elu", "leaky_relu", "relu", "sigmoid", "tanh"]
 
@@ -155,10 +155,8 @@ def tanh(input: Tensor) -> Tensor:
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """Rectify: max(x, 0), of integers too, but not of booleans. See `ReLU`, the lecture's."""
-    require_tensor("relu", input=input)
-    if input.dtype == torch.bool:
+    if require_real("relu", input).dtype == torch.bool:
         raise RuntimeError("relu(): argument 'input' must not be boolean")
-    require_real("relu", input=input)
     return input.copy_(ReLU.call(input)) if inplace else ReLU.call(input)  # it keeps its output: no copy needed
 
 
@@ -182,6 +180,4 @@ def activate(name: str, function: type[Function], input: Tensor, *constants: obj
 def _as_floating(name: str, input: Tensor) -> Tensor:
     if isinstance(input, Tensor) and input.is_floating_point():
         return input
-    require_tensor(name, input=input)
-    require_real(name, input=input)
-    return input.to(torch.get_default_dtype())  # integers and booleans
+    return require_real(name, input).to(torch.get_default_dtype())  # integers and booleans

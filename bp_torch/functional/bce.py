@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from bp_torch.functional import arithmetic
 from bp_torch.functional.elementwise import reduce, reduction_grad
@@ -19,21 +20,18 @@ __all__ = ["binary_cross_entropy_with_logits"]
 class BCEWithLogits(Function):
     """l = −p t log σ(x) − (1 − t) log(1 − σ(x)), with p the weight of the positive class.
 
-    With s(x) = log(1 + eˣ), −log σ(x) = s(−x) and −log(1 − σ(x)) = s(x), so
+    1 − σ(x) = e⁻ˣ σ(x), so log(1 − σ(x)) = log σ(x) − x, which leaves one logarithm to take, by `logsigmoid`:
 
-        l = p t s(−x) + (1 − t) s(x)
+        l = (1 − t) x − (p t + 1 − t) log σ(x)
 
-    s′(x) = σ(x) and σ(−x) = 1 − σ(x) give
+    With (log σ)′(x) = 1 − σ(x)
 
-        ∂C/∂x = g · (−p t (1 − σ(x)) + (1 − t) σ(x))
+        ∂C/∂x = g · (1 − t − (p t + 1 − t) (1 − σ(x)))
               = g · ((p t + 1 − t) σ(x) − p t)           which is g (σ(x) − t) for p = 1
+        ∂C/∂t = g · ((1 − p) log σ(x) − x)
+        ∂C/∂p = −g · t log σ(x)
 
-    and s(x) = x + s(−x), which leaves one logarithm to take,
-
-        ∂C/∂t = g · (p s(−x) − s(x)) = g · ((p − 1) s(−x) − x)
-        ∂C/∂p = g · t s(−x)
-
-    `logaddexp` takes it without overflow. The mean divides by the number of components.
+    The mean divides by the number of components.
 
     At x = log 3, σ(x) = 3/4: for t = 1 the gradient is 3/4 − 1, for t = 0 it is 3/4.
 
@@ -46,7 +44,7 @@ class BCEWithLogits(Function):
     @staticmethod
     def forward(input: Tensor, target: Tensor, pos_weight: Tensor, reduction: str) -> Tensor:
         positive, negative = pos_weight * target, 1 - target
-        return reduce((positive + negative) * _softplus_of_minus(input) + negative * input, reduction)
+        return reduce(negative * input - (positive + negative) * logsigmoid(input), reduction)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, str], output: Tensor) -> None:
@@ -59,21 +57,17 @@ class BCEWithLogits(Function):
         needs_input, needs_target, needs_pos_weight, _ = ctx.needs_input_grad
         g = reduction_grad(grad_output, ctx.reduction, x.numel())
         grad_input = g * ((p * t + 1 - t) * torch.sigmoid(x) - p * t) if needs_input else None
-        grad_target = g * ((p - 1) * _softplus_of_minus(x) - x) if needs_target else None
-        grad_pos_weight = g * (t * _softplus_of_minus(x)) if needs_pos_weight else None
+        grad_target = g * ((1 - p) * logsigmoid(x) - x) if needs_target else None
+        grad_pos_weight = -g * (t * logsigmoid(x)) if needs_pos_weight else None
         return grad_input, grad_target, grad_pos_weight, None
 
     @staticmethod
     def jvp(ctx: Any, input_tangent: Tensor, target_tangent: Tensor, pos_weight_tangent: Tensor, _: None) -> Tensor:
         x, t, p = ctx.saved_tensors
-        soft = _softplus_of_minus(x)
+        log_p = logsigmoid(x)
         by_input = ((p * t + 1 - t) * torch.sigmoid(x) - p * t) * input_tangent
-        by_target = ((p - 1) * soft - x) * target_tangent
-        return reduce(by_input + by_target + t * soft * pos_weight_tangent, ctx.reduction)
-
-
-def _softplus_of_minus(x: Tensor) -> Tensor:
-    return torch.logaddexp(-x, torch.zeros_like(x))  # log(e⁻ˣ + e⁰)
+        by_target = ((1 - p) * log_p - x) * target_tangent
+        return reduce(by_input + by_target - t * log_p * pos_weight_tangent, ctx.reduction)
 
 
 def binary_cross_entropy_with_logits(

@@ -14,20 +14,19 @@ RuntimeError if shapes, dtypes or options do not fit; IndexError if a target is 
 kernel stops).
 """
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bp_torch.functional import arithmetic
+from bp_torch.functional.elementwise import reduce
 from bp_torch.functional.function import Function, save
 from bp_torch.functional.indexing import cat
 from bp_torch.functional.losses import apply_reduction
 from bp_torch.functional.precision import autocast_to_float32, in_float32, promote_types
 from bp_torch.functional.shape import flatten, movedim, reshape, unsqueeze
-from bp_torch.functional.softmax import log_probabilities, probabilities
+from bp_torch.functional.softmax import log_probabilities
 from bp_torch.functional.validation import (
     require_class_indices,
     require_floating,
@@ -62,16 +61,17 @@ class CrossEntropy(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
-        input, target = ctx.saved_tensors
-        log_p, index = log_probabilities(input, 1), target.unsqueeze(1)  # (M, C), (M, 1)
-        # p − 1 by expm1: near p = 1 the difference would be half noise
-        p_minus_onehot = torch.exp(log_p).scatter(1, index, torch.expm1(log_p.gather(1, index)))
-        return grad_output.unsqueeze(1) * p_minus_onehot, None
+        return grad_output.unsqueeze(1) * CrossEntropy.derivative(*ctx.saved_tensors), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        input, target = ctx.saved_tensors
-        return (probabilities(input, 1) * tangent).sum(1) - tangent.gather(1, target.unsqueeze(1)).squeeze(1)
+        return (CrossEntropy.derivative(*ctx.saved_tensors) * tangent).sum(1)
+
+    @staticmethod
+    def derivative(input: Tensor, target: Tensor) -> Tensor:
+        """P − onehot(t); p − 1 by expm1: near p = 1 the difference would be half noise."""
+        log_p, index = log_probabilities(input, 1), target.unsqueeze(1)  # (M, C), (M, 1)
+        return torch.exp(log_p).scatter(1, index, torch.expm1(log_p.gather(1, index)))
 
 
 class SoftCrossEntropy(Function):
@@ -153,9 +153,7 @@ class ReduceLosses(Function):
     @staticmethod
     def forward(losses: Tensor, ignored: Tensor, total: Tensor, reduction: str) -> Tensor:
         counted = losses.masked_fill(ignored, 0)
-        if reduction == "none":
-            return counted
-        return counted.sum() / total if reduction == "mean" else counted.sum()
+        return counted.sum() / total if reduction == "mean" else reduce(counted, reduction)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, str], output: Tensor) -> None:
@@ -186,9 +184,7 @@ def nll_loss(
     """Minus the log-probability, given as `input`, of the right class. See `NLLLoss`."""
     reduction = resolve_reduction(reduction, size_average, reduce)
     require_floating("nll_loss", input=input)
-    input, weight = autocast_to_float32(input, weight)
-    require_indices_fitting("nll_loss", input, target, weight)
-    return _cost_of_classes(partial(_weighted, NLLLoss), input, target, weight, ignore_index, reduction)
+    return _cost_of_classes("nll_loss", NLLLoss, input, target, weight, ignore_index, reduction)
 
 
 def cross_entropy(
@@ -211,12 +207,10 @@ def cross_entropy(
     require_tensor("cross_entropy", target=target)
     if not 0 <= label_smoothing <= 1:
         raise RuntimeError(f"cross_entropy(): label_smoothing must be between 0.0 and 1.0, got {label_smoothing}")
-    input, weight = autocast_to_float32(input, weight)
+    options = weight, ignore_index, reduction, label_smoothing
     if input.shape == target.shape:
-        return _cost_of_probabilities(input, target, weight, ignore_index, reduction, label_smoothing)
-    require_indices_fitting("cross_entropy", input, target, weight)
-    losses = partial(_smoothed_cross_entropy, label_smoothing) if label_smoothing else partial(_weighted, CrossEntropy)
-    return _cost_of_classes(losses, input, target, weight, ignore_index, reduction)
+        return _cost_of_probabilities(input, target, *options)
+    return _cost_of_classes("cross_entropy", CrossEntropy, input, target, *options)
 
 
 def _as_rows(input: Tensor) -> Tensor:
@@ -227,47 +221,45 @@ def _as_rows(input: Tensor) -> Tensor:
 
 
 def _cost_of_classes(
-    losses: Callable[..., Tensor],
+    name: str,
+    function: type[Function],
     input: Tensor,
     target: Tensor,
     weight: Tensor | None,
     ignore_index: int,
     reduction: str,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
-    """`losses(rows, classes, weight)`, (M,), reduced over the examples that are not ignored."""
+    """The losses of the examples, reduced over those that are not ignored."""
+    input, weight = autocast_to_float32(input, weight)
+    require_indices_fitting(name, input, target, weight)
     rows, classes = _as_rows(input), target.reshape(-1).long()
     require_class_indices(classes, rows.shape[1], ignore_index)
-    if not rows.shape[1]:
-        rows, weight = _pad_empty_classes(rows, weight)
+    if not rows.shape[1]:  # every target is ignored: add a class, so that gather works
+        rows = cat((rows, rows.new_zeros(len(rows), 1)), 1)
+        weight = None if weight is None else weight.new_zeros(1)
     ignored = classes == ignore_index
     classes = classes.masked_fill(ignored, 0)
 
     def cost(rows: Tensor, weight: Tensor | None) -> Tensor:
         example_weight = ~ignored if weight is None else weight[classes].masked_fill(ignored, 0)
-        return ReduceLosses.call(losses(rows, classes, weight), ignored, example_weight.sum(), reduction)
+        losses = _losses(function, rows, classes, weight, label_smoothing)
+        return ReduceLosses.call(losses, ignored, example_weight.sum(), reduction)
 
     output = in_float32(cost, rows, weight)
     return output if reduction != "none" or output.shape == target.shape else reshape(output, target.shape)
 
 
-def _pad_empty_classes(rows: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """With C = 0 every target is ignored: add a class, so that gather works."""
-    one = torch.zeros(len(rows), 1, dtype=rows.dtype, device=rows.device)
-    return cat((rows, one), 1), weight if weight is None else weight.new_zeros(1)
-
-
-def _weighted(function: type[Function], rows: Tensor, classes: Tensor, weight: Tensor | None) -> Tensor:
-    """The losses of each example, times the weight of its class."""
+def _losses(
+    function: type[Function], rows: Tensor, classes: Tensor, weight: Tensor | None, label_smoothing: float
+) -> Tensor:
+    """Of each example, times the weight of its class; smoothed, each class counts for its part of the target."""
+    if label_smoothing:
+        even = label_smoothing / rows.shape[1]
+        target = torch.full_like(rows, even).scatter(1, classes.unsqueeze(1), 1 - label_smoothing + even)
+        return SoftCrossEntropy.call(rows, target if weight is None else target * weight)
     losses = function.call(rows, classes)
     return losses if weight is None else arithmetic.mul(losses, weight[classes])
-
-
-def _smoothed_cross_entropy(label_smoothing: float, rows: Tensor, classes: Tensor, weight: Tensor | None) -> Tensor:
-    """The losses where 1 − ε of each target is its class and ε is spread over all C; class weights multiply both."""
-    even = label_smoothing / rows.shape[1]
-    target = torch.full(rows.shape, even, dtype=rows.dtype, device=rows.device)
-    target = target.scatter(1, classes.unsqueeze(1), 1 - label_smoothing + even)
-    return SoftCrossEntropy.call(rows, target if weight is None else target * weight)
 
 
 def _cost_of_probabilities(
@@ -279,7 +271,7 @@ def _cost_of_probabilities(
         )
     if ignore_index >= 0:
         raise RuntimeError("cross_entropy(): ignore_index is not supported for a target of probabilities")
-    rows, target = promote_types(_as_rows(input), *autocast_to_float32(_as_rows(target)))
+    rows, target = promote_types(*autocast_to_float32(_as_rows(input), _as_rows(target)))
     require_weight_fitting("cross_entropy", weight, rows.shape[1])
     if label_smoothing:
         even = label_smoothing / max(rows.shape[1], 1)

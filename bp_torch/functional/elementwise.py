@@ -83,7 +83,8 @@ def _binary_methods(*products: Callable[..., Any]) -> tuple[Callable[..., Any], 
 
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
         both = operands(ctx)
-        return total(*(None if x is None else by(x, *both) for x, by in zip(tangents, products, strict=True)))
+        terms = (None if x is None else by(x, *both) for x, by in zip(tangents, products, strict=True))
+        return total(*terms).to(torch.result_type(*both))  # a tangent has its own operand's dtype
 
     return backward, jvp
 

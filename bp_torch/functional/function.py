@@ -55,21 +55,18 @@ class Function(torch.autograd.Function):
 
 
 def _caller(function: type[Function]) -> Callable[..., Tensor]:
-    """The quickest right way to run `function`, chosen at each call.
-
-    * `torch.compile` refuses a class with a `jvp`, so the compiler meets a twin without one;
-    * under a `torch.func` transform, `Function.apply` knows what to do;
-    * an active tape records the call;
-    * otherwise the C++ `apply` beneath it, which spares the 8 to 16 µs that `Function.apply`
-      spends on binding default arguments (there are none).
-    """
+    """The quickest right way to run `function`, chosen at each call."""
+    # torch.compile refuses a class with a jvp: it meets a twin without one
     members = {name: staticmethod(getattr(function, name)) for name in ("forward", "setup_context", "backward")}
     twin: Any = type(function.__name__, (torch.autograd.Function,), members)
+    # the C++ beneath Function.apply, which spends 8 to 16 µs on binding default arguments: there are none
     apply_directly = super(torch.autograd.Function, function).apply  # type: ignore[misc]
 
     def call(*inputs: Any) -> Tensor:
         if _is_compiling():
-            return twin.apply(*inputs) if _needs_graph(inputs) else function.forward(*inputs)
+            # without a gradient to take, Dynamo miscounts the arguments of a `forward(*inputs)`
+            differentiable = torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
+            return twin.apply(*inputs) if differentiable else function.forward(*inputs)
         if transform_active():
             return function.apply(*inputs)  # type: ignore[no-untyped-call]
         if (tape := active_tape.tape) is not None:
@@ -77,11 +74,6 @@ def _caller(function: type[Function]) -> Callable[..., Tensor]:
         return apply_directly(*inputs)
 
     return call
-
-
-def _needs_graph(inputs: tuple[Any, ...]) -> bool:
-    """Asked while compiling: without a gradient to take, Dynamo miscounts the arguments of a `forward(*inputs)`."""
-    return torch.is_grad_enabled() and any(isinstance(input, Tensor) and input.requires_grad for input in inputs)
 
 
 class Context:
@@ -146,8 +138,7 @@ _constants: dict[Any, Tensor] = {}
 def constant(value: float, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A Tensor that holds one value everywhere and must not be changed; kept, unless a transform makes its own kind."""
     key = value, shape, dtype, device
-    found = _constants.get(key)
-    if found is None:
+    if (found := _constants.get(key)) is None:
         with torch.inference_mode(False):
             found = torch.full(shape, value, dtype=dtype, device=device)
         if len(_constants) >= 256:

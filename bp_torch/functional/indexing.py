@@ -165,12 +165,8 @@ def _cut(name: str, cut: Any, input: Tensor, how: Any, dim: int) -> tuple[Tensor
 def getitem(input: Tensor, index: Any) -> Tensor:
     """input[index]; a view unless a Tensor, an array or a list is among the indices. See `GetItem`.
 
-    Args:
-        input: any shape.
-        index: int, slice, None, Ellipsis; integers or booleans in a Tensor, an array or a list; or a tuple of such.
-
-    Raises:
-        TypeError: of a list that is neither integers nor booleans: PyTorch's versions read it differently.
+    `index` is an int, slice, None, Ellipsis; integers or booleans in a Tensor, an array or a list; or a tuple of such.
+    TypeError for a list of anything else: PyTorch's versions read it differently.
     """
     require_tensor("getitem", input=input)
     if isinstance(index, list) and not all(isinstance(i, int) for i in index):

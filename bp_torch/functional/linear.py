@@ -89,48 +89,46 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if plain and weight.dim() == 2 and not weight.is_complex():
             return Linear.call(input, weight, bias)
         return _of_other_shapes(input, weight, bias)
-    except (AttributeError, IndexError, RuntimeError, TypeError):
-        _explain(input, weight, bias)
-        raise
+    except (AttributeError, IndexError, RuntimeError, TypeError) as error:
+        raise _explained(error, input, weight, bias) from None
 
 
 def _of_other_shapes(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Whatever else torch takes: a weight (in,), with a bias () if any; or a bias that broadcasts to the output."""
-    require_real("linear", input=input, weight=weight)
+    require_real("linear", weight, "weight")
     if weight.dim() == 1 and (bias is None or bias.dim() == 0):
         sums = squeeze(linear(input, unsqueeze(weight, 0)), -1)
     elif weight.dim() == 2:
         sums = linear(input, weight)
     else:
-        raise RuntimeError("linear(): the weight does not fit")  # and is explained by `_explain`
+        raise RuntimeError("linear(): the weight does not fit")  # and is explained by `_explained`
     if bias is None:
         return sums
     output = add(sums, bias)
     if output.shape != sums.shape or bias.dtype != sums.dtype:
-        raise RuntimeError("linear(): the bias does not fit")  # and is explained by `_explain`
+        raise RuntimeError("linear(): the bias does not fit")  # and is explained by `_explained`
     return output
 
 
-def _explain(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    """Raise what was wrong with the arguments, if it can be named; looked for only once something failed."""
-    require_tensor("linear", input=input, weight=weight)
-    require_real("linear", input=input, weight=weight)
+def _explained(error: Exception, input: Tensor, weight: Tensor, bias: Tensor | None) -> Exception:
+    """What was wrong with the arguments, if it can be named, else the error; looked for only once something failed."""
+    require_real("linear", input)
+    require_real("linear", weight, "weight")
     if weight.dim() not in (1, 2) or input.dim() == 0 or input.shape[-1] != weight.shape[-1]:
-        raise RuntimeError(
+        return RuntimeError(
             f"linear(): input {tuple(input.shape)} and weight {tuple(weight.shape)} do not fit; "
             "expected input (*, in_features) and weight (out_features, in_features)"
-        ) from None
+        )
     if input.dtype != weight.dtype:
-        raise RuntimeError(
-            f"linear(): input is {input.dtype} but weight is {weight.dtype}; give both the same dtype"
-        ) from None
+        return RuntimeError(f"linear(): input is {input.dtype} but weight is {weight.dtype}; give both the same dtype")
     if input.device != weight.device:
-        raise RuntimeError(f"linear(): input is on {input.device} but weight is on {weight.device}") from None
-    if bias is not None:
-        require_tensor("linear", bias=bias)
-        if (bias.dtype, bias.device, bias.shape) == (weight.dtype, weight.device, weight.shape[:1]):
-            return  # it is something else: an inference tensor, no memory
-        raise RuntimeError(
-            f"linear(): bias {bias.dtype} {tuple(bias.shape)} does not fit weight {weight.dtype} "
-            f"{tuple(weight.shape)}; expected (out_features,) in the same dtype"
-        ) from None
+        return RuntimeError(f"linear(): input is on {input.device} but weight is on {weight.device}")
+    if bias is None:
+        return error
+    require_tensor("linear", bias=bias)
+    if (bias.dtype, bias.device, bias.shape) == (weight.dtype, weight.device, weight.shape[:1]):
+        return error  # it is something else: an inference tensor, no memory
+    return RuntimeError(
+        f"linear(): bias {bias.dtype} {tuple(bias.shape)} does not fit weight {weight.dtype} {tuple(weight.shape)}; "
+        "expected (out_features,) in the same dtype"
+    )

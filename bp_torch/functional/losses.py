@@ -135,21 +135,11 @@ def apply_reduction(losses: Tensor, reduction: str) -> Tensor:
 
 
 def squared_error(input: Tensor, target: Tensor) -> Tensor:
-    """The lecture's cost: squared differences, summed over the outputs, averaged over the examples.
+    """Squared differences, summed over the outputs, averaged over the examples. See `SquaredError`.
 
-    Args:
-        input: outputs y, (N, C); any leading dimensions count as examples, (C,) is one example.
-        target: t, of the same shape.
-
-    Returns:
-        The cost, a scalar; NaN for no examples. See `SquaredError` for the equations.
-
-    Raises:
-        TypeError: if an argument is not a Tensor; NotImplementedError if it is not floating point.
-        ValueError: if the shapes differ or there is no dimension to sum over.
-
-    Source:
-        The lecture's statement 3.
+    It is the lecture's statement 3. `input` holds the outputs, (N, C), and `target` has the same shape; any leading
+    dimensions count as examples, (C,) is one example. The cost is a scalar, NaN for no examples. ValueError if the
+    shapes differ or there is no dimension to sum over.
     """
     if not (type(input) is type(target) is Tensor and input.is_floating_point() and target.is_floating_point()):
         require_floating("squared_error", input=input, target=target)
@@ -225,13 +215,12 @@ def _regression_loss(
             "give both the same shape if that is not meant",
             stacklevel=3,
         )
+        shape = torch.broadcast_shapes(input.shape, target.shape)  # type: ignore[no-untyped-call]
+        input, target = (x if x.shape == shape else expand(x, shape) for x in (input, target))
     if weight is None:
         input, target = autocast_to_float32(input, target)  # the weighted form is no operation of autocast's
     input, target = promote_types(input, target)
     require_floating(name, input=input)
-    if target.shape != input.shape:
-        shape = torch.broadcast_shapes(input.shape, target.shape)  # type: ignore[no-untyped-call]
-        input, target = (x if x.shape == shape else expand(x, shape) for x in (input, target))
     if weight is None:
         return in_float32(function.call, input, target, reduction, *constants)
     if weight.shape != input.shape:

@@ -1,6 +1,5 @@
 """Dtypes: half precision inside a function, type promotion, and autocast's rules."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,20 +14,19 @@ autocast_enabled: Callable[[], bool] = torch._C._is_any_autocast_enabled
 
 
 def in_float32(call: Callable[..., Tensor], input: Tensor, *others: Any) -> Tensor:
-    """Compute in float32 what comes in half precision, and round the result once.
+    """Compute in float32 what comes in half precision, and round the result once, as PyTorch's kernels do.
 
-    PyTorch's kernels do the same inside. Without it, each intermediate of a formula such as GELU's would be
-    rounded to the 8 or 11 bits of a bfloat16 or float16. Wider dtypes pass straight through.
+    Otherwise each intermediate of a formula such as GELU's would be rounded to 8 or 11 bits.
     """
     if input.dtype not in _HALF:
         return call(input, *others)
     return to(call(*map(_widened, (input, *others))), input.dtype)
 
 
-def promote_types(*tensors: Tensor) -> list[Tensor]:
-    """The tensors in the dtype their arithmetic would give."""
-    dtype = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
-    return [to(tensor, dtype) for tensor in tensors]
+def promote_types(input: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the dtype their arithmetic would give."""
+    dtype = torch.promote_types(input.dtype, other.dtype)
+    return to(input, dtype), to(other, dtype)
 
 
 def autocast_to_half(*tensors: Tensor | None) -> list[Any]:

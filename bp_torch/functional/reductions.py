@@ -18,7 +18,7 @@ from bp_torch.functional.arithmetic import real
 from bp_torch.functional.function import Function
 from bp_torch.functional.precision import autocast_enabled, autocast_to_half
 from bp_torch.functional.shape import LinearMap, sum_to_shape
-from bp_torch.functional.validation import require_real, require_tensor
+from bp_torch.functional.validation import require_real
 
 __all__ = ["matmul", "mean", "sum"]
 
@@ -122,8 +122,7 @@ def with_axes(reduced: Tensor, ctx: Any) -> Tensor:
 
 def sum(input: Tensor, dim: Axes = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
     """The sum over the axes `dim`, computed in `dtype` if given; under autocast on CUDA in float32."""
-    require_tensor("sum", input=input)
-    require_real("sum", input=input)
+    require_real("sum", input)
     if dtype is None and input.is_cuda and autocast_enabled() and torch.is_autocast_enabled("cuda"):
         dtype = torch.promote_types(input.dtype, torch.float32) if input.is_floating_point() else None
     return Sum.call(input, dim, keepdim, dtype)
@@ -131,9 +130,7 @@ def sum(input: Tensor, dim: Axes = None, keepdim: bool = False, *, dtype: torch.
 
 def mean(input: Tensor, dim: Axes = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
     """The mean over the axes `dim`, computed in `dtype` if given; NaN of nothing."""
-    require_tensor("mean", input=input)
-    require_real("mean", input=input)
-    return Mean.call(input, dim, keepdim, dtype)
+    return Mean.call(require_real("mean", input), dim, keepdim, dtype)
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:

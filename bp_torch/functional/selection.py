@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional.arithmetic import real
-from bp_torch.functional.elementwise import meta_of, reduce_to
+from bp_torch.functional.elementwise import BinaryFunction, meta_of, reduce_to
 from bp_torch.functional.function import Function, save
 from bp_torch.functional.reductions import Axes, axes_of, with_axes
 from bp_torch.functional.validation import require_real, require_tensor
@@ -53,8 +53,8 @@ class MaskedFill(Where):
         return torch.masked_fill(other, condition, input)
 
 
-class Maximum(Function):
-    """y = max(a, b), or with `largest` False the minimum. What was chosen gets g, the other 0; at a tie each g / 2.
+class Maximum(BinaryFunction):
+    """y = max(a, b). What was chosen gets g, the other 0; at a tie each g / 2.
 
     >>> a = torch.tensor([1.0, 5.0, 3.0], requires_grad=True)
     >>> maximum(a, torch.tensor([4.0, 2.0, 3.0])).backward(torch.tensor([10.0, 10.0, 10.0]))
@@ -63,33 +63,26 @@ class Maximum(Function):
     """
 
     @staticmethod
-    def forward(input: Tensor, other: Tensor, largest: bool) -> Tensor:
-        return torch.maximum(input, other) if largest else torch.minimum(input, other)
+    def forward(input: Tensor, other: Tensor) -> Tensor:
+        return torch.maximum(input, other)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:
-        *operands, ctx.largest = inputs
-        save(ctx, *operands)
+    def by_input(g: Tensor, input: Tensor, other: Tensor) -> Tensor:
+        return torch.where(input == other, g / 2, g).masked_fill(input < other, 0)
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        for_input, for_other = Maximum.shares(ctx, grad_output, grad_output)
-        input, other = ctx.saved_tensors
-        return reduce_to(for_input, meta_of(input)), reduce_to(for_other, meta_of(other)), None
+    def by_other(g: Tensor, input: Tensor, other: Tensor) -> Tensor:
+        return Maximum.by_input(g, other, input)
+
+
+class Minimum(Maximum):
+    """y = min(a, b) = −max(−a, −b): a is chosen where b would be for the maximum."""
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        dtype = torch.result_type(*ctx.saved_tensors)
-        zero = torch.zeros((), dtype=dtype, device=ctx.saved_tensors[0].device)
-        by_input, by_other = Maximum.shares(ctx, *(zero if x is None else x.to(dtype) for x in tangents[:2]))
-        return by_input + by_other
+    def forward(input: Tensor, other: Tensor) -> Tensor:
+        return torch.minimum(input, other)
 
-    @staticmethod
-    def shares(ctx: Any, of_input: Tensor, of_other: Tensor) -> tuple[Tensor, Tensor]:
-        """Each where its operand is chosen, halved at a tie, 0 elsewhere."""
-        input, other = ctx.saved_tensors if ctx.largest else reversed(ctx.saved_tensors)
-        first, second = (torch.where(input == other, x / 2, x) for x in (of_input, of_other))
-        return first.masked_fill(input < other, 0), second.masked_fill(input > other, 0)
+    by_input, by_other = Maximum.by_other, Maximum.by_input
 
 
 class Amax(Function):
@@ -129,12 +122,12 @@ class Amax(Function):
 
 def maximum(input: Tensor, other: Tensor) -> Tensor:
     """The larger of both, element by element; NaN where either is."""
-    return Maximum.call(input, other, True)
+    return Maximum.call(input, other)
 
 
 def minimum(input: Tensor, other: Tensor) -> Tensor:
     """The smaller of both, element by element; NaN where either is."""
-    return Maximum.call(input, other, False)
+    return Minimum.call(input, other)
 
 
 def where(condition: Tensor, input: Tensor | float, other: Tensor | float) -> Tensor:
@@ -151,6 +144,4 @@ def masked_fill(input: Tensor, mask: Tensor, value: Tensor | float) -> Tensor:
 
 def amax(input: Tensor, dim: Axes = (), keepdim: bool = False) -> Tensor:
     """The maximum over the axes `dim`, or over all; NaN where one is. IndexError if there is no value along one."""
-    require_tensor("amax", input=input)
-    require_real("amax", input=input)
-    return Amax.call(input, dim, keepdim)
+    return Amax.call(require_real("amax", input), dim, keepdim)

@@ -130,10 +130,7 @@ def _gelu_tanh_argument(x: Tensor) -> Tensor:
 
 
 def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
-    """A smooth rectifier, the sharper the larger `beta`; the identity where βx > `threshold`. See `Softplus`.
-
-    Under autocast on CUDA in float32.
-    """
+    """A smooth rectifier, the sharper the larger `beta`; under autocast on CUDA in float32. See `Softplus`."""
     require_tensor("softplus", input=input)
     return activate("softplus", Softplus, cuda_autocast_to_float32(input), beta, threshold)
 

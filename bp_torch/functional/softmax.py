@@ -7,6 +7,7 @@ The functions are torch.nn.functional's: of a Tensor of any shape, the same shap
 IndexError if there is no dimension `dim`.
 """
 
+import warnings
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from bp_torch.functional.function import Function, save
 from bp_torch.functional.precision import cuda_autocast_to_float32, in_float32
 from bp_torch.functional.shape import to
-from bp_torch.functional.validation import require_floating, require_tensor, resolve_softmax_dim
+from bp_torch.functional.validation import require_floating, require_tensor
 
 __all__ = ["log_softmax", "softmax"]
 
@@ -123,7 +124,12 @@ def _along_dim(
     name: str, function: type[Function], input: Tensor, dim: int | None, stacklevel: int, dtype: torch.dtype | None
 ) -> Tensor:
     require_tensor(name, input=input)
-    dim = resolve_softmax_dim(name, dim, input.dim(), stacklevel)
+    if dim is None:
+        warnings.warn(f"{name}(): the implicit choice of dim is deprecated; pass dim=...", stacklevel=stacklevel)
+        dim = 0 if input.dim() in (0, 1, 3) else 1
+    axes = max(input.dim(), 1)
+    if not -axes <= dim < axes:
+        raise IndexError(f"{name}(): dim {dim} is out of range; expected one in [{-axes}, {axes - 1}]")
     input = cuda_autocast_to_float32(input) if dtype is None else to(input, dtype)
     require_floating(name, input=input)
     return in_float32(function.call, input, dim)

@@ -15,13 +15,13 @@ def require_tensor(function: str, **arguments: object) -> None:
             raise TypeError(f"{function}(): argument '{name}' must be a Tensor, not {type(value).__name__}")
 
 
-def require_real(function: str, **arguments: Tensor) -> None:
-    """Raise NotImplementedError, naming the argument, if one is complex: the equations are for real numbers."""
-    for name, tensor in arguments.items():
-        if tensor.is_complex():
-            raise NotImplementedError(
-                f"{function}(): argument '{name}' is {tensor.dtype}; only real numbers have a rule"
-            )
+def require_real(function: str, tensor: Tensor, name: str = "input") -> Tensor:
+    """The argument: TypeError unless it is a Tensor, NotImplementedError if it is complex; the equations are real."""
+    if not isinstance(tensor, Tensor):
+        require_tensor(function, **{name: tensor})
+    if tensor.is_complex():
+        raise NotImplementedError(f"{function}(): argument '{name}' is {tensor.dtype}; only real numbers have a rule")
+    return tensor
 
 
 def require_floating(function: str, **arguments: Tensor) -> None:
@@ -46,25 +46,9 @@ def resolve_reduction(reduction: str, size_average: bool | None = None, reduce: 
     return reduction
 
 
-def resolve_softmax_dim(function: str, dim: int | None, ndim: int, stacklevel: int) -> int:
-    """`dim`, or IndexError if the input has none such; torch's deprecated guess where it is None."""
-    if dim is None:
-        warnings.warn(
-            f"{function}(): the implicit choice of dim is deprecated; pass dim=...", stacklevel=stacklevel + 1
-        )
-        return 0 if ndim in (0, 1, 3) else 1
-    low, high = -max(ndim, 1), max(ndim, 1) - 1
-    if not low <= dim <= high:
-        raise IndexError(f"{function}(): dim {dim} is out of range; expected one in [{low}, {high}]")
-    return dim
-
-
 def require_class_indices(target: Tensor, classes: int, ignore_index: int) -> None:
-    """Raise IndexError for a class index outside [0, classes) that is not `ignore_index`.
-
-    Only where looking costs no synchronisation and is possible: on a CPU, outside compilation and transforms.
-    On CUDA an index out of range stops the kernel by itself.
-    """
+    """Raise IndexError for a class index outside [0, classes) that is not `ignore_index`."""
+    # only where looking is possible and costs no synchronisation; on CUDA such an index stops the kernel by itself
     if target.device.type != "cpu" or torch.compiler.is_compiling() or transform_active():
         return
     wrong = target[((target < 0) | (target >= classes)) & (target != ignore_index)]

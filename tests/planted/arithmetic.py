@@ -29,7 +29,7 @@ POW = Host("pow, of Tensors", Pow, torch.pow, tuple((b, a) for a, b in _RATIOS))
 EXP = Host("exp", Exp, torch.exp, _X)
 LOG = Host("log", Log, torch.log, _POSITIVE)
 ABS = Host("abs", Abs, torch.abs, _X)
-MAXIMUM = Host("maximum", Maximum, torch.maximum, _ALIKE, (True,))
+MAXIMUM = Host("maximum", Maximum, torch.maximum, _ALIKE)
 
 
 def _mean_of_copies(g: Tensor, like: Tensor) -> Tensor:
