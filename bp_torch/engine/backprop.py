@@ -287,8 +287,10 @@ class _Update:
         """
         first, *needs = call.ctx.needs_input_grad
         into = [input if needed else None for input, needed in zip(call.inputs[1:], needs, strict=True)]
-        shared = {x.untyped_storage().data_ptr() for x in (call.inputs[0], grad_output)}.intersection(own.values())
-        if True in needs and not shared and all([x is None or id(x) in own for x in into]):
+        for factor in (call.inputs[0], grad_output):
+            if factor.untyped_storage().data_ptr() in own.values():
+                return
+        if True in needs and all([x is None or id(x) in own for x in into]):
             call.ctx.needs_input_grad = first, *[False] * len(into)
             self.fused.append((call.function, call.ctx, into, grad_output))
             self._sums += [call.output.sum(), grad_output.sum()]  # an infinite input shows in the output

@@ -17,13 +17,17 @@ _IN_PLACE = "a leaf Variable that requires grad is being used in an in-place ope
 class UnsupportedOperation(TypeError):
     """A differentiable operation that is not a function of `bp_torch`: the tape cannot give its gradient."""
 
-    def __init__(self, operation: str, module: str, *, verb: str = "calls", hint: str = "") -> None:
-        """Name both; without a module it is the cost's."""
+    def __init__(self, caller: str, operation: str, *, verb: str = "calls", hint: str = "") -> None:
+        """Name both."""
         name = operation.rpartition(".")[2].strip("_")
         if name in functional.__all__:
             hint = f"; use bp_torch.functional.{name}"
-        caller = f"module {module}" if module else "the cost"
         super().__init__(f"{caller} {verb} {operation}, which is not a function of bp_torch{hint}")
+
+
+def hooked(name: str) -> RuntimeError:
+    """The error about a hook that would be left out."""
+    return RuntimeError(f"{name} uses a tensor that has a hook, which only autograd calls: remove it")
 
 
 class Operations(TorchFunctionMode):
@@ -31,7 +35,7 @@ class Operations(TorchFunctionMode):
 
     Attributes:
         module: the innermost one that is running, such as "0 (Linear)".
-        made_by: by each tensor that has a graph, the operation and the module.
+        made_by: by each tensor that has a graph, the caller and the operation.
         from_inputs: the model's inputs, and every tensor that was computed from one.
     """
 
@@ -86,7 +90,7 @@ class Operations(TorchFunctionMode):
             result = func(*args, **(kwargs or {}))
         except RuntimeError as error:
             if _IN_PLACE in str(error):
-                raise UnsupportedOperation(resolve_name(func) or str(func), self.module) from None
+                raise UnsupportedOperation(caller(self), resolve_name(func) or str(func)) from None
             raise
         name = getattr(func, "__name__", "")
         if name.endswith("_as") or name == "to":
@@ -95,7 +99,7 @@ class Operations(TorchFunctionMode):
             self.follow(given, [result, *_written(name, args)])
         for tensor in (*_tensors(result), *without_graph):  # these may have been given one: x[...] = y
             if tensor.grad_fn is not None:
-                self.made_by[tensor] = resolve_name(func) or str(func), self.module
+                self.made_by[tensor] = caller(self), resolve_name(func) or str(func)
         return result
 
 
@@ -114,6 +118,11 @@ def _written(name: str, args: tuple[Any, ...]) -> list[Any]:
     return [args[0], args[0]._base] if in_place else []
 
 
+def caller(operations: Operations | None) -> str:
+    """The module that is running, as errors name it."""
+    return f"module {operations.module}" if operations and operations.module else "the cost"
+
+
 def unsupported(tensor: Tensor, operations: Operations | None) -> UnsupportedOperation:
     """The error about the operation that gave a Tensor its graph."""
     if operations is not None and tensor in operations.made_by:
@@ -121,5 +130,4 @@ def unsupported(tensor: Tensor, operations: Operations | None) -> UnsupportedOpe
     function = getattr(tensor.grad_fn, "_forward_cls", type(tensor.grad_fn))
     own = issubclass(function, torch.autograd.Function) and not function.__module__.startswith("torch.")
     hint = f"; derive it from {Function.__module__}.Function and use {function.__name__}.call" if own else ""
-    module = "" if operations is None else operations.module
-    return UnsupportedOperation(function.__name__, module, verb="is given the result of", hint=hint)
+    return UnsupportedOperation(caller(operations), function.__name__, verb="is given the result of", hint=hint)

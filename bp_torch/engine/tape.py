@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from bp_torch.engine.operations import Operations, unsupported
+from bp_torch.engine.operations import Operations, caller, hooked, unsupported
 from bp_torch.functional.function import Context, active_tape
 
 _set_grad_enabled = torch._C._set_grad_enabled  # torch.no_grad() takes 4 µs
@@ -52,14 +52,12 @@ class Call:
         return needed
 
     def require_valid(self) -> None:
-        """Raise RuntimeError if a saved Tensor was changed in place since, or if a gradient has a hook."""
+        """Raise RuntimeError if a saved Tensor was changed in place since, or if the output's gradient has a hook."""
         if self.ctx.changed():
             name = self.function.__name__
             raise RuntimeError(f"a tensor that {name}.backward needs was modified by an inplace operation")
-        for tensor in (*self.inputs, self.output):
-            if isinstance(tensor, Tensor) and (tensor._backward_hooks or tensor._post_accumulate_grad_hooks):
-                name = self.function.__name__
-                raise RuntimeError(f"a tensor of {name} has a hook, which only autograd calls: remove it")
+        if self.output._backward_hooks:
+            raise hooked(self.function.__name__)
 
 
 class Tape(list[Call]):
@@ -105,12 +103,16 @@ class Tape(list[Call]):
 
         Raises:
             UnsupportedOperation: if an input comes from a differentiable operation that is not hand-written.
+            RuntimeError: if an input has a hook on its gradient.
         """
         enabled, needs = torch.is_grad_enabled(), []
         for input in inputs:
             needs.append(enabled and isinstance(input, Tensor) and input.requires_grad)
-            if needs[-1] and input.grad_fn is not None:
-                raise unsupported(input, self.operations)
+            if needs[-1]:
+                if input.grad_fn is not None:
+                    raise unsupported(input, self.operations)
+                if input._backward_hooks or input._post_accumulate_grad_hooks:
+                    raise hooked(caller(self.operations))
         ctx = Context(tuple(needs))
         _set_grad_enabled(False)
         try:

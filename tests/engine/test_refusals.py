@@ -333,30 +333,45 @@ def test_an_in_place_change_that_autograd_would_notice() -> None:
         F.squared_error(model(INPUTS), WANTED).backward()  # type: ignore[no-untyped-call]
 
 
-@pytest.mark.parametrize("of_parameter", [True, False])
-def test_a_hook_on_a_gradient(of_parameter: bool) -> None:
+class Hooked(torch.nn.Module):
+    """A hook on the gradient of what a call returned: before another one is given it, or after."""
+
+    def __init__(self, *, late: bool) -> None:
+        super().__init__()
+        self.late = late
+
+    def forward(self, input: Tensor) -> Tensor:
+        first = F.tanh(input)
+        last = F.tanh(first)
+        (first if self.late else last).register_hook(lambda gradient: 2 * gradient)  # type: ignore[no-untyped-call]
+        return last
+
+
+HOOKED = {"a parameter": "module 0 (Linear)", "an output": "the cost", "an output, late": "Tanh"}
+
+
+@pytest.mark.parametrize("of", HOOKED)
+def test_a_hook_on_a_gradient(of: str) -> None:
     """Autograd would call it; the engine must not leave it out silently."""
-
-    class Hooked(torch.nn.Module):
-        def forward(self, input: Tensor) -> Tensor:
-            output = F.tanh(input)
-            output.register_hook(lambda gradient: 2 * gradient)  # type: ignore[no-untyped-call]
-            return output
-
-    model = torch.nn.Sequential(nn.Linear(5, 3), torch.nn.Identity() if of_parameter else Hooked())
-    if of_parameter:
+    model = torch.nn.Sequential(nn.Linear(5, 3))
+    if of == "a parameter":
         model[0].bias.register_hook(torch.zeros_like)  # type: ignore[operator]
-    for attempt in (Backprop(model, F.squared_error).gradients, partial(per_example_norms, model, F.squared_error)):
-        with pytest.raises(RuntimeError, match="has a hook, which only autograd calls"):
+    else:
+        model.append(Hooked(late=of == "an output, late"))
+    driver = Backprop(model, F.squared_error)
+    for attempt in (driver.gradients, partial(driver.sgd_step, learning_rate=0.1), partial(norms, model)):
+        with pytest.raises(RuntimeError, match=re.escape(f"{HOOKED[of]} uses a tensor that has a hook, which only")):
             attempt(INPUTS, WANTED)
-    with pytest.raises(RuntimeError, match="has a hook"):
-        Backprop(model, F.squared_error).sgd_step(INPUTS, WANTED, 0.1)
+
+
+def norms(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    return per_example_norms(model, F.squared_error, inputs, targets)
 
 
 def test_a_hook_on_what_autograd_accumulates() -> None:
     model = nn.Linear(5, 3)
     model.bias.register_post_accumulate_grad_hook(lambda parameter: None)
-    with pytest.raises(RuntimeError, match="a tensor of Linear has a hook"):
+    with pytest.raises(RuntimeError, match=r"module \(Linear\) uses a tensor that has a hook"):
         Backprop(model, F.squared_error).sgd_step(INPUTS, WANTED, 0.1)
 
 

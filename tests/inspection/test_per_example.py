@@ -207,11 +207,19 @@ def test_any_graph_has_them(kind: Callable[[], torch.nn.Module]) -> None:
         torch.testing.assert_close(noise.variance, expected[name].var(0))
 
 
-def test_a_hook_on_what_all_examples_share_is_refused() -> None:
-    model = Scaled()
-    model.scale.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
-    with pytest.raises(RuntimeError, match="a tensor of Exp has a hook"):
-        per_example_gradients(model, F.squared_error, torch.rand(7, 5), torch.rand(7, 3))
+class Changed(Scaled):
+    """In place, what all examples share."""
+
+    def forward(self, input: Tensor, ops: Any = F) -> Tensor:
+        scale = ops.exp(self.scale)
+        with torch.no_grad():
+            scale.mul_(2)
+        return ops.mul(input, scale)  # type: ignore[no-any-return]
+
+
+def test_an_in_place_change_that_autograd_would_notice() -> None:
+    with pytest.raises(RuntimeError, match=r"Exp\.backward needs was modified by an inplace operation"):
+        per_example_gradients(Changed(), F.squared_error, torch.rand(7, 5), torch.rand(7, 5))
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (7, 4, 5)])
