@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,7 @@ def test_interrupted_it_stops_without_a_word(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell lets what it starts by & ignore it
     )
     assert asked.stdout is not None
     assert "function" in asked.stdout.readline()  # its workers have started
