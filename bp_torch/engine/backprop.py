@@ -287,10 +287,9 @@ class _Update:
         """
         first, *needs = call.ctx.needs_input_grad
         into = [input if needed else None for input, needed in zip(call.inputs[1:], needs, strict=True)]
-        for factor in (call.inputs[0], grad_output):
-            if factor.untyped_storage().data_ptr() in own.values():
-                return
-        if True in needs and all([x is None or id(x) in own for x in into]):
+        if True not in needs or not all([x is None or id(x) in own for x in into]):
+            return
+        if not any([x.untyped_storage().data_ptr() in own.values() for x in (call.inputs[0], grad_output)]):
             call.ctx.needs_input_grad = first, *[False] * len(into)
             self.fused.append((call.function, call.ctx, into, grad_output))
             self._sums += [call.output.sum(), grad_output.sum()]  # an infinite input shows in the output

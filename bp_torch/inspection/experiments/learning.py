@@ -162,11 +162,11 @@ def labelled_data(setup: Setup) -> ExperimentResult:
     means = {size: mean(found) for size, found in reached.items()}
     least, most = sizes[0], sizes[-1]
     shown = {size: reached[size] for size in (least, sizes[len(sizes) // 2], most)}
-    told = ", ".join(f"{mean(found):.1%} ± {100 * stdev(found):.1f} from {size:,}" for size, found in shown.items())
+    listed = ", ".join(f"{mean(found):.1%} ± {100 * stdev(found):.1f} from {size:,}" for size, found in shown.items())
     claim = Claim(
         15,
         "it takes much labelled data to read new digits well",
-        f"test accuracy {told} examples, by {steps:,} steps each; mean ± standard deviation of {seeds} seeds",
+        f"test accuracy {listed} examples, by {steps:,} steps each; mean ± standard deviation of {seeds} seeds",
         min(reached[most]) > max(reached[least]),
     )
     figure = _draw_accuracies(reached, steps)
