@@ -317,7 +317,7 @@ def test_a_run_of_an_earlier_version_is_refused_and_left_alone(tmp_path: Path, n
     (tmp_path / "old" / name).write_bytes(pickle.dumps(Evil()))
     config = TrainConfig(data="digits", runs_dir=tmp_path, resume="old")
     with pytest.raises(RunError, match=f"cannot resume 'old': it has no checkpoint that can be read, but {name}"):
-        run.train(config, lambda *_: [], "")
+        run.train(config, lambda *_: [])
     with pytest.raises(RunError, match=r"cannot read run 'old': there is no .*checkpoint\.safetensors"):
         run.load_trained(tmp_path / "old")
     assert (tmp_path / "old" / name).exists()
