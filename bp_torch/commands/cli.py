@@ -8,8 +8,8 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from importlib import import_module
 from itertools import dropwhile, takewhile
 from pathlib import Path
@@ -31,14 +31,32 @@ def parse(config: type[_Config], arguments: Sequence[str]) -> _Config:
     Raises:
         UsageError: for an unknown flag, or a value that does not fit, naming it.
     """
+    for argument in arguments:
+        if any("\ud800" <= letter <= "\udfff" for letter in argument):  # bytes that the locale cannot decode
+            raise UsageError(f"the argument {argument!r} is not text in the encoding {sys.getfilesystemencoding()}")
     printed = io.StringIO()
-    try:
-        with redirect_stderr(printed):
+    help_wanted = {"-h", "--help"}.intersection(arguments)
+    try:  # in a narrow terminal tyro breaks a number of a message in two
+        with redirect_stderr(printed), nullcontext() if help_wanted else _columns(100_000):
             return tyro.cli(config, args=arguments)
     except SystemExit as stop:
         if stop.code == 0:  # --help
             raise
         raise UsageError(_in_one_line(printed.getvalue())) from None
+
+
+@contextmanager
+def _columns(count: int) -> Iterator[None]:
+    """Have programs believe that the terminal is this wide."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(count)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
 
 
 def program() -> str:

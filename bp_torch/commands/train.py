@@ -4,6 +4,7 @@ Exit status: 0 trained, and every gradient agreed; 1 a gradient did not agree, a
 process was lost; 2 bad usage or data; 130 and 143 stopped by Ctrl-C and SIGTERM, and saved.
 """
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,7 @@ def _train() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Interrupted as stop:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run is saved: another Ctrl-C would only print a traceback
         print(stop, file=sys.stderr)
         return stop.status
     if board is None:  # only the first process prints the result
