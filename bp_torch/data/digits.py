@@ -7,6 +7,8 @@ bytes, and the pen's faint edges do not become denormal numbers, which in float3
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import torch
@@ -95,7 +97,19 @@ def draw(labels: Tensor, *, seed: int) -> Tensor:
         raise ValueError(f"labels: expected digits from 0 to 9, got {int(labels.min())} to {int(labels.max())}")
     styles = _prepare_styles()
     generator = torch.Generator().manual_seed(seed)
-    return torch.cat([_draw(chunk, styles, generator) for chunk in torch.split(labels, _CHUNK)])
+    with _one_thread():
+        return torch.cat([_draw(chunk, styles, generator) for chunk in torch.split(labels, _CHUNK)])
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Use one thread: on a busy machine, several would spend most of their CPU time waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _balanced(count: int, *, seed: int) -> Split:

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from bp_torch.data import Dataset, Split, load
+from bp_torch.data import digits as module
 from bp_torch.data.digits import draw
 
 LABELS = torch.arange(1200) % 10  # more than are drawn at once
@@ -136,6 +138,35 @@ print(hashlib.sha256(images.numpy()).hexdigest(), "torchvision" in sys.modules)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True, text=True)
     assert output.stdout.split() == [digest(draw(LABELS, seed=3)), "False"]
+
+
+def test_the_pixels_are_those_of_the_documented_results(digits: Dataset) -> None:
+    hashes = [digest(split.images)[:16] for split in (digits.train, digits.test)]
+    assert hashes == ["5ca90f56d8d6e3c0", "e4f7372509a1722d"]
+
+
+def test_drawing_uses_one_thread_and_restores_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several threads cost up to ten times the CPU time on a busy machine."""
+    counts = []
+
+    def counted(*args: Any) -> Tensor:
+        counts.append(torch.get_num_threads())
+        return draw_chunk(*args)
+
+    draw_chunk = module._draw
+    monkeypatch.setattr(module, "_draw", counted)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        draw(LABELS, seed=3)
+        assert set(counts) == {1}
+        assert torch.get_num_threads() == 3
+        monkeypatch.setattr(module, "_draw", None)
+        with pytest.raises(TypeError):
+            draw(LABELS, seed=3)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_the_default_dtype_does_not_matter() -> None:
