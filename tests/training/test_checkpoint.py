@@ -290,9 +290,9 @@ def test_a_file_longer_than_any_checkpoint_is_not_read(tmp_path: Path) -> None:
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     for name in (CHECKPOINT, CONFIG):
         os.mkfifo(tmp_path / name)
-    with pytest.raises(RunError, match="it is no file"):
+    with pytest.raises(RunError, match="not a regular file"):
         load_checkpoint(tmp_path, CONFIGURED)
-    with pytest.raises(RunError, match="it is no file"):
+    with pytest.raises(RunError, match="not a regular file"):
         load_config(tmp_path)
 
 

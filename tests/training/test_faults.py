@@ -271,7 +271,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(server: TrainingServer) -> No
         ),
         (
             lambda s: s._replace(images=s.images[:, :14]),
-            "to test, images must be uint8 (N, 14, 28), got torch.uint8",
+            "test split: images must be uint8 (N, 14, 28), got torch.uint8",
         ),
         (lambda s: Split(s.images[:0], s.labels[:0]), "one for each of 0 images"),
     ],
