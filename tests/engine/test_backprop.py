@@ -16,7 +16,7 @@ from torch import Tensor
 
 import bp_torch.functional as F
 from bp_torch import nn
-from bp_torch.catalogue import CATALOGUE, Entry
+from bp_torch.catalogue import CATALOGUE, OpInfo
 from bp_torch.engine import Backprop, Tape, backward
 from bp_torch.functional.activations import Sigmoid
 from bp_torch.functional.linear import Linear
@@ -135,7 +135,7 @@ def test_of_smoothed_and_weighted_classes(reduction: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*broadcast", "ignore:Using a target size")
 @pytest.mark.parametrize("entry", CATALOGUE.values(), ids=list(CATALOGUE))
-def test_every_function_of_the_catalogue_is_recorded(entry: Entry) -> None:
+def test_every_function_of_the_catalogue_is_recorded(entry: OpInfo) -> None:
     """Of its first samples, the tape's gradients are those of PyTorch's own function by autograd."""
     calls = [call for call in as_calls(entry.function, entry.samples) if call.value().numel()][:6]
     for call in calls:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bp_torch import functional
-from bp_torch.catalogue import CATALOGUE, BadCall, Entry, Sample
+from bp_torch.catalogue import CATALOGUE, ErrorInput, OpInfo, Sample
 from bp_torch.engine.tape import Tape
 from bp_torch.gradients import check_gradients, compare
 from bp_torch.gradients.call import Call, as_calls, parts_of, pulled_back
@@ -28,7 +28,7 @@ def is_small(sample: Sample, largest: int = 40) -> bool:
     return min(sizes) > 0 and sum(sizes) <= largest
 
 
-def small_calls(entry: Entry, *, largest: int = 40) -> Iterator[Call]:
+def small_calls(entry: OpInfo, *, largest: int = 40) -> Iterator[Call]:
     """Samples for the slower checks: small, not empty, of a finite value."""
     for call in as_calls(entry.function, [sample for sample in entry.samples if is_small(sample, largest)]):
         value = call.of(entry.reference).value()
@@ -84,7 +84,7 @@ def test_every_public_function_has_an_entry() -> None:
 
 
 @entries
-def test_every_check(entry: Entry) -> None:
+def test_every_check(entry: OpInfo) -> None:
     """The gradients in every way they can be wrong; see tests/gradients for what the checker itself is worth.
 
     It varies numbers, sizes and layouts by itself: samples that differ in these alone would repeat each other.
@@ -97,7 +97,7 @@ def test_every_check(entry: Entry) -> None:
 
 
 @entries
-def test_every_sample_in_every_dtype(entry: Entry) -> None:
+def test_every_sample_in_every_dtype(entry: OpInfo) -> None:
     """Value and gradients have PyTorch's shapes and dtypes, and are as near the float64 truth as PyTorch's own."""
     for number, sample in enumerate(as_calls(entry.function, entry.samples)):
         for dtype in DTYPES:
@@ -111,7 +111,7 @@ def test_every_sample_in_every_dtype(entry: Entry) -> None:
 
 
 @entries
-def test_no_graph_without_a_gradient_to_take(entry: Entry) -> None:
+def test_no_graph_without_a_gradient_to_take(entry: OpInfo) -> None:
     for call in as_calls(entry.function, entry.samples):
         assert not call.output().requires_grad
         with torch.no_grad():
@@ -121,7 +121,7 @@ def test_no_graph_without_a_gradient_to_take(entry: Entry) -> None:
 
 @entries
 @pytest.mark.parametrize("autocast", [False, True])
-def test_nothing_differentiable_is_done_outside_of_a_function(entry: Entry, autocast: bool) -> None:
+def test_nothing_differentiable_is_done_outside_of_a_function(entry: OpInfo, autocast: bool) -> None:
     """In any dtype and shape: a tape raises where a call is given the output of one of PyTorch's operations."""
     for sample in as_calls(entry.function, entry.samples):
         for dtype in (torch.float64, torch.bfloat16):
@@ -133,7 +133,7 @@ def test_nothing_differentiable_is_done_outside_of_a_function(entry: Entry, auto
 
 
 @entries
-def test_pytorchs_own_gradcheck(entry: Entry) -> None:
+def test_pytorchs_own_gradcheck(entry: OpInfo) -> None:
     """The checker's judgement is not the only one. It wants moderate numbers away from kinks."""
     checked = 0
     for call in small_calls(entry):
@@ -145,7 +145,7 @@ def test_pytorchs_own_gradcheck(entry: Entry) -> None:
 
 
 @entries
-def test_jacobian_of_jacobian(entry: Entry) -> None:
+def test_jacobian_of_jacobian(entry: OpInfo) -> None:
     call = next(small_calls(entry, largest=30))
     for outer, inner in ((torch.func.jacrev, torch.func.jacrev), (torch.func.jacfwd, torch.func.jacrev)):
         hand, builtin = (outer(inner(cost(asked)))(call.inputs[0]) for asked in (call, call.of(entry.reference)))
@@ -153,7 +153,7 @@ def test_jacobian_of_jacobian(entry: Entry) -> None:
 
 
 @entries
-def test_per_example_gradients(entry: Entry) -> None:
+def test_per_example_gradients(entry: OpInfo) -> None:
     for call in small_calls(entry):
         first = call.inputs[0]
         batch = torch.stack([first, first * 0.5 + 0.1, -first])
@@ -163,7 +163,7 @@ def test_per_example_gradients(entry: Entry) -> None:
 
 
 @entries
-def test_compiles_into_one_graph(entry: Entry) -> None:
+def test_compiles_into_one_graph(entry: OpInfo) -> None:
     """Down to the operations of the first call's backward; of the others down to PyTorch's functions."""
     torch.compiler.reset()  # entries may share a line of code, which PyTorch compiles for no more than eight
     calls = as_calls(entry.function, of_every_form([s for s in entry.samples if is_small(s)], kind))
@@ -186,7 +186,7 @@ def test_compiles_without_a_gradient_to_take() -> None:
 
 
 @entries
-def test_autocast_as_pytorch_does(entry: Entry) -> None:
+def test_autocast_as_pytorch_does(entry: OpInfo) -> None:
     for sample in small_calls(entry):
         for dtype in (torch.float32, torch.bfloat16, torch.float64):
             call = sample.to(dtype)
@@ -201,21 +201,21 @@ def test_autocast_as_pytorch_does(entry: Entry) -> None:
 
 @pytest.mark.parametrize(
     ("entry", "call"),
-    [pytest.param(e, call, id=f"{e.name}-{i}") for e in CATALOGUE.values() for i, call in enumerate(e.bad_calls)],
+    [pytest.param(e, call, id=f"{e.name}-{i}") for e in CATALOGUE.values() for i, call in enumerate(e.error_inputs)],
 )
-def test_bad_calls_fail_as_pytorchs_do(entry: Entry, call: BadCall) -> None:
-    with pytest.raises(call.error) as caught:
+def test_bad_calls_fail_as_pytorchs_do(entry: OpInfo, call: ErrorInput) -> None:
+    with pytest.raises(call.error_type) as caught:
         entry.function(*call.args, **call.options)
-    assert re.search(call.names, str(caught.value)), caught.value
+    assert re.search(call.error_regex, str(caught.value)), caught.value
     assert "\n" not in str(caught.value)
     if isinstance(call.args[0], Tensor) and call.args[0].is_complex():
         return  # complex numbers are refused here, whatever torch does with them
-    with pytest.raises(call.error):
+    with pytest.raises(call.error_type):
         entry.reference(*call.args, **call.options)
 
 
 @entries
-def test_kinks_take_pytorchs_side(entry: Entry) -> None:
+def test_kinks_take_pytorchs_side(entry: OpInfo) -> None:
     for kink in entry.kinks:
         for function in (entry.function, entry.reference):
             (call,) = as_calls(function, [Sample(kink.args, kink.options)])
@@ -224,7 +224,7 @@ def test_kinks_take_pytorchs_side(entry: Entry) -> None:
 
 
 @entries
-def test_samples_lie_in_the_domain(entry: Entry) -> None:
+def test_samples_lie_in_the_domain(entry: OpInfo) -> None:
     for sample in entry.samples:
         for position, arg in enumerate(sample.args):
             if isinstance(arg, Tensor) and arg.numel():
@@ -233,7 +233,7 @@ def test_samples_lie_in_the_domain(entry: Entry) -> None:
 
 
 @entries
-def test_non_finite_inputs_as_pytorch_does(entry: Entry) -> None:
+def test_non_finite_inputs_as_pytorch_does(entry: OpInfo) -> None:
     call = next(call for call in small_calls(entry) if call.inputs[0].dim() == 2)
     for special in (torch.inf, -torch.inf, torch.nan):
         input = call.inputs[0].clone()

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bp_torch.catalogue import CATALOGUE, Entry, Interval
+from bp_torch.catalogue import CATALOGUE, Interval, OpInfo
 from bp_torch.gradients import compare
 from bp_torch.gradients.call import Call, as_calls, pulled_back
 from bp_torch.gradients.variants import expanded, resized, strided, transposed
@@ -31,7 +31,7 @@ def filled(tensor: Tensor, palette: list[float]) -> Tensor:
 
 
 @st.composite
-def calls(draw: st.DrawFn, entry: Entry) -> Call:
+def calls(draw: st.DrawFn, entry: OpInfo) -> Call:
     """A sample with other sizes, numbers and layouts."""
     (call,) = as_calls(entry.function, [draw(st.sampled_from(entry.samples))])
     sizes = {size for arg in call.args if isinstance(arg, Tensor) for size in arg.shape if size}
@@ -46,7 +46,7 @@ def calls(draw: st.DrawFn, entry: Entry) -> Call:
 @pytest.mark.parametrize("entry", CATALOGUE.values(), ids=list(CATALOGUE))
 @given(data=st.data())
 @settings(max_examples=20)
-def test_value_and_gradients(entry: Entry, data: st.DataObject) -> None:
+def test_value_and_gradients(entry: OpInfo, data: st.DataObject) -> None:
     call = data.draw(calls(entry))
     with warnings.catch_warnings(action="ignore"):
         expected = pytorchs(call.of(entry.reference))
