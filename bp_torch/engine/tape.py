@@ -53,7 +53,7 @@ class Call:
 
     def require_valid(self) -> None:
         """Raise RuntimeError if a saved Tensor was changed in place since, or if the output's gradient has a hook."""
-        if self.ctx.changed():
+        if self.ctx.modified():
             name = self.function.__name__
             raise RuntimeError(f"a tensor that {name}.backward needs was modified by an inplace operation")
         if self.output._backward_hooks:

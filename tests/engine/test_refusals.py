@@ -40,7 +40,7 @@ def assert_refused(
 
 
 BAD_BATCHES: dict[str, tuple[Any, Any, type[Exception], str]] = {
-    "another width": (torch.rand(6, 4), WANTED, RuntimeError, r"input \(6, 4\) and weight \(4, 5\) do not fit"),
+    "another width": (torch.rand(6, 4), WANTED, RuntimeError, r"input \(6, 4\) and weight \(4, 5\) do not match"),
     "another dtype": (
         INPUTS.double(),
         WANTED.double(),

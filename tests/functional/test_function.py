@@ -123,6 +123,6 @@ def test_a_tape_may_be_entered_twice() -> None:
 
 
 def test_a_tape_stops_when_something_fails() -> None:
-    with pytest.raises(RuntimeError, match="do not fit"), Tape():
+    with pytest.raises(RuntimeError, match="do not match"), Tape():
         F.linear(torch.rand(2, 3), torch.rand(4, 5))
     assert function.active_tape.tape is None
