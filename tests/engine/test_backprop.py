@@ -298,9 +298,9 @@ def test_what_is_not_remembered_of_this_model_is_refused() -> None:
     model = chain(nn.Tanh())
     assert Backprop(model, F.squared_error).state_dict() == {}
     for state in ({"nobody": torch.ones(3)}, {"0.weight": torch.ones(1)}):
-        with pytest.raises(ValueError, match="there is no velocity of"):
+        with pytest.raises(ValueError, match="has no velocity of shape"):
             Backprop(model, F.squared_error, momentum=0.9).load_state_dict(state)
-    with pytest.raises(ValueError, match=r"there is no velocity of '0\.weight'"):
+    with pytest.raises(ValueError, match=r"'0\.weight' has no velocity of shape"):
         Backprop(model, F.squared_error).load_state_dict({"0.weight": model[0].weight.detach()})
 
 

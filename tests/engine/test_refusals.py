@@ -55,7 +55,7 @@ BAD_BATCHES: dict[str, tuple[Any, Any, type[Exception], str]] = {
     ),
     "integers": (INPUTS.long(), WANTED, RuntimeError, "input is torch.int64"),
     "another device": (INPUTS.to("meta"), WANTED.to("meta"), RuntimeError, "input is on meta but weight is on cpu"),
-    "no Tensor": ([[1.0] * 5], WANTED, TypeError, "inputs must be a Tensor or several, not list"),
+    "no Tensor": ([[1.0] * 5], WANTED, TypeError, "inputs must be a Tensor or a sequence of Tensors, not list"),
     "more dimensions": (torch.rand(2, 6, 5), WANTED, ValueError, r"input \(2, 6, 3\) and target \(6, 3\)"),
     "fewer targets": (INPUTS, WANTED[:5], ValueError, r"input \(6, 3\) and target \(5, 3\)"),
     "classes for vectors": (INPUTS, CLASSES, NotImplementedError, "'target' .* torch.int64"),
@@ -158,7 +158,7 @@ class Divided(torch.nn.Module):
             RuntimeError,
             r"Divide.backward must return a gradient \(4,\), not \(\)",
         ),
-        (lambda gradient: None, RuntimeError, r"Divide.backward must return a gradient \(4,\), not none"),
+        (lambda gradient: None, RuntimeError, r"Divide.backward must return a gradient \(4,\), not None"),
     ],
 )
 def test_a_gradient_of_ones_own_that_is_wrong(
@@ -279,8 +279,8 @@ UNSUPPORTED: dict[str, tuple[Callable[[], torch.nn.Module], str]] = {
     "in place": (lambda: nn.ReLU(inplace=True), r"1\.0 \(ReLU\) calls torch\.Tensor\.copy_,"),
     "in place, on an output": (Doubling, r"1\.0 \(Doubling\) calls torch\.Tensor\.mul_, .*functional\.mul"),
     "in place, of a part": (Assigning, r"1\.0 \(Assigning\) calls torch\.Tensor\.__setitem__,"),
-    "under vmap": (Mapped, r"1\.0 \(Mapped\) is given the result of VmappedSigmoid,"),
-    "a Function of one's own": (Foreign, r"1\.0 \(Foreign\) is given the result of Unseen, .* and use Unseen\.call"),
+    "under vmap": (Mapped, r"1\.0 \(Mapped\) receives the result of VmappedSigmoid,"),
+    "a Function of one's own": (Foreign, r"1\.0 \(Foreign\) receives the result of Unseen, .* and use Unseen\.call"),
 }
 
 
@@ -360,7 +360,9 @@ def test_a_hook_on_a_gradient(of: str) -> None:
         model.append(Hooked(late=of == "an output, late"))
     driver = Backprop(model, F.squared_error)
     for attempt in (driver.gradients, partial(driver.sgd_step, learning_rate=0.1), partial(norms, model)):
-        with pytest.raises(RuntimeError, match=re.escape(f"{HOOKED[of]} uses a tensor that has a hook, which only")):
+        with pytest.raises(
+            RuntimeError, match=re.escape(f"{HOOKED[of]} uses a Tensor with a gradient hook, which only")
+        ):
             attempt(INPUTS, WANTED)
 
 
@@ -371,12 +373,12 @@ def norms(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, 
 def test_a_hook_on_what_autograd_accumulates() -> None:
     model = nn.Linear(5, 3)
     model.bias.register_post_accumulate_grad_hook(lambda parameter: None)
-    with pytest.raises(RuntimeError, match=r"module \(Linear\) uses a tensor that has a hook"):
+    with pytest.raises(RuntimeError, match=r"module \(Linear\) uses a Tensor with a gradient hook"):
         Backprop(model, F.squared_error).sgd_step(INPUTS, WANTED, 0.1)
 
 
 def test_a_model_wrapped_for_autograd() -> None:
-    with pytest.raises(TypeError, match="give it the model itself, not a OptimizedModule"):
+    with pytest.raises(TypeError, match="model must be the module itself, not a OptimizedModule"):
         Backprop(torch.compile(nn.Linear(5, 3)), F.squared_error)  # type: ignore[arg-type]
 
 
@@ -408,7 +410,7 @@ def test_an_expanded_parameter() -> None:
 
 
 def test_what_has_nothing_to_learn_is_refused() -> None:
-    with pytest.raises(ValueError, match="no parameter that needs a gradient"):
+    with pytest.raises(ValueError, match="no parameter that requires a gradient"):
         Backprop(nn.Sigmoid(), F.squared_error).gradients(INPUTS, INPUTS)
 
 
