@@ -23,9 +23,8 @@ Inputs = Tensor | Sequence[Tensor]
 class Backprop:
     """Trains a model without autograd, by the same `backward`s that autograd calls.
 
-    The model is recorded anew at each step, so it may branch, share layers, and change between steps. Its
-    differentiable operations must be functions of `bp_torch`, or your own subclasses of
-    `bp_torch.functional.function.Function`.
+    The model is recorded at each step, so it may branch, share layers and change. Its differentiable operations must be
+    functions of `bp_torch`, or your own subclasses of `bp_torch.functional.function.Function`.
 
     Attributes:
         model: the module whose parameters are updated in place.

@@ -113,9 +113,8 @@ def vmap_gradients(function: Any, ctx: Context, grad_output: Tensor) -> tuple[Ex
 def contributions(tape: Tape, cost: Tensor, examples: int) -> dict[Tensor, ExampleGradients]:
     """Compute each example's contribution to the gradient of every parameter.
 
-    A Tensor that is computed from the model's inputs has a row for each example, and so has its gradient. All other
-    Tensors, the parameters and what is computed from them alone, are shared by the examples: each example contributes
-    to their gradient.
+    A Tensor computed from the model's inputs has a row for each example, and so has its gradient. All others, the
+    parameters and what is computed from them alone, are shared: each example contributes to their gradients.
 
     Args:
         tape: a tape from `bp_torch.engine.Backprop.trace`.
@@ -127,7 +126,7 @@ def contributions(tape: Tape, cost: Tensor, examples: int) -> dict[Tensor, Examp
 
     Raises:
         TypeError: naming function and module, if the model mixes examples, as a mean over them does; or if the cost
-            depends directly on a parameter.
+            uses a parameter.
         RuntimeError: as `bp_torch.engine.backward`.
     """
     rows = _output_gradients(tape, cost, examples)
@@ -151,9 +150,7 @@ def _output_gradients(tape: Tape, cost: Tensor, examples: int) -> dict[Tensor, T
         if call.output in gradients and call.output in tape.from_inputs and call.output.shape[:1] != (examples,):
             raise _mixing_error(call)
     if any(x not in tape.from_inputs for x in gradients):
-        raise TypeError(
-            "the cost is not a sum over examples: it uses a parameter, or another Tensor without example rows"
-        )
+        raise TypeError("the cost must be a sum over examples, but it uses a parameter or another shared Tensor")
     return gradients
 
 
@@ -162,14 +159,16 @@ def _backward_call(
 ) -> None:
     """Backpropagate one call: gradients by rows to inputs with example rows, contributions to shared inputs."""
     grad_output, needs = rows[call.output], call.ctx.needs_input_grad
-    is_shared = tuple(needed and input not in from_inputs for input, needed in zip(call.inputs, needs, strict=True))
-    if True in is_shared:
-        rule, ctx = _RULES.get(call.function), _replace_needs(call.ctx, is_shared)
+    shared_needs = tuple(need and input not in from_inputs for input, need in zip(call.inputs, needs, strict=True))
+    if True in shared_needs:
+        rule, ctx = _RULES.get(call.function), _replace_needs(call.ctx, shared_needs)
         each = (rule and rule(ctx, grad_output)) or vmap_gradients(call.function, ctx, grad_output)
-        _add_gradients(shared, call.inputs, tuple(x if is_ else None for x, is_ in zip(each, is_shared, strict=True)))
-    has_rows = tuple(needed and not is_ for needed, is_ in zip(needs, is_shared, strict=True))
+        _add_gradients(
+            shared, call.inputs, tuple(x if need else None for x, need in zip(each, shared_needs, strict=True))
+        )
+    row_needs = tuple(need and not shares for need, shares in zip(needs, shared_needs, strict=True))
     for input, gradient in _backward_rows(
-        dataclasses.replace(call, ctx=_replace_needs(call.ctx, has_rows)), grad_output
+        dataclasses.replace(call, ctx=_replace_needs(call.ctx, row_needs)), grad_output
     ):
         rows[input] = rows[input] + gradient if input in rows else gradient
 

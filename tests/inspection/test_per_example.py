@@ -431,5 +431,5 @@ def test_a_cost_of_a_parameter_is_refused() -> None:
     def cost(outputs: Tensor, targets: Tensor) -> Tensor:
         return F.add(F.squared_error(outputs, targets), F.sum(model[0].weight))
 
-    with pytest.raises(TypeError, match="the cost is not a sum over examples: it uses a parameter"):
+    with pytest.raises(TypeError, match="the cost must be a sum over examples, but it uses a parameter"):
         per_example_gradients(model, cost, torch.rand(7, 5), torch.rand(7, 3))
