@@ -1,7 +1,7 @@
 """Modules on the hand-written functions, drop-in for torch.nn's of the same name, and the lecture's network.
 
-Each subclasses torch.nn's module, with a forward that calls `bp_torch.functional`, where the equations are. (*) stands
-for any shape.
+Each subclasses torch.nn's module, with a forward that calls `bp_torch.functional`, where the equations are. (*) is any
+shape.
 """
 
 import copy

@@ -18,16 +18,16 @@ __all__ = ["linear"]
 class Linear(Function):
     """y = x Wᵀ + b for each row of x: yₙⱼ = Σₖ xₙₖ wⱼₖ + bⱼ.
 
-    Shapes: x (*, in), W (out, in), b (out,), y (*, out). The row index n runs over all dimensions but the last.
+    Shapes: x (*, in), W (out, in), b (out,), y (*, out). All dimensions but the last make up M rows, with index n.
 
     xₙₖ enters each output j of its row; wⱼₖ and bⱼ enter output j of each row. By the chain rule, with the upstream
     gradient δ = ∂C/∂y, (*, out),
 
         ∂C/∂xₙₖ = Σⱼ δₙⱼ wⱼₖ      ∂C/∂x = δ W         (*, out) (out, in) → (*, in)
-        ∂C/∂wⱼₖ = Σₙ δₙⱼ xₙₖ      ∂C/∂W = δᵀ x        (out, N) (N, in) → (out, in)
+        ∂C/∂wⱼₖ = Σₙ δₙⱼ xₙₖ      ∂C/∂W = δᵀ x        (out, M) (M, in) → (out, in)
         ∂C/∂bⱼ  = Σₙ δₙⱼ          ∂C/∂b = Σₙ δₙ       (out,)
 
-    The sums over n are not divided by N: if the cost is a mean over examples, δ contains the 1/N.
+    The sums over n are not divided by M: if the cost is a mean over N examples, δ contains the 1/N.
 
     >>> x, w = torch.tensor([[2.0, 3.0]]), torch.tensor([[1.0, -1.0]], requires_grad=True)
     >>> y = linear(x, w)  # 2 · 1 + 3 · (−1)
@@ -78,7 +78,7 @@ def _rows(tensor: Tensor) -> Tensor:
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Y = x Wᵀ + b, (*, in) to (*, out). See `Linear`; statements 2 and 7 of docs/lecture.md.
+    """The linear map y = x Wᵀ + b, (*, in) to (*, out). See `Linear`; statements 2 and 7 of docs/lecture.md.
 
     Shapes and errors are those of torch.nn.functional.linear. `weight` is (out, in), or (in,) for an output (*).
     `bias` is (out,), or () for a weight (in,); a 2-D weight also takes a bias that broadcasts to the output. All three

@@ -41,9 +41,7 @@ def log_probabilities(input: Tensor, dim: int) -> Tensor:
     index = input.argmax(dim, keepdim=True)
     largest = input.gather(dim, index)
     shifted = input - largest
-    others = torch.exp(shifted).scatter(
-        dim, index, largest - largest
-    )  # the largest term becomes 0, or NaN if it is infinite
+    others = torch.exp(shifted).scatter(dim, index, largest - largest)  # the term 1 becomes 0, or NaN for x = ±∞
     return shifted - torch.log1p(others.sum(dim, keepdim=True))
 
 

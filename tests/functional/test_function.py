@@ -89,10 +89,10 @@ def test_constants_are_ordinary_tensors_wherever_they_were_created(context: Call
     expected = gradient(torch.float64)
     function._constants.clear()
     context(gradient)
-    found = gradient()
-    assert type(found) is Tensor
-    assert (found.dtype, found.device.type) == (torch.float32, "cpu")
-    torch.testing.assert_close(found.double(), expected)
+    actual = gradient()
+    assert type(actual) is Tensor
+    assert (actual.dtype, actual.device.type) == (torch.float32, "cpu")
+    torch.testing.assert_close(actual.double(), expected)
     for constant in function._constants.values():
         assert type(constant) is Tensor
         assert not constant.is_inference()
