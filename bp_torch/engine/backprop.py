@@ -162,9 +162,7 @@ class Backprop:
         tensors = [_detached(input) for input in (inputs if isinstance(inputs, tuple | list) else (inputs,))]
         for input in tensors:
             if not isinstance(input, Tensor):
-                raise TypeError(
-                    f"Backprop: inputs must be a Tensor or a sequence of Tensors, not {type(input).__name__}"
-                )
+                raise TypeError(f"Backprop: inputs must be Tensors, not {type(input).__name__}")
         tape = Tape(model, tensors)
         with _InferenceMode(False), tape:  # which also enables gradients
             outputs = self.model(*tensors)

@@ -163,13 +163,10 @@ def _backward_call(
     if True in shared_needs:
         rule, ctx = _RULES.get(call.function), _replace_needs(call.ctx, shared_needs)
         each = (rule and rule(ctx, grad_output)) or vmap_gradients(call.function, ctx, grad_output)
-        _add_gradients(
-            shared, call.inputs, tuple(x if need else None for x, need in zip(each, shared_needs, strict=True))
-        )
+        _add_gradients(shared, call.inputs, tuple(x if n else None for x, n in zip(each, shared_needs, strict=True)))
     row_needs = tuple(need and not shares for need, shares in zip(needs, shared_needs, strict=True))
-    for input, gradient in _backward_rows(
-        dataclasses.replace(call, ctx=_replace_needs(call.ctx, row_needs)), grad_output
-    ):
+    row_call = dataclasses.replace(call, ctx=_replace_needs(call.ctx, row_needs))
+    for input, gradient in _backward_rows(row_call, grad_output):
         rows[input] = rows[input] + gradient if input in rows else gradient
 
 
