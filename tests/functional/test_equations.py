@@ -12,7 +12,7 @@ from bp_torch import functional
 from bp_torch.catalogue import CATALOGUE, BadCall, Entry, Sample
 from bp_torch.engine.tape import Tape
 from bp_torch.gradients import check_gradients, compare
-from bp_torch.gradients.call import Call, as_calls, parts_of, pulled_back
+from bp_torch.gradients.call import Call, as_calls, float_tensors, vjp
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 entries = pytest.mark.parametrize("entry", CATALOGUE.values(), ids=list(CATALOGUE))
@@ -66,7 +66,7 @@ def irregular(*shape: int) -> Tensor:
 
 def value_and_gradients(call: Call) -> list[Tensor]:
     value = call.value()
-    return [value, *call.pull(irregular(*value.shape).to(value.dtype)).values()]
+    return [value, *call.vjp(irregular(*value.shape).to(value.dtype)).values()]
 
 
 def cost(call: Call) -> Callable[[Tensor], Tensor]:
@@ -115,7 +115,7 @@ def test_no_graph_without_a_gradient_to_take(entry: Entry) -> None:
     for call in as_calls(entry.function, entry.samples):
         assert not call.output().requires_grad
         with torch.no_grad():
-            needing = call.at([x.requires_grad_() for x in call.fresh().inputs])
+            needing = call.at([x.requires_grad_() for x in call.clone().inputs])
             assert needing.output().grad_fn is None
 
 
@@ -125,11 +125,11 @@ def test_nothing_differentiable_is_done_outside_of_a_function(entry: Entry, auto
     """In any dtype and shape: a tape raises where a call is given the output of one of PyTorch's operations."""
     for sample in as_calls(entry.function, entry.samples):
         for dtype in (torch.float64, torch.bfloat16):
-            call = sample.to(dtype).fresh()
+            call = sample.to(dtype).clone()
             call = call.at([x.requires_grad_() for x in call.inputs])
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast), Tape():
                 output = call.function(*call.args, **call.options)
-            assert all(part.grad_fn is None for part in parts_of(output))
+            assert all(part.grad_fn is None for part in float_tensors(output))
 
 
 @entries
@@ -171,7 +171,7 @@ def test_compiles_into_one_graph(entry: Entry) -> None:
         backend = "eager" if number else "aot_eager"
         compiled = torch.compile(entry.function, fullgraph=True, backend=backend, dynamic=False)
         output, leaves = call.of(compiled).run()
-        gradients = pulled_back(output, leaves, irregular(*output.shape))
+        gradients = vjp(output, leaves, irregular(*output.shape))
         torch.testing.assert_close([output.detach(), *gradients], value_and_gradients(call), equal_nan=True)
 
 
@@ -219,7 +219,7 @@ def test_kinks_take_pytorchs_side(entry: Entry) -> None:
     for kink in entry.kinks:
         for function in (entry.function, entry.reference):
             (call,) = as_calls(function, [Sample(kink.args, kink.options)])
-            slope, *_ = call.pull(torch.ones_like(call.value())).values()
+            slope, *_ = call.vjp(torch.ones_like(call.value())).values()
             assert slope.item() == kink.slope
 
 
