@@ -100,7 +100,7 @@ class CheckCase:
         return results
 
     def in_domain(self, call: Call) -> bool:
-        """Whether the oracle raises nothing and returns finite values there, and a reference finite gradients."""
+        """Whether the oracle returns a finite value for a call, and a reference finite gradients too."""
         oracle = call.of(self.oracle.function)
         try:
             if self.reference is None:

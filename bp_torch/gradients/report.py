@@ -29,7 +29,7 @@ class Outcome:
 
     status: Status
     input: str | None = None  # name of the input, if the outcome is about one
-    ratio: float = 0.0  # error / allowed error; infinite if there is no number for it
+    ratio: float = 0.0  # error / allowed error; infinite without a measured error
     message: str = ""  # details, unless it passed
     hint: str = ""  # a likely cause, if the error fits a known pattern
     comparison: Comparison | None = None  # the comparison, if there was one
