@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks import measuring, steps
+from benchmarks.measuring import peak_bytes, time_interleaved
+from benchmarks.sections import Section, machine, write
 
-from bp_torch.benchmark import measuring, steps
-from bp_torch.benchmark.measuring import peak_bytes, time_interleaved
-from bp_torch.benchmark.sections import Section, machine, write
 from bp_torch.engine import Backprop
 
 ROOT = Path(__file__).parents[2]

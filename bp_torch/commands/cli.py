@@ -1,18 +1,18 @@
-"""Command lines from dataclasses; a user's mistake is answered in one line.
+"""Command lines from dataclasses; a user's mistake is reported in one line."""
 
-A script imports this first: from then on Ctrl-C prints "interrupted" instead of a traceback, also while torch is still
-being imported.
-"""
-
+import atexit
 import io
 import os
 import re
+import shlex
+import shutil
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from importlib import import_module
 from itertools import dropwhile, takewhile
-from types import TracebackType
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -22,7 +22,7 @@ _FRAME = " ╭╮╰╯│|+-─"
 
 
 class UsageError(Exception):
-    """The command line, or something it names, cannot be used; the message is one line."""
+    """The command line, or something that it names, cannot be used; the message is one line."""
 
 
 def parse(config: type[_Config], arguments: Sequence[str]) -> _Config:
@@ -31,14 +31,57 @@ def parse(config: type[_Config], arguments: Sequence[str]) -> _Config:
     Raises:
         UsageError: for an unknown flag, or a value that does not fit, naming it.
     """
+    for argument in arguments:
+        if any("\ud800" <= letter <= "\udfff" for letter in argument):  # bytes that the locale cannot decode
+            raise UsageError(f"the argument {argument!r} is not text in the encoding {sys.getfilesystemencoding()}")
     printed = io.StringIO()
-    try:
-        with redirect_stderr(printed):
+    help_wanted = {"-h", "--help"}.intersection(arguments)
+    try:  # in a narrow terminal tyro breaks a number of a message in two
+        with redirect_stderr(printed), nullcontext() if help_wanted else _columns(100_000):
             return tyro.cli(config, args=arguments)
     except SystemExit as stop:
         if stop.code == 0:  # --help
             raise
         raise UsageError(_in_one_line(printed.getvalue())) from None
+
+
+@contextmanager
+def _columns(count: int) -> Iterator[None]:
+    """Have programs believe that the terminal is this wide."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(count)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+
+
+def program() -> str:
+    """How to call this program from the current folder: 'python scripts/train.py', or 'bp-torch train'."""
+    if processes := os.environ.get("LOCAL_WORLD_SIZE"):
+        return f"{installed('torchrun')} --nproc-per-node={processes} {shlex.quote(sys.argv[0])}"
+    if sys.argv[0].endswith(".py"):
+        return f"{installed('python')} {shlex.quote(sys.argv[0])}"
+    name, _, command = sys.argv[0].partition(" ")
+    return f"{installed(name)} {command}"
+
+
+def dashboard(runs_dir: Path) -> str:
+    """The command that shows runs in TensorBoard, and the address of the Backprop tab."""
+    return (
+        f"{installed('tensorboard')} --logdir {shlex.quote(str(runs_dir))}, then open http://localhost:6006/#backprop"
+    )
+
+
+def installed(name: str) -> str:
+    """A program of this Python environment: its name where PATH finds it, otherwise its path."""
+    path = Path(sys.executable).with_name(name)
+    if shutil.which(name) == str(path) or not path.exists():
+        return name
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
 def import_object(name: str, flag: str) -> Any:
@@ -65,40 +108,30 @@ def import_object(name: str, flag: str) -> Any:
 
 
 def run(main: Callable[[], int], *errors: type[Exception]) -> None:
-    """Run a script and exit with its status; a user's mistake prints one line on stderr and exits with 2.
+    """Run a command and exit with its status; a user's mistake prints one line on stderr and exits with 2.
 
     Args:
-        main: does the work and returns the exit status: 0 for success, 1 for a finding.
-        errors: exceptions beside UsageError whose message is such a line.
+        main: does the work and returns the exit status: 0 for success, 1 for a failed check.
+        errors: exceptions in addition to UsageError and OSError whose message is that line.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for a terminal that lacks a character
-    mistakes: tuple[type[Exception], ...] = (UsageError, OSError, *errors)  # OSError: a full disk, for instance
+    mistakes: tuple[type[Exception], ...] = (UsageError, OSError, *errors)  # OSError: a full disk
     try:
         status = main()
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
-    except BrokenPipeError:  # the reader of our output has gone, as head does
+    except BrokenPipeError:  # the reader of the output has exited, such as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except mistakes as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # before other exit handlers, such as torch's
     sys.exit(status)
-
-
-def _before_run(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Handle a Ctrl-C that comes before `run`; leave other exceptions to Python."""
-    if issubclass(kind, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
-
-
-sys.excepthook = _before_run
 
 
 def _in_one_line(panel: str) -> str:
