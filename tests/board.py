@@ -23,7 +23,7 @@ from bp_torch import nn
 from bp_torch.dashboard import tags
 from bp_torch.dashboard.event_file import EventFile, of_tab
 from bp_torch.dashboard.frame_format import frame_file, network_file
-from bp_torch.dashboard.reports import write_experiments, write_gradients
+from bp_torch.dashboard.reports import write_experiments, write_tables
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.inspection.experiments import ExperimentResult
 from bp_torch.training.logging.events import FrameEvent, NetworkEvent, StepEvent
@@ -41,8 +41,10 @@ DAMAGED: dict[str, tuple[TensorProto, int]] = {
     "a scalar": (make_tensor_proto(1.0), DATA_CLASS_SCALAR),
 }
 
-FUNCTIONS = "| function | samples |\n|---|---|\n| linear | 13 |"
-SCORES = "| checker | caught |\n|---|---|\n| ours | 261 |"
+TABLES = {
+    tags.CHECKED_FUNCTIONS: "| function | samples |\n|---|---|\n| linear | 13 |",
+    tags.CHECKER_SCORES: "| checker | caught |\n|---|---|\n| ours | 261 |",
+}
 
 FIRST = {
     "kept": ExperimentResult((), {"metric": 1.0}, Figure(figsize=(2, 1)), {"curve": {1: 0.25, 10: 0.5}}),
@@ -70,7 +72,7 @@ def write_board(folder: Path) -> Board:
     write(folder / "resumed", tiny_network(step=4, steps=7), *(tiny_frame(step) for step in range(4, 7)), first_step=4)
     write_damaged(folder)
     write_unsupported(folder)
-    write_gradients(folder / "gradients", FUNCTIONS, SCORES)
+    write_tables(folder / "gradients", TABLES)
     for results in (FIRST, SECOND):
         write_experiments(folder / "experiments", results.items(), "drawn digits")
         time.sleep(0.01)  # the files are read in order of their time stamps
