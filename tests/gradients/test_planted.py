@@ -42,7 +42,7 @@ def test_every_planted_bug_is_caught(bug: Bug) -> None:
     failure = first_failure(bug)
     assert failure is not None
     if failure.check in COMPARED:
-        assert (first_failure(bug, by_reference=False) is None) == (bug.name in NEEDS_REFERENCE)
+        assert (first_failure(bug, with_reference=False) is None) == (bug.name in NEEDS_REFERENCE)
 
 
 @pytest.mark.parametrize("case", [*ORIGINALS, *NOT_OURS], ids=lambda case: case.name)

@@ -129,10 +129,10 @@ def scoreboard(seeds: Sequence[int] = (0,), mapping: _Map = map) -> Scoreboard:
     return Scoreboard({bug.name: bug.kind for bug in BUGS}, len(CORRECT), tuple(scores), len(seeds))
 
 
-def first_failure(case: Bug | CorrectFunction, seed: int = 0, *, by_reference: bool = True) -> Result | None:
+def first_failure(case: Bug | CorrectFunction, seed: int = 0, *, with_reference: bool = True) -> Result | None:
     """The first failure that bp_torch's checker reports, if any."""
     memory.clear()
-    reference = case.reference if by_reference else None
+    reference = case.reference if with_reference else None
     report = check_gradients(case.function, case.samples, reference=reference, seed=seed, fail_fast=True)
     return next(iter(report.failures), None)
 

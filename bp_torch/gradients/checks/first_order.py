@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from bp_torch.gradients import hints
-from bp_torch.gradients.by_differences import by_differences
 from bp_torch.gradients.case import OUTPUT, CheckCase, Outcomes, catch_errors, max_abs
 from bp_torch.gradients.comparison import compare
 from bp_torch.gradients.differences import has_reduced_precision
+from bp_torch.gradients.finite_difference_check import compare_with_differences
 from bp_torch.gradients.perturbation import GradientTriple, compare_all, perturbed
 from bp_torch.gradients.report import Outcome, comparison_outcome, failed, unsupported
 from bp_torch.gradients.variants import Variant
@@ -20,21 +20,21 @@ MAX_ONE_HOTS = 6
 
 def compare_gradients(case: CheckCase, variant: Variant, upstream: Tensor) -> Outcomes:
     """Compare the gradients at a variant with the reference, or with finite differences without one."""
-    method = by_differences if case.reference is None else _by_reference
+    method = compare_with_differences if case.reference is None else _compare_with_reference
     return catch_errors(variant, method(case, variant, upstream))
 
 
 def value(case: CheckCase) -> Outcomes:
     """The value at the sample equals the reference's."""
     if case.reference is not None:
-        yield case.as_given, _value_by_reference(case, case.as_given)
+        yield case.as_given, _compare_value(case, case.as_given)
 
 
 def value_of_variants(case: CheckCase) -> Outcomes:
     """The value at each variant equals the reference's."""
     for variant, error in case.variants if case.reference is not None else ():
         if error is None:
-            yield variant, _value_by_reference(case, variant)
+            yield variant, _compare_value(case, variant)
 
 
 def gradient(case: CheckCase) -> Outcomes:
@@ -66,7 +66,7 @@ def finite_differences(case: CheckCase) -> Outcomes:
     if case.call.dtype != torch.float64 or has_reduced_precision(case.call):
         yield case.as_given, unsupported("the values are less accurate than float64")
         return
-    for variant, outcome in by_differences(case, case.as_given, case.upstream):
+    for variant, outcome in compare_with_differences(case, case.as_given, case.upstream):
         yield variant, unsupported(outcome.message) if outcome.status == "inconclusive" else outcome
 
 
@@ -83,7 +83,7 @@ def precision(case: CheckCase) -> Outcomes:
     except Exception as error:  # an unsupported dtype may raise anything
         yield case.as_given, unsupported(error)
         return
-    for variant, outcome in _by_reference(case, case.as_given, case.upstream):
+    for variant, outcome in _compare_with_reference(case, case.as_given, case.upstream):
         comparison = outcome.comparison
         if case.reference is None and comparison and comparison.lost_to_rounding:
             half = math.sqrt(torch.finfo(case.call.dtype).eps) * max_abs(case.gradients[comparison.name])
@@ -92,7 +92,7 @@ def precision(case: CheckCase) -> Outcomes:
         yield variant, outcome
 
 
-def _by_reference(case: CheckCase, variant: Variant, upstream: Tensor) -> Outcomes:
+def _compare_with_reference(case: CheckCase, variant: Variant, upstream: Tensor) -> Outcomes:
     """Compare the gradient of each input with the oracle's in the same dtype and in float64."""
 
     def evaluate(generator: torch.Generator | None) -> GradientTriple:
@@ -112,7 +112,7 @@ def _by_reference(case: CheckCase, variant: Variant, upstream: Tensor) -> Outcom
         yield variant, comparison_outcome(comparison, hint)
 
 
-def _value_by_reference(case: CheckCase, variant: Variant) -> Outcome:
+def _compare_value(case: CheckCase, variant: Variant) -> Outcome:
     oracle = variant.call.of(case.oracle.function)
     hand, builtin = variant.value, oracle.value()
     if hand.shape != builtin.shape or hand.dtype != builtin.dtype:

@@ -63,21 +63,19 @@ def forward_mode(case: CheckCase) -> Outcomes:
     """Forward mode is the transpose of reverse mode, for all inputs and for each, at the sample and at variants."""
     names = case.call.names
     try:
-        yield case.as_given, _compare_jvp_with_vjp(case, case.call)
+        yield case.as_given, _compare_jvp(case, case.call)
         for position in names if len(names) > 1 else ():
-            yield (
-                case.as_given.under(f"along {names[position]}"),
-                _compare_jvp_with_vjp(case, case.call.with_respect_to([position])),
-            )
+            single = case.call.with_respect_to([position])
+            yield case.as_given.under(f"along {names[position]}"), _compare_jvp(case, single)
     except Exception as error:  # may come from a hand-written jvp
         yield case.as_given, _unsupported_or_failed(error)
         return
-    for variant, error_there in case.variants:
+    for variant, rejection in case.variants:
         if variant.kind in ("scaled", "size"):
-            yield variant, unsupported(error_there) if error_there else _compare_jvp_with_vjp(case, variant.call)
+            yield variant, unsupported(rejection) if rejection else _compare_jvp(case, variant.call)
 
 
-def _compare_jvp_with_vjp(case: CheckCase, call: Call) -> Outcome:
+def _compare_jvp(case: CheckCase, call: Call) -> Outcome:
     """Compare ⟨g, J v⟩ with ⟨Jᵀ g, v⟩."""
     tangents = {name: case.random_like(input) for name, input in call.by_name.items()}
     output_tangent = _jvp(call, tangents.values())
@@ -189,8 +187,8 @@ def _jvp(call: Call, tangents: Iterable[Tensor]) -> Tensor:
         pairs = zip(call.inputs, tangents, strict=True)
         duals = [forward_ad.make_dual(x.detach().contiguous(), v.contiguous()) for x, v in pairs]  # type: ignore[no-untyped-call]
         output = call.at(duals).output()
-        pushed = forward_ad.unpack_dual(output).tangent  # type: ignore[no-untyped-call]
-        return torch.zeros_like(output) if pushed is None else pushed.clone()
+        tangent = forward_ad.unpack_dual(output).tangent  # type: ignore[no-untyped-call]
+        return torch.zeros_like(output) if tangent is None else tangent.clone()
 
 
 def _func_gradients(call: Call, upstream: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

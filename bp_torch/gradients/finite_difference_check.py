@@ -120,7 +120,7 @@ class DirectionalDerivative:
         )
 
 
-def by_differences(case: CheckCase, variant: Variant, upstream: Tensor) -> Outcomes:
+def compare_with_differences(case: CheckCase, variant: Variant, upstream: Tensor) -> Outcomes:
     """Compare the gradient of each input with finite differences along random directions."""
     directions = (relative_direction, even_direction) if variant is case.as_given else (relative_direction,)
     for name, hand in variant.call.vjp(upstream).items():
