@@ -2,6 +2,7 @@
 
 import atexit
 import io
+import logging
 import os
 import re
 import shlex
@@ -117,6 +118,8 @@ def run(main: Callable[[], int], *errors: type[Exception]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for a terminal that lacks a character
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("bp_torch").setLevel(logging.INFO)  # which says when MNIST is downloaded
     mistakes: tuple[type[Exception], ...] = (UsageError, OSError, *errors)  # OSError: a full disk
     try:
         status = main()

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bp_torch.catalogue import CATALOGUE, Entry
-from bp_torch.catalogue.entry import Numbers
+from bp_torch.catalogue import CATALOGUE, OpInfo
+from bp_torch.catalogue.op_info import RandomTensors
 from bp_torch.gradients.call import as_tensor
 from planted import activations, arithmetic, classification, custom, linear, losses, shape, smooth_activations, softmax
 from planted.bug import CorrectFunction, Samples
 
-_draw = Numbers(17)
+_draw = RandomTensors(17)
 
 
-def _of_entry(entry: Entry) -> list[CorrectFunction]:
+def _of_entry(entry: OpInfo) -> list[CorrectFunction]:
     """One per set of options without Tensors, with the first three samples of finite value."""
     calls: dict[str, list[tuple[Any, ...]]] = {}
     options = {}
