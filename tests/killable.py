@@ -1,14 +1,13 @@
-"""Trainings that may be killed at any moment.
+"""Training processes that tests kill, pause or run out of disk space.
 
-Run as a script, this is a process that has torch and the data already; for each line that it reads it forks a
-training, so that a hundred of them take no hundred times the start of torch.
+Run as a script, this is a server that has imported torch and drawn the data. It forks a training process for each line
+of stdin, so a test does not wait for the import.
 """
 
 import gc
 import json
 import math
 import os
-import resource
 import runpy
 import select
 import shutil
@@ -21,14 +20,15 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from resource import RLIM_INFINITY, RLIMIT_FSIZE, setrlimit
 from typing import Any, Self
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
-OPERATIONS = "open", "os.rename", "os.remove", "os.mkdir"
+FILE_OPERATIONS = "open", "os.rename", "os.remove", "os.mkdir"
 
 
 class TrainingServer:
-    """Starts trainings, one at a time, in a folder."""
+    """Starts training runs in a folder, one at a time."""
 
     def __init__(self, folder: Path) -> None:
         command = [sys.executable, __file__]
@@ -45,64 +45,83 @@ class TrainingServer:
         self._process.kill()
         self._process.communicate()
 
-    def train(self, *flags: str, after: float = math.inf, **fate: int) -> int:
-        """Train, and return the exit status, or minus the signal that killed it.
+    def train(self, *flags: str, kill_after: float = math.inf, **faults: int) -> int:
+        """Train, and return the exit status, or minus the number of the signal that killed the process.
 
         Args:
-            flags: as on the command line.
-            after: seconds until it is killed.
-            fate: it is killed `before` the so-many-th operation on a file; in the so-many-th it is `stuck`; no file may
-                have more than `limit` bytes; in the so-many-th step, which is logged but not taken, it is on `hold`.
+            flags: the command line.
+            kill_after: seconds until the process is killed.
+            faults: as for `start`.
         """
-        (pid,) = self.begin(*flags, **fate)
-        if after < math.inf and not select.select([self._process.stdout], [], [], after)[0]:
+        (pid,) = self.start(*flags, **faults)
+        if kill_after < math.inf and not select.select([self._process.stdout], [], [], kill_after)[0]:
             os.kill(pid, signal.SIGKILL)
-        return self.end()[0]
+        return self.wait()[0]
 
-    def begin(self, *flags: str | list[str], processes: int = 1, **fate: int) -> list[int]:
-        """Begin to train, in so many processes as torchrun would start them; returns their numbers."""
+    def start(self, *flags: str | list[str], processes: int = 1, **faults: int) -> list[int]:
+        """Start a training run and return its process ids.
+
+        Args:
+            flags: the command line.
+            processes: number of processes, with the environment that torchrun would give them.
+            faults: `kill_at=n` kills a process before its n-th operation on a file in runs/, and `block_at=n` makes it
+                sleep there; `pause_at=n` pauses it before the update of its n-th step; `file_size` limits its files to
+                that many bytes.
+        """
         assert self._process.stdin is not None
-        for pid in self._running:  # which a test that failed has left
+        for pid in self._running:  # left by a test that failed
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if self._running:
             self._read()
-        self._process.stdin.write(json.dumps([flags, processes, fate]) + "\n")
+        self._process.stdin.write(json.dumps([flags, processes, faults]) + "\n")
         self._process.stdin.flush()
         self._running = self._read()
         return self._running
 
     def torchrun(self, *commands: list[str]) -> list[int]:
-        """Run torchrun with each of these arguments at once, which starts processes of its own; the exit statuses."""
-        self.begin(*commands)
-        return self.end()
+        """Run torchrun with each of these argument lists at the same time, and return the exit statuses."""
+        self.start(*commands)
+        return self.wait()
 
-    def wait_for_hold(self, processes: int = 1) -> None:
-        """Wait until all are on hold."""
+    def wait_for_pause(self, processes: int = 1) -> None:
+        """Wait until every process is paused."""
         for rank in range(processes):
-            wait_for(self.folder / f"held{rank}")
+            wait_for(self.folder / f"paused{rank}")
 
-    def proceed(self) -> None:
-        """Let those on hold go on."""
-        (self.folder / "proceed").touch()
+    def unpause(self) -> None:
+        (self.folder / "unpaused").touch()
 
-    def end(self) -> list[int]:
-        """Their exit statuses, once all have ended."""
+    def stop_at_pause(self, pid: int, number: int, processes: int = 1) -> list[int]:
+        """Send a signal to a process while all are paused, let them continue, and return the exit statuses."""
+        self.wait_for_pause(processes)
+        os.kill(pid, number)
+        if number != signal.SIGKILL:
+            wait_for(self.folder / "signalled")
+        self.unpause()
+        return self.wait()
+
+    def wait(self) -> list[int]:
+        """Wait for the processes to end, and return their exit statuses."""
         statuses, self._running = self._read(), []
         return [os.waitstatus_to_exitcode(status) for status in statuses]
 
-    def printed(self, rank: int = 0) -> str:
-        """What the last training wrote to stderr, in one of its processes."""
+    def stdout(self, rank: int = 0) -> str:
+        """The output of one process of the last run."""
+        return (self.folder / f"stdout{rank}").read_text(encoding="utf-8")
+
+    def stderr(self, rank: int = 0) -> str:
+        """The messages of one process of the last run."""
         return (self.folder / f"stderr{rank}").read_text(encoding="utf-8")
 
     def errors(self, rank: int = 0) -> list[str]:
-        """Its lines of errors; a traceback is a failure."""
-        printed = self.printed(rank)
-        assert "Traceback" not in printed, printed
-        return [line for line in printed.splitlines() if line.startswith("error: ")]
+        """The error lines of one process; a traceback fails the test."""
+        stderr = self.stderr(rank)
+        assert "Traceback" not in stderr, stderr
+        return [line for line in stderr.splitlines() if line.startswith("error: ")]
 
     def costs(self, rank: int = 0) -> list[float]:
-        """Of each step that the last training took, in one of its processes."""
+        """The cost of every step that one process of the last run took."""
         return [float(line) for line in (self.folder / f"costs{rank}").read_text().split()]
 
     def _read(self) -> list[int]:
@@ -124,7 +143,7 @@ def free_port() -> int:
 
 
 def _prepare() -> None:
-    """Import what a training imports, and have a thousand digits to train on."""
+    """Import what training imports, and replace the data by a thousand digits and the figures by empty ones."""
     import torch
     from matplotlib.figure import Figure
 
@@ -141,73 +160,72 @@ def _prepare() -> None:
     blank = pictures.render(Figure(figsize=(0.1, 0.1)))  # drawing takes longer than training
     pictures.draw_explanations = pictures.worst_digits = pictures.first_weights = lambda *_: blank
     runpy.run_path(str(SCRIPT), run_name="imported")
-    torch.optim.SGD([torch.zeros(1)])  # which imports much
+    torch.optim.SGD([torch.zeros(1)])  # its first use imports many modules
     gc.freeze()
 
 
 def _serve() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background ignores
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job of a shell
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
     _prepare()
     print(0, flush=True)
     for line in sys.stdin:
-        flags, processes, fate = json.loads(line)
-        agents = any(isinstance(flag, list) for flag in flags)
-        processes = len(flags) if agents else processes
+        flags, processes, faults = json.loads(line)
+        torchrun = any(isinstance(flag, list) for flag in flags)
+        processes = len(flags) if torchrun else processes
         port, pids = free_port(), []
-        for name in ("proceed", "stuck", "received"):
+        for name in ("unpaused", "blocked", "signalled"):
             Path(name).unlink(missing_ok=True)
         for rank in range(processes):
             Path(f"costs{rank}").write_text("")
-            Path(f"held{rank}").unlink(missing_ok=True)
+            Path(f"paused{rank}").unlink(missing_ok=True)
             if (pid := os.fork()) == 0:
-                if agents:
-                    _launch(flags[rank], rank)
+                if torchrun:
+                    _run_torchrun(flags[rank], rank)
                 if processes > 1:
-                    os.environ |= _launched(rank, processes, port)
-                _train(flags, rank, **fate)
+                    os.environ |= _torchrun_environment(rank, processes, port)
+                _train(flags, rank, **faults)
             pids.append(pid)
         print(*pids, flush=True)
         print(*(os.waitpid(pid, 0)[1] for pid in pids), flush=True)
 
 
-def _launched(rank: int, count: int, port: int) -> dict[str, str]:
-    """The environment that torchrun gives to the processes that it starts."""
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
-    return {"TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "127.0.0.1", **{k: str(v) for k, v in place.items()}}
+def _torchrun_environment(rank: int, count: int, port: int) -> dict[str, str]:
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
+    return {"TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "127.0.0.1", **{k: str(v) for k, v in numbers.items()}}
 
 
 def _train(
-    flags: list[str], rank: int, before: int = 0, limit: int = resource.RLIM_INFINITY, stuck: int = 0, hold: int = 0
+    flags: list[str], rank: int, kill_at: int = 0, block_at: int = 0, pause_at: int = 0, file_size: int = RLIM_INFINITY
 ) -> None:
-    """Become a training that prints into files, and may kill itself."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    _print_into_files(rank)
+    """Run the training script with faults, and end the process."""
+    setrlimit(RLIMIT_FSIZE, (file_size, file_size))
+    _redirect_output(rank)
     sys.argv = [str(SCRIPT), *flags]
-    _write_costs(rank, hold)
-    _note_signals()
-    if before:
-        sys.addaudithook(_before(before, lambda: os.kill(os.getpid(), signal.SIGKILL)))
-    if stuck:
-        sys.addaudithook(_before(stuck, lambda: Path("stuck").touch()))
-    _exit_after(lambda: runpy.run_path(str(SCRIPT), run_name="__main__"))
+    _patch_trainer(rank, pause_at)
+    _patch_signals()
+    if kill_at:
+        sys.addaudithook(_at_file_operation(kill_at, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+    if block_at:
+        sys.addaudithook(_at_file_operation(block_at, lambda: Path("blocked").touch()))
+    _run_and_exit(lambda: runpy.run_path(str(SCRIPT), run_name="__main__"))
 
 
-def _launch(arguments: list[str], rank: int) -> None:
-    """Become torchrun."""
+def _run_torchrun(arguments: list[str], rank: int) -> None:
     from torch.distributed.run import main
 
-    _print_into_files(rank)
-    _exit_after(lambda: main(arguments))
+    _redirect_output(rank)
+    _run_and_exit(lambda: main(arguments))
 
 
-def _print_into_files(rank: int) -> None:
+def _redirect_output(rank: int) -> None:
+    """Redirect stdout and stderr to files."""
     for stream, name in ((sys.stdout, "stdout"), (sys.stderr, "stderr")):
         os.dup2(os.open(f"{name}{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
 
 
-def _exit_after(work: Callable[[], object]) -> None:
-    """End the process with its status, without tidying up, which takes longer than a training."""
+def _run_and_exit(work: Callable[[], object]) -> None:
+    """Run, and exit with the status, without the interpreter's cleanup, which takes longer than a training run."""
     status = 0
     try:
         work()
@@ -221,54 +239,54 @@ def _exit_after(work: Callable[[], object]) -> None:
     os._exit(status)
 
 
-def _write_costs(rank: int, hold: int) -> None:
-    """Append each step's cost to a file at once, and in the so-many-th step hold until told to proceed."""
+def _patch_trainer(rank: int, pause_at: int) -> None:
+    """Append each step's cost to a file, and pause before step number `pause_at` until `unpause`."""
     from bp_torch.training.loop import Trainer
 
-    make = Trainer.__init__
+    init = Trainer.__init__
 
-    def made(trainer: Any, *arguments: Any, **options: Any) -> None:
-        make(trainer, *arguments, **options)
-        sgd_step, taken = trainer.backend.sgd_step, 0
+    def patched_init(trainer: Any, *arguments: Any, **options: Any) -> None:
+        init(trainer, *arguments, **options)
+        sgd_step, count = trainer.backend.sgd_step, 0
 
-        def step(*arguments: Any) -> Any:
-            nonlocal taken
-            taken += 1
-            if taken == hold:
-                Path(f"held{rank}").touch()
-                wait_for(Path("proceed"))
+        def patched_step(*arguments: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == pause_at:
+                Path(f"paused{rank}").touch()
+                wait_for(Path("unpaused"))
             cost = sgd_step(*arguments)
             with Path(f"costs{rank}").open("a") as file:
                 print(repr(cost.item()), file=file)
             return cost
 
-        trainer.backend.sgd_step = step
+        trainer.backend.sgd_step = patched_step
 
-    Trainer.__init__ = made  # type: ignore[method-assign]
+    Trainer.__init__ = patched_init  # type: ignore[method-assign]
 
 
-def _note_signals() -> None:
-    """Touch a file when a signal has been received."""
+def _patch_signals() -> None:
+    """Touch a file after a signal was received."""
     from bp_torch.training.state.saver import StopSignals
 
     receive = StopSignals._receive
 
-    def received(signals: Any, *arguments: Any) -> None:
+    def patched_receive(signals: Any, *arguments: Any) -> None:
         receive(signals, *arguments)
-        Path("received").touch()
+        Path("signalled").touch()
 
-    StopSignals._receive = received  # type: ignore[method-assign]
+    StopSignals._receive = patched_receive  # type: ignore[method-assign]
 
 
-def _before(left: int, act: Callable[[], None]) -> Any:
-    """A hook that acts before the so-many-th operation on a file in runs/, and then sleeps."""
+def _at_file_operation(number: int, action: Callable[[], None]) -> Any:
+    """An audit hook that acts before operation `number` on a file in runs/, and then sleeps."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal left
-        if event in OPERATIONS and "runs/" in str(arguments[0]):
-            left -= 1
-            if left == 0:
-                act()
+        nonlocal number
+        if event in FILE_OPERATIONS and "runs/" in str(arguments[0]):
+            number -= 1
+            if number == 0:
+                action()
                 time.sleep(60)
 
     return hook

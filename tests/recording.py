@@ -1,4 +1,4 @@
-"""Training runs in this process, and all events of them."""
+"""Training in this process, with a logger that records every event."""
 
 import functools
 from typing import Any
@@ -13,7 +13,7 @@ from bp_torch.training.state.run_dir import State
 
 
 class RecordingLogger:
-    """A logger that keeps the events."""
+    """A logger that stores the events."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -24,31 +24,31 @@ class RecordingLogger:
     def close(self) -> None:
         pass
 
-    def of(self, kind: type[Any]) -> list[Any]:
+    def of_type(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
     def steps(self, kind: type[Any]) -> list[int]:
-        return [event.step for event in self.of(kind)]
+        return [event.step for event in self.of_type(kind)]
 
 
 def train(dataset: Dataset, **options: Any) -> tuple[Trainer, RecordingLogger, dict[str, Any]]:
-    """Three epochs without frames, unless the options say otherwise."""
+    """Train, by default for three epochs without frames; returns the trainer, its logger and the summary."""
     logger = RecordingLogger()
     config = TrainConfig(**{"epochs": 3, "compare_every": 10, "frames": 0, **options})
     trainer = Trainer(config, dataset, [logger])
     return trainer, logger, trainer.run()
 
 
-trained = functools.cache(train)
-"""The same, trained once for all tests that only look at it."""
+train_once = functools.cache(train)
+"""`train`, with the result shared by all tests that pass the same options; they must not change it."""
 
 
-def weights(trainer: Trainer) -> list[Tensor]:
+def parameters(trainer: Trainer) -> list[Tensor]:
     return [p.detach() for p in trainer.model.parameters()]
 
 
-def changed(state: State, **changes: Any) -> State:
-    """A state with other values, or of Tensors other Tensors; None removes one."""
+def modified(state: State, **changes: Any) -> State:
+    """A copy of the state with some values or tensors replaced, or removed if None."""
     values, tensors = dict(state.values), dict(state.tensors)
     for name, value in changes.items():
         kind = tensors if isinstance(value, Tensor) or name in tensors else values

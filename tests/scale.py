@@ -1,4 +1,4 @@
-"""A Function of somebody else's, with a parameter."""
+"""A custom Function with a parameter, and without `accumulate`."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from bp_torch.functional.function import Function, save
 
 
 class Scale(Function):
-    """y = x w, a Function of somebody else's: it states no other way to add a gradient than to compute it."""
+    """y = x w."""
 
     @staticmethod
     def forward(input: Tensor, weight: Tensor) -> Tensor:

@@ -94,19 +94,19 @@ def test_stopped_and_resumed(server: TrainingServer) -> None:
     """By SIGTERM: the same parameters bit for bit, no step twice or missing."""
     flags = ("--data", "digits", "--epochs", "2", "--compare-every", "5", "--frames", "0")
     assert server.train(*flags, "--run-name", "unbroken") == 0
-    (pid,) = server.begin(*flags, "--run-name", "broken", hold=8)
-    server.wait_for_hold()
+    (pid,) = server.start(*flags, "--run-name", "broken", pause_at=8)
+    server.wait_for_pause()
     os.kill(pid, signal.SIGTERM)
-    wait_for(server.folder / "received")
-    server.proceed()
-    assert server.end() == [143]
+    wait_for(server.folder / "signalled")
+    server.unpause()
+    assert server.wait() == [143]
     assert (
-        server.printed().splitlines()[-1]
+        server.stderr().splitlines()[-1]
         == f"stopped by SIGTERM after 8 of 20 steps; resume with: {server.program} --resume broken"
     )
-    assert server.train("--resume", "broken", "--quiet") == 0, server.printed()
-    assert server.printed() == "data: a thousand digits\n"
-    printed = (server.folder / "stdout0").read_text()
+    assert server.train("--resume", "broken", "--quiet") == 0, server.stderr()
+    assert server.stderr() == "data: a thousand digits\n"
+    printed = server.stdout()
     assert "24 of 24 comparisons" in printed  # those before the break are not forgotten
     unbroken, broken = (server.folder / "runs" / name for name in ("unbroken", "broken"))
     first, second = (unpack((run / "checkpoint.safetensors").read_bytes()) for run in (unbroken, broken))
@@ -208,8 +208,8 @@ def test_a_run_of_that_name_is_refused_or_overwritten(server: TrainingServer) ->
         (("--replay", "once"), "it did not end with a number that is not finite"),
     ):
         assert server.train(*flags) == 2
-        assert says in server.printed()
-        assert server.printed().count("\n") == 1
+        assert says in server.stderr()
+        assert server.stderr().count("\n") == 1
     assert before == {path: path.read_bytes() for path in files}
     assert server.train(*QUICK, "--run-name", "once", "--overwrite") == 0
     assert before != {path: path.read_bytes() for path in files if path.exists()}
@@ -220,11 +220,11 @@ def test_a_finished_run_is_extended(server: TrainingServer) -> None:
     assert server.train(*QUICK, "--seed", "1", "--run-name", "longer") == 0
     summary = (folder / "summary.json").read_bytes()
     assert server.train("--resume", "longer", "--seed", "0") == 2, "the default, but another one than that of the run"
-    assert "--seed 0 does not fit the run to resume, which has 1" in server.printed()
+    assert "--seed 0 does not fit the run to resume, which has 1" in server.stderr()
     assert server.train("--resume", "longer") == 2
-    assert "all of its 2 epochs are done; train on with --epochs 4" in server.printed()
+    assert "all of its 2 epochs are done; train on with --epochs 4" in server.stderr()
     assert server.train("--resume", "longer", "--epochs", "4", before=12) == -signal.SIGKILL
-    assert server.train("--resume", "longer", "--epochs", "4") == 0, server.printed()
+    assert server.train("--resume", "longer", "--epochs", "4") == 0, server.stderr()
     assert (folder / "summary.previous.json").read_bytes() == summary
     assert json.loads((folder / "summary.json").read_text())["epochs"] == 4
     assert json.loads((folder / "config.json").read_text())["epochs"] == 4
@@ -270,16 +270,16 @@ WILD = ("--activation", "relu", "--cost", "cross_entropy", "--learning-rate", "1
 
 def test_an_infinite_cost_ends_in_one_line_and_can_be_replayed(server: TrainingServer) -> None:
     assert server.train(*QUICK, *WILD, "--batch-size", "100", "--run-name", "x") == 1
-    (line,) = [line for line in server.printed().splitlines() if line.startswith("error: ")]
+    (line,) = [line for line in server.stderr().splitlines() if line.startswith("error: ")]
     assert line.startswith("error: the cost is not finite: nan, first in the output of module 2 (Linear), at step 1 (")
     assert line.endswith(f"show it with: {server.program} --replay x")
-    assert "Traceback" not in server.printed()
+    assert "Traceback" not in server.stderr()
     board = events(server.folder / "runs" / "x")
     assert board.Tags()["scalars"]
     assert [event.step for event in board.Tensors(tags.RUN_FAILURE)] == [1]
     kept = (server.folder / "runs" / "x" / "failure.safetensors").read_bytes()
     assert server.train("--replay", "x") == 1, "it is so again"
-    told = (server.folder / "stdout0").read_text()
+    told = server.stdout()
     where = "first in the output of module 2 (Linear)"
     assert told.startswith(f"at step 1: the cost is not finite: nan, {where}\nexamples ")
     assert f"\nnow: {where}\n" in told
@@ -287,27 +287,27 @@ def test_an_infinite_cost_ends_in_one_line_and_can_be_replayed(server: TrainingS
     assert "\n-> output of module 2 (Linear)" in told
     (server.folder / "runs" / "x" / "failure.safetensors").write_bytes(kept[:-1000])
     assert server.train("--replay", "x") == 2
-    assert server.printed().startswith("error: cannot read run 'x': its failure.safetensors is damaged")
+    assert server.stderr().startswith("error: cannot read run 'x': its failure.safetensors is damaged")
 
 
 def test_a_cost_infinite_at_the_end_is_no_success(server: TrainingServer) -> None:
     """One step, after which only the whole sets show what it did."""
     flags = ("--data", "digits", "--epochs", "1", "--batch-size", "1000", "--run-name", "one_step")
     assert server.train(*flags, *WILD) == 1
-    assert "error: the cost over a whole set is not finite, first in the" in server.printed()
+    assert "error: the cost over a whole set is not finite, first in the" in server.stderr()
     assert not (server.folder / "runs" / "one_step" / "checkpoint.safetensors").exists(), (
         "nothing of it is worth keeping"
     )
-    assert server.train("--replay", "one_step") == 1, server.printed()
-    assert (server.folder / "stdout0").read_text().startswith("at step 0: the cost over a whole set is not finite")
+    assert server.train("--replay", "one_step") == 1, server.stderr()
+    assert server.stdout().startswith("at step 0: the cost over a whole set is not finite")
     assert server.train("--resume", "one_step") == 2
-    assert "no readable checkpoint, but failure.safetensors" in server.printed()
+    assert "no readable checkpoint, but failure.safetensors" in server.stderr()
 
 
 def test_help_names_every_flag(server: TrainingServer) -> None:
     assert server.train("--help") == 0
-    assert "Passes over the training examples." in (server.folder / "stdout0").read_text()
-    told = (server.folder / "stdout0").read_text()
+    assert "Passes over the training examples." in server.stdout()
+    told = server.stdout()
     for flag in (
         "--data", "--data-root", "--mnist-source", "--hidden", "--activation", "--cost", "--batch-size",
         "--learning-rate", "--epochs", "--seed", "--backend", "--compare-every", "--frames", "--runs-dir", "--run-name",

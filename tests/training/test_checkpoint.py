@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from recording import changed
+from recording import modified
 from safetensors import safe_open
 from untrusted_files import sealed, unsealed
 
@@ -43,7 +43,7 @@ STATE = State({"step": 7, "config": CONFIGURED.as_dict()}, {"parameters.weight":
 
 
 def of_step(step: int) -> bytes:
-    return pack(changed(STATE, step=step))
+    return pack(modified(STATE, step=step))
 
 
 def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_nothing_that_could_run_code_is_used() -> None:
 def test_unexpected_tensors_are_refused(small_digits: Dataset, change: dict[str, Any]) -> None:
     trainer = Trainer(TrainConfig(epochs=1, run_name="a"), small_digits)
     with pytest.raises(RunError, match=r"cannot resume 'a': its checkpoint\.safetensors does not fit its config\.json"):
-        run.restore(trainer, unpack(pack(changed(trainer.state(), **change))))
+        run.restore(trainer, unpack(pack(modified(trainer.state(), **change))))
 
 
 def test_a_file_longer_than_any_checkpoint_is_not_read(tmp_path: Path) -> None:

@@ -28,12 +28,12 @@ def test_the_costs_are_those_of_one_process(
     """Of the first two hundred steps; of the last mini-batch of a thousand cut by 333, only one is left for four."""
     flags = (*FEW_LOOKS, "--batch-size", str(batch_size), "--epochs", str(epochs), "--backend", backend)
     name = f"{backend}_{batch_size}"
-    assert server.train(*flags, "--run-name", f"{name}_alone") == 0, server.printed()
+    assert server.train(*flags, "--run-name", f"{name}_alone") == 0, server.stderr()
     alone = server.costs()
     assert len(alone) == epochs * -(-1000 // batch_size)
     for count in counts:
-        server.begin(*flags, "--run-name", f"{name}_{count}", processes=count)
-        assert server.end() == [0] * count, server.printed()
+        server.start(*flags, "--run-name", f"{name}_{count}", processes=count)
+        assert server.wait() == [0] * count, server.stderr()
         for rank in range(count):
             assert server.costs(rank) == pytest.approx(alone, rel=0, abs=1e-5)
         assert (server.folder / "runs" / f"{name}_{count}" / SUMMARY).exists()
@@ -74,8 +74,8 @@ def held(server: TrainingServer, request: pytest.FixtureRequest) -> tuple[list[i
     """Three processes on hold in a step in the middle of a run, every step of which is compared and saved."""
     name = request.node.name.replace("[", "_").replace("]", "")
     flags = (*FEW_LOOKS, "--compare-every", "1", "--epochs", "3", "--checkpoint-seconds", "0", "--run-name", name)
-    pids = server.begin(*flags, processes=3, hold=HELD)
-    server.wait_for_hold(processes=3)
+    pids = server.start(*flags, processes=3, pause_at=HELD)
+    server.wait_for_pause(processes=3)
     return pids, server.folder / "runs" / name
 
 
@@ -89,8 +89,8 @@ def test_a_process_that_dies_ends_the_job_which_goes_on_with_others(
 ) -> None:
     pids, folder = held
     os.kill(pids[dying], signal.SIGKILL)
-    server.proceed()
-    statuses = server.end()
+    server.unpause()
+    statuses = server.wait()
     assert statuses[dying] == -signal.SIGKILL
     for rank in {0, 1, 2} - {dying}:
         assert statuses[rank] == 1
@@ -102,12 +102,12 @@ def test_a_process_that_dies_ends_the_job_which_goes_on_with_others(
     assert state.values["step"] == reached, "the first saves all that was done"
     assert state.values["gradient_checks"] == 6 * reached, "and counts no comparison twice"
     for count in (1, 2):
-        pids = server.begin("--resume", folder.name, processes=count, hold=3)
-        server.wait_for_hold(processes=count)
+        pids = server.start("--resume", folder.name, processes=count, pause_at=3)
+        server.wait_for_pause(processes=count)
         os.kill(pids[0], signal.SIGTERM)
-        wait_for(server.folder / "received")
-        server.proceed()
-        assert server.end() == [143] * count, server.printed()
+        wait_for(server.folder / "signalled")
+        server.unpause()
+        assert server.wait() == [143] * count, server.stderr()
         reached += 3
         assert state_of(folder).values["step"] == reached
 
@@ -118,30 +118,30 @@ def test_all_stop_at_the_same_step_if_one_is_asked_to(
 ) -> None:
     pids, folder = held
     os.kill(pids[asked], signal.SIGTERM)
-    wait_for(server.folder / "received")
-    server.proceed()
-    assert server.end() == [143] * 3
+    wait_for(server.folder / "signalled")
+    server.unpause()
+    assert server.wait() == [143] * 3
     assert [len(server.costs(rank)) for rank in range(3)] == [HELD] * 3
     assert state_of(folder).values["step"] == HELD
     by = "by SIGTERM" if asked == 0 else "with another process"
-    assert server.printed().splitlines()[-1].startswith(f"stopped {by} after {HELD} of 30 steps; resume with: ")
+    assert server.stderr().splitlines()[-1].startswith(f"stopped {by} after {HELD} of 30 steps; resume with: ")
 
 
 def test_what_the_first_cannot_do_is_said_once(server: TrainingServer) -> None:
-    server.begin("--resume", "nothing", processes=2)
-    assert server.end() == [2, 2]
+    server.start("--resume", "nothing", processes=2)
+    assert server.wait() == [2, 2]
     assert [len(server.errors(rank)) for rank in range(2)] == [1, 0]
 
 
 def test_a_number_that_is_not_finite_stops_them_all(server: TrainingServer) -> None:
     wild = ("--activation", "relu", "--cost", "cross_entropy", "--learning-rate", "1e30", "--run-name", "wild")
-    server.begin(*FEW_LOOKS, "--epochs", "2", *wild, processes=2)
-    assert server.end() == [1, 1]
+    server.start(*FEW_LOOKS, "--epochs", "2", *wild, processes=2)
+    assert server.wait() == [1, 1]
     for rank in range(2):
         (line,) = server.errors(rank)
         assert "is not finite: nan, first in the output of module 2 (Linear), at step 1 (epoch 1)" in line
-    server.begin(*FEW_LOOKS, "--epochs", "1", "--batch-size", "1000", *wild[:-1], "wild at the end", processes=2)
-    assert server.end() == [1, 1]
+    server.start(*FEW_LOOKS, "--epochs", "1", "--batch-size", "1000", *wild[:-1], "wild at the end", processes=2)
+    assert server.wait() == [1, 1]
     for rank in range(2):
         (line,) = server.errors(rank)
         assert "the cost over a whole set is not finite, first in the " in line
@@ -152,7 +152,7 @@ def test_torchrun_on_each_of_two_machines(server: TrainingServer) -> None:
     meet = ["--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=two", "--local-addr=127.0.0.1"]
     flags = ["--data", "digits", "--epochs", "1", "--frames", "0", "--batch-size", "500", "--backend", "engine"]
     command = [*meet, f"--rdzv-endpoint=127.0.0.1:{free_port()}", str(SCRIPT), *flags, "--run-name", "two"]
-    assert server.torchrun(command, command) == [0, 0], server.printed()
+    assert server.torchrun(command, command) == [0, 0], server.stderr()
     printed = [(server.folder / f"stdout{rank}").read_text() for rank in range(2)]
     assert sum(text.count("test digits") for text in printed) == 1, "the first process speaks for both"
     assert (server.folder / "runs" / "two" / SUMMARY).exists()

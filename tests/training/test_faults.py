@@ -43,16 +43,16 @@ def test_asked_to_stop_it_finishes_the_step_and_saves(
     server: TrainingServer, final: dict[str, torch.Tensor], number: signal.Signals, status: int
 ) -> None:
     folder = server.folder / "runs" / number.name
-    (pid,) = server.begin(*QUICK, "--checkpoint-seconds", "1000", "--run-name", number.name, hold=7)
-    server.wait_for_hold()
+    (pid,) = server.start(*QUICK, "--checkpoint-seconds", "1000", "--run-name", number.name, pause_at=7)
+    server.wait_for_pause()
     os.kill(pid, number)
-    wait_for(server.folder / "received")
-    server.proceed()
-    assert server.end() == [status]
+    wait_for(server.folder / "signalled")
+    server.unpause()
+    assert server.wait() == [status]
     assert unpack((folder / CHECKPOINT).read_bytes()).values["step"] == len(server.costs()) == 7
-    last = server.printed().splitlines()[-1]
+    last = server.stderr().splitlines()[-1]
     assert last == f"stopped by {number.name} after 7 of 20 steps; resume with: {server.program} --resume {number.name}"
-    assert server.train("--resume", number.name) == 0, server.printed()
+    assert server.train("--resume", number.name) == 0, server.stderr()
     assert len(server.costs()) == 13
     assert ends_like(folder, final)
 
@@ -60,14 +60,14 @@ def test_asked_to_stop_it_finishes_the_step_and_saves(
 def test_a_second_ctrl_c_is_not_waited_for(server: TrainingServer) -> None:
     """Of a training that is stuck in an operation on a file."""
     folder = server.folder / "runs" / "impatient"
-    (pid,) = server.begin(*QUICK, "--run-name", "impatient", stuck=40)
-    wait_for(server.folder / "stuck")
+    (pid,) = server.start(*QUICK, "--run-name", "impatient", stuck=40)
+    wait_for(server.folder / "blocked")
     before = (folder / CHECKPOINT).read_bytes()
     os.kill(pid, signal.SIGINT)
-    wait_for(server.folder / "received")
+    wait_for(server.folder / "signalled")
     os.kill(pid, signal.SIGINT)
-    assert server.end() == [130]
-    assert server.printed().splitlines()[-1] == "interrupted"
+    assert server.wait() == [130]
+    assert server.stderr().splitlines()[-1] == "interrupted"
     assert (folder / CHECKPOINT).read_bytes() == before
 
 
@@ -94,7 +94,7 @@ def test_a_full_disk(server: TrainingServer, small_disk: Path, final: dict[str, 
     assert line.endswith(f" steps are saved; resume with: {server.program} --resume full --runs-dir disk")
     assert not list((small_disk / "full").glob(".*.new")), "what could not be finished takes no room"
     (small_disk / "other").unlink()
-    assert server.train(*flags, "--resume", "full") == 0, server.printed()
+    assert server.train(*flags, "--resume", "full") == 0, server.stderr()
     assert ends_like(small_disk / "full", final)
 
 
@@ -104,7 +104,7 @@ def test_a_limit_to_the_size_of_files(server: TrainingServer, final: dict[str, t
     (line,) = server.errors()
     assert "File too large; " in line
     assert server.train("--resume", "limited") == 0
-    assert "damaged" not in server.printed()
+    assert "damaged" not in server.stderr()
     assert ends_like(server.folder / "runs" / "limited", final)
 
 
@@ -138,12 +138,12 @@ def test_a_folder_made_read_only_half_way(
     server: TrainingServer, final: dict[str, torch.Tensor], writable_again: list[Path]
 ) -> None:
     folder = server.folder / "runs" / "locked"
-    server.begin(*QUICK, "--run-name", "locked", hold=5)
-    server.wait_for_hold()
+    server.start(*QUICK, "--run-name", "locked", pause_at=5)
+    server.wait_for_pause()
     make_read_only(folder)
-    server.proceed()
+    server.unpause()
     writable_again.append(folder)
-    assert server.end() == [2]
+    assert server.wait() == [2]
     (line,) = server.errors()
     assert line.startswith("error: cannot write runs/locked/")
     before = (folder / CHECKPOINT).read_bytes()
@@ -152,15 +152,15 @@ def test_a_folder_made_read_only_half_way(
     assert "cannot write runs/locked" in line
     make_writable(folder)
     assert (folder / CHECKPOINT).read_bytes() == before
-    assert server.train("--resume", "locked") == 0, server.printed()
+    assert server.train("--resume", "locked") == 0, server.stderr()
     assert ends_like(folder, final)
 
 
 def kill_half_way(server: TrainingServer, name: str) -> None:
-    (pid,) = server.begin(*QUICK, "--run-name", name, hold=14)
-    server.wait_for_hold()
+    (pid,) = server.start(*QUICK, "--run-name", name, pause_at=14)
+    server.wait_for_pause()
     os.kill(pid, signal.SIGKILL)
-    assert server.end() == [-signal.SIGKILL]
+    assert server.wait() == [-signal.SIGKILL]
 
 
 @pytest.fixture
@@ -184,8 +184,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     (half_done / CHECKPOINT).unlink()  # which may be the one before by another name, if it was killed just then
     if (damaged := contents[damage]) is not None:
         (half_done / CHECKPOINT).write_bytes(damaged)
-    assert server.train("--resume", half_done.name) == 0, server.printed()
-    said = f"{CHECKPOINT} is damaged: resuming from {PREVIOUS}" in server.printed()
+    assert server.train("--resume", half_done.name) == 0, server.stderr()
+    said = f"{CHECKPOINT} is damaged: resuming from {PREVIOUS}" in server.stderr()
     assert said == (damaged is not None)
     assert ends_like(half_done, final)
     if damaged is not None:
@@ -195,7 +195,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 def test_the_best_is_the_last_resort(server: TrainingServer, half_done: Path, final: dict[str, torch.Tensor]) -> None:
     for name in (CHECKPOINT, PREVIOUS):
         (half_done / name).write_bytes(b"damaged")
-    assert server.train("--resume", half_done.name) == 0, server.printed()
+    assert server.train("--resume", half_done.name) == 0, server.stderr()
     assert ends_like(half_done, final)
 
 
@@ -222,8 +222,8 @@ def test_a_damaged_event_file(server: TrainingServer, half_done: Path, final: di
     content[200] ^= 1
     path.write_bytes(content + b"torn")
     assert costs_hidden(half_done)
-    assert server.train("--resume", half_done.name) == 0, server.printed()
-    assert f"{path.name} was damaged: " in server.printed()
+    assert server.train("--resume", half_done.name) == 0, server.stderr()
+    assert f"{path.name} was damaged: " in server.stderr()
     assert costs(half_done) == [9, 19]
     assert ends_like(half_done, final)
     assert path.with_name(path.name.replace("tfevents", "damaged")).read_bytes() == content + b"torn"
@@ -247,12 +247,12 @@ def test_a_run_is_trained_by_one_process_at_a_time(server: TrainingServer) -> No
         assert re.fullmatch(f"error: {refused}", server.errors()[0])
     assert before == {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     lock.release()
-    (pid,) = server.begin("--resume", "twice", hold=1)
-    server.wait_for_hold()
+    (pid,) = server.start("--resume", "twice", pause_at=1)
+    server.wait_for_pause()
     with pytest.raises(RunError, match=refused):
         claim(folder)
     os.kill(pid, signal.SIGKILL)
-    assert server.end() == [-signal.SIGKILL]
+    assert server.wait() == [-signal.SIGKILL]
 
 
 @pytest.mark.parametrize(

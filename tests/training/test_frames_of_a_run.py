@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from recording import RecordingLogger, train, trained
+from recording import RecordingLogger, train, train_once
 
 from bp_torch.data import Dataset
 from bp_torch.training.backends import build_backend
@@ -18,11 +18,11 @@ from bp_torch.training.loop import Trainer
 def test_a_network_and_then_frames_of_the_first_step_the_last_and_some_between(
     small_digits: Dataset, backend: str
 ) -> None:
-    trainer, logger, _ = trained(small_digits, frames=5, backend=backend)
+    trainer, logger, _ = train_once(small_digits, frames=5, backend=backend)
     assert logger.steps(FrameEvent) == sorted(frame_steps(30, 5))
     assert logger.steps(FrameEvent)[0] == 0
     assert logger.steps(FrameEvent)[-1] == trainer.steps - 1 == 29
-    (network,) = logger.of(NetworkEvent)
+    (network,) = logger.of_type(NetworkEvent)
     assert logger.events[0] is network
     assert (network.step, network.steps, network.sizes, network.refusal) == (0, 30, (784, 16, 16, 10), None)
     assert network.labels.tolist() == list(range(10)), "a test digit of each class"
@@ -31,31 +31,31 @@ def test_a_network_and_then_frames_of_the_first_step_the_last_and_some_between(
 def test_by_default_there_are_sixty(small_digits: Dataset) -> None:
     trainer, logger, _ = train(small_digits, frames=TrainConfig().frames, compare_every=0, epochs=7)
     assert trainer.steps == 70
-    assert len(set(logger.steps(FrameEvent))) == len(logger.of(FrameEvent)) == 60
+    assert len(set(logger.steps(FrameEvent))) == len(logger.of_type(FrameEvent)) == 60
 
 
 def test_none_if_none_are_wanted(small_digits: Dataset) -> None:
-    _, logger, _ = trained(small_digits, frames=0, epochs=1)
-    assert not logger.of(FrameEvent)
-    assert not logger.of(NetworkEvent)
+    _, logger, _ = train_once(small_digits, frames=0, epochs=1)
+    assert not logger.of_type(FrameEvent)
+    assert not logger.of_type(NetworkEvent)
 
 
 @pytest.mark.parametrize("backend", get_args(Backend))
 def test_gradients_are_compared_at_these_steps_too(small_digits: Dataset, backend: str) -> None:
-    _, logger, summary = trained(small_digits, frames=5, backend=backend)
+    _, logger, summary = train_once(small_digits, frames=5, backend=backend)
     assert logger.steps(AgreementEvent) == sorted(frame_steps(30, 5) | {0, 10, 20})
-    assert summary["gradient_checks"] == summary["gradient_checks_passed"] == 6 * len(logger.of(AgreementEvent))
-    compared = {event.step: event.comparisons for event in logger.of(AgreementEvent)}
-    assert all(frame.comparisons == compared[frame.step] for frame in logger.of(FrameEvent))
-    assert {comparison.name for comparison in compared[0]} == set(logger.of(FrameEvent)[0].gradients)
+    assert summary["gradient_checks"] == summary["gradient_checks_passed"] == 6 * len(logger.of_type(AgreementEvent))
+    compared = {event.step: event.comparisons for event in logger.of_type(AgreementEvent)}
+    assert all(frame.comparisons == compared[frame.step] for frame in logger.of_type(FrameEvent))
+    assert {comparison.name for comparison in compared[0]} == set(logger.of_type(FrameEvent)[0].gradients)
 
 
 @pytest.mark.parametrize("backend", get_args(Backend))
 def test_frames_without_comparisons(small_digits: Dataset, backend: str) -> None:
-    _, logger, summary = trained(small_digits, frames=5, compare_every=0, backend=backend)
+    _, logger, summary = train_once(small_digits, frames=5, compare_every=0, backend=backend)
     assert logger.steps(FrameEvent) == sorted(frame_steps(30, 5))
-    assert all(frame.comparisons == () for frame in logger.of(FrameEvent))
-    assert not logger.of(AgreementEvent)
+    assert all(frame.comparisons == () for frame in logger.of_type(FrameEvent))
+    assert not logger.of_type(AgreementEvent)
     assert summary["gradient_checks"] == 0
 
 
@@ -68,12 +68,12 @@ def test_steps_between_are_no_more_reported_than_before(small_digits: Dataset) -
 def test_a_frame_is_of_its_mini_batch_and_of_the_network_before_its_step(small_digits: Dataset, cost: str) -> None:
     """The last one's, which is looked at while it is taken, against a run that stopped there."""
     options: dict[str, Any] = {"epochs": 2, "batch_size": 300, "cost": cost, "learning_rate": 0.5, "frames": 3}
-    _, logger, _ = trained(small_digits, **options)
+    _, logger, _ = train_once(small_digits, **options)
     fresh = Trainer(TrainConfig(**options), small_digits)
     batches = [batch for epoch in range(2) for batch in fresh.batches.epoch(epoch)]
     for step, batch in enumerate(batches[:-1]):
         fresh.backend.sgd_step(*batch, 0.5 * (1 - step / 8))
-    frame, (inputs, targets) = logger.of(FrameEvent)[-1], batches[-1]
+    frame, (inputs, targets) = logger.of_type(FrameEvent)[-1], batches[-1]
     assert (frame.step, frame.learning_rate) == (7, pytest.approx(0.5 / 8))
     assert len(inputs) == 100, "a thousand in mini-batches of 300"
     assert torch.equal(frame.inputs, inputs)
@@ -81,7 +81,7 @@ def test_a_frame_is_of_its_mini_batch_and_of_the_network_before_its_step(small_d
     expected_cost, expected = build_backend("builtin", fresh.model, fresh.cost).gradients(inputs, targets)
     torch.testing.assert_close(frame.gradients, expected, rtol=1e-4, atol=1e-6)
     assert frame.costs[10:].mean().item() == pytest.approx(expected_cost.item(), rel=1e-5)
-    outputs = torch.cat([logger.of(NetworkEvent)[0].inputs, inputs])
+    outputs = torch.cat([logger.of_type(NetworkEvent)[0].inputs, inputs])
     torch.testing.assert_close(frame.layers[-1].activations, fresh.model(outputs).detach())
 
 
@@ -95,10 +95,10 @@ def test_a_resumed_run_s_frames_are_those_of_an_unbroken_run(small_digits: Datas
     resumed.load_state(broken.state())
     resumed.run()
     assert after.steps(NetworkEvent) == [14]
-    assert before.of(FrameEvent)
-    taken = before.of(FrameEvent) + after.of(FrameEvent)
+    assert before.of_type(FrameEvent)
+    taken = before.of_type(FrameEvent) + after.of_type(FrameEvent)
     assert [frame.step for frame in taken] == unbroken.steps(FrameEvent)
-    for frame, expected in zip(taken, unbroken.of(FrameEvent), strict=True):
+    for frame, expected in zip(taken, unbroken.of_type(FrameEvent), strict=True):
         assert torch.equal(frame.inputs, expected.inputs)
         assert torch.equal(frame.costs, expected.costs)
 

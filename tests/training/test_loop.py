@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from recording import train, trained, weights
+from recording import train, train_once, parameters
 from torch import Tensor
 
 import bp_torch.functional as hand
@@ -39,7 +39,7 @@ def test_it_learns(small_digits: Dataset) -> None:
     _, logger, summary = train(small_digits, epochs=10, batch_size=10, compare_every=0, backend="engine")
     assert summary["train_accuracy"] > 0.9
     assert summary["test_accuracy"] > 0.8
-    costs = [event.train_cost for event in logger.of(EpochEvent)]
+    costs = [event.train_cost for event in logger.of_type(EpochEvent)]
     assert costs[-1] < 0.3 * costs[0]
 
 
@@ -62,27 +62,27 @@ def test_the_trajectory_is_plain_sgd(small_digits: Dataset) -> None:
                 for p in model.parameters():
                     p -= 0.7 * (1 - step / 20) * p.grad
             step += 1
-    torch.testing.assert_close(weights(trainer), [p.detach() for p in model.parameters()], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(parameters(trainer), [p.detach() for p in model.parameters()], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("backend", get_args(Backend))
 def test_logging_leaves_the_trajectory_untouched(small_digits: Dataset, backend: str) -> None:
-    bare, _, _ = trained(small_digits, backend=backend, compare_every=0)
+    bare, _, _ = train_once(small_digits, backend=backend, compare_every=0)
     for logged in ({}, {"compare_every": 1, "frames": 60}):
-        other, _, _ = trained(small_digits, backend=backend, **logged)
-        assert all(torch.equal(a, b) for a, b in zip(weights(bare), weights(other), strict=True))
+        other, _, _ = train_once(small_digits, backend=backend, **logged)
+        assert all(torch.equal(a, b) for a, b in zip(parameters(bare), parameters(other), strict=True))
 
 
 def test_a_seed_repeats_bit_for_bit_and_another_does_not(small_digits: Dataset) -> None:
-    first, again, other = (weights(train(small_digits, compare_every=0, seed=seed)[0]) for seed in (0, 0, 1))
+    first, again, other = (parameters(train(small_digits, compare_every=0, seed=seed)[0]) for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0], other[0])
 
 
 def test_backends_agree_to_rounding(small_digits: Dataset) -> None:
-    functions, engine, builtin = (trained(small_digits, backend=backend)[0] for backend in get_args(Backend))
-    torch.testing.assert_close(weights(functions), weights(builtin), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(weights(engine), weights(builtin), rtol=1e-4, atol=1e-6)
+    functions, engine, builtin = (train_once(small_digits, backend=backend)[0] for backend in get_args(Backend))
+    torch.testing.assert_close(parameters(functions), parameters(builtin), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(parameters(engine), parameters(builtin), rtol=1e-4, atol=1e-6)
     assert type(functions.backend.model[0]).__module__.startswith("bp_torch")  # type: ignore[index]
     assert type(builtin.backend.model[0]).__module__.startswith("torch")  # type: ignore[index]
     assert type(engine.backend) is Backprop
@@ -117,10 +117,10 @@ def test_every_gradient_agrees(small_digits: Dataset, activation: str, kind: tup
         few, activation=activation, cost=cost, batch_size=batch_size, backend=backend, learning_rate=0.2,
         epochs=epochs, compare_every=compare_every,
     )  # fmt: skip
-    failed = [str(c) for event in logger.of(AgreementEvent) for c in event.comparisons if not c.passed]
+    failed = [str(c) for event in logger.of_type(AgreementEvent) for c in event.comparisons if not c.passed]
     assert not failed, "\n".join(failed)
     assert summary["gradient_checks"] == summary["gradient_checks_passed"] >= 250
-    names = [comparison.name for comparison in logger.of(AgreementEvent)[0].comparisons]
+    names = [comparison.name for comparison in logger.of_type(AgreementEvent)[0].comparisons]
     assert names == ["0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias"]
 
 
@@ -143,7 +143,7 @@ def test_a_wrong_backward_is_found(
     _, logger, summary = train(small_digits, epochs=1, batch_size=500, backend=backend)
     assert summary["gradient_checks_passed"] < summary["gradient_checks"]
     failed = 0
-    for event in logger.of(AgreementEvent):
+    for event in logger.of_type(AgreementEvent):
         failed += sum(not comparison.passed for comparison in event.comparisons)
         assert event.failed == failed
     assert summary["gradient_checks"] - summary["gradient_checks_passed"] == failed > 0
@@ -154,8 +154,8 @@ def test_what_is_logged(small_digits: Dataset) -> None:
     steps = 20 * 4  # a thousand examples make three mini-batches of 300 and a short one
     assert trainer.steps == trainer.step == summary["steps"] == steps
     assert logger.steps(AgreementEvent) == logger.steps(NoiseEvent) == list(range(0, steps, 7))
-    assert logger.of(AgreementEvent)[0].taylor_order == pytest.approx(2, abs=0.05)
-    noise = logger.of(NoiseEvent)[0]
+    assert logger.of_type(AgreementEvent)[0].taylor_order == pytest.approx(2, abs=0.05)
+    noise = logger.of_type(NoiseEvent)[0]
     assert list(noise.parameters) == [name for name, _ in trainer.model.named_parameters()]
     again = Trainer(trainer.config, small_digits)
     inputs, targets = next(again.batches.epoch(0))
@@ -168,17 +168,17 @@ def test_what_is_logged(small_digits: Dataset) -> None:
     assert [step // 4 + 1 for step in logger.steps(PictureEvent)] == [1, 8, 20]
     assert logger.steps(ExplanationEvent) == [0, 3, 31, 79]
     label = small_digits.test.labels
-    for number, explanation in enumerate(logger.of(ExplanationEvent)[-1].explanations):  # the first test digit of each
+    for number, explanation in enumerate(logger.of_type(ExplanationEvent)[-1].explanations):  # the first test digit of each
         digit = small_digits.test.images[label == number][:1]
         torch.testing.assert_close(explanation.outputs, trainer.model(prepare(digit))[0].detach())
         assert explanation.target.argmax() == number
         assert explanation.difference < 1e-4
-    (first,) = logger.of(StepEvent)
+    (first,) = logger.of_type(StepEvent)
     assert first.learning_rate == trainer.config.learning_rate
-    (health,) = logger.of(HealthEvent)
+    (health,) = logger.of_type(HealthEvent)
     total = sum(part.gradient_norm**2 for part in health.parameters.values())
     assert health.gradient_norm == pytest.approx(total**0.5)
-    activations = logger.of(DistributionEvent)[-1].activations
+    activations = logger.of_type(DistributionEvent)[-1].activations
     assert list(activations) == ["0.Linear", "1.Sigmoid", "2.Linear", "3.Sigmoid", "4.Linear", "5.Sigmoid"]
     inputs = prepare(small_digits.test.images)
     torch.testing.assert_close(activations["3.Sigmoid"], trainer.model[:4](inputs).detach())
@@ -187,7 +187,7 @@ def test_what_is_logged(small_digits: Dataset) -> None:
 
 def test_without_a_hidden_layer_or_comparisons(small_digits: Dataset) -> None:
     _, logger, _ = train(small_digits, epochs=1, hidden=(), compare_every=0)
-    assert len(logger.of(ExplanationEvent)) == 2
+    assert len(logger.of_type(ExplanationEvent)) == 2
     assert logger.steps(NoiseEvent) == logger.steps(ExplanationEvent)
 
 
@@ -232,13 +232,13 @@ def test_the_speed_is_that_of_training(small_digits: Dataset, monkeypatch: pytes
     monkeypatch.setattr(Backprop, "sgd_step", taking(1, Backprop.sgd_step))
     monkeypatch.setattr(monitor.Monitor, "log", taking(1, monitor.Monitor.log))
     _, logger, summary = train(small_digits, epochs=30, backend="engine", compare_every=0)
-    assert [event.examples_per_second for event in logger.of(StepEvent)[1:]] == pytest.approx([10_000 / 101] * 2)
+    assert [event.examples_per_second for event in logger.of_type(StepEvent)[1:]] == pytest.approx([10_000 / 101] * 2)
     assert summary["examples_per_second"] == pytest.approx(30_000 / (303 + 30 * 60))  # which counts evaluation in
 
 
 def test_the_reference_is_pytorch_at_the_weights_of_the_step(small_digits: Dataset) -> None:
     """The float64 gradient that all is measured by, against one taken here with torch.nn alone."""
-    trainer, _, _ = trained(small_digits, backend="functions")
+    trainer, _, _ = train_once(small_digits, backend="functions")
     layers = [torch.nn.Linear(784, 16), torch.nn.Linear(16, 16), torch.nn.Linear(16, 10)]
     model = torch.nn.Sequential(*(module for layer in layers for module in (layer, torch.nn.Sigmoid()))).double()
     model.load_state_dict(trainer.model.state_dict())
@@ -254,7 +254,7 @@ def test_the_reference_is_pytorch_at_the_weights_of_the_step(small_digits: Datas
 
 def test_the_worst_digits_are_wrong_and_sorted(small_digits: Dataset) -> None:
     _, logger, _ = train(small_digits, epochs=1)
-    event = logger.of(PictureEvent)[-1]
+    event = logger.of_type(PictureEvent)[-1]
     given = event.worst_outputs.gather(1, event.worst_labels.unsqueeze(1)).squeeze(1)
     assert (event.worst_outputs.argmax(1) != event.worst_labels).all()
     assert torch.equal(given, given.sort().values)

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from recording import RecordingLogger, weights
+from recording import RecordingLogger, parameters
 from torch import Tensor
 
 from bp_torch.data import Dataset
@@ -27,8 +27,8 @@ def test_an_infinite_cost_stops_before_the_update(small_digits: Dataset, backend
         trainer.run()
     assert e.value.event.step == trainer.step == 1
     assert torch.equal(e.value.event.examples, trainer.batches.examples(0, 1))
-    assert logger.of(StepEvent)
-    assert all(parameter.isfinite().all() for parameter in weights(trainer))
+    assert logger.of_type(StepEvent)
+    assert all(parameter.isfinite().all() for parameter in parameters(trainer))
 
 
 def infinite(backward: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,10 +49,10 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(
     infinite["2.weight"][3, 4] = math.inf
     monkeypatch.setattr(trainer.backend, "gradients", lambda *_: (torch.tensor(1.0), infinite))
     monkeypatch.setattr(trainer, "local", build_backend(backend, trainer.model, trainer.cost))
-    before = [parameter.clone() for parameter in weights(trainer)]
+    before = [parameter.clone() for parameter in parameters(trainer)]
     with pytest.raises(NonFinite, match=r"the gradient of '2.weight' is not finite, but when computed once more"):
         trainer.run()
-    assert all(torch.equal(a, b) for a, b in zip(before, weights(trainer), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, parameters(trainer), strict=True))
 
 
 def test_the_layer_whose_gradient_is_not_finite_is_named(
@@ -76,6 +76,6 @@ def test_parameters_that_are_not_finite_are_not_kept(small_digits: Dataset) -> N
     trainer = Trainer(TrainConfig(), small_digits)
     trainer.require_finite()
     trainer.step = 4
-    weights(trainer)[2][3, 4] = math.inf
+    parameters(trainer)[2][3, 4] = math.inf
     with pytest.raises(NonFinite, match=r"parameters are not finite, first in the parameter 2.weight, at step 3 "):
         trainer.require_finite()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from recording import RecordingLogger, changed, weights
+from recording import RecordingLogger, modified, parameters
 
 import bp_torch.functional as F
 from bp_torch import nn
@@ -41,16 +41,16 @@ def test_resumed_from_any_step_it_is_the_same_run(small_digits: Dataset, backend
         again.load_state(state)
         assert torch.equal(torch.get_rng_state(), state.tensors["random.cpu"])
         ended = again.run()
-        assert all(torch.equal(a, b) for a, b in zip(weights(trainer), weights(again), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(parameters(trainer), parameters(again), strict=True))
         assert {k: v for k, v in ended.items() if "second" not in k} == {
             k: v for k, v in summary.items() if "second" not in k
         }
-        costs = [event.cost for event in unbroken.of(StepEvent) if event.step >= step]
-        assert [event.cost for event in rest.of(StepEvent)] == costs
-        counts = [(event.compared, event.failed) for event in unbroken.of(AgreementEvent) if event.step >= step]
-        assert [(event.compared, event.failed) for event in rest.of(AgreementEvent)] == counts
-        evaluated = [event for event in unbroken.of(EpochEvent) if event.step >= step]
-        assert rest.of(EpochEvent) == evaluated
+        costs = [event.cost for event in unbroken.of_type(StepEvent) if event.step >= step]
+        assert [event.cost for event in rest.of_type(StepEvent)] == costs
+        counts = [(event.compared, event.failed) for event in unbroken.of_type(AgreementEvent) if event.step >= step]
+        assert [(event.compared, event.failed) for event in rest.of_type(AgreementEvent)] == counts
+        evaluated = [event for event in unbroken.of_type(EpochEvent) if event.step >= step]
+        assert rest.of_type(EpochEvent) == evaluated
 
 
 @pytest.mark.parametrize("engine", [False, True])
@@ -110,7 +110,7 @@ def test_an_end_without_an_evaluation_is_refused(small_digits: Dataset) -> None:
     infinite = {"parameters.0.weight": trainer.state().tensors["parameters.0.weight"] / 0}
     for damage in ({"step": trainer.steps}, infinite):
         with pytest.raises(RunError, match=r"cannot resume 'a': its checkpoint\.safetensors does not fit its config"):
-            run.restore(trainer, changed(trainer.state(), **damage))
+            run.restore(trainer, modified(trainer.state(), **damage))
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ def killed_until_done(server: TrainingServer, known: Unbroken, name: str, chance
         by_time = chance.random() < 0.5
         after, before = (chance.uniform(0, known.seconds), 0) if by_time else (math.inf, chance.randint(1, 60))
         status = server.train(*flags, after=after, before=before)
-        assert status in (0, -9), server.printed()
+        assert status in (0, -9), server.stderr()
         if status == -9:
             told.append("in a write" if list(folder.glob(".*.new")) else "elsewhere")
             step = goes_on_exactly(folder, known) if (folder / CONFIG).exists() else 0
