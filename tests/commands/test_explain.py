@@ -227,7 +227,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "no file": (("--checkpoint", f"nothing/{CHECKPOINT}"), "there is no nothing/config.json"),
     "half a checkpoint": (("--checkpoint", "half"), f"run 'half': its {CHECKPOINT} is damaged ("),
     "an empty one": (("--checkpoint", f"emptied/{CHECKPOINT}"), f"run 'emptied': its {CHECKPOINT} is damaged ("),
-    "a list": (("--checkpoint", "listed"), f"run 'listed': its {CHECKPOINT} is damaged (it has no header"),
+    "a list": (("--checkpoint", "listed"), f"run 'listed': its {CHECKPOINT} is damaged (no checkpoint header"),
     "another network": (("--checkpoint", "other"), f"run 'other': its {CHECKPOINT} does not fit its config.json"),
     "no parameters": (("--checkpoint", "silent"), f"run 'silent': its {CHECKPOINT} does not fit its config.json"),
     "no configuration": (("--checkpoint", "headless"), "there is no headless/config.json"),
