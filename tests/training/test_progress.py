@@ -14,7 +14,14 @@ from bp_torch.training.logging.events import EpochEvent, Heartbeat, RunStarted, 
 
 
 def started(**changes: Any) -> RunStarted:
-    values = {"config": {"epochs": 5}, "data": "digits", "data_origin": "drawn", "versions": {}, "command": "", "model": ""}
+    values = {
+        "config": {"epochs": 5},
+        "data": "digits",
+        "data_origin": "drawn",
+        "versions": {},
+        "command": "",
+        "model": "",
+    }
     return RunStarted(**{**values, "parameters": 3, "step": 100, "steps": 500, **changes})
 
 
