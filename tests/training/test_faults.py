@@ -1,4 +1,4 @@
-"""What goes wrong around training: each fault is really made, ends in one line, and loses nothing that was saved."""
+"""Faults around training: each is caused for real, ends with one line, and loses nothing that was saved."""
 
 import os
 import re
@@ -19,48 +19,45 @@ from bp_torch.data import DataError, Dataset, Split
 from bp_torch.training.state.run_dir import BEST, CHECKPOINT, PREVIOUS, SUMMARY, RunError, claim, unpack
 
 QUICK = ("--data", "digits", "--epochs", "2", "--frames", "0", "--compare-every", "0", "--checkpoint-seconds", "0")
+Parameters = dict[str, torch.Tensor]
 
 
 @pytest.fixture(scope="module")
-def final(small_digits: Dataset) -> dict[str, torch.Tensor]:
-    """The parameters that an unbroken run ends with."""
-    return parameters_of(small_digits, epochs=2)
-
-
-def parameters_of(digits: Dataset, epochs: int) -> dict[str, torch.Tensor]:
+def final_parameters(small_digits: Dataset) -> Parameters:
+    """The parameters at the end of an uninterrupted run."""
     torch.set_num_threads(1)
-    trainer, _, _ = train(digits, epochs=epochs, compare_every=0)
+    trainer, _, _ = train(small_digits, epochs=2, compare_every=0)
     return dict(trainer.model.state_dict())
 
 
-def ends_like(folder: Path, final: dict[str, torch.Tensor]) -> bool:
-    kept = safetensors.torch.load_file(folder / CHECKPOINT)
-    return (folder / SUMMARY).exists() and all(torch.equal(kept[f"parameters.{name}"], final[name]) for name in final)
+def ended_with(folder: Path, parameters: Parameters) -> bool:
+    """Whether the run is complete and its last checkpoint has these parameters."""
+    saved = safetensors.torch.load_file(folder / CHECKPOINT)
+    return (folder / SUMMARY).exists() and all(torch.equal(saved[f"parameters.{k}"], v) for k, v in parameters.items())
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
-def test_asked_to_stop_it_finishes_the_step_and_saves(
-    server: TrainingServer, final: dict[str, torch.Tensor], number: signal.Signals, status: int
+def test_a_signal_to_stop_finishes_the_step_and_saves(
+    server: TrainingServer, final_parameters: Parameters, number: signal.Signals, status: int
 ) -> None:
     folder = server.folder / "runs" / number.name
     (pid,) = server.start(*QUICK, "--checkpoint-seconds", "1000", "--run-name", number.name, pause_at=7)
-    server.wait_for_pause()
-    os.kill(pid, number)
-    wait_for(server.folder / "signalled")
-    server.unpause()
-    assert server.wait() == [status]
+    assert server.stop_at_pause(pid, number) == [status]
     assert unpack((folder / CHECKPOINT).read_bytes()).values["step"] == len(server.costs()) == 7
-    last = server.stderr().splitlines()[-1]
-    assert last == f"stopped by {number.name} after 7 of 20 steps; resume with: {server.program} --resume {number.name}"
-    assert server.train("--resume", number.name) == 0, server.stderr()
+    *_, message = server.stderr().splitlines()
+    assert (
+        message == f"stopped by {number.name} after 7 of 20 steps; resume with: {server.program} --resume {number.name}"
+    )
+    assert server.train("--resume", number.name, "--quiet") == 0, server.stderr()
+    assert server.stderr() == "data: a thousand digits\n"
     assert len(server.costs()) == 13
-    assert ends_like(folder, final)
+    assert ended_with(folder, final_parameters)
 
 
-def test_a_second_ctrl_c_is_not_waited_for(server: TrainingServer) -> None:
-    """Of a training that is stuck in an operation on a file."""
+def test_a_second_ctrl_c_ends_the_process_immediately(server: TrainingServer) -> None:
+    """Also during an operation on a file that does not return."""
     folder = server.folder / "runs" / "impatient"
-    (pid,) = server.start(*QUICK, "--run-name", "impatient", stuck=40)
+    (pid,) = server.start(*QUICK, "--run-name", "impatient", block_at=40)
     wait_for(server.folder / "blocked")
     before = (folder / CHECKPOINT).read_bytes()
     os.kill(pid, signal.SIGINT)
@@ -73,57 +70,56 @@ def test_a_second_ctrl_c_is_not_waited_for(server: TrainingServer) -> None:
 
 @pytest.fixture
 def small_disk(server: TrainingServer) -> Iterator[Path]:
-    """A disk of one megabyte, where one may be made."""
+    """A file system of one megabyte; the test is skipped without the right to mount one."""
     disk = server.folder / "disk"
     disk.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False, capture_output=True
-    )
-    if made.returncode:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk(server: TrainingServer, small_disk: Path, final: dict[str, torch.Tensor]) -> None:
+def test_a_full_disk(server: TrainingServer, small_disk: Path, final_parameters: Parameters) -> None:
     (small_disk / "other").write_bytes(bytes(900_000))
     flags = ("--runs-dir", "disk")
     assert server.train(*QUICK, *flags, "--run-name", "full") == 2
     (line,) = server.errors()
     assert "No space left on device; " in line
     assert line.endswith(f" steps are saved; resume with: {server.program} --resume full --runs-dir disk")
-    assert not list((small_disk / "full").glob(".*.new")), "what could not be finished takes no room"
+    assert not list((small_disk / "full").glob(".*.new")), "unfinished files are removed"
     (small_disk / "other").unlink()
     assert server.train(*flags, "--resume", "full") == 0, server.stderr()
-    assert ends_like(small_disk / "full", final)
+    assert ended_with(small_disk / "full", final_parameters)
 
 
-def test_a_limit_to_the_size_of_files(server: TrainingServer, final: dict[str, torch.Tensor]) -> None:
-    """In the middle of an event: what is before it stays whole."""
-    assert server.train(*QUICK, "--frames", "5", "--run-name", "limited", limit=300_000) == 2
+def test_a_limit_on_the_size_of_files(server: TrainingServer, final_parameters: Parameters) -> None:
+    """The limit is reached within an event; the events before it stay valid."""
+    assert server.train(*QUICK, "--frames", "5", "--run-name", "limited", file_size=300_000) == 2
     (line,) = server.errors()
     assert "File too large; " in line
     assert server.train("--resume", "limited") == 0
     assert "damaged" not in server.stderr()
-    assert ends_like(server.folder / "runs" / "limited", final)
+    assert ended_with(server.folder / "runs" / "limited", final_parameters)
 
 
 @pytest.fixture
-def writable_again() -> Iterator[list[Path]]:
-    made: list[Path] = []
-    yield made
-    for folder in made:
+def read_only() -> Iterator[list[Path]]:
+    """Folders to make writable again after the test."""
+    folders: list[Path] = []
+    yield folders
+    for folder in folders:
         make_writable(folder)
 
 
 def make_read_only(folder: Path) -> None:
-    """For who is not root by permission, and else by laying the folder over itself as one that cannot be written."""
+    """Remove the permission to write, or for root, who needs none, mount the folder read-only over itself."""
     if os.geteuid() != 0:
         folder.chmod(0o555)
         return
     bind = ["mount", "--bind", str(folder), str(folder)]
     if subprocess.run(bind, check=False, capture_output=True).returncode:
-        pytest.skip("root may write anywhere, and nothing can be mounted here")
+        pytest.skip("root can write anywhere, and no file system can be mounted here")
     subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
 
 
@@ -134,15 +130,15 @@ def make_writable(folder: Path) -> None:
         subprocess.run(["umount", str(folder)], check=False, capture_output=True)
 
 
-def test_a_folder_made_read_only_half_way(
-    server: TrainingServer, final: dict[str, torch.Tensor], writable_again: list[Path]
+def test_a_folder_that_becomes_read_only(
+    server: TrainingServer, final_parameters: Parameters, read_only: list[Path]
 ) -> None:
     folder = server.folder / "runs" / "locked"
     server.start(*QUICK, "--run-name", "locked", pause_at=5)
     server.wait_for_pause()
     make_read_only(folder)
     server.unpause()
-    writable_again.append(folder)
+    read_only.append(folder)
     assert server.wait() == [2]
     (line,) = server.errors()
     assert line.startswith("error: cannot write runs/locked/")
@@ -153,110 +149,104 @@ def test_a_folder_made_read_only_half_way(
     make_writable(folder)
     assert (folder / CHECKPOINT).read_bytes() == before
     assert server.train("--resume", "locked") == 0, server.stderr()
-    assert ends_like(folder, final)
+    assert ended_with(folder, final_parameters)
 
 
-def kill_half_way(server: TrainingServer, name: str) -> None:
+def kill_in_step_14(server: TrainingServer, name: str) -> None:
     (pid,) = server.start(*QUICK, "--run-name", name, pause_at=14)
-    server.wait_for_pause()
-    os.kill(pid, signal.SIGKILL)
-    assert server.wait() == [-signal.SIGKILL]
+    assert server.stop_at_pause(pid, signal.SIGKILL) == [-signal.SIGKILL]
 
 
 @pytest.fixture
-def half_done(server: TrainingServer, request: pytest.FixtureRequest) -> Path:
-    """A run that was killed, with checkpoints of several steps."""
+def killed_run(server: TrainingServer, request: pytest.FixtureRequest) -> Path:
+    """The folder of a run that was killed, with checkpoints of several steps."""
     name = request.node.name.replace("[", "_").replace("]", "").replace(" ", "_")
-    kill_half_way(server, name)
+    kill_in_step_14(server, name)
     folder = server.folder / "runs" / name
     assert {CHECKPOINT, PREVIOUS, BEST} <= {path.name for path in folder.iterdir()}
     return folder
 
 
-@pytest.mark.parametrize("damage", ["cut short", "a bit flipped", "emptied", "not there"])
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(
-    server: TrainingServer, half_done: Path, final: dict[str, torch.Tensor], damage: str
+@pytest.mark.parametrize("damage", ["truncated", "a flipped bit", "empty", "missing"])
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
+    server: TrainingServer, killed_run: Path, final_parameters: Parameters, damage: str
 ) -> None:
-    content = (half_done / CHECKPOINT).read_bytes()
+    content = (killed_run / CHECKPOINT).read_bytes()
     middle = len(content) // 2
     flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-    contents = {"cut short": content[:-1], "a bit flipped": flipped, "emptied": b"", "not there": None}
-    (half_done / CHECKPOINT).unlink()  # which may be the one before by another name, if it was killed just then
+    contents = {"truncated": content[:-1], "a flipped bit": flipped, "empty": b"", "missing": None}
+    (killed_run / CHECKPOINT).unlink()  # it may be a hard link to the checkpoint before
     if (damaged := contents[damage]) is not None:
-        (half_done / CHECKPOINT).write_bytes(damaged)
-    assert server.train("--resume", half_done.name) == 0, server.stderr()
-    said = f"{CHECKPOINT} is damaged: resuming from {PREVIOUS}" in server.stderr()
-    assert said == (damaged is not None)
-    assert ends_like(half_done, final)
+        (killed_run / CHECKPOINT).write_bytes(damaged)
+    assert server.train("--resume", killed_run.name) == 0, server.stderr()
+    reported = f"{CHECKPOINT} is damaged: resuming from {PREVIOUS}" in server.stderr()
+    assert reported == (damaged is not None)
+    assert ended_with(killed_run, final_parameters)
     if damaged is not None:
-        assert (half_done / f"{CHECKPOINT}.damaged").read_bytes() == damaged, "nothing is thrown away"
+        assert (killed_run / f"{CHECKPOINT}.damaged").read_bytes() == damaged, "damaged files are kept"
 
 
-def test_the_best_is_the_last_resort(server: TrainingServer, half_done: Path, final: dict[str, torch.Tensor]) -> None:
+def test_the_best_checkpoint_is_used_last(
+    server: TrainingServer, killed_run: Path, final_parameters: Parameters
+) -> None:
     for name in (CHECKPOINT, PREVIOUS):
-        (half_done / name).write_bytes(b"damaged")
-    assert server.train("--resume", half_done.name) == 0, server.stderr()
-    assert ends_like(half_done, final)
+        (killed_run / name).write_bytes(b"damaged")
+    assert server.train("--resume", killed_run.name) == 0, server.stderr()
+    assert ended_with(killed_run, final_parameters)
 
 
-def test_without_any_whole_checkpoint_nothing_is_changed(server: TrainingServer, half_done: Path) -> None:
+def test_without_a_valid_checkpoint_nothing_is_changed(server: TrainingServer, killed_run: Path) -> None:
     for name in (CHECKPOINT, PREVIOUS, BEST):
-        (half_done / name).write_bytes(b"damaged")
-    before = {path.name: path.read_bytes() for path in half_done.iterdir() if path.is_file()}
-    assert server.train("--resume", half_done.name) == 2
+        (killed_run / name).write_bytes(b"damaged")
+    before = {path.name: path.read_bytes() for path in killed_run.iterdir() if path.is_file()}
+    assert server.train("--resume", killed_run.name) == 2
     (line,) = server.errors()
     assert "checkpoint.safetensors is damaged" in line
-    assert before == {path.name: path.read_bytes() for path in half_done.iterdir() if path.is_file()}
+    assert before == {path.name: path.read_bytes() for path in killed_run.iterdir() if path.is_file()}
 
 
-def costs(folder: Path) -> list[int]:
+def logged_steps(folder: Path) -> list[int]:
+    """The steps of the test cost that TensorBoard reads."""
     board = EventAccumulator(str(folder), size_guidance={"tensors": 0})
     board.Reload()
-    return [event.step for event in board.Tensors(tags.TEST_COST)]
+    return [event.step for event in board.Tensors(tags.TEST_COST)] if tags.TEST_COST in board.Tags()["tensors"] else []
 
 
-def test_a_damaged_event_file(server: TrainingServer, half_done: Path, final: dict[str, torch.Tensor]) -> None:
-    """One byte in the middle hides from TensorBoard what is after it, until the run is gone on with."""
-    (path,) = half_done.glob("events.out.tfevents.*")
+def test_a_damaged_event_file(server: TrainingServer, killed_run: Path, final_parameters: Parameters) -> None:
+    """TensorBoard does not read the events after a damaged byte until the run is resumed."""
+    (path,) = killed_run.glob("events.out.tfevents.*")
     content = bytearray(path.read_bytes())
     content[200] ^= 1
     path.write_bytes(content + b"torn")
-    assert costs_hidden(half_done)
-    assert server.train("--resume", half_done.name) == 0, server.stderr()
+    assert logged_steps(killed_run) == []
+    assert server.train("--resume", killed_run.name) == 0, server.stderr()
     assert f"{path.name} was damaged: " in server.stderr()
-    assert costs(half_done) == [9, 19]
-    assert ends_like(half_done, final)
+    assert logged_steps(killed_run) == [9, 19]
+    assert ended_with(killed_run, final_parameters)
     assert path.with_name(path.name.replace("tfevents", "damaged")).read_bytes() == content + b"torn"
 
 
-def costs_hidden(folder: Path) -> bool:
-    try:
-        return costs(folder) == []
-    except KeyError:
-        return True
-
-
-def test_a_run_is_trained_by_one_process_at_a_time(server: TrainingServer) -> None:
+def test_a_run_is_trained_by_only_one_process(server: TrainingServer) -> None:
     folder = server.folder / "runs" / "twice"
-    refused = "run 'twice' in .*runs is being trained by another process"
-    kill_half_way(server, "twice")
-    lock = claim(folder)  # which the one that was killed has not kept
+    message = "run 'twice' in .*runs is being trained by another process"
+    kill_in_step_14(server, "twice")
+    lock = claim(folder)  # the killed process has released it
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     for flags in (("--resume", "twice"), (*QUICK, "--run-name", "twice", "--overwrite")):
         assert server.train(*flags) == 2
-        assert re.fullmatch(f"error: {refused}", server.errors()[0])
+        assert re.fullmatch(f"error: {message}", server.errors()[0])
     assert before == {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     lock.release()
     (pid,) = server.start("--resume", "twice", pause_at=1)
     server.wait_for_pause()
-    with pytest.raises(RunError, match=refused):
+    with pytest.raises(RunError, match=message):
         claim(folder)
     os.kill(pid, signal.SIGKILL)
     assert server.wait() == [-signal.SIGKILL]
 
 
 @pytest.mark.parametrize(
-    ("part", "says"),
+    ("damage", "message"),
     [
         (lambda s: s._replace(labels=s.labels.clone().index_fill_(0, torch.tensor([3]), 10)), "label 3 must be from 0"),
         (lambda s: s._replace(labels=s.labels.clone().index_fill_(0, torch.tensor([3]), -1)), "got -1"),
@@ -274,8 +264,8 @@ def test_a_run_is_trained_by_one_process_at_a_time(server: TrainingServer) -> No
         (lambda s: Split(s.images[:0], s.labels[:0]), "one for each of 0 images"),
     ],
 )
-def test_what_is_no_set_of_labelled_images_is_refused(small_digits: Dataset, part: object, says: str) -> None:
-    with pytest.raises(DataError) as refused:
-        Dataset("digits", part(small_digits.train), small_digits.test, "damaged")  # type: ignore[operator]
-    assert says in str(refused.value)
-    assert "\n" not in str(refused.value)
+def test_invalid_images_and_labels_are_refused(small_digits: Dataset, damage: object, message: str) -> None:
+    with pytest.raises(DataError) as error:
+        Dataset("digits", damage(small_digits.train), small_digits.test, "damaged")  # type: ignore[operator]
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from recording import train, train_once, parameters
+from recording import parameters, train, train_once
 from torch import Tensor
 
 import bp_torch.functional as hand
@@ -168,7 +168,9 @@ def test_what_is_logged(small_digits: Dataset) -> None:
     assert [step // 4 + 1 for step in logger.steps(PictureEvent)] == [1, 8, 20]
     assert logger.steps(ExplanationEvent) == [0, 3, 31, 79]
     label = small_digits.test.labels
-    for number, explanation in enumerate(logger.of_type(ExplanationEvent)[-1].explanations):  # the first test digit of each
+    for number, explanation in enumerate(
+        logger.of_type(ExplanationEvent)[-1].explanations
+    ):  # the first test digit of each
         digit = small_digits.test.images[label == number][:1]
         torch.testing.assert_close(explanation.outputs, trainer.model(prepare(digit))[0].detach())
         assert explanation.target.argmax() == number

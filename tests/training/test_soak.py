@@ -1,11 +1,11 @@
-"""Runs that are killed again and again, and gone on with: nothing is lost, nothing is done twice."""
+"""Training runs that are killed repeatedly and resumed: no saved step is lost, and none is recorded twice."""
 
 import json
 import math
-import random
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any, get_args
 
 import pytest
@@ -25,8 +25,8 @@ EVERY_STEP = ("--checkpoint-seconds", "0")
 
 
 @dataclass
-class Unbroken:
-    """The results of a run that nobody stops: its parameters after each step, its events and its figures."""
+class Uninterrupted:
+    """The results of an uninterrupted run: its parameters after each step, its events and its summary."""
 
     backend: str
     parameters: dict[int, dict[str, Tensor]] = field(default_factory=dict)
@@ -35,34 +35,36 @@ class Unbroken:
     seconds: float = 0.0
 
 
-def unbroken(server: TrainingServer, backend: str, digits: Dataset) -> Unbroken:
-    known, began = Unbroken(backend), time.monotonic()
+def uninterrupted(server: TrainingServer, backend: str, digits: Dataset) -> Uninterrupted:
+    known, began = Uninterrupted(backend), time.monotonic()
     assert server.train(*QUICK, *EVERY_STEP, "--backend", backend, "--run-name", backend) == 0
     known.seconds = time.monotonic() - began
     folder = server.folder / "runs" / backend
     known.events, known.summary = events(folder), summary(folder)
     trainer = Trainer(TrainConfig(epochs=2, compare_every=0, frames=0, backend=backend), digits)  # type: ignore[arg-type]
 
-    def keep() -> None:
+    def save() -> None:
         known.parameters[trainer.step] = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
 
-    torch.set_num_threads(1)  # as trainings do: with another number of them sums are rounded otherwise
-    keep()
-    trainer.run(keep)
+    torch.set_num_threads(1)  # as in the run: the number of threads changes rounding
+    save()
+    trainer.run(save)
     return known
 
 
 def events(folder: Path) -> dict[str, list[Any]]:
-    """What TensorBoard shows under each tag: step and value; of times, and of what each start tells, only the tag."""
+    """Steps and values by tag, as TensorBoard reads them.
+
+    Values that are times are left out, and so are values and repetitions of what every start writes.
+    """
     board = EventAccumulator(str(folder), size_guidance={"tensors": 0})
     board.Reload()
-    found: dict[str, list[Any]] = {}
+    result: dict[str, list[Any]] = {}
     for tag in board.Tags()["tensors"]:
-        told = board.Tensors(tag)
-        values = [event.tensor_proto.SerializeToString() for event in told]
-        found[tag] = [(event.step, value) for event, value in zip(told, values, strict=True)]
+        tensors = board.Tensors(tag)
+        result[tag] = [(event.step, event.tensor_proto.SerializeToString()) for event in tensors]
         if "second" in tag or tag == RUN_SUMMARY:
-            found[tag] = [event.step for event in told]
+            result[tag] = [event.step for event in tensors]
         if tag in (
             RUN_START,
             NETWORK,
@@ -70,16 +72,16 @@ def events(folder: Path) -> dict[str, list[Any]]:
             "_hparams_/session_start_info",
             "custom_scalars__config__",
         ):
-            found[tag] = [told[0].step]
-    return found
+            result[tag] = [tensors[0].step]
+    return result
 
 
 def summary(folder: Path) -> dict[str, Any]:
     return {k: v for k, v in json.loads((folder / SUMMARY).read_text()).items() if "second" not in k}
 
 
-def goes_on_exactly(folder: Path, known: Unbroken) -> int:
-    """What a run would be resumed from is what the unbroken run had at that step, bit for bit; returns the step."""
+def saved_step(folder: Path, known: Uninterrupted) -> int:
+    """The step of the last checkpoint, whose parameters must equal the uninterrupted run's at that step."""
     config = load_config(folder)
     state, damaged = load_checkpoint(folder, config)
     assert not damaged
@@ -90,37 +92,34 @@ def goes_on_exactly(folder: Path, known: Unbroken) -> int:
     return int(step)
 
 
-def killed_until_done(server: TrainingServer, known: Unbroken, name: str, chance: random.Random) -> list[str]:
-    """One run, killed at random moments until it is done; says how each of them went."""
-    folder, told, reached = server.folder / "runs" / name, [], 0
+def kill_until_complete(server: TrainingServer, known: Uninterrupted, name: str, random: Random) -> list[bool]:
+    """Kill one run at random moments until it is complete; returns for each kill whether it was during a write."""
+    folder, during_write, step = server.folder / "runs" / name, [], 0
     while not (folder / SUMMARY).exists():
-        anew = not (folder / CONFIG).exists()
-        flags = (*QUICK, *EVERY_STEP, "--backend", known.backend, "--run-name", name) if anew else ("--resume", name)
-        by_time = chance.random() < 0.5
-        after, before = (chance.uniform(0, known.seconds), 0) if by_time else (math.inf, chance.randint(1, 60))
-        status = server.train(*flags, after=after, before=before)
+        start = (*QUICK, *EVERY_STEP, "--backend", known.backend, "--run-name", name)
+        flags = ("--resume", name) if (folder / CONFIG).exists() else start
+        by_time = random.random() < 0.5
+        kill_after, kill_at = (random.uniform(0, known.seconds), 0) if by_time else (math.inf, random.randint(1, 60))
+        status = server.train(*flags, kill_after=kill_after, kill_at=kill_at)
         assert status in (0, -9), server.stderr()
         if status == -9:
-            told.append("in a write" if list(folder.glob(".*.new")) else "elsewhere")
-            step = goes_on_exactly(folder, known) if (folder / CONFIG).exists() else 0
-            assert step >= reached, "what was saved is lost"
-            reached = step
-    return told
+            during_write.append(any(folder.glob(".*.new")))
+            before, step = step, saved_step(folder, known) if (folder / CONFIG).exists() else 0
+            assert step >= before, "a saved step is lost"
+    return during_write
 
 
-def test_killed_runs_go_on_exactly(
+def test_killed_runs_end_like_an_uninterrupted_run(
     server: TrainingServer, small_digits: Dataset, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wanted, chance, told = pytestconfig.getoption("kills"), random.Random(0), list[str]()
-    known = [unbroken(server, backend, small_digits) for backend in get_args(Backend)]
-    runs = 0
-    while len(told) < wanted:
-        one, name = known[runs % 3], f"killed_{runs}"
-        told += killed_until_done(server, one, name, chance)
+    during_write, random, runs = list[bool](), Random(0), 0
+    known = [uninterrupted(server, backend, small_digits) for backend in get_args(Backend)]
+    while len(during_write) < pytestconfig.getoption("kills"):
+        expected, name = known[runs % 3], f"killed_{runs}"
+        during_write += kill_until_complete(server, expected, name, random)
         folder, runs = server.folder / "runs" / name, runs + 1
-        assert goes_on_exactly(folder, one) == 20
-        assert summary(folder) == one.summary
-        assert events(folder) == one.events
+        assert saved_step(folder, expected) == 20
+        assert summary(folder) == expected.summary
+        assert events(folder) == expected.events
     with capsys.disabled():
-        writes = told.count("in a write")
-        print(f"\n{len(told)} kills, {writes} of them in a write, of {runs} runs: all went on exactly, to the same end")
+        print(f"\n{len(during_write)} kills in {runs} runs, {sum(during_write)} during a write: no difference")
