@@ -1,6 +1,6 @@
-"""Measure the project's figures side by side, in one process; medians and ratios, never bare times alone.
+"""Measure speed and memory of this project and its peers in one process, as medians and ratios.
 
-Exit status: 0 measured; 2 what was asked for cannot be done.
+Exit status: 0 measured; 2 bad usage or data.
 """
 
 import sys
@@ -15,21 +15,21 @@ from bp_torch.data import DataError
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """Measure speed and memory against PyTorch and other peers, and with --accuracy what the commands reach."""
+    """Compare speed and memory with PyTorch and other peers, and with --accuracy measure test accuracies."""
 
     rounds: int = 40
-    """How often every peer has its turn."""
+    """Number of times each peer is measured."""
     threads: tuple[int, ...] = (1, 2)
-    """Numbers of threads to measure a step with; all else is measured with one."""
+    """Numbers of threads for measuring a step; everything else is measured with one."""
     accuracy: bool = False
-    """Train with seeds 0, 1 and 2 as documented, and report the mean (some minutes)."""
+    """Also train with seeds 0, 1 and 2 as documented and report mean accuracies; takes minutes."""
     page: Path | None = None
-    """Where to write the tables, for instance docs/performance.md; the same as JSON goes beside it."""
+    """Markdown file for the tables, such as docs/performance.md; a JSON file is written next to it."""
     data_root: Path = Path("data")
-    """Where torchvision keeps MNIST."""
+    """Where torchvision stores MNIST."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be measured."""
+        """Check the flags."""
         if self.rounds < 3:
             raise ValueError(f"--rounds must be at least 3, got {self.rounds}")
         if not all(1 <= count <= 1024 for count in self.threads):
@@ -39,7 +39,7 @@ class BenchmarkConfig:
 
 
 def main() -> int:
-    """Print each table as soon as it is measured."""
+    """Run the benchmarks, and print each table as soon as it is complete."""
     config = cli.parse(BenchmarkConfig, sys.argv[1:])
     measured = []
     for section in sections(config.rounds, config.threads, config.data_root, accuracy=config.accuracy):

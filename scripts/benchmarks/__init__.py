@@ -1,1 +1,1 @@
-"""Speed and memory, measured side by side in one process: what `scripts/benchmark.py` prints and keeps."""
+"""Benchmarks of speed and memory, run by `scripts/benchmark.py`."""

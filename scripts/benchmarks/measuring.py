@@ -1,4 +1,4 @@
-"""How time and memory are measured: peers in turn, medians and quartiles of ratios, never bare times alone."""
+"""Measure time and memory: peers take turns; ratios are medians with quartiles."""
 
 import json
 import statistics
@@ -15,27 +15,27 @@ Workload = Callable[[], object]
 Row = dict[str, Any]
 
 TURN = 0.004
-"""Seconds for which a peer works before the next one's turn: many steps of a small network, one of a large."""
+"""Duration in seconds of one peer's turn: many steps of a small network, one step of a large one."""
 
 
 def time_interleaved(peers: Mapping[str, Workload], *references: str, rounds: int) -> list[Row]:
-    """Let peers do the same work in turn, and give each one's time in units of the references'.
+    """Time peers in turn, and compute the ratio of their times to those of the references.
 
-    A ratio is the median over rounds of the two times in the same round, so that a noisy machine disturbs both alike.
-    Each row has a peer's name, its median time in µs, and for each reference the median of the ratio and its quartiles.
+    A ratio is the median over rounds of the ratio of two times in the same round, so that noise affects both alike.
+    Each row has the peer's name, its median time in µs, and for each reference the ratio and its quartiles.
     """
     for work in peers.values():
         work()
     turns = {name: max(1, round(TURN / seconds(work))) for name, work in peers.items()}
-    taken: dict[str, list[float]] = {name: [] for name in peers}
+    durations: dict[str, list[float]] = {name: [] for name in peers}
     for _ in range(rounds):
         for name, work in peers.items():
-            taken[name].append(seconds(work, turns[name]))
-    return [_row(name, times, {other: taken[other] for other in references}) for name, times in taken.items()]
+            durations[name].append(seconds(work, turns[name]))
+    return [_row(name, times, {other: durations[other] for other in references}) for name, times in durations.items()]
 
 
 def seconds(work: Workload, times: int = 1) -> float:
-    """How long it takes, on average over so many times."""
+    """Mean duration of one call, over `times` calls."""
     began = time.perf_counter()
     for _ in range(times):
         work()
@@ -52,7 +52,7 @@ def _row(name: str, times: list[float], references: Mapping[str, list[float]]) -
 
 
 def peak_bytes(work: Workload) -> int:
-    """The most memory that PyTorch's CPU allocator held at once while working, beyond what it held before."""
+    """Peak memory of PyTorch's CPU allocator during a call, above its value before the call."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         work()
     with tempfile.TemporaryDirectory() as folder:

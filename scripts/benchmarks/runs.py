@@ -1,4 +1,4 @@
-"""Whole epochs and runs on real data, against the loop that most tutorials show."""
+"""Benchmarks of whole epochs and runs, compared with the training loop of most tutorials."""
 
 import statistics
 import tempfile
@@ -17,7 +17,7 @@ from bp_torch.training.loop import Trainer
 
 
 def epoch_times(dataset: Dataset, root: Path, rounds: int) -> list[Row]:
-    """One epoch of the default network: shuffle, gather, step; nothing is looked at."""
+    """Time one epoch of the default network, without logging or comparing."""
     tutorial = {"DataLoader and eager": tutorial_epoch(root)}
     configs = [TrainConfig(backend=backend) for backend in ("engine", "functions", "builtin")]
     backends = {config.backend: partial(_bare_epoch, Trainer(config, dataset)) for config in configs}
@@ -30,8 +30,8 @@ def _bare_epoch(trainer: Trainer) -> None:
 
 
 def tutorial_epoch(root: Path) -> Workload:
-    """An epoch of torchvision's MNIST, ToTensor, DataLoader, torch.nn and optim.SGD."""
-    from torchvision import datasets, transforms  # after load(), which cures its import
+    """One epoch with torchvision's MNIST and ToTensor, DataLoader, torch.nn and optim.SGD."""
+    from torchvision import datasets, transforms  # after load(), which makes it importable
 
     model = as_builtin(mlp((784, 16, 16, 10)))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -50,37 +50,37 @@ def tutorial_epoch(root: Path) -> Workload:
 
 
 def run_shares(backend: Backend, dataset: Dataset) -> Row:
-    """A whole default run, with comparing, evaluating and logging: how much of the time the looking takes."""
+    """Time a default run, and the share of it spent on comparing gradients and on logging."""
     with tempfile.TemporaryDirectory() as folder, TensorBoardRecorder(Path(folder)) as board:
         trainer = Trainer(TrainConfig(backend=backend), dataset, [board])
-        taken = seconds(trainer.run)
+        duration = seconds(trainer.run)
     counts = trainer.monitor.counts
     return {
         "backend": backend,
-        "seconds": round(taken, 1),
-        "of it comparing": f"{trainer.monitor.comparing_seconds / taken:.1%}",
-        "of it logging": f"{board.seconds / taken:.1%}",
-        "gradients that agree": f"{counts.gradient_checks_passed} of {counts.gradient_checks}",
+        "seconds": round(duration, 1),
+        "comparing": f"{trainer.monitor.comparing_seconds / duration:.1%}",
+        "logging": f"{board.seconds / duration:.1%}",
+        "agreeing gradients": f"{counts.gradient_checks_passed} of {counts.gradient_checks}",
     }
 
 
 def accuracies(dataset: Dataset) -> list[Row]:
-    """Mean test accuracy over seeds 0, 1 and 2 of the documented commands, and what drawn digits teach about MNIST."""
+    """Mean test accuracy over seeds 0, 1 and 2: of the documented commands, and on MNIST after training on digits."""
     digits = load("digits", Path("data"))
     default = TrainConfig(compare_every=1000)
     relu = replace(default, activation="relu", cost="cross_entropy", learning_rate=0.2, epochs=30)
     return [
-        _reached(f"default network on {dataset.name}", default, dataset),
-        _reached(f"ReLU and cross-entropy on {dataset.name}", relu, dataset),
-        _reached("default network on digits", default, digits),
-        _reached(f"trained on digits, tested on {dataset.name}", default, replace(digits, test=dataset.test)),
+        _accuracy(f"default network on {dataset.name}", default, dataset),
+        _accuracy(f"ReLU and cross-entropy on {dataset.name}", relu, dataset),
+        _accuracy("default network on digits", default, digits),
+        _accuracy(f"trained on digits, tested on {dataset.name}", default, replace(digits, test=dataset.test)),
     ]
 
 
-def _reached(what: str, config: TrainConfig, dataset: Dataset) -> Row:
-    reached = [Trainer(replace(config, seed=seed), dataset).run()["test_accuracy"] for seed in range(3)]
+def _accuracy(training: str, config: TrainConfig, dataset: Dataset) -> Row:
+    values = [Trainer(replace(config, seed=seed), dataset).run()["test_accuracy"] for seed in range(3)]
     return {
-        "training": what,
-        "mean": f"{statistics.mean(reached):.2%}",
-        "seeds": ", ".join(f"{a:.2%}" for a in reached),
+        "training": training,
+        "mean": f"{statistics.mean(values):.2%}",
+        "seeds": ", ".join(f"{value:.2%}" for value in values),
     }

@@ -1,4 +1,4 @@
-"""Everything that is measured, a table after the other, as a page of Markdown and as JSON."""
+"""Run all benchmarks, and write their tables as Markdown and JSON."""
 
 import json
 import platform
@@ -18,14 +18,14 @@ from bp_torch.data import load
 
 @dataclass(frozen=True)
 class Section:
-    """One table, with a sentence on what it shows."""
+    """A table with a title and a note."""
 
     title: str
     note: str
     rows: Sequence[Row]
 
     def __str__(self) -> str:
-        """As Markdown; quartiles stand behind their median."""
+        """The section as Markdown, with quartiles in parentheses after their median."""
         columns = [name for name in self.rows[0] if not name.endswith(", quartiles")]
         table = markdown.table(columns, ([_cell(row, name) for name in columns] for row in self.rows))
         return f"## {self.title}\n\n{self.note}\n\n{table}\n"
@@ -38,7 +38,7 @@ def _cell(row: Row, name: str) -> str:
 
 
 def sections(rounds: int, threads: Sequence[int], data_root: Path, *, accuracy: bool) -> Iterator[Section]:
-    """Measure, and yield each table as soon as it is known."""
+    """Run the benchmarks, and yield each table as soon as it is complete."""
     for count in threads:
         torch.set_num_threads(count)
         for sizes, examples in product(steps.NETWORKS, steps.BATCHES):
@@ -56,40 +56,42 @@ def sections(rounds: int, threads: Sequence[int], data_root: Path, *, accuracy: 
     shares = [runs.run_shares("functions", dataset), runs.run_shares("engine", dataset)]
     yield Section("A whole default run", _RUN, shares)
     if accuracy:
-        yield Section("What the documented commands reach", _ACCURACY, runs.accuracies(dataset))
+        yield Section("Accuracy of the documented commands", _ACCURACY, runs.accuracies(dataset))
 
 
 def _name(sizes: tuple[int, ...]) -> str:
     return "-".join(map(str, sizes))
 
 
-_STEP = "`/ eager`: time in units of PyTorch's own layers with autograd and `optim.SGD`; `/ products`: of the floor."
-_MEMORY = "Of PyTorch's CPU allocator, beyond parameters and data, mini-batch of 100."
-_FUNCTIONS = "Every size 100; the upstream gradient is given. In units of PyTorch's own."
-_NORMS = "784-16-16-10. The gradient is the engine's, of all of them at once; `vmap` takes them by the thousand."
-_EPOCH = "Shuffle, gather, step, 600 times a mini-batch of 100; the first is the loop that most tutorials show."
-_RUN = "60 epochs at the defaults, as `make train` runs them."
-_ACCURACY = "Test accuracy, mean of seeds 0, 1 and 2."
+_STEP = (
+    "`/ eager`: ratio to PyTorch's layers, autograd and `optim.SGD`. `/ products`: ratio to the matrix products alone."
+)
+_MEMORY = "Peak of PyTorch's CPU allocator above parameters and data, with mini-batches of 100."
+_FUNCTIONS = "All sizes are 100, and the upstream gradient is given. `/ builtin`: ratio to PyTorch's function."
+_NORMS = "Network 784-16-16-10. One gradient: of the mean over all examples. `vmap` takes 1,000 examples at a time."
+_EPOCH = "Shuffling, gathering and 600 steps with mini-batches of 100. The first row is the loop of most tutorials."
+_RUN = "60 epochs with the default settings, as `make train` runs them."
+_ACCURACY = "Mean test accuracy over seeds 0, 1 and 2."
 
 
 def machine() -> dict[str, str]:
-    """What the figures were taken on."""
+    """Processor, device and versions used for the measurement."""
     cpus = Path("/proc/cpuinfo")
-    named = re.search(r"model name\s*: (.*)", cpus.read_text(encoding="utf-8")) if cpus.exists() else None
+    match = re.search(r"model name\s*: (.*)", cpus.read_text(encoding="utf-8")) if cpus.exists() else None
     return {
-        "processor": named[1] if named else platform.processor() or platform.machine(),
+        "processor": match[1] if match else platform.processor() or platform.machine(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
 
 
-def write(path: Path, on: Mapping[str, str], sections: Sequence[Section]) -> None:
-    """Write `path`, below the introduction that it has, and beside it the same figures as JSON."""
+def write(path: Path, environment: Mapping[str, str], sections: Sequence[Section]) -> None:
+    """Write the tables to `path` after its introduction, which is kept, and to a JSON file next to it."""
     page = path.read_text(encoding="utf-8") if path.exists() else "# Performance"
     introduction = page.partition("\n\nMeasured on:")[0]
-    measured_on = ", ".join(f"{name} {value}" for name, value in on.items())
+    measured_on = ", ".join(f"{name} {value}" for name, value in environment.items())
     parts = [f"{introduction}\n\nMeasured on: {measured_on}.\n", *map(str, sections)]
     path.write_text("\n".join(parts), encoding="utf-8")
-    figures = {"machine": on, "sections": [asdict(section) for section in sections]}
+    figures = {"machine": environment, "sections": [asdict(section) for section in sections]}
     path.with_suffix(".json").write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

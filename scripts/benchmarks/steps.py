@@ -1,4 +1,4 @@
-"""A step of gradient descent, each function, per-example norms: by this project and its peers on the same numbers."""
+"""Benchmarks of a step, of each function and of per-example norms, with all peers on the same numbers."""
 
 import copy
 import warnings
@@ -29,15 +29,15 @@ Norms = dict[str, Tensor]
 
 
 def engine(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Workload:
-    """This project's plain loop."""
-    driver = Backprop(model, squared_error)
-    return lambda: driver.sgd_step(inputs, targets, RATE)
+    """This project's engine."""
+    backprop = Backprop(model, squared_error)
+    return lambda: backprop.sgd_step(inputs, targets, RATE)
 
 
 def functions(
     model: torch.nn.Module, inputs: Tensor, targets: Tensor, cost: Cost = squared_error, **options: bool
 ) -> Workload:
-    """The model's layers under autograd and one of torch.optim.SGD's implementations, as most people write it."""
+    """The model's layers with autograd and one of torch.optim.SGD's implementations."""
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, **options)
 
     def step() -> None:
@@ -49,14 +49,14 @@ def functions(
 
 
 def eager(model: torch.nn.Module, inputs: Tensor, targets: Tensor, **options: bool) -> Workload:
-    """The same with PyTorch's own layers."""
+    """PyTorch's layers with autograd and torch.optim.SGD."""
     return functions(as_builtin(model), inputs, targets, builtin_cost, **options)
 
 
 def compiled(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Workload:
-    """The whole step in one graph of torch.compile, gradient and update, in the form that runs quickest.
+    """The whole step, gradient and update, in one graph of torch.compile, in its fastest form.
 
-    That is without modules and names, which would have to be guarded at every step.
+    It takes a list of parameters: modules and names would need guards at every step.
     """
     parameters = [parameter.detach() for parameter in model.parameters()]
 
@@ -75,7 +75,7 @@ def compiled(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Wor
 
 
 def products(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Workload:
-    """The floor: the matrix products of such a step and nothing else, as `bp_torch.functional.linear` writes them."""
+    """The lower bound: only the matrix products of a step, written as in `bp_torch.functional.linear`."""
     weights = [p.detach() for p in model.parameters() if p.dim() == 2]
     activations = [inputs, *(torch.rand(len(inputs), len(weight)) for weight in weights)]
 
@@ -109,8 +109,8 @@ def batch(examples: int, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return inputs, torch.eye(sizes[-1])[torch.randint(sizes[-1], (examples,), generator=generator)]
 
 
-def made(sizes: tuple[int, ...], examples: int) -> dict[str, tuple[torch.nn.Sequential, Workload]]:
-    """Every peer with a network of its own, equal to the others'."""
+def build_peers(sizes: tuple[int, ...], examples: int) -> dict[str, tuple[torch.nn.Sequential, Workload]]:
+    """Each peer and its own copy of the same network."""
     torch.manual_seed(0)
     first = mlp(sizes)
     inputs, targets = batch(examples, sizes)
@@ -118,8 +118,8 @@ def made(sizes: tuple[int, ...], examples: int) -> dict[str, tuple[torch.nn.Sequ
     return {name: (model, PEERS[name](model, inputs, targets)) for name, model in copies.items()}
 
 
-def require_the_same(peers: Mapping[str, tuple[torch.nn.Sequential, Workload]]) -> None:
-    """Raise AssertionError unless a step takes every peer's parameters to the same place."""
+def assert_same_step(peers: Mapping[str, tuple[torch.nn.Sequential, Workload]]) -> None:
+    """Raise AssertionError if the parameters of two peers differ after a step."""
     for _, work in peers.values():
         work()
     expected = dict(peers["eager"][0].named_parameters())
@@ -129,18 +129,18 @@ def require_the_same(peers: Mapping[str, tuple[torch.nn.Sequential, Workload]]) 
 
 
 def step_times(sizes: tuple[int, ...], examples: int, rounds: int) -> list[Row]:
-    """Times of a step, in units of eager PyTorch's and of the matrix products alone."""
-    peers = made(sizes, examples)
-    require_the_same(peers)
+    """Time a step, with ratios to eager PyTorch and to the matrix products alone."""
+    peers = build_peers(sizes, examples)
+    assert_same_step(peers)
     return time_interleaved({name: work for name, (_, work) in peers.items()}, "eager", "products", rounds=rounds)
 
 
 def step_memory(sizes: tuple[int, ...], examples: int) -> list[Row]:
-    """Peak memory of a step, beyond parameters and data, in KiB and in units of eager PyTorch's."""
+    """Peak memory of a step above parameters and data, in KiB and as ratio to eager PyTorch."""
     peaks = {}
-    for name, (model, work) in made(sizes, examples).items():
+    for name, (model, work) in build_peers(sizes, examples).items():
         work()
-        model.zero_grad()  # where gradients are kept from one step to the next, they are part of it
+        model.zero_grad()  # gradients kept from one step to the next count as memory of the step
         peaks[name] = peak_bytes(work)
     return [
         {"peer": name, "KiB": round(peak / 1024), "/ eager": round(peak / peaks["eager"], 2)}
@@ -150,11 +150,11 @@ def step_memory(sizes: tuple[int, ...], examples: int) -> list[Row]:
 
 
 def function_times(rounds: int) -> list[Row]:
-    """Every function of the catalogue on its first matrix, each of its sizes made 100, against PyTorch's own."""
+    """Time each function of the catalogue and PyTorch's on its first sample with a matrix, all sizes set to 100."""
     rows = []
     for entry in CATALOGUE.values():
         large = _large_call(entry)
-        peers = {"builtin": _differentiated(large.of(entry.reference)), entry.name: _differentiated(large)}
+        peers = {"builtin": _forward_backward(large.of(entry.reference)), entry.name: _forward_backward(large)}
         _, row = time_interleaved(peers, "builtin", rounds=rounds)
         rows.append(row)
     return rows
@@ -169,16 +169,16 @@ def _large_call(entry: OpInfo) -> Call:
     return large
 
 
-def _differentiated(call: Call) -> Workload:
+def _forward_backward(call: Call) -> Workload:
     leaves = [x.requires_grad_() for x in call.inputs]
     upstream = torch.ones_like(call.output())
     return lambda: torch.autograd.grad(call.output(), leaves, upstream)
 
 
 def norm_times(examples: int, rounds: int) -> list[Row]:
-    """Norms of all per-example gradients, in units of one gradient over the same examples.
+    """Time the norms of all per-example gradients, with ratios to one gradient over the same examples.
 
-    BackPACK is a peer where it is installed (extra `peers`).
+    BackPACK is included if it is installed (extra `peers`).
     """
     torch.manual_seed(0)
     model = mlp(NETWORKS[0])
@@ -191,12 +191,12 @@ def norm_times(examples: int, rounds: int) -> list[Row]:
         assert_close(other(inputs[:100], targets[:100]), ours(inputs[:100], targets[:100]), rtol=1e-4, atol=1e-6)
     engine = Backprop(model, squared_error).gradients
     peers: dict[str, Callable[..., object]] = {"one gradient, engine": engine, "norms": ours, **others}
-    works = {name: partial(peer, inputs, targets) for name, peer in peers.items()}
-    return time_interleaved(works, "one gradient, engine", rounds=rounds)
+    workloads = {name: partial(peer, inputs, targets) for name, peer in peers.items()}
+    return time_interleaved(workloads, "one gradient, engine", rounds=rounds)
 
 
 def by_vmap(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Norms:
-    """`torch.func.vmap` of `torch.func.grad`, the norm taken within; a thousand at a time, which is quickest here."""
+    """`torch.func.vmap` of `torch.func.grad` and norm; chunks of 1,000 examples are the fastest."""
     builtin = as_builtin(model)
     parameters = {name: parameter.detach() for name, parameter in builtin.named_parameters()}
 
@@ -211,13 +211,13 @@ def by_vmap(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Norm
 
 
 def by_backpack(model: torch.nn.Sequential, inputs: Tensor, targets: Tensor) -> Norms:
-    """BackPACK's extension for squared norms."""
-    from backpack import backpack, extend  # an extra
+    """Norms by BackPACK's extension for squared norms."""
+    from backpack import backpack, extend  # from the extra `peers`
     from backpack.extensions import BatchL2Grad
 
     builtin = extend(copy.deepcopy(as_builtin(model)))
     total = extend(torch.nn.MSELoss(reduction="sum"))
-    # PyTorch warns of hooks on a network whose inputs need no gradient
+    # PyTorch warns about hooks on modules whose inputs need no gradient
     with warnings.catch_warnings(action="ignore"), backpack(BatchL2Grad()):
         total(builtin(inputs), targets).backward()
     return {name: parameter.batch_l2.sqrt() for name, parameter in builtin.named_parameters()}
