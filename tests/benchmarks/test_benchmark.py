@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "performance.md"
 
 
 class Clock:
-    """A clock that advances only in `spend`."""
+    """A clock that advances only during the work that `spend` returns."""
 
     def __init__(self) -> None:
         self.now = 0.0

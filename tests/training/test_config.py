@@ -48,19 +48,19 @@ from bp_torch.training.config import TrainConfig
         ({"resume": "a", "overwrite": True}, "--resume"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_by_its_flag(options: dict[str, Any], message: str) -> None:
+def test_an_invalid_setting_is_refused_by_its_flag(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         TrainConfig(**options)
     assert "\n" not in str(caught.value)
 
 
-def test_a_configuration_survives_json() -> None:
+def test_a_configuration_is_read_back_from_json() -> None:
     config = TrainConfig(hidden=(8,), mnist_source=Path("somewhere"), run_name="a")
-    assert TrainConfig.from_dict({**config.as_dict(), "data_origin": "known only to the file"}) == config
+    assert TrainConfig.from_dict({**config.as_dict(), "data_origin": "not a setting"}) == config
 
 
-def test_the_registries_name_the_choices() -> None:
-    """So that a new activation or cost needs no change here."""
+def test_the_choices_are_those_of_the_registries() -> None:
+    """A new activation or cost needs no change to the configuration."""
     hints = get_type_hints(TrainConfig)
     assert get_args(hints["activation"]) == tuple(ACTIVATIONS)
     assert get_args(hints["cost"]) == tuple(COSTS)
@@ -71,7 +71,3 @@ def test_a_network_too_large_for_its_data_is_refused() -> None:
     config = TrainConfig(hidden=(100_000, 300))
     with pytest.raises(ValueError, match="--hidden 100000 300 makes 108,503,310 parameters"):
         config.sizes(784, 10)
-
-
-def test_no_hidden_layer_is_a_network_too() -> None:
-    assert TrainConfig(hidden=()).hidden == ()

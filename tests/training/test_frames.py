@@ -1,4 +1,4 @@
-"""Frames: of which steps they are, and every number in them, against PyTorch's own layers and autograd in float64."""
+"""Frames: their steps, and every number in them compared with torch.nn and autograd in float64."""
 
 import re
 from collections.abc import Callable
@@ -27,7 +27,7 @@ NETWORKS: dict[str, Callable[[], torch.nn.Sequential]] = {
     **{name: lambda name=name: nn.mlp((6, 5, 4, 3), name) for name in ACTIVATIONS},  # type: ignore[misc]
     "one layer": lambda: nn.mlp((6, 3), output_activation="identity"),
     "GELU by tanh": lambda: torch.nn.Sequential(nn.Linear(6, 4), nn.GELU("tanh"), nn.Linear(4, 3)),
-    "sums of sums": lambda: torch.nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3), nn.Tanh()),
+    "no activation": lambda: torch.nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3), nn.Tanh()),
     "without bias": lambda: torch.nn.Sequential(nn.Linear(6, 4, bias=False), nn.ReLU(), nn.Linear(4, 3, bias=False)),
 }
 
@@ -35,14 +35,14 @@ NETWORKS: dict[str, Callable[[], torch.nn.Sequential]] = {
 @given(st.integers(1, 10**6), st.integers(0, 300))
 @example(10**12, 60)
 @example(1, 2)
-def test_as_many_steps_as_asked_for_from_the_first_to_the_last(steps: int, frames: int) -> None:
+def test_frames_are_spread_from_the_first_step_to_the_last(steps: int, frames: int) -> None:
     chosen = sorted(frame_steps(steps, frames))
     assert len(chosen) == min(frames, steps)
     assert all(0 <= step < steps for step in chosen)
     if frames >= 2:
         assert (chosen[0], chosen[-1]) == (0, steps - 1)
     gaps = [after - before for before, after in pairwise(chosen)]
-    assert all(after >= before - 1 for before, after in pairwise(gaps)), "but for rounding, ever fewer"
+    assert all(after >= before - 1 for before, after in pairwise(gaps)), "gaps grow, up to rounding"
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,12 @@ def test_as_many_steps_as_asked_for_from_the_first_to_the_last(steps: int, frame
         (1, 1, [0]),
     ],
 )
-def test_steps_worked_by_hand(steps: int, frames: int, expected: list[int]) -> None:
+def test_hand_computed_frame_steps(steps: int, frames: int, expected: list[int]) -> None:
     assert sorted(frame_steps(steps, frames)) == expected
 
 
 class Captured:
-    """A frame of a network in float64, and the examples it was captured of: the probes, then the mini-batch."""
+    """A frame of a network in float64, with its examples: the probes, then the mini-batch."""
 
     def __init__(self, model: torch.nn.Module, cost: str) -> None:
         self.model, (hand, self.cost) = model.double(), COSTS[cost]
@@ -75,8 +75,8 @@ class Captured:
         _, gradients = Backprop(model, hand).gradients(*batch)
         self.frame: FrameEvent = self.frames.capture(5, batch, 0.25, gradients)
 
-    def automatic(self) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """By dense layer, out of torch.nn: the activations, the slopes, and minus ∂Cₙ/∂activation for each example."""
+    def expected(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """For each dense layer, by torch.nn and autograd: activations, slopes, and −∂Cₙ/∂activation of each example."""
         signal, layers = self.inputs, []
         for module in nn.as_builtin(self.model):  # type: ignore[attr-defined]
             before, signal = signal, module(signal)
@@ -96,34 +96,34 @@ def captured(request: pytest.FixtureRequest) -> Captured:
     return Captured(NETWORKS[network](), cost)
 
 
-def test_activations_slopes_nudges_and_costs_are_autograds(captured: Captured) -> None:
-    found = [(layer.activations, layer.slopes, layer.nudges) for layer in captured.frame.layers]
-    torch.testing.assert_close(found, captured.automatic())
+def test_activations_slopes_nudges_and_costs_agree_with_autograd(captured: Captured) -> None:
+    frame = [(layer.activations, layer.slopes, layer.nudges) for layer in captured.frame.layers]
+    torch.testing.assert_close(frame, captured.expected())
     torch.testing.assert_close(captured.frame.costs, captured.costs.detach())
 
 
-def test_the_mini_batch_s_wishes_average_to_minus_the_gradient(captured: Captured) -> None:
+def test_the_nudges_of_the_mini_batch_average_to_minus_the_gradient(captured: Captured) -> None:
     cost = captured.cost(nn.as_builtin(captured.model)(captured.inputs[PROBES:]), captured.targets[PROBES:]).mean()
     parameters = dict(captured.model.named_parameters())
     expected = dict(zip(parameters, torch.autograd.grad(cost, tuple(parameters.values())), strict=True))
     before, found = captured.inputs[PROBES:], {}
     for layer in captured.frame.layers:
-        wished = layer.slopes[PROBES:] * layer.nudges[PROBES:]
+        deltas = layer.slopes[PROBES:] * layer.nudges[PROBES:]
         weight, bias = layer.names
-        found[weight] = -wished.T @ before / EXAMPLES
+        found[weight] = -deltas.T @ before / EXAMPLES
         if bias is not None:
-            found[bias] = -wished.mean(0)
+            found[bias] = -deltas.mean(0)
         before = layer.activations[PROBES:]
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(captured.frame.gradients, expected)
 
 
-def test_the_rest_of_a_frame_is_what_was_given() -> None:
+def test_a_frame_contains_its_arguments() -> None:
     captured = Captured(nn.mlp((6, 4, 3)), "squared_error")
     frame = captured.frame
     assert (frame.step, frame.learning_rate, frame.comparisons) == (5, 0.25, ())
     assert torch.equal(frame.inputs, captured.inputs[PROBES:])
-    assert frame.labels.tolist() == [0, 1, 2, 0, 1, 2, 0]  # three probes came before
+    assert frame.labels.tolist() == [0, 1, 2, 0, 1, 2, 0]  # after three probes
     parameters = dict(captured.model.named_parameters())
     for layer, (weight, bias) in zip(frame.layers, (("0.weight", "0.bias"), ("2.weight", "2.bias")), strict=True):
         assert layer.names == (weight, bias)
@@ -133,7 +133,7 @@ def test_the_rest_of_a_frame_is_what_was_given() -> None:
 
 
 @pytest.mark.parametrize("cost", COSTS)
-def test_what_all_frames_have_in_common(cost: str) -> None:
+def test_the_network_event_describes_all_frames(cost: str) -> None:
     captured = Captured(nn.mlp((6, 5, 3), "leaky_relu"), cost)
     network = captured.frames.network(12, 100)
     assert (network.step, network.steps, network.cost, network.refusal) == (12, 100, cost, None)
@@ -144,23 +144,23 @@ def test_what_all_frames_have_in_common(cost: str) -> None:
     assert network.labels.tolist() == [0, 1, 2]
 
 
-def test_a_cost_that_is_a_module_goes_by_its_class() -> None:
+def test_a_cost_module_is_named_by_its_class() -> None:
     inputs, targets = torch.rand(2, 6), torch.rand(2, 3)
     assert FrameCapture(nn.mlp((6, 3)), nn.SquaredError(), inputs, targets).network(0, 1).cost == "SquaredError"
 
 
-def test_what_does_not_learn_has_no_name_but_all_the_rest() -> None:
+def test_frozen_parameters_have_no_name_but_all_values() -> None:
     model = nn.mlp((6, 5, 3)).double()
     model[0].requires_grad_(False)
     model[2].bias.requires_grad_(False)
     captured = Captured(model, "squared_error")
     assert [layer.names for layer in captured.frame.layers] == [(None, None), ("2.weight", None)]
     assert captured.frame.gradients.keys() == {"2.weight"}
-    held = [tensor for layer in captured.frame.layers for tensor in (layer.weight, layer.bias)]
-    torch.testing.assert_close(held, [p.detach() for p in model.parameters()])
-    model.requires_grad_()  # for autograd to tell
-    found = [(layer.activations, layer.slopes, layer.nudges) for layer in captured.frame.layers]
-    torch.testing.assert_close(found, captured.automatic())
+    tensors = [tensor for layer in captured.frame.layers for tensor in (layer.weight, layer.bias)]
+    torch.testing.assert_close(tensors, [p.detach() for p in model.parameters()])
+    model.requires_grad_()  # for autograd
+    frame = [(layer.activations, layer.slopes, layer.nudges) for layer in captured.frame.layers]
+    torch.testing.assert_close(frame, captured.expected())
 
 
 class Skip(nn.Linear):
@@ -178,7 +178,7 @@ class Skip(nn.Linear):
         (torch.nn.Sequential(torch.nn.Linear(6, 3)), r"module 0 \(Linear\) calls torch.nn"),
     ],
 )
-def test_what_is_no_chain_of_dense_layers_is_refused(model: torch.nn.Module, message: str) -> None:
+def test_a_network_that_is_not_a_sequence_of_dense_layers_is_refused(model: torch.nn.Module, message: str) -> None:
     inputs, targets = torch.rand(3, 6), torch.eye(3)
     frames = FrameCapture(model, F.squared_error, inputs, targets)
     network = frames.network(0, 9)

@@ -1,4 +1,4 @@
-"""Frames of a run: at which steps, of what, and after a break."""
+"""Frames of a training run: their steps and content, also after an interruption."""
 
 from typing import Any, get_args
 
@@ -15,9 +15,7 @@ from bp_torch.training.loop import Trainer
 
 
 @pytest.mark.parametrize("backend", get_args(Backend))
-def test_a_network_and_then_frames_of_the_first_step_the_last_and_some_between(
-    small_digits: Dataset, backend: str
-) -> None:
+def test_the_network_is_followed_by_frames_from_the_first_to_the_last_step(small_digits: Dataset, backend: str) -> None:
     trainer, logger, _ = train_once(small_digits, frames=5, backend=backend)
     assert logger.steps(FrameEvent) == sorted(frame_steps(30, 5))
     assert logger.steps(FrameEvent)[0] == 0
@@ -25,23 +23,23 @@ def test_a_network_and_then_frames_of_the_first_step_the_last_and_some_between(
     (network,) = logger.of_type(NetworkEvent)
     assert logger.events[0] is network
     assert (network.step, network.steps, network.sizes, network.refusal) == (0, 30, (784, 16, 16, 10), None)
-    assert network.labels.tolist() == list(range(10)), "a test digit of each class"
+    assert network.labels.tolist() == list(range(10)), "one test digit of each class"
 
 
-def test_by_default_there_are_sixty(small_digits: Dataset) -> None:
+def test_by_default_there_are_sixty_frames(small_digits: Dataset) -> None:
     trainer, logger, _ = train(small_digits, frames=TrainConfig().frames, compare_every=0, epochs=7)
     assert trainer.steps == 70
     assert len(set(logger.steps(FrameEvent))) == len(logger.of_type(FrameEvent)) == 60
 
 
-def test_none_if_none_are_wanted(small_digits: Dataset) -> None:
+def test_zero_frames(small_digits: Dataset) -> None:
     _, logger, _ = train_once(small_digits, frames=0, epochs=1)
     assert not logger.of_type(FrameEvent)
     assert not logger.of_type(NetworkEvent)
 
 
 @pytest.mark.parametrize("backend", get_args(Backend))
-def test_gradients_are_compared_at_these_steps_too(small_digits: Dataset, backend: str) -> None:
+def test_gradients_are_compared_at_the_steps_of_frames(small_digits: Dataset, backend: str) -> None:
     _, logger, summary = train_once(small_digits, frames=5, backend=backend)
     assert logger.steps(AgreementEvent) == sorted(frame_steps(30, 5) | {0, 10, 20})
     assert summary["gradient_checks"] == summary["gradient_checks_passed"] == 6 * len(logger.of_type(AgreementEvent))
@@ -59,14 +57,14 @@ def test_frames_without_comparisons(small_digits: Dataset, backend: str) -> None
     assert summary["gradient_checks"] == 0
 
 
-def test_steps_between_are_no_more_reported_than_before(small_digits: Dataset) -> None:
+def test_frames_do_not_add_step_events(small_digits: Dataset) -> None:
     _, logger, _ = train(small_digits, frames=60, compare_every=0, batch_size=10, epochs=2)
     assert logger.steps(StepEvent) == [0, 100]
 
 
 @pytest.mark.parametrize("cost", ["squared_error", "cross_entropy"])
-def test_a_frame_is_of_its_mini_batch_and_of_the_network_before_its_step(small_digits: Dataset, cost: str) -> None:
-    """The last one's, which is looked at while it is taken, against a run that stopped there."""
+def test_a_frame_shows_its_mini_batch_and_the_network_before_its_step(small_digits: Dataset, cost: str) -> None:
+    """Compare the last frame with a run that stopped before that step."""
     options: dict[str, Any] = {"epochs": 2, "batch_size": 300, "cost": cost, "learning_rate": 0.5, "frames": 3}
     _, logger, _ = train_once(small_digits, **options)
     fresh = Trainer(TrainConfig(**options), small_digits)
@@ -85,28 +83,28 @@ def test_a_frame_is_of_its_mini_batch_and_of_the_network_before_its_step(small_d
     torch.testing.assert_close(frame.layers[-1].activations, fresh.model(outputs).detach())
 
 
-def test_a_resumed_run_s_frames_are_those_of_an_unbroken_run(small_digits: Dataset) -> None:
-    _, unbroken, _ = train(small_digits, frames=7, compare_every=0)
+def test_a_resumed_run_has_the_frames_of_an_uninterrupted_run(small_digits: Dataset) -> None:
+    _, uninterrupted, _ = train(small_digits, frames=7, compare_every=0)
     config, before, after = TrainConfig(epochs=3, frames=7, compare_every=0), RecordingLogger(), RecordingLogger()
-    broken = Trainer(config, small_digits, [before])
+    interrupted = Trainer(config, small_digits, [before])
     resumed = Trainer(config, small_digits, [after])
-    with pytest.raises(Break):
-        broken.run(lambda: break_after(14, broken))
-    resumed.load_state(broken.state())
+    with pytest.raises(Interruption):
+        interrupted.run(lambda: interrupt_after(14, interrupted))
+    resumed.load_state(interrupted.state())
     resumed.run()
     assert after.steps(NetworkEvent) == [14]
     assert before.of_type(FrameEvent)
-    taken = before.of_type(FrameEvent) + after.of_type(FrameEvent)
-    assert [frame.step for frame in taken] == unbroken.steps(FrameEvent)
-    for frame, expected in zip(taken, unbroken.of_type(FrameEvent), strict=True):
+    frames = before.of_type(FrameEvent) + after.of_type(FrameEvent)
+    assert [frame.step for frame in frames] == uninterrupted.steps(FrameEvent)
+    for frame, expected in zip(frames, uninterrupted.of_type(FrameEvent), strict=True):
         assert torch.equal(frame.inputs, expected.inputs)
         assert torch.equal(frame.costs, expected.costs)
 
 
-class Break(Exception):
+class Interruption(Exception):
     pass
 
 
-def break_after(step: int, trainer: Trainer) -> None:
+def interrupt_after(step: int, trainer: Trainer) -> None:
     if trainer.step == step:
-        raise Break
+        raise Interruption

@@ -1,4 +1,4 @@
-"""Files of any content: refused in one line, or read."""
+"""Files with random content are read, or refused in one line."""
 
 import importlib.util
 import json
@@ -23,7 +23,7 @@ from bp_torch.training.state.run import restore
 from bp_torch.training.state.run_dir import CHECKPOINT, RunError, State, load_checkpoint, pack
 
 
-def some_events() -> bytes:
+def event_file() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         file = EventFile(Path(folder))
         for step in range(4):
@@ -32,26 +32,26 @@ def some_events() -> bytes:
         return event_files(Path(folder))[0].read_bytes()
 
 
-RIGHT = {
+VALID = {
     "checkpoint": pack(untrusted_files.STATE),
-    "sealed": untrusted_files.unsealed(pack(untrusted_files.STATE)),
-    "config": json.dumps(untrusted_files.CONFIGURED.as_dict()).encode(),
-    "unpacked": bytes([0, 0, 8, 3, 255, 255, 255, 255]) + bytes(40),
-    "packed": bytes([31, 139, 8, 0]) + bytes(40),
-    "events": some_events(),
+    "valid digest": untrusted_files.with_zero_digest(pack(untrusted_files.STATE)),
+    "config": json.dumps(untrusted_files.TRAIN_CONFIG.as_dict()).encode(),
+    "idx": bytes([0, 0, 8, 3, 255, 255, 255, 255]) + bytes(40),
+    "gzip": bytes([31, 139, 8, 0]) + bytes(40),
+    "events": event_file(),
 }
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
     max_leaves=5,
 )
-OFTEN = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+HUNDRED_EXAMPLES = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @st.composite
-def altered(draw: st.DrawFn, right: bytes) -> bytes:
-    """A right file with some bytes changed, cut out or put in."""
-    content = bytearray(right)
+def altered(draw: st.DrawFn, valid: bytes) -> bytes:
+    """A valid file with some bytes changed, removed or inserted."""
+    content = bytearray(valid)
     for _ in range(draw(st.integers(1, 4))):
         begin = draw(st.integers(0, len(content)))
         end = min(len(content), begin + draw(st.integers(0, 8)))
@@ -61,15 +61,15 @@ def altered(draw: st.DrawFn, right: bytes) -> bytes:
 
 @pytest.mark.parametrize("reader", untrusted_files.READERS)
 @given(data=st.data())
-@OFTEN
-def test_any_bytes_are_read_or_refused(tmp_path: Path, reader: str, data: st.DataObject) -> None:
-    untrusted_files.read(reader, tmp_path, data.draw(st.binary(max_size=200) | altered(RIGHT[reader])))
+@HUNDRED_EXAMPLES
+def test_random_bytes_are_read_or_refused(tmp_path: Path, reader: str, data: st.DataObject) -> None:
+    untrusted_files.read(reader, tmp_path, data.draw(st.binary(max_size=200) | altered(VALID[reader])))
 
 
-@given(key=st.sampled_from(sorted(untrusted_files.CONFIGURED.as_dict())) | st.text(max_size=9), value=ANY_JSON)
-@OFTEN
-def test_a_configuration_of_any_values_is_read_or_refused(tmp_path: Path, key: str, value: Any) -> None:
-    content = json.dumps({**untrusted_files.CONFIGURED.as_dict(), key: value}).encode()
+@given(key=st.sampled_from(sorted(untrusted_files.TRAIN_CONFIG.as_dict())) | st.text(max_size=9), value=ANY_JSON)
+@HUNDRED_EXAMPLES
+def test_a_configuration_with_random_values_is_read_or_refused(tmp_path: Path, key: str, value: Any) -> None:
+    content = json.dumps({**untrusted_files.TRAIN_CONFIG.as_dict(), key: value}).encode()
     untrusted_files.read("config", tmp_path, content)
 
 
@@ -89,26 +89,26 @@ ANY_TENSOR = st.sampled_from(
     values=st.dictionaries(st.sampled_from(VALUES), ANY_JSON, max_size=1),
     tensors=st.dictionaries(st.sampled_from(TENSORS), ANY_TENSOR, max_size=1),
 )
-@OFTEN
-def test_a_sealed_checkpoint_of_any_values_is_resumed_or_refused(
+@HUNDRED_EXAMPLES
+def test_a_checkpoint_with_random_values_is_loaded_or_refused(
     tmp_path: Path, trainer: Trainer, values: dict[str, Any], tensors: dict[str, torch.Tensor]
 ) -> None:
-    """The seal is right, and what is in it is not."""
-    right = trainer.state()
-    content = pack(State({**right.values, **values}, {**right.tensors, **tensors}))
+    """Its digest is valid."""
+    valid = trainer.state()
+    content = pack(State({**valid.values, **values}, {**valid.tensors, **tensors}))
     (tmp_path / CHECKPOINT).write_bytes(content)
     message = ""
     try:
         state, _ = load_checkpoint(tmp_path, trainer.config)
         assert state is not None
         restore(trainer, state)
-    except RunError as refused:
-        message = str(refused)
+    except RunError as error:
+        message = str(error)
     assert "\n" not in message
 
 
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed")
-def test_bytes_that_lead_somewhere_new_are_read_or_refused(tmp_path: Path) -> None:
+def test_bytes_chosen_for_coverage_are_read_or_refused(tmp_path: Path) -> None:
     script = Path(untrusted_files.__file__)
     done = subprocess.run(
         [sys.executable, str(script), "3000"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
