@@ -1,4 +1,4 @@
-"""Training: what it comes to, and what is measured on the way."""
+"""The training loop: its results, and what it logs."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from recording import parameters, train, train_once
+from recording import parameters, train
 from torch import Tensor
 
 import bp_torch.functional as hand
@@ -35,7 +35,7 @@ from bp_torch.training.logging.events import (
 from bp_torch.training.loop import Trainer
 
 
-def test_it_learns(small_digits: Dataset) -> None:
+def test_training_reduces_the_cost(small_digits: Dataset) -> None:
     _, logger, summary = train(small_digits, epochs=10, batch_size=10, compare_every=0, backend="engine")
     assert summary["train_accuracy"] > 0.9
     assert summary["test_accuracy"] > 0.8
@@ -43,8 +43,8 @@ def test_it_learns(small_digits: Dataset) -> None:
     assert costs[-1] < 0.3 * costs[0]
 
 
-def test_the_trajectory_is_plain_sgd(small_digits: Dataset) -> None:
-    """Against a loop written here with torch.nn and nothing of ours but the first weights and the shuffles."""
+def test_the_trajectory_is_that_of_plain_sgd(small_digits: Dataset) -> None:
+    """Compare with a loop on torch.nn that shares only the initial weights and the mini-batches."""
     trainer, _, _ = train(small_digits, epochs=2, learning_rate=0.7)
     fresh = Trainer(TrainConfig(epochs=2, learning_rate=0.7), small_digits)
     model = torch.nn.Sequential(
@@ -66,31 +66,21 @@ def test_the_trajectory_is_plain_sgd(small_digits: Dataset) -> None:
 
 
 @pytest.mark.parametrize("backend", get_args(Backend))
-def test_logging_leaves_the_trajectory_untouched(small_digits: Dataset, backend: str) -> None:
-    bare, _, _ = train_once(small_digits, backend=backend, compare_every=0)
-    for logged in ({}, {"compare_every": 1, "frames": 60}):
-        other, _, _ = train_once(small_digits, backend=backend, **logged)
-        assert all(torch.equal(a, b) for a, b in zip(parameters(bare), parameters(other), strict=True))
+def test_comparing_and_logging_do_not_change_the_trajectory(small_digits: Dataset, backend: str) -> None:
+    without, _, _ = train(small_digits, backend=backend, epochs=2, compare_every=0)
+    logged, _, _ = train(small_digits, backend=backend, epochs=2, compare_every=1, frames=60)
+    assert all(torch.equal(a, b) for a, b in zip(parameters(without), parameters(logged), strict=True))
 
 
-def test_a_seed_repeats_bit_for_bit_and_another_does_not(small_digits: Dataset) -> None:
+def test_only_the_same_seed_gives_the_same_weights(small_digits: Dataset) -> None:
     first, again, other = (parameters(train(small_digits, compare_every=0, seed=seed)[0]) for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0], other[0])
 
 
-def test_backends_agree_to_rounding(small_digits: Dataset) -> None:
-    functions, engine, builtin = (train_once(small_digits, backend=backend)[0] for backend in get_args(Backend))
-    torch.testing.assert_close(parameters(functions), parameters(builtin), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(parameters(engine), parameters(builtin), rtol=1e-4, atol=1e-6)
-    assert type(functions.backend.model[0]).__module__.startswith("bp_torch")  # type: ignore[index]
-    assert type(builtin.backend.model[0]).__module__.startswith("torch")  # type: ignore[index]
-    assert type(engine.backend) is Backprop
-
-
 @pytest.mark.parametrize("cost", COSTS)
-def test_the_first_two_hundred_costs_are_alike_under_every_backend(small_digits: Dataset, cost: str) -> None:
-    """Step by step, to the rounding of float32."""
+def test_all_backends_have_the_same_first_200_costs(small_digits: Dataset, cost: str) -> None:
+    """Up to rounding in float32."""
     runs = [TrainConfig(backend=backend, cost=cost, batch_size=50, epochs=10) for backend in get_args(Backend)]
     trainers = [Trainer(config, small_digits) for config in runs]
     costs: list[list[float]] = [
@@ -99,6 +89,10 @@ def test_the_first_two_hundred_costs_are_alike_under_every_backend(small_digits:
     assert len(costs[0]) == 200
     for functions, engine, builtin in zip(*costs, strict=True):
         assert (functions, engine) == pytest.approx((builtin, builtin), rel=1e-5)
+    of_functions, of_engine, of_builtin = (trainer.backend for trainer in trainers)
+    assert type(of_functions.model[0]).__module__.startswith("bp_torch")  # type: ignore[index]
+    assert type(of_builtin.model[0]).__module__.startswith("torch")  # type: ignore[index]
+    assert type(of_engine) is Backprop
 
 
 KINDS = [(cost, batch_size) for batch_size in (1, 7, 100) for cost in COSTS]
@@ -106,15 +100,15 @@ KINDS = [(cost, batch_size) for batch_size in (1, 7, 100) for cost in COSTS]
 
 @pytest.mark.parametrize(("activation", "kind"), [*zip(ACTIVATIONS, cycle(KINDS))], ids=str)
 def test_every_gradient_agrees(small_digits: Dataset, activation: str, kind: tuple[str, int]) -> None:
-    """No false alarm, whatever is trained: also where gradients nearly vanish and PyTorch's own are half noise.
+    """No false alarm, even where gradients nearly vanish and PyTorch's are dominated by rounding.
 
-    Each activation, each cost with each size of mini-batch, and each backend occur.
+    The cases include each activation, each cost with each mini-batch size, and each backend.
     """
     cost, batch_size = kind
     backend, epochs, compare_every = {1: ("functions", 1, 7), 7: ("builtin", 2, 2), 100: ("engine", 32, 2)}[batch_size]
-    few = replace(small_digits, train=Split(*(tensor[:300] for tensor in small_digits.train)))
+    dataset = replace(small_digits, train=Split(*(tensor[:300] for tensor in small_digits.train)))
     _, logger, summary = train(
-        few, activation=activation, cost=cost, batch_size=batch_size, backend=backend, learning_rate=0.2,
+        dataset, activation=activation, cost=cost, batch_size=batch_size, backend=backend, learning_rate=0.2,
         epochs=epochs, compare_every=compare_every,
     )  # fmt: skip
     failed = [str(c) for event in logger.of_type(AgreementEvent) for c in event.comparisons if not c.passed]
@@ -136,7 +130,7 @@ def scaled(backward: Callable[..., Any], factor: float) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("function", [Linear, Sigmoid, SquaredError])
 @pytest.mark.parametrize("backend", get_args(Backend))
-def test_a_wrong_backward_is_found(
+def test_a_wrong_backward_is_reported(
     small_digits: Dataset, monkeypatch: pytest.MonkeyPatch, function: type, backend: str
 ) -> None:
     monkeypatch.setattr(function, "backward", staticmethod(scaled(function.backward, 1.0001)))
@@ -149,9 +143,9 @@ def test_a_wrong_backward_is_found(
     assert summary["gradient_checks"] - summary["gradient_checks_passed"] == failed > 0
 
 
-def test_what_is_logged(small_digits: Dataset) -> None:
+def test_logged_events(small_digits: Dataset) -> None:
     trainer, logger, summary = train(small_digits, epochs=20, batch_size=300, compare_every=7)
-    steps = 20 * 4  # a thousand examples make three mini-batches of 300 and a short one
+    steps = 20 * 4  # three mini-batches of 300 and one of 100
     assert trainer.steps == trainer.step == summary["steps"] == steps
     assert logger.steps(AgreementEvent) == logger.steps(NoiseEvent) == list(range(0, steps, 7))
     assert logger.of_type(AgreementEvent)[0].taylor_order == pytest.approx(2, abs=0.05)
@@ -170,7 +164,7 @@ def test_what_is_logged(small_digits: Dataset) -> None:
     label = small_digits.test.labels
     for number, explanation in enumerate(
         logger.of_type(ExplanationEvent)[-1].explanations
-    ):  # the first test digit of each
+    ):  # first test digit of each class
         digit = small_digits.test.images[label == number][:1]
         torch.testing.assert_close(explanation.outputs, trainer.model(prepare(digit))[0].detach())
         assert explanation.target.argmax() == number
@@ -187,14 +181,14 @@ def test_what_is_logged(small_digits: Dataset) -> None:
     assert summary["examples_per_second"] == pytest.approx(20_000 / summary["seconds"])
 
 
-def test_without_a_hidden_layer_or_comparisons(small_digits: Dataset) -> None:
+def test_no_hidden_layer_and_no_comparisons(small_digits: Dataset) -> None:
     _, logger, _ = train(small_digits, epochs=1, hidden=(), compare_every=0)
     assert len(logger.of_type(ExplanationEvent)) == 2
     assert logger.steps(NoiseEvent) == logger.steps(ExplanationEvent)
 
 
-def test_sizes_and_classes_are_the_data_set_s() -> None:
-    """Images of 4 by 6 pixels in three classes, which four numbers tell apart."""
+def test_the_sizes_of_the_network_follow_the_data_set() -> None:
+    """Images of 4 by 6 pixels in three classes; one bright column marks the class."""
     torch.manual_seed(0)
     labels = torch.arange(60) % 3
     images = torch.randint(40, (60, 4, 6), dtype=torch.uint8)
@@ -209,7 +203,7 @@ def test_sizes_and_classes_are_the_data_set_s() -> None:
 
 
 class Clock:
-    """Stands in for the module time: a step takes a second, logging another, and an evaluation a minute."""
+    """A replacement for the module time whose clock is set by the test."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -218,7 +212,8 @@ class Clock:
         return self.now
 
 
-def test_the_speed_is_that_of_training(small_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_speed_of_training_excludes_evaluation(small_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step takes a second, logging another one, and an evaluation a minute."""
     clock = Clock()
 
     def taking(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -235,12 +230,12 @@ def test_the_speed_is_that_of_training(small_digits: Dataset, monkeypatch: pytes
     monkeypatch.setattr(monitor.Monitor, "log", taking(1, monitor.Monitor.log))
     _, logger, summary = train(small_digits, epochs=30, backend="engine", compare_every=0)
     assert [event.examples_per_second for event in logger.of_type(StepEvent)[1:]] == pytest.approx([10_000 / 101] * 2)
-    assert summary["examples_per_second"] == pytest.approx(30_000 / (303 + 30 * 60))  # which counts evaluation in
+    assert summary["examples_per_second"] == pytest.approx(30_000 / (303 + 30 * 60))  # includes evaluation
 
 
-def test_the_reference_is_pytorch_at_the_weights_of_the_step(small_digits: Dataset) -> None:
-    """The float64 gradient that all is measured by, against one taken here with torch.nn alone."""
-    trainer, _, _ = train_once(small_digits, backend="functions")
+def test_the_reference_gradient_is_that_of_torch_nn(small_digits: Dataset) -> None:
+    """In float64, at the weights of the step."""
+    trainer, _, _ = train(small_digits, epochs=1)
     layers = [torch.nn.Linear(784, 16), torch.nn.Linear(16, 16), torch.nn.Linear(16, 10)]
     model = torch.nn.Sequential(*(module for layer in layers for module in (layer, torch.nn.Sigmoid()))).double()
     model.load_state_dict(trainer.model.state_dict())
@@ -254,21 +249,21 @@ def test_the_reference_is_pytorch_at_the_weights_of_the_step(small_digits: Datas
     assert {gradient.dtype for gradient in builtin.values()} == {torch.float32}
 
 
-def test_the_worst_digits_are_wrong_and_sorted(small_digits: Dataset) -> None:
+def test_the_worst_digits_are_misclassified_and_sorted(small_digits: Dataset) -> None:
     _, logger, _ = train(small_digits, epochs=1)
     event = logger.of_type(PictureEvent)[-1]
-    given = event.worst_outputs.gather(1, event.worst_labels.unsqueeze(1)).squeeze(1)
+    scores = event.worst_outputs.gather(1, event.worst_labels.unsqueeze(1)).squeeze(1)
     assert (event.worst_outputs.argmax(1) != event.worst_labels).all()
-    assert torch.equal(given, given.sort().values)
+    assert torch.equal(scores, scores.sort().values)
     assert event.worst_images.shape == (12, 28, 28)
     assert event.worst_images.dtype == torch.uint8
 
 
-def test_a_hand_worked_example() -> None:
-    """Two inputs, one hidden neuron, one output, all by pen and paper.
+def test_hand_computed_gradients() -> None:
+    """A network with two inputs, one hidden neuron and one output.
 
     x = (1, 2), w = (0.5, -0.25), b = 0: the hidden weighted sum is 0, its activation 1/2. With v = 2 and c = -1 the
-    output's weighted sum is 0 and its activation 1/2. Wanted: 1, so C = 1/4, and backwards
+    output's weighted sum is 0 and its activation 1/2. The target is 1, so C = 1/4, and backwards
     ∂C/∂y = 2 (1/2 - 1) = -1; times σ' = 1/4: -1/4 for c; times 1/2: -1/8 for v; times v: -1/2 for the hidden
     activation; times σ' = 1/4: -1/8 for b; times x: (-1/8, -1/4) for w.
     """

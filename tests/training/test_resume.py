@@ -1,4 +1,4 @@
-"""A resumed run is the run that was never stopped; what cannot be resumed is refused."""
+"""A resumed run equals an uninterrupted run; invalid checkpoints are refused."""
 
 import math
 from pathlib import Path
@@ -24,38 +24,42 @@ from bp_torch.training.state.run_dir import CHECKPOINT, CONFIG, RunError, State,
     ("backend", "steps"),
     [("functions", (1, 2, 3, 7, 9, 10, 11, 14, 18, 19, 20)), ("engine", (1, 10, 13)), ("builtin", (1, 10, 13))],
 )
-def test_resumed_from_any_step_it_is_the_same_run(small_digits: Dataset, backend: Any, steps: Any) -> None:
-    """Parameters and costs, bit for bit, the ends of epochs among the steps."""
+def test_a_run_resumed_from_any_step_equals_the_uninterrupted_run(
+    small_digits: Dataset, backend: Any, steps: Any
+) -> None:
+    """Parameters and costs are equal bit for bit; the steps include the ends of epochs."""
     config = TrainConfig(epochs=2, backend=backend, compare_every=6, frames=3)
-    trainer, states = Trainer(config, small_digits, [unbroken := RecordingLogger()]), dict[int, bytes]()
+    trainer, states = Trainer(config, small_digits, [uninterrupted := RecordingLogger()]), dict[int, bytes]()
 
-    def keep() -> None:
+    def save() -> None:
         states[trainer.step] = pack(trainer.state())
 
-    summary = trainer.run(keep)
+    summary = trainer.run(save)
     assert list(states) == list(range(1, 21))
     for step in steps:
-        torch.rand(7)  # which a run of its own would not have drawn
+        torch.rand(7)  # a change of the random state
         state = unpack(states[step])
         again = Trainer(config, small_digits, [rest := RecordingLogger()])
         again.load_state(state)
         assert torch.equal(torch.get_rng_state(), state.tensors["random.cpu"])
-        ended = again.run()
+        result = again.run()
         assert all(torch.equal(a, b) for a, b in zip(parameters(trainer), parameters(again), strict=True))
-        assert {k: v for k, v in ended.items() if "second" not in k} == {
+        assert {k: v for k, v in result.items() if "second" not in k} == {
             k: v for k, v in summary.items() if "second" not in k
         }
-        costs = [event.cost for event in unbroken.of_type(StepEvent) if event.step >= step]
+        costs = [event.cost for event in uninterrupted.of_type(StepEvent) if event.step >= step]
         assert [event.cost for event in rest.of_type(StepEvent)] == costs
-        counts = [(event.compared, event.failed) for event in unbroken.of_type(AgreementEvent) if event.step >= step]
+        counts = [
+            (event.compared, event.failed) for event in uninterrupted.of_type(AgreementEvent) if event.step >= step
+        ]
         assert [(event.compared, event.failed) for event in rest.of_type(AgreementEvent)] == counts
-        evaluated = [event for event in unbroken.of_type(EpochEvent) if event.step >= step]
+        evaluated = [event for event in uninterrupted.of_type(EpochEvent) if event.step >= step]
         assert rest.of_type(EpochEvent) == evaluated
 
 
 @pytest.mark.parametrize("engine", [False, True])
-def test_an_optimizer_goes_on_with_its_momentum(engine: bool) -> None:
-    """Three steps, a checkpoint, and three more, against torch.optim.SGD without a break."""
+def test_momentum_is_restored(engine: bool) -> None:
+    """Compare three steps, a checkpoint and three more steps with six steps of torch.optim.SGD."""
     torch.manual_seed(0)
     batches = [(torch.rand(8, 5), torch.rand(8, 3)) for _ in range(6)]
     start = nn.mlp((5, 4, 3)).state_dict()
@@ -98,14 +102,14 @@ def test_an_optimizer_goes_on_with_its_momentum(engine: bool) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_a_state_that_cannot_be_is_refused(small_digits: Dataset, damage: dict[str, Any]) -> None:
+def test_an_invalid_state_is_refused(small_digits: Dataset, damage: dict[str, Any]) -> None:
     trainer = Trainer(TrainConfig(epochs=1, run_name="a"), small_digits)
     state = unpack(pack(trainer.state()))
     with pytest.raises(RunError, match=r"cannot resume 'a': its checkpoint\.safetensors does not fit its config\.json"):
         run.restore(trainer, State({**state.values, **damage}, state.tensors))
 
 
-def test_an_end_without_an_evaluation_is_refused(small_digits: Dataset) -> None:
+def test_a_finished_run_without_evaluation_or_with_infinite_weights_is_refused(small_digits: Dataset) -> None:
     trainer = Trainer(TrainConfig(epochs=1, run_name="a"), small_digits)
     infinite = {"parameters.0.weight": trainer.state().tensors["parameters.0.weight"] / 0}
     for damage in ({"step": trainer.steps}, infinite):
@@ -115,7 +119,7 @@ def test_an_end_without_an_evaluation_is_refused(small_digits: Dataset) -> None:
 
 @pytest.fixture
 def stopped(small_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run without frames, stopped before its first step."""
+    """A folder with a run without frames, stopped before its first step."""
     monkeypatch.setattr(run, "load", lambda *_, **__: small_digits)
     config = TrainConfig(epochs=1, runs_dir=tmp_path, run_name="stopped", frames=0, data="digits", threads=3)
     (tmp_path / "stopped").mkdir()
@@ -125,10 +129,10 @@ def stopped(small_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(("flags", "frames"), [({}, []), ({"frames": 7}, [0, 1, 2, 3, 4, 6, 9])])
-def test_it_is_resumed_as_it_was_unless_told_otherwise(
+def test_a_run_is_resumed_with_its_own_settings_unless_a_flag_changes_them(
     stopped: Path, flags: dict[str, int], frames: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In as many threads, because another number of them rounds sums otherwise."""
+    """Also with its number of threads, which affects rounding."""
     logger, threads = RecordingLogger(), list[int]()
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     result = run.train(TrainConfig(runs_dir=stopped, resume="stopped", **flags), lambda *_: [logger])  # type: ignore[arg-type]
@@ -137,7 +141,7 @@ def test_it_is_resumed_as_it_was_unless_told_otherwise(
     assert threads == [3]
 
 
-def test_a_run_can_be_loaded(stopped: Path, small_digits: Dataset) -> None:
+def test_a_trained_model_is_loaded_from_its_folder(stopped: Path, small_digits: Dataset) -> None:
     config, model = run.load_trained(stopped / "stopped")
     assert config.threads == 3
     expected = Trainer(config, small_digits).model.state_dict()

@@ -1,3 +1,5 @@
+"""The folder of a run: its lock, files and overwriting."""
+
 import json
 from pathlib import Path
 
@@ -17,10 +19,10 @@ from bp_torch.training.state.run_dir import (
 )
 
 
-def test_overwriting_removes_what_a_run_left_and_nothing_else(tmp_path: Path) -> None:
+def test_overwriting_removes_only_the_files_of_a_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     create_run(folder, overwrite=False).release()
-    ours = (
+    files = (
         CONFIG,
         CHECKPOINT,
         PREVIOUS,
@@ -30,7 +32,7 @@ def test_overwriting_removes_what_a_run_left_and_nothing_else(tmp_path: Path) ->
         "events.out.tfevents.1",
         "events.out.damaged.1",
     )
-    for name in (*ours, "notes.txt"):
+    for name in (*files, "notes.txt"):
         (folder / name).write_text("old")
     with pytest.raises(RunError, match="exists"):
         require_free(folder)
@@ -40,7 +42,7 @@ def test_overwriting_removes_what_a_run_left_and_nothing_else(tmp_path: Path) ->
     assert [path.name for path in folder.iterdir() if path.name != ".lock"] == ["notes.txt"]
 
 
-def test_a_folder_is_claimed_by_one_at_a_time(tmp_path: Path) -> None:
+def test_a_folder_is_locked_by_one_process_at_a_time(tmp_path: Path) -> None:
     lock = create_run(tmp_path / "run", overwrite=False)
     for overwrite in (False, True):
         with pytest.raises(RunError, match=r"run 'run' in .* is being trained by another process"):
@@ -49,41 +51,40 @@ def test_a_folder_is_claimed_by_one_at_a_time(tmp_path: Path) -> None:
     claim(tmp_path / "run").release()
 
 
-def test_a_folder_that_is_empty_or_holds_a_lock_is_free(tmp_path: Path) -> None:
+def test_a_folder_that_is_missing_empty_or_has_only_a_lock_is_free(tmp_path: Path) -> None:
     require_free(tmp_path / "none")
     require_free(tmp_path)
     claim(tmp_path).release()
     require_free(tmp_path)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "occupied").write_text("")
     with pytest.raises(RunError, match="occupied"):
         create_run(tmp_path / "occupied" / "run", overwrite=False)
 
 
-def test_json_is_written_for_people(tmp_path: Path) -> None:
+def test_json_is_indented_utf8(tmp_path: Path) -> None:
     write_json(tmp_path / CONFIG, {"σ": 1})
     text = (tmp_path / CONFIG).read_text(encoding="utf-8")
     assert text == '{\n  "σ": 1\n}\n'
     assert json.loads(text) == {"σ": 1}
 
 
-def test_json_has_null_for_what_is_not_finite(tmp_path: Path) -> None:
+def test_json_has_null_for_numbers_that_are_not_finite(tmp_path: Path) -> None:
     write_json(tmp_path / CONFIG, {"worst": float("inf"), "cost": float("nan")})
     assert json.loads((tmp_path / CONFIG).read_text()) == {"worst": None, "cost": None}
 
 
-def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
-    """That somebody left where a file is made before it gets its name."""
-    (tmp_path / "mine").write_text("precious")
-    (tmp_path / f".{CONFIG}.new").symlink_to(tmp_path / "mine")
+def test_a_symbolic_link_at_the_temporary_name_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("unchanged")
+    (tmp_path / f".{CONFIG}.new").symlink_to(tmp_path / "other")
     write_json(tmp_path / CONFIG, {"seed": 3})
-    assert (tmp_path / "mine").read_text() == "precious"
+    assert (tmp_path / "other").read_text() == "unchanged"
     assert not (tmp_path / CONFIG).is_symlink()
 
 
-def test_a_disk_without_links_is_given_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hard_links_the_previous_checkpoint_is_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(1, "Operation not permitted")
 
