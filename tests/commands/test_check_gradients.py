@@ -1,4 +1,4 @@
-"""The command line of the gradient checker, driven as a user does; in this process where that shows as much."""
+"""The command line of the gradient checker."""
 
 import json
 import os
@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from planted import command
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "check_gradients.py"
@@ -44,34 +43,29 @@ samples = [(torch.randn(3),), (torch.randn(2, 2),)]
 labelled = [(torch.randn(4, 3), torch.tensor([0, 2, 1, 1]))]
 """
 
-Said = tuple[int, str, str]
-Asked = Callable[..., Said]
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "broken.py").write_text("raise ValueError('one line\\nand another')")
-    (tmp_path / "leaving.py").write_text("import sys; sys.exit('gone')")
+    (tmp_path / "exiting.py").write_text("import sys; sys.exit('bye')")
     return tmp_path
 
 
 @pytest.fixture
-def ask(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Asked:
-    """Ask in this process: exit status, stdout, stderr."""
+def check(folder: Path, run_script: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the script in the folder; returns exit status, stdout and stderr."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [*sys.path])
 
-    def asked(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
-        for name in ("mine", "broken", "leaving"):
+    def check(*arguments: str) -> tuple[int, str, str]:
+        for name in ("mine", "broken", "exiting"):
             sys.modules.pop(name, None)
-        with pytest.raises(SystemExit) as stopped:
-            command.main()
-        said = capsys.readouterr()
-        return int(stopped.value.code or 0), said.out, said.err
+        return run_script(SCRIPT, *arguments)
 
-    return asked
+    return check
 
 
 @pytest.mark.parametrize(
@@ -85,22 +79,22 @@ def ask(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
         ("mine:Layers.dense", "--shapes", "5x4", "--reference", "torch.nn.functional:linear"),
     ],
 )
-def test_a_right_function_of_ones_own(ask: Asked, arguments: tuple[str, ...]) -> None:
-    status, out, err = ask(*arguments)
+def test_a_correct_function_of_the_user(check: Run, arguments: tuple[str, ...]) -> None:
+    status, out, err = check(*arguments)
     assert status == 0, err
     assert "PASSED" in out.splitlines()[0]
     assert err == ""
 
 
-def test_a_wrong_one(ask: Asked) -> None:
-    status, out, _ = ask("mine:Wrong", "--shapes", "4", "--reference", "torch:square")
+def test_a_wrong_function(check: Run) -> None:
+    status, out, _ = check("mine:Wrong", "--shapes", "4", "--reference", "torch:square")
     assert status == 1
     for part in ("Wrong(x) against square: FAILED", "hand-written", "expected", "WRONG EQUATION"):
         assert part in out
 
 
-def test_as_json(ask: Asked) -> None:
-    status, out, _ = ask("mine:Wrong", "--shapes", "4", "--json")
+def test_as_json(check: Run) -> None:
+    status, out, _ = check("mine:Wrong", "--shapes", "4", "--json")
     assert status == 1
     report = json.loads(out)
     assert report["passed"] is False
@@ -109,7 +103,7 @@ def test_as_json(ask: Asked) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (("nothing",), "unknown function 'nothing'; expected file.py:function or one of linear, "),
         (("linear", "mine:Square"), "one function of your own at a time"),
@@ -124,7 +118,7 @@ def test_as_json(ask: Asked) -> None:
         (("mine:Nothing", "--shapes", "3"), "'mine' has no 'Nothing'"),
         (("nowhere:Square", "--shapes", "3"), "cannot import nowhere: ModuleNotFoundError"),
         (("broken:Square", "--shapes", "3"), "cannot import broken: ValueError: one line"),
-        (("leaving:Square", "--shapes", "3"), "cannot import leaving: SystemExit: gone"),
+        (("exiting:Square", "--shapes", "3"), "cannot import exiting: SystemExit: bye"),
         (("mine:", "--shapes", "3"), "must be package.module:object"),
         (("nowhere.py:Square", "--shapes", "3"), "cannot import nowhere.py: ModuleNotFoundError"),
         (("mine:Square", "--shapes", "3xfour"), "--shapes '3xfour' must be sizes such as 5x4,3x4"),
@@ -133,7 +127,7 @@ def test_as_json(ask: Asked) -> None:
         (("mine:Square", "--shapes", "100000x100000"), "a Tensor may have 0 to 200,000 components"),
         (("mine:Square", "--shapes", "0"), "every input is empty"),
         (("mine:Square", "--shapes", "3,3"), "the function raised TypeError"),
-        (("mine:raising", "--shapes", "3"), "the function raised ValueError: not today"),
+        (("mine:raising", "--shapes", "3"), "error: sample 0: the function raised ValueError: not today"),
         (("mine:Square", "--shapes", "3", "--reference", "torch:add"), "the reference raised TypeError"),
         (("mine:Square", "--samples", "mine:Square"), "samples must be a list of argument tuples"),
         (("--runs-dir", "mine.py"), "mine.py"),
@@ -142,62 +136,48 @@ def test_as_json(ask: Asked) -> None:
         (("--bogus",), "--bogus"),
     ],
 )
-def test_bad_input_gets_one_line(ask: Asked, folder: Path, arguments: tuple[str, ...], says: str) -> None:
+def test_bad_usage_prints_one_line(check: Run, folder: Path, arguments: tuple[str, ...], message: str) -> None:
     before = sorted(folder.iterdir())
-    status, out, err = ask(*arguments)
+    status, out, err = check(*arguments)
     assert status == 2
     assert len(err.strip().splitlines()) == 1, err
     assert err.startswith("error: ")
-    assert says in err
+    assert message in err
     assert not out
     assert [path for path in sorted(folder.iterdir()) if path.name != "__pycache__"] == before
 
 
-def test_a_training_run_of_that_name_is_left_alone(ask: Asked, folder: Path) -> None:
+def test_a_training_run_in_the_folder_is_not_changed(check: Run, folder: Path) -> None:
     (folder / "runs" / "gradients").mkdir(parents=True)
     (folder / "runs" / "gradients" / "config.json").write_text("{}")
-    status, _, err = ask()
+    status, _, err = check()
     assert status == 2
     assert "holds a training run" in err
     assert [path.name for path in (folder / "runs" / "gradients").iterdir()] == ["config.json"]
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=240)
-
-
-def test_in_a_process_of_its_own(folder: Path, ask: Asked) -> None:
-    """Something wrong has status 1; the other two are told in this one, by the same exit."""
-    wrong = run("mine:Wrong", "--shapes", "4", cwd=folder)
-    assert (wrong.returncode, wrong.stderr) == (1, "")
-    right, neither = (ask(f"mine:{name}", "--shapes", "4") for name in ("Square", "raising"))
-    assert (right[0], right[2]) == (0, "")
-    assert neither == (2, "", "error: sample 0: the function raised ValueError: not today\n")
-
-
-def test_functions_of_the_catalogue_by_name(ask: Asked, folder: Path) -> None:
+def test_functions_of_the_catalogue_by_name(check: Run, folder: Path) -> None:
     before = sorted(folder.iterdir())
-    status, out, err = ask("relu", "tanh")
+    status, out, err = check("relu", "tanh")
     assert status == 0, err
     assert [line.split("|")[1].strip() for line in out.splitlines()[:4]] == ["function", "---", "relu", "tanh"]
-    assert sorted(folder.iterdir()) == before  # TensorBoard shows the whole catalogue or nothing
+    assert sorted(folder.iterdir()) == before  # only a check of the whole catalogue is written for TensorBoard
 
 
-def test_interrupted_it_stops_without_a_word(tmp_path: Path) -> None:
-    asked = subprocess.Popen(
+def test_ctrl_c_prints_only_interrupted(tmp_path: Path) -> None:
+    process = subprocess.Popen(
         [sys.executable, str(SCRIPT)],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell lets what it starts by & ignore it
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # ignored in a background job of a shell
     )
-    assert asked.stdout is not None
-    assert "function" in asked.stdout.readline()  # its workers have started
-    os.killpg(asked.pid, signal.SIGINT)
-    out, err = asked.communicate(timeout=240)
-    assert asked.returncode == 130
+    assert process.stdout is not None
+    assert "function" in process.stdout.readline()  # its workers have started
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 130
     assert err.strip() == "interrupted"
     assert "caught of" not in out  # the scoreboard, its last table
