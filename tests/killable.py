@@ -212,10 +212,24 @@ def _train(
 
 
 def _run_torchrun(arguments: list[str], rank: int) -> None:
-    from torch.distributed.run import main
+    """Do what torchrun does, but fork its processes instead of starting new interpreters."""
+    from torch.distributed.launcher import elastic_launch
+    from torch.distributed.run import config_from_args, parse_args
 
     _redirect_output(rank)
-    _run_and_exit(lambda: main(arguments))
+    options = parse_args(["--start-method=fork", *arguments])
+    config, _, _ = config_from_args(options)
+    sys.argv = [options.training_script, *options.training_script_args]
+    _run_and_exit(lambda: elastic_launch(config, _run_script)())
+
+
+def _run_script() -> None:
+    """Run the script; its exit status is raised as an error, because torchrun expects a function to return."""
+    try:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise RuntimeError(f"exit status {end.code}") from None
 
 
 def _redirect_output(rank: int) -> None:
