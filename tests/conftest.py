@@ -1,6 +1,7 @@
-"""What all tests share.
+"""Fixtures and settings of all tests.
 
-Properties are tried on the same examples at every run; `--hypothesis-profile=random` draws others.
+PyTorch uses one thread, the fastest for small tensors. Hypothesis tries the same examples in every run;
+`--hypothesis-profile=random` draws others.
 """
 
 from collections.abc import Iterator
@@ -16,21 +17,22 @@ from bp_torch.data.digits import draw
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("random", deadline=None)
 settings.load_profile("repeatable")
+torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=10, help="how often to kill trainings in tests/training/test_soak.py")
+    parser.addoption("--kills", type=int, default=10, help="number of kills in tests/training/test_soak.py")
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingServer]:
-    """Starts trainings that may be killed."""
+    """A server that starts training runs."""
     with TrainingServer(tmp_path_factory.mktemp("server")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def small_digits() -> Dataset:
-    """A thousand drawn digits to train on and two hundred to test on."""
+    """A thousand drawn digits for training and two hundred for testing."""
     train, test = torch.arange(1000) % 10, torch.arange(200) % 10
     return Dataset("digits", Split(draw(train, seed=1), train), Split(draw(test, seed=2), test), "a thousand digits")

@@ -1,4 +1,4 @@
-"""What all commands have in common, and the command `bp-torch` itself."""
+"""The command line shared by all commands, and the command `bp-torch` itself."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ def python(code: str, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
 
 
-def test_a_data_file_never_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+def test_a_data_file_does_not_get_the_descriptor_of_a_closed_stream(tmp_path: Path) -> None:
     code = f"import bp_torch.commands; file = open({str(tmp_path / 'file')!r}, 'w'); file.write(str(file.fileno()))"
     code += "; print('to stdout'); import os; os.write(2, b'to stderr')"
     closed = f"exec {sys.executable} -c {code!r} <&- >&- 2>&-".replace("\\'", "'")
@@ -23,7 +23,7 @@ def test_a_data_file_never_gets_the_number_of_a_closed_stream(tmp_path: Path) ->
     assert int((tmp_path / "file").read_text()) > 2
 
 
-def test_a_message_is_never_broken_in_two(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_is_one_line_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     with pytest.raises(cli.UsageError, match=r"^--seed must be from 0 to 9,223,372,036,854,775,807, got -1$"):
         cli.parse(TrainConfig, ["--seed", "-1"])
@@ -35,13 +35,15 @@ def test_an_argument_that_is_not_text_is_refused() -> None:
 
 
 def test_a_second_ctrl_c_at_the_end_prints_no_traceback() -> None:
-    again = "import atexit, os, signal; atexit.register(os.kill, os.getpid(), signal.SIGINT)"
-    done = python(f"{again}; from bp_torch.commands import cli; cli.run(lambda: signal.raise_signal(signal.SIGINT))")
+    interrupt = "import atexit, os, signal; atexit.register(os.kill, os.getpid(), signal.SIGINT)"
+    done = python(
+        f"{interrupt}; from bp_torch.commands import cli; cli.run(lambda: signal.raise_signal(signal.SIGINT))"
+    )
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "says"),
+    ("arguments", "status", "message"),
     [
         ((), 2, "usage: bp-torch COMMAND"),
         (("--help",), 0, "  check "),
@@ -52,17 +54,17 @@ def test_a_second_ctrl_c_at_the_end_prints_no_traceback() -> None:
 def test_the_console_command(
     arguments: tuple[str, ...],
     status: int,
-    says: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["/somewhere/bp-torch", *arguments])
     with pytest.raises(SystemExit) as stopped:
         commands.main()
-    assert (stopped.value.code, says in "".join(capsys.readouterr())) == (status, True)
+    assert (stopped.value.code, message in "".join(capsys.readouterr())) == (status, True)
 
 
-def test_without_its_extra_a_command_names_it() -> None:
+def test_a_missing_extra_is_named() -> None:
     code = (
         "import sys; sys.modules['tyro'] = None; sys.argv[1:] = ['train']; from bp_torch.commands import main; main()"
     )
@@ -70,7 +72,7 @@ def test_without_its_extra_a_command_names_it() -> None:
     assert (done.returncode, done.stderr) == (2, "error: bp-torch needs tyro: pip install 'bp_torch[train]'\n")
 
 
-def test_how_a_program_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program_in_messages_is_how_it_was_called(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "installed", lambda name: f"bin/{name}")
     for argv, expected in (
         (["scripts/my train.py", "--quiet"], "bin/python 'scripts/my train.py'"),
@@ -83,7 +85,7 @@ def test_how_a_program_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli.program() == "bin/torchrun --nproc-per-node=3 train.py"
 
 
-def test_a_program_is_named_so_that_a_shell_finds_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_program_is_named_so_that_the_shell_finds_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = tmp_path / "bin" / "tensorboard"
     program.parent.mkdir()
     program.touch(mode=0o755)

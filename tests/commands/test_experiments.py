@@ -1,4 +1,4 @@
-"""The lecture's claims, measured once as a user has it done, and read back from all that is left behind."""
+"""The command that measures the lecture's claims: its output, files and events."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,13 +26,13 @@ from bp_torch.inspection.experiments import EXPERIMENTS, Claim, ExperimentResult
 SCRIPT = Path(__file__).parents[2] / "scripts" / "experiments.py"
 SIZES = [100, 1000, 4000]
 TIMED = ("the gradient of 100 examples is a large speedup", "mini-batches are the far quicker way to the same cost")
-"""Claims on the machine's speed, which tests/inspection/test_experiments.py judges by times of its own."""
+"""Claims about speed; tests/inspection/test_experiments.py checks them with fixed times."""
 
-Asked = Callable[..., tuple[int, str, str]]
+Run = Callable[..., tuple[int, str, str]]
 
 
-class Done(NamedTuple):
-    """What a run of the script left, and wrote."""
+class Finished(NamedTuple):
+    """The folder of a finished run of the script, and its output."""
 
     folder: Path
     stdout: str
@@ -39,43 +40,37 @@ class Done(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Done:
-    """All experiments, as `make experiments ARGS="--quick --data digits"` does them, with fewer digits and steps."""
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """All experiments, as by `make experiments ARGS="--quick --data digits"`, with fewer digits and steps."""
     folder, out, err = tmp_path_factory.mktemp("finished"), StringIO(), StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setenv("COLUMNS", "200")
-        patch.setattr(setup, "STEPS", 2000)
-        assert run(patch, folder, digits(4000, 1000), "--quick", "--data", "digits") == 0, err.getvalue()
-    return Done(folder, out.getvalue(), err.getvalue())
+        patch.setattr(setup, "STEPS", 1000)
+        patch.setattr(sys, "argv", [str(SCRIPT), "--quick", "--data", "digits"])
+        patch_command(patch, folder, digits(4000, 1000))
+        with pytest.raises(SystemExit) as stopped:
+            command.main()
+    assert stopped.value.code == 0, err.getvalue()
+    return Finished(folder, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture
-def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Asked:
-    """Ask in an empty folder: exit status, stdout, stderr."""
-
-    def asked(*arguments: str) -> tuple[int, str, str]:
-        status = run(monkeypatch, tmp_path, digits(10, 10), *arguments)
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return asked
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_script: Run) -> Run:
+    """Run the script in an empty folder; returns exit status, stdout and stderr."""
+    patch_command(monkeypatch, tmp_path, digits(10, 10))
+    return partial(run_script, SCRIPT)
 
 
-def run(patch: pytest.MonkeyPatch, folder: Path, drawn: Dataset, *arguments: str) -> int:
-    """The script in this process, with these in place of the digits that it would draw: its exit status."""
-    patch.setattr(torch, "set_num_threads", lambda _: None)  # which would outlast the test
-    patch.setattr(command, "load", lambda name, *at, **by: drawn if name == "digits" else load(name, *at, **by))
+def patch_command(patch: pytest.MonkeyPatch, folder: Path, dataset: Dataset) -> None:
+    """Run the command in a folder, with a data set instead of the digits that it would draw."""
+    patch.setattr(command, "load", lambda name, *at, **by: dataset if name == "digits" else load(name, *at, **by))
     patch.chdir(folder)
-    patch.setattr(sys, "argv", [str(SCRIPT), *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        command.main()
-    return int(stopped.value.code or 0)
 
 
 def digits(train: int, test: int) -> Dataset:
-    learned, tested = torch.arange(train) % 10, torch.arange(test) % 10
+    labels, test_labels = torch.arange(train) % 10, torch.arange(test) % 10
     origin = "Digits drawn by bp_torch in the manner of MNIST"
-    return Dataset("digits", Split(draw(learned, seed=1), learned), Split(draw(tested, seed=2), tested), origin)
+    return Dataset("digits", Split(draw(labels, seed=1), labels), Split(draw(test_labels, seed=2), test_labels), origin)
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -85,27 +80,27 @@ def events(folder: Path) -> EventAccumulator:
 
 
 def claims(folder: Path) -> list[dict[str, Any]]:
-    kept = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
-    return [claim for experiment in kept.values() for claim in experiment["claims"]]
+    stored = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
+    return [claim for experiment in stored.values() for claim in experiment["claims"]]
 
 
-def test_every_statement_from_4_to_15_is_measured(finished: Done) -> None:
-    """Three claims do not hold: what a gradient that vanishes is like, and where it has."""
-    kept = claims(finished.folder / "runs" / "experiments")
-    assert {claim["statement"] for claim in kept} == set(range(4, 16))
-    assert [claim["claim"] for claim in kept if not claim["holds"] and claim["claim"] not in TIMED] == [
+def test_every_statement_from_4_to_15_is_measured(finished: Finished) -> None:
+    """Three claims do not hold."""
+    stored = claims(finished.folder / "runs" / "experiments")
+    assert {claim["statement"] for claim in stored} == set(range(4, 16))
+    assert [claim["claim"] for claim in stored if not claim["holds"] and claim["claim"] not in TIMED] == [
         "while it learns, the gradient of 100 examples approximates that of all 4,000 well, within 45°",
         "after learning, the gradient of 100 examples approximates that of all 4,000 well, within 45°",
         "where they end is a local minimum: no direction curves downwards",
     ]
-    assert set(TIMED) <= {claim["claim"] for claim in kept}
-    assert {claim["statement"] for claim in kept if claim["of"] == "equation"} == {4, 5, 6, 7, 9, 10}
+    assert set(TIMED) <= {claim["claim"] for claim in stored}
+    assert {claim["statement"] for claim in stored if claim["of"] == "equation"} == {4, 5, 6, 7, 9, 10}
 
 
-def test_the_claims_are_shown_and_kept(finished: Done) -> None:
-    kept = claims(finished.folder / "runs" / "experiments")
-    assert "of 2 seeds" in kept[-1]["measured"], "--quick: of three otherwise"
-    assert all(set(claim) == {"statement", "claim", "measured", "holds", "of"} for claim in kept)
+def test_the_claims_are_printed_and_stored(finished: Finished) -> None:
+    stored = claims(finished.folder / "runs" / "experiments")
+    assert "of 2 seeds" in stored[-1]["measured"], "three without --quick"
+    assert all(set(claim) == {"statement", "claim", "measured", "holds", "of"} for claim in stored)
     assert "The lecture's claims, measured on digits" in finished.stdout
     shown: list[list[str]] = []
     for line in finished.stdout.splitlines():
@@ -114,7 +109,7 @@ def test_the_claims_are_shown_and_kept(finished: Done) -> None:
             shown.append(cells)
         elif cells:
             shown[-1] = [f"{cell} {more}".strip() for cell, more in zip(shown[-1], cells, strict=True)]
-    expected = ((c["statement"], c["claim"], c["measured"], "yes" if c["holds"] else "no", c["of"]) for c in kept)
+    expected = ((c["statement"], c["claim"], c["measured"], "yes" if c["holds"] else "no", c["of"]) for c in stored)
     assert shown == [list(map(str, claim)) for claim in expected]
     assert finished.stdout.splitlines()[-2] == "figures     runs/experiments"
     assert re.sub(r"[\d.]+ s", "", finished.stderr).splitlines() == [
@@ -122,15 +117,15 @@ def test_the_claims_are_shown_and_kept(finished: Done) -> None:
     ]  # fmt: skip
 
 
-def test_the_record_says_of_what(finished: Done) -> None:
+def test_the_claims_file_names_data_and_seed(finished: Finished) -> None:
     record = json.loads((finished.folder / "runs" / "experiments" / "claims.json").read_text(encoding="utf-8"))
     assert list(record) == list(EXPERIMENTS)
-    for kept in record.values():
-        assert kept.pop("claims")
-        assert kept == {"data": "digits", "quick": True, "seed": 0}
+    for experiment in record.values():
+        assert experiment.pop("claims")
+        assert experiment == {"data": "digits", "quick": True, "seed": 0}
 
 
-def test_each_experiment_leaves_its_figure_and_nothing_else(finished: Done) -> None:
+def test_each_experiment_writes_only_its_figure(finished: Finished) -> None:
     folder = finished.folder / "runs" / "experiments"
     names = {path.name for path in folder.iterdir() if not path.name.startswith("events.out.tfevents.")}
     assert names == {"claims.json", *(f"{name}.png" for name in EXPERIMENTS)}
@@ -138,13 +133,13 @@ def test_each_experiment_leaves_its_figure_and_nothing_else(finished: Done) -> N
     for name in EXPERIMENTS:
         with Image.open(folder / f"{name}.png") as figure:
             assert figure.format == "PNG"
-            assert len(figure.convert("L").getcolors() or ()) > 10, "it is not empty"
+            assert len(figure.convert("L").getcolors() or ()) > 10, "not empty"
 
 
-def test_tensorboard_shows_what_was_measured(finished: Done) -> None:
+def test_tensorboard_shows_the_measurements(finished: Finished) -> None:
     folder = finished.folder / "runs" / "experiments"
-    board, kept = events(folder), {claim["statement"]: claim for claim in claims(folder)}
-    averaging, labelled_data = kept[10], kept[15]
+    board, by_statement = events(folder), {claim["statement"]: claim for claim in claims(folder)}
+    averaging, labelled_data = by_statement[10], by_statement[15]
     assert set(board.Tags()["images"]) == {tags.experiment_picture(name) for name in EXPERIMENTS}
     for name in EXPERIMENTS:
         (picture,) = board.Images(tags.experiment_picture(name))
@@ -156,30 +151,34 @@ def test_tensorboard_shows_what_was_measured(finished: Done) -> None:
     assert [f"{one.value:.1e}" for (one,) in differences] == re.findall(r"\d\.\de-\d+", averaging["measured"])
     curve = board.Scalars(tags.experiment_curve("labelled_data", "test_accuracy"))
     assert [point.step for point in curve] == SIZES
-    told = re.findall(r"([\d.]+)% ± [\d.]+ from (\d+(?:,\d+)?)", labelled_data["measured"])
-    reached = {f"{point.step:,}": point.value for point in curve}
-    assert [reached[size] for _, size in told] == pytest.approx([float(share) / 100 for share, _ in told], abs=6e-4)
-    assert len(told) == 3
+    printed = re.findall(r"([\d.]+)% ± [\d.]+ from (\d+(?:,\d+)?)", labelled_data["measured"])
+    accuracies = {f"{point.step:,}": point.value for point in curve}
+    assert [accuracies[size] for _, size in printed] == pytest.approx(
+        [float(share) / 100 for share, _ in printed], abs=6e-4
+    )
+    assert len(printed) == 3
     (accuracy,) = board.Scalars(tags.experiment("labelled_data", "accuracy_from_all"))
     assert (accuracy.step, accuracy.value) == (0, curve[-1].value)
     page = board.Tensors(tags.CLAIMS)[0].tensor_proto.string_val[0].decode()
-    for claim in kept.values():
+    for claim in by_statement.values():
         holds = "yes" if claim["holds"] else "no"
         row = f"| {claim['statement']} | {claim['claim']} | {claim['measured']} | {holds} | {claim['of']} |"
         assert row in page.replace("\\", "")
 
 
-def test_a_second_time_takes_the_first_ones_place(finished: Done, ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_replaces_the_results_of_the_first(
+    finished: Finished, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = finished.folder / "runs" / "experiments"
     before = {path: path.read_bytes() for path in folder.glob("*.png") if path.name != "one_class.png"}
-    found = ExperimentResult((Claim(11, "again", "so", True, "network"),), {"again": 1.0}, Figure(figsize=(2, 1)))
+    result = ExperimentResult((Claim(11, "again", "so", True, "network"),), {"again": 1.0}, Figure(figsize=(2, 1)))
     seeds: list[int] = []
-    monkeypatch.setitem(EXPERIMENTS, "one_class", lambda setup: seeds.append(setup.seed) or found)
-    status, out, err = ask("one_class", "--quick", "--data", "digits", "--seed", "1", "--runs-dir", str(folder.parent))
+    monkeypatch.setitem(EXPERIMENTS, "one_class", lambda setup: seeds.append(setup.seed) or result)
+    status, out, err = run("one_class", "--quick", "--data", "digits", "--seed", "1", "--runs-dir", str(folder.parent))
     assert (status, seeds) == (0, [1]), err
     assert "again" in out
     record = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
-    assert list(record) == list(EXPERIMENTS), "those from before are kept"
+    assert list(record) == list(EXPERIMENTS), "the other claims are kept"
     assert (record["one_class"]["seed"], len(record["one_class"]["claims"])) == (1, 1)
     board = events(folder)
     assert board.Scalars(tags.experiment("one_class", "again"))[0].value == 1
@@ -193,7 +192,7 @@ def test_a_second_time_takes_the_first_ones_place(finished: Done, ask: Asked, mo
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (("bogus",), "unknown experiment 'bogus'; expected one of direction, wiggles, one_example"),
         (("averaging", "bogus"), "unknown experiment 'bogus'"),
@@ -204,31 +203,31 @@ def test_a_second_time_takes_the_first_ones_place(finished: Done, ask: Asked, mo
         (("averaging", "--data", "digits", "--runs-dir", "occupied"), "'occupied/experiments'"),
     ],
 )
-def test_bad_input_gets_one_line_and_changes_nothing(
-    ask: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], says: str
+def test_bad_usage_prints_one_line_and_changes_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("occupied").write_text("a file, not a folder")
-    status, out, err = ask(*arguments)
+    status, out, err = run(*arguments)
     assert (status, out) == (2, "")
     assert err.startswith("error: ")
     assert len(err.splitlines()) == 1, err
-    assert says in err
+    assert message in err
     assert os.listdir() == ["occupied"]
 
 
-def test_a_training_run_of_that_name_is_left_alone(ask: Asked, tmp_path: Path) -> None:
-    run = tmp_path / "runs" / "experiments"
-    run.mkdir(parents=True)
-    (run / "config.json").write_text("{}")
-    status, out, err = ask("averaging", "--quick", "--data", "digits")
+def test_a_training_run_in_the_folder_is_not_changed(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "experiments"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    status, out, err = run("averaging", "--quick", "--data", "digits")
     assert (status, out) == (2, "")
-    assert err == f"error: {run.relative_to(tmp_path)} holds a training run: choose another --runs-dir\n"
-    assert [(path.name, path.read_text()) for path in run.iterdir()] == [("config.json", "{}")]
+    assert err == f"error: {folder.relative_to(tmp_path)} holds a training run: choose another --runs-dir\n"
+    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("config.json", "{}")]
 
 
-def test_data_that_cannot_be_had_leave_nothing(ask: Asked) -> None:
-    status, _, err = ask("averaging", "--data", "mnist", "--mnist-source", "nowhere", "--data-root", "data")
+def test_missing_data_leave_no_files(run: Run) -> None:
+    status, _, err = run("averaging", "--data", "mnist", "--mnist-source", "nowhere", "--data-root", "data")
     assert status == 2
     assert "nowhere/train-images" in err
     assert not Path("runs").exists()

@@ -25,7 +25,6 @@ Parameters = dict[str, torch.Tensor]
 @pytest.fixture(scope="module")
 def final_parameters(small_digits: Dataset) -> Parameters:
     """The parameters at the end of an uninterrupted run."""
-    torch.set_num_threads(1)
     trainer, _, _ = train(small_digits, epochs=2, compare_every=0)
     return dict(trainer.model.state_dict())
 

@@ -46,7 +46,6 @@ def uninterrupted(server: TrainingServer, backend: str, digits: Dataset) -> Unin
     def save() -> None:
         known.parameters[trainer.step] = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
 
-    torch.set_num_threads(1)  # as in the run: the number of threads changes rounding
     save()
     trainer.run(save)
     return known
