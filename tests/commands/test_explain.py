@@ -1,11 +1,9 @@
-"""The explanation of a test digit, asked for as a user does; in this process where that shows as much."""
+"""The command that explains a test digit."""
 
 import functools
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -41,103 +39,80 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 TORCH = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
 
-Asked = Callable[..., tuple[int, str, str]]
+Run = Callable[..., tuple[int, str, str]]
 
 
 @functools.cache
 def digits() -> Dataset:
-    """Few of them."""
+    """A few drawn digits."""
     train, test = torch.arange(400) % 10, torch.arange(100) % 10
     origin = "Digits drawn by bp_torch in the manner of MNIST"
     return Dataset("digits", Split(draw(train, seed=1), train), Split(draw(test, seed=2), test), origin)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _remembered() -> Iterator[None]:
-    """The data are drawn once, and each process computes with one thread, as the script's own does."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _few_digits() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (training, command):
-            patch.setattr(module, "load", functools.partial(_loaded, module.load))
+            patch.setattr(module, "load", functools.partial(_load, module.load))
         yield
-    torch.set_num_threads(threads)
 
 
-def _loaded(really: Callable[..., Any], name: str, *arguments: Any, **more: Any) -> Any:
-    return digits() if name == "digits" else really(name, *arguments, **more)
+def _load(load: Callable[..., Any], name: str, *arguments: Any, **options: Any) -> Any:
+    return digits() if name == "digits" else load(name, *arguments, **options)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of each kind, and what may have become of one."""
+    """A folder with a run of each kind, and with damaged runs."""
     folder = tmp_path_factory.mktemp("runs")
-    for name, told in RUNS.items():
-        few = TrainConfig(data="digits", epochs=1, batch_size=100, compare_every=0, runs_dir=folder, run_name=name)
-        training.train(replace(few, **told), lambda *_: [])
-    whole, config = (folder / "lecture" / CHECKPOINT).read_bytes(), folder / "lecture" / "config.json"
+    for name, options in RUNS.items():
+        config = TrainConfig(data="digits", epochs=1, batch_size=100, compare_every=0, runs_dir=folder, run_name=name)
+        training.train(replace(config, **options), lambda *_: [])
+    content, settings = (folder / "lecture" / CHECKPOINT).read_bytes(), folder / "lecture" / "config.json"
     for name in ("half", "emptied", "listed", "other", "headless", "silent", "garbled", "elsewhere"):
         shutil.copytree(folder / "lecture", folder / name)
-    (folder / "half" / CHECKPOINT).write_bytes(whole[: len(whole) // 2])
+    (folder / "half" / CHECKPOINT).write_bytes(content[: len(content) // 2])
     (folder / "emptied" / CHECKPOINT).write_bytes(b"")
     (folder / "listed" / CHECKPOINT).write_bytes(b"[1, 2]")
     shutil.copy(folder / "deep" / CHECKPOINT, folder / "other" / CHECKPOINT)
     (folder / "headless" / "config.json").unlink()
     (folder / "silent" / CHECKPOINT).write_bytes(pack(State({"epoch": 1}, {})))
     (folder / "garbled" / "config.json").write_text("{")
-    (folder / "elsewhere" / "config.json").write_text(config.read_text().replace('"cpu"', '"cuda"'))
+    (folder / "elsewhere" / "config.json").write_text(settings.read_text().replace('"cpu"', '"cuda"'))
     (folder / "occupied").write_text("a file, not a folder")
     return folder
 
 
 @pytest.fixture
-def ask(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Asked:
-    """Ask in this process, beside the runs: exit status, stdout, stderr; the figure is a small empty one."""
+def run(runs: Path, monkeypatch: pytest.MonkeyPatch, run_script: Run) -> Run:
+    """Run the script in the folder of the runs, with an empty figure; returns exit status, stdout and stderr."""
     monkeypatch.chdir(runs)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(command, "draw_explanation", lambda *_, **__: Figure(figsize=(2, 1)))
-
-    def asked(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            command.main()
-        said = capsys.readouterr()
-        return int(stopped.value.code or 0), said.out, said.err
-
-    return asked
+    return functools.partial(run_script, SCRIPT)
 
 
-@pytest.fixture
-def _drawn(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The figure is the script's own."""
-    monkeypatch.setattr(command, "draw_explanation", draw_explanation)
-
-
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
-
-
-def rows(said: str, title: str) -> list[list[str]]:
-    """The cells of the table that bears this title."""
-    _, below = re.split(r"─ *\n", said.partition(title)[2], maxsplit=1)
+def rows(text: str, title: str) -> list[list[str]]:
+    """The cells of the table with this title."""
+    _, below = re.split(r"─ *\n", text.partition(title)[2], maxsplit=1)
     return [line.split() for line in takewhile(str.strip, below.splitlines())]
 
 
 def agree(cells: list[str], numbers: list[float]) -> bool:
-    """Whether each cell shows its number, to its last letter."""
-    shown = [(Decimal(cell), number) for cell, number in zip(cells, numbers, strict=True)]
-    return all(abs(float(d) - number) <= 0.51 * 10.0 ** int(d.as_tuple().exponent) for d, number in shown)
+    """Whether each cell is its number, rounded to the digits shown."""
+    pairs = [(Decimal(cell), number) for cell, number in zip(cells, numbers, strict=True)]
+    return all(abs(float(d) - number) <= 0.51 * 10.0 ** int(d.as_tuple().exponent) for d, number in pairs)
 
 
-@pytest.mark.usefixtures("_drawn")
-def test_a_digit_is_explained_to_a_network_taught_on_the_spot(
-    ask: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_by_default_a_network_is_trained_and_explained(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By six hundred steps, for the sake of this test."""
+    """With fewer steps, and with the real figure."""
+    monkeypatch.setattr(command, "draw_explanation", draw_explanation)
     monkeypatch.setattr(setup, "STEPS", 600)
     monkeypatch.chdir(tmp_path)
-    status, out, err = ask("--data", "digits", "--example", "7")
+    status, out, err = run("--data", "digits", "--example", "7")
     assert (status, err) == (0, "")
     image, label = digits().test.images[7], int(digits().test.labels[7])
     expected = explain(Setup(digits()).trained, squared_error, image, label)
@@ -156,39 +131,39 @@ def test_a_digit_is_explained_to_a_network_taught_on_the_spot(
 
 
 def saved(folder: Path) -> list[Tensor]:
-    """A run's weights and biases, layer by layer."""
+    """The saved weights and biases of a run, layer by layer."""
     tensors = safetensors.torch.load_file(folder / CHECKPOINT)
     layers = range(0, len([name for name in tensors if name.startswith("parameters.")]), 2)
     return [tensors[f"parameters.{layer}.{kind}"] for layer in layers for kind in ("weight", "bias")]
 
 
 def by_pytorch(folder: Path, example: int) -> tuple[float, Tensor, Tensor]:
-    """The cost of a run's network on a test digit, its outputs, and minus the gradient of each."""
+    """Cost, outputs and minus the gradients of the outputs of a run's network for a test digit, by torch.nn."""
     config = json.loads((folder / "config.json").read_text())
     *hidden, last = saved(folder)
-    signal, wanted = digits().test.images[example].flatten() / 255, digits().test.labels[example]
+    signal, label = digits().test.images[example].flatten() / 255, digits().test.labels[example]
     for weight, bias in zip([*hidden, last][::2], [*hidden, last][1::2], strict=True):
         signal = weight @ signal + bias
         signal = TORCH[config["activation"]](signal) if bias is not last else signal
     squared = config["cost"] == "squared_error"
     outputs = (signal.sigmoid() if squared else signal).detach().requires_grad_()
     cost = (
-        (outputs - torch.eye(10)[wanted]).square().sum()
+        (outputs - torch.eye(10)[label]).square().sum()
         if squared
-        else torch.nn.functional.cross_entropy(outputs[None], wanted[None])
+        else torch.nn.functional.cross_entropy(outputs[None], label[None])
     )
     return cost.item(), outputs.detach(), -torch.autograd.grad(cost, outputs)[0]
 
 
 @pytest.mark.parametrize(
-    ("name", "place"),
+    ("name", "file"),
     [("lecture", ""), ("wide", CHECKPOINT), ("bare", CHECKPOINT), ("deep", "")],
 )
-def test_a_runs_network_is_explained_on_the_data_that_taught_it(
-    ask: Asked, runs: Path, name: str, place: str, monkeypatch: pytest.MonkeyPatch
+def test_a_trained_network_is_explained_on_the_data_of_its_run(
+    run: Run, runs: Path, name: str, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("BP_TORCH_MNIST_SOURCE", "nowhere")  # where 'auto' would look, of itself
-    status, out, err = ask("--checkpoint", str(Path(name, place)), "--example", "3", "--runs-dir", f"figures of {name}")
+    monkeypatch.setenv("BP_TORCH_MNIST_SOURCE", "nowhere")  # would be used by --data auto for another run
+    status, out, err = run("--checkpoint", str(Path(name, file)), "--example", "3", "--runs-dir", f"figures of {name}")
     assert (status, err) == (0, "")
     cost, outputs, nudges = by_pytorch(runs / name, 3)
     assert out.startswith(f"data: {digits().origin}\n")
@@ -201,30 +176,30 @@ def test_a_runs_network_is_explained_on_the_data_that_taught_it(
     assert (runs / f"figures of {name}" / "explain" / name / "digits_3.png").is_file()
 
 
-def test_another_output_is_shown_and_drawn(ask: Asked, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked_for: list[Any] = []
+def test_another_output_is_printed_and_drawn(run: Run, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
     monkeypatch.setattr(
-        command, "draw_explanation", lambda *given, title: asked_for.append((*given, title)) or Figure()
+        command, "draw_explanation", lambda *arguments, title: calls.append((*arguments, title)) or Figure()
     )
-    status, out, _ = ask("--checkpoint", "wide", "--example", "5", "--output", "2", "--runs-dir", "another")
+    status, out, _ = run("--checkpoint", "wide", "--example", "5", "--output", "2", "--runs-dir", "another")
     assert status == 0
     assert "output 2's three avenues" in out
     config, network = training.load_trained(runs / "wide")
     assert config.hidden == (64,)
     label = int(digits().test.labels[5])
     expected = explain(network, COSTS[config.cost].function, digits().test.images[5], label)
-    ((drawn, output, title),) = asked_for
+    ((drawn, output, title),) = calls
     assert torch.equal(drawn.pixel_nudges, expected.pixel_nudges)
     assert (output, title) == (2, out.splitlines()[1])
     assert (runs / "another/explain/wide/digits_5_output_2.png").is_file()
 
 
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
-    "a digit too far": (("--checkpoint", "lecture", "--example", "100"), "must be from 0 to 99, got 100"),
-    "a digit before": (("--checkpoint", "lecture", "--example", "-1"), "--example must be from 0 to 99, got -1"),
-    "no number": (("--example", "seven"), "--example"),
-    "no output": (("--output", "10"), "--output must be from 0 to 9, got 10"),
-    "an output before": (("--output", "-1"), "--output must be from 0 to 9, got -1"),
+    "an index too large": (("--checkpoint", "lecture", "--example", "100"), "must be from 0 to 99, got 100"),
+    "a negative index": (("--checkpoint", "lecture", "--example", "-1"), "--example must be from 0 to 99, got -1"),
+    "not a number": (("--example", "seven"), "--example"),
+    "an output too large": (("--output", "10"), "--output must be from 0 to 9, got 10"),
+    "a negative output": (("--output", "-1"), "--output must be from 0 to 9, got -1"),
     "no run": (("--checkpoint", "nothing"), "there is no nothing/config.json"),
     "no file": (("--checkpoint", f"nothing/{CHECKPOINT}"), "there is no nothing/config.json"),
     "half a checkpoint": (("--checkpoint", "half"), f"run 'half': its {CHECKPOINT} is damaged ("),
@@ -241,45 +216,34 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_bad_input_gets_one_line_and_writes_nothing(ask: Asked, runs: Path, tmp_path: Path, bad: str) -> None:
-    arguments, says = BAD[bad]
+def test_bad_usage_prints_one_line_and_writes_nothing(run: Run, runs: Path, tmp_path: Path, bad: str) -> None:
+    arguments, message = BAD[bad]
     before = sorted(runs.rglob("*"))
-    status, out, err = ask(*arguments, "--data-root", str(tmp_path / "data"))
+    status, out, err = run(*arguments, "--data-root", str(tmp_path / "data"))
     assert (status, out) == (2, "")
     assert err.startswith("error: ")
     assert len(err.splitlines()) == 1, err
-    assert says in err
+    assert message in err
     assert sorted(runs.rglob("*")) == before
 
 
-def test_a_folder_that_cannot_be_written(ask: Asked, runs: Path) -> None:
+def test_a_folder_that_cannot_be_written(run: Run, runs: Path) -> None:
     before = sorted(runs.rglob("*"))
-    status, _, err = ask("--checkpoint", "lecture", "--runs-dir", "occupied")
-    assert status == 2
+    status, out, err = run("--checkpoint", "lecture", "--runs-dir", "occupied")
+    assert (status, out) == (2, "")
     assert re.fullmatch(r"error: .*'occupied/explain'\n", err)
     assert sorted(runs.rglob("*")) == before
 
 
-def test_in_a_process_of_its_own_a_mistake_has_status_2(tmp_path: Path) -> None:
-    done = run("--output", "10", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: --output must be from 0 to 9, got 10\n"
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_run_trained_on_a_gpu_is_explained_without_one(ask: Asked, runs: Path) -> None:
+def test_a_run_trained_on_a_gpu_is_explained_without_one(run: Run, runs: Path) -> None:
     assert '"device": "cuda"' in (runs / "elsewhere" / "config.json").read_text()
-    status, _, err = ask("--checkpoint", "elsewhere", "--runs-dir", "of a gpu")
+    status, _, err = run("--checkpoint", "elsewhere", "--runs-dir", "of a gpu")
     assert (status, err) == (0, "")
 
 
-def test_a_folder_with_brackets_is_named_as_it_is(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_brackets_in_the_name_of_a_folder_are_printed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     origin = "MNIST, read by torchvision from data[old]/[/mnt]/raw"
     monkeypatch.setattr(command, "load", lambda *_, **__: replace(digits(), origin=origin))
-    status, out, _ = ask("--checkpoint", "lecture", "--runs-dir", "bracketed")
+    status, out, _ = run("--checkpoint", "lecture", "--runs-dir", "bracketed")
     assert status == 0
     assert out.startswith(f"data: {origin}\n")
-
-
-def test_a_folder_that_cannot_be_written_is_noticed_first(ask: Asked) -> None:
-    assert ask("--checkpoint", "lecture", "--runs-dir", "occupied")[1] == ""

@@ -1,8 +1,7 @@
-"""What is told below an explanation: the connections strengthened most, and what a wiggle of a weight does."""
+"""The tables after an explanation: the connections strengthened most, and the sensitivity of the cost to weights."""
 
 import math
 import re
-import sys
 from collections.abc import Callable
 from io import StringIO
 from itertools import takewhile
@@ -23,96 +22,95 @@ from bp_torch.data.digits import draw
 from bp_torch.inspection import Connection, Hebbian, Sensitivity, Wiggle
 from bp_torch.inspection.tables import hebbian_table, sensitivity_table
 
+SCRIPT = Path(__file__).parents[2] / "scripts" / "explain.py"
 
-def told(what: RenderableType) -> str:
+
+def rendered(table: RenderableType) -> str:
     file = StringIO()
-    Console(file=file, width=150).print(what)
+    Console(file=file, width=150).print(table)
     return file.getvalue()
 
 
-def rows(said: str) -> list[list[str]]:
-    """The cells below a table's headings."""
-    _, below = re.split(r"─ *\n", said, maxsplit=1)
+def rows(text: str) -> list[list[str]]:
+    """The cells of a table."""
+    _, below = re.split(r"─ *\n", text, maxsplit=1)
     return [re.split(r" {2,}", line.strip()) for line in takewhile(str.strip, below.splitlines())]
 
 
-def test_connections_stand_in_their_order() -> None:
-    found = Hebbian(0.987, (Connection(7, 3, 0.5, 0.25, 2.0), Connection(1, 0, -3e-4, 1.0, -0.125)))
-    said = told(hebbian_table(found))
-    assert "all weights' nudges with activation · nudge 0.99" in " ".join(said.split())
-    assert rows(said) == [["3", "7", "+0.5000", "0.250", "+2.0000"], ["0", "1", "-3.00e-04", "1.000", "-0.1250"]]
+def test_connections_keep_their_order() -> None:
+    result = Hebbian(0.987, (Connection(7, 3, 0.5, 0.25, 2.0), Connection(1, 0, -3e-4, 1.0, -0.125)))
+    text = rendered(hebbian_table(result))
+    assert "all weights' nudges with activation · nudge 0.99" in " ".join(text.split())
+    assert rows(text) == [["3", "7", "+0.5000", "0.250", "+2.0000"], ["0", "1", "-3.00e-04", "1.000", "-0.1250"]]
 
 
-def test_sensitivities_are_in_units_of_the_last() -> None:
+def test_sensitivities_are_relative_to_the_last() -> None:
     most, least = Sensitivity("0.weight", (3, 412), 1, -3.2), Sensitivity("4.bias", (7,), 3, 0.1)
-    moved = [Wiggle(most, 2**-10, -3.125e-3, -3.1e-3, 2.004), Wiggle(least, 2**-10, 9.8e-5, 9.7e-5, math.nan)]
-    said = told(sensitivity_table(moved))
-    assert said.splitlines()[0].rstrip() == "w[3,412] of layer 1: 32.0 times as sensitive as b[7] of layer 3"
-    assert "× that of b[7] of layer 3" in said
-    assert "moved by 0.0010: predicted" in said
-    assert rows(said) == [
+    wiggles = [Wiggle(most, 2**-10, -3.125e-3, -3.1e-3, 2.004), Wiggle(least, 2**-10, 9.8e-5, 9.7e-5, math.nan)]
+    text = rendered(sensitivity_table(wiggles))
+    assert text.splitlines()[0].rstrip() == "w[3,412] of layer 1: 32.0 times as sensitive as b[7] of layer 3"
+    assert "× that of b[7] of layer 3" in text
+    assert "moved by 0.0010: predicted" in text
+    assert rows(text) == [
         ["w[3,412] of layer 1", "-3.200e+00", "32.0", "-3.125e-03", "-3.100e-03", "2.00"],
         ["b[7] of layer 3", "+1.000e-01", "1.0", "+9.800e-05", "+9.700e-05", "nan"],
     ]
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """What the script says of the third digit to a network."""
+def explain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run_script: Callable[..., Any]) -> Callable[..., str]:
+    """Explain the third digit to a network; returns the output of the script."""
     labels = torch.arange(4)
     digits = Dataset("digits", Split(draw(labels, seed=1), labels), Split(draw(labels, seed=2), labels), "four digits")
-    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # which would outlast the test
     monkeypatch.setattr(command, "draw_explanation", lambda *_, **__: Figure(figsize=(2, 1)))
     monkeypatch.setenv("COLUMNS", "150")
-    monkeypatch.setattr(sys, "argv", ["explain.py", "--example", "2", "--runs-dir", str(tmp_path)])
 
-    def asked(model: torch.nn.Module, cost: Any) -> str:
+    def explain(model: torch.nn.Module, cost: Any) -> str:
         monkeypatch.setattr(command, "load", lambda *_, **__: digits)
         monkeypatch.setattr(command, "Setup", lambda _: SimpleNamespace(trained=model))
         monkeypatch.setattr(command, "squared_error", cost)
-        with pytest.raises(SystemExit) as stopped:
-            command.main()
-        assert stopped.value.code == 0
-        return capsys.readouterr().out
+        status, out, err = run_script(SCRIPT, "--example", "2", "--runs-dir", str(tmp_path))
+        assert status == 0, err
+        return str(out)
 
-    return asked
+    return explain
 
 
-def test_the_script_tells_them_of_its_digit_and_network(said: Callable[..., str]) -> None:
-    """The five weights of the last layer that are wished to grow most, and of all the five that matter most."""
+def test_the_tables_are_of_the_digit_and_the_network(explain: Callable[..., str]) -> None:
+    """The five weights of the last layer with the largest nudges, and the five most sensitive of all parameters."""
     torch.manual_seed(0)
     model = nn.mlp((784, 6, 10))
     builtin, image = nn.as_builtin(model), draw(torch.arange(4), seed=2)[2].view(1, -1) / 255
 
-    def value() -> torch.Tensor:
+    def cost() -> torch.Tensor:
         return (builtin(image) - torch.eye(10)[2]).square().sum()
 
     gradients = dict(
         zip(
             [name for name, _ in model.named_parameters()],
-            torch.autograd.grad(value(), list(builtin.parameters())),
+            torch.autograd.grad(cost(), list(builtin.parameters())),
             strict=True,
         )
     )
-    out = said(model, F.squared_error)
-    wishes = -gradients["2.weight"]
-    strongest = [divmod(place, 6) for place in wishes.flatten().argsort(descending=True)[:5].tolist()]
+    out = explain(model, F.squared_error)
+    nudges = -gradients["2.weight"]
+    strongest = [divmod(place, 6) for place in nudges.flatten().argsort(descending=True)[:5].tolist()]
     table = rows(out.partition("strengthened most")[2])
     assert [(int(row[1]), int(row[0])) for row in table] == strongest
-    assert [float(row[2]) for row in table] == pytest.approx([wishes[place].item() for place in strongest], abs=6e-5)
-    *most, hundredth = rows(out.partition("times as sensitive as")[2])
+    assert [float(row[2]) for row in table] == pytest.approx([nudges[place].item() for place in strongest], abs=6e-5)
+    *largest, hundredth = rows(out.partition("times as sensitive as")[2])
     sizes = torch.cat([gradient.flatten().abs() for gradient in gradients.values()]).sort(descending=True).values
-    assert [abs(float(row[1])) for row in most] == pytest.approx(sizes[:5].tolist(), rel=6e-4)
+    assert [abs(float(row[1])) for row in largest] == pytest.approx(sizes[:5].tolist(), rel=6e-4)
     nearest = sizes[(100 * sizes - sizes[0]).abs().argmin()].item()
     assert abs(float(hundredth[1])) == pytest.approx(nearest, rel=6e-4)
-    for row in (*most, hundredth):
-        assert float(row[4]) == pytest.approx(float(row[3]), rel=0.05), "measured as predicted"
+    for row in (*largest, hundredth):
+        assert float(row[4]) == pytest.approx(float(row[3]), rel=0.05), "the measured change is the predicted one"
         assert float(row[5]) == pytest.approx(2, abs=0.2)
 
 
-def test_the_script_tells_them_of_classes_and_without_a_hidden_layer(said: Callable[..., str]) -> None:
+def test_the_tables_for_cross_entropy_and_no_hidden_layer(explain: Callable[..., str]) -> None:
     torch.manual_seed(0)
-    out = said(nn.mlp((784, 10), output_activation="identity"), F.cross_entropy)
+    out = explain(nn.mlp((784, 10), output_activation="identity"), F.cross_entropy)
     assert len(rows(out.partition("strengthened most")[2])) == 5
     assert len(rows(out.partition("times as sensitive as")[2])) == 6
-    assert "activation · nudge 1.00" in " ".join(out.split()), "there is no slope in between"
+    assert "activation · nudge 1.00" in " ".join(out.split()), "the derivative of the identity is 1"

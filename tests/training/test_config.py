@@ -23,6 +23,8 @@ from bp_torch.training.config import TrainConfig
         ({"learning_rate": 1e39}, r"--learning-rate must be from .* got 1e\+39"),
         ({"learning_rate": float("nan")}, "--learning-rate"),
         ({"learning_rate": float("inf")}, "--learning-rate"),
+        ({"batch_size": 10**21}, "--batch-size must be from 1 to"),
+        ({"checkpoint_seconds": -1.0}, "--checkpoint-seconds"),
         ({"batch_size": 2500.5}, "--batch-size must be of type int"),
         ({"epochs": True}, "--epochs must be of type int"),
         ({"learning_rate": True}, "--learning-rate must be of type float"),
