@@ -106,15 +106,15 @@ def test_the_nudges_of_the_mini_batch_average_to_minus_the_gradient(captured: Ca
     cost = captured.cost(nn.as_builtin(captured.model)(captured.inputs[PROBES:]), captured.targets[PROBES:]).mean()
     parameters = dict(captured.model.named_parameters())
     expected = dict(zip(parameters, torch.autograd.grad(cost, tuple(parameters.values())), strict=True))
-    before, found = captured.inputs[PROBES:], {}
+    before, averages = captured.inputs[PROBES:], {}
     for layer in captured.frame.layers:
         deltas = layer.slopes[PROBES:] * layer.nudges[PROBES:]
         weight, bias = layer.names
-        found[weight] = -deltas.T @ before / EXAMPLES
+        averages[weight] = -deltas.T @ before / EXAMPLES
         if bias is not None:
-            found[bias] = -deltas.mean(0)
+            averages[bias] = -deltas.mean(0)
         before = layer.activations[PROBES:]
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(averages, expected)
     torch.testing.assert_close(captured.frame.gradients, expected)
 
 
