@@ -47,6 +47,12 @@ class LayerExplanation:
     contributions: Tensor  # −δⱼ wⱼₖ, the nudge that neuron j alone gives previous activation k, (out, in)
     input_nudges: Tensor  # −∂C/∂x = −Wᵀ δ, the contributions of all neurons added up, (in,)
 
+    @property
+    def name(self) -> str:
+        """The module's name in the model, such as "hidden1"; "layer 0" if it is a number."""
+        name = self.names[0].rpartition(".")[0]
+        return f"layer {name}" if name.isdecimal() else name
+
     def neuron_gradient(self, neuron: int) -> NeuronGradient:
         """The nudges of one neuron's bias, weights and inputs."""
         bias = None if self.bias_nudges is None else self.bias_nudges[neuron].item()

@@ -25,8 +25,12 @@ class Sensitivity:
 
     name: str  # of the parameter in the model
     index: tuple[int, ...]  # of the component in it
-    layer: int  # that owns it, from 1
     gradient: float  # ∂C/∂w
+
+    @property
+    def layer(self) -> str:
+        """The name of the module that owns the parameter."""
+        return self.name.rpartition(".")[0]
 
     @property
     def size(self) -> float:
@@ -34,13 +38,11 @@ class Sensitivity:
         return abs(self.gradient)
 
     def __str__(self) -> str:
-        """For instance 'w[3,412] of layer 1'."""
-        kind = self.name.rpartition(".")[2]
-        letter = {"weight": "w", "bias": "b"}.get(kind, kind)
-        return f"{letter}[{','.join(map(str, self.index))}] of layer {self.layer}"
+        """For instance 'hidden1.weight[3, 412]'."""
+        return f"{self.name}[{', '.join(map(str, self.index))}]"
 
     def beside(self, other: "Sensitivity") -> str:
-        """For instance 'w[3,412] of layer 1: 32.0 times as sensitive as b[7] of layer 3'."""
+        """For instance 'hidden1.weight[3, 412]: 32.0 times as sensitive as output.bias[7]'."""
         return f"{self}: {self.times(other):.1f} times as sensitive as {other}"
 
     def times(self, other: "Sensitivity") -> float:
@@ -71,9 +73,8 @@ def sensitivities(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: T
         The lecture's statement 5.
     """
     _, gradients = Backprop(model, cost).gradients(inputs, targets)
-    owners = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in model.named_parameters()))
     found = [
-        Sensitivity(name, index, 1 + owners.index(name.rpartition(".")[0]), component)
+        Sensitivity(name, index, component)
         for name, gradient in gradients.items()
         for index, component in zip(np.ndindex(gradient.shape), gradient.flatten().tolist(), strict=True)
     ]

@@ -33,8 +33,8 @@ def explanation_tables(explanation: Explanation, output: int | None = None) -> R
     outputs = {"activation y": last.activations, "target": explanation.target}
     parts: list[RenderableType] = [_pixels(explanation), _layer(last, "nudges of the outputs", "output", outputs)]
     parts.append(_avenues(last, chosen))
-    for number, layer in reversed(list(enumerate(hidden, 1))):
-        title = f"layer {number}: nudges of its activations, added up over the layer after it"
+    for layer in reversed(hidden):
+        title = f"{layer.name}: nudges of its activations, added up over the layer after it"
         parts.append(_layer(layer, title, "neuron", {"z": layer.weighted_inputs, "activation y": layer.activations}))
     parts.append(f"largest difference from autograd: {explanation.difference:.1e} of the largest gradient of its kind")
     return Group(*parts)

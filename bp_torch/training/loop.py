@@ -109,7 +109,8 @@ class Trainer:
             raise ValueError(f"there is no step {step}, or there are no {counts}")
         accuracy, reached = map(number, values["best"])
         evaluated = values["evaluated"] and {name: number(v, least=0) for name, v in values["evaluated"].items()}
-        parameters, optimizer, random = (state.group(kind) for kind in ("parameters", "optimizer", "random"))
+        parameters, optimizer = (state.of_model(kind, self.model) for kind in ("parameters", "optimizer"))
+        random = state.group("random")
         if len(parameters) + len(optimizer) + len(random) != len(state.tensors):
             raise ValueError("there are unexpected tensors")
         if wrong := {tensor.dtype for tensor in parameters.values()} - {torch.float32}:

@@ -61,7 +61,10 @@ def test_every_number_of_a_network_worked_by_hand(by_hand: torch.nn.Sequential) 
     assert first.contributions.tolist() == [[-5, 5], [2, 0]]
     assert explanation.pixel_nudges.tolist() == [-3, 5]
     assert explanation.difference == 0
-    assert [layer.names for layer in explanation.layers] == [("0.weight", "0.bias"), ("2.weight", "2.bias")]
+    assert [layer.names for layer in explanation.layers] == [
+        ("hidden1.weight", "hidden1.bias"),
+        ("output.weight", "output.bias"),
+    ]
 
 
 def test_the_three_avenues_of_one_neuron(by_hand: torch.nn.Sequential) -> None:
@@ -149,7 +152,7 @@ def test_an_image_in_any_form() -> None:
 def test_what_is_frozen_is_explained_too() -> None:
     model, image = nn.mlp((6, 4, 3)), torch.rand(6)
     expected = explain(model, F.squared_error, image, 0)
-    for frozen in ("0.weight", "0.bias", "2.weight", "2.bias"):
+    for frozen in ("hidden1.weight", "hidden1.bias", "output.weight", "output.bias"):
         model.get_parameter(frozen).requires_grad_(False)
         assert same(explain(model, F.squared_error, image, 0), expected)
     assert not any(parameter.requires_grad for parameter in model.parameters())

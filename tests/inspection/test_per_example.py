@@ -121,7 +121,9 @@ def test_a_spread_that_is_nearly_nothing_is_not_rounding() -> None:
 
 
 def test_a_single_example_has_no_spread() -> None:
-    noise = gradient_noise(*drawn("sigmoid")[:1], F.squared_error, *(t[:1] for t in drawn("sigmoid")[1:]))["0.weight"]
+    noise = gradient_noise(*drawn("sigmoid")[:1], F.squared_error, *(t[:1] for t in drawn("sigmoid")[1:]))[
+        "hidden1.weight"
+    ]
     assert noise.variance.isnan().all()
     assert str(noise.noise_scale) == str(noise.signal_to_noise) == "nan"
 
@@ -383,7 +385,7 @@ def test_a_frozen_parameter_has_none() -> None:
     model = nn.mlp((5, 4, 3))
     model[2].weight.requires_grad_(False)
     found = per_example_gradients(model, F.squared_error, torch.rand(7, 5), torch.rand(7, 3))
-    assert list(found) == ["0.weight", "0.bias", "2.bias"]
+    assert list(found) == ["hidden1.weight", "hidden1.bias", "output.bias"]
 
 
 class Prototypes(torch.nn.Module):

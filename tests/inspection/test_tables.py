@@ -63,7 +63,7 @@ def test_every_number_worked_by_hand(by_hand: Explanation) -> None:
         ["0", "0.500", "-1.000", "+0.5000", "-1.0000", "-5.0000"],
         ["1", "1.000", "3.000", "+1.0000", "+3.0000", "+1.0000"],
     ]
-    assert rows(text, "layer 1") == [
+    assert rows(text, "hidden1") == [
         ["0", "0.500", "0.500", "-5.0000", "-5.0000"],
         ["1", "1.000", "1.000", "+1.0000", "+1.0000"],
     ]
@@ -71,7 +71,7 @@ def test_every_number_worked_by_hand(by_hand: Explanation) -> None:
         text.rstrip().splitlines()[-1]
         == "largest difference from autograd: 0.0e+00 of the largest gradient of its kind"
     )
-    assert "layer 2" not in text
+    assert "hidden2" not in text
 
 
 def test_another_outputs_avenues(by_hand: Explanation) -> None:
@@ -85,16 +85,16 @@ def test_another_outputs_avenues(by_hand: Explanation) -> None:
 def test_layers_stand_from_the_last_to_the_first() -> None:
     explanation = drawn(4, 6, 5, 3)
     text = rendered(explanation)
-    assert re.findall(r"^(nudges|output|layer \d|largest)", text, re.M) == [
+    assert re.findall(r"^(nudges|output|hidden\d|largest)", text, re.M) == [
         "nudges",
         "output",
-        "layer 2",
-        "layer 1",
+        "hidden2",
+        "hidden1",
         "largest",
     ]
     for number in (1, 2):
         layer = explanation.layers[number - 1]
-        for neuron, cells in enumerate(rows(text, f"layer {number}")):
+        for neuron, cells in enumerate(rows(text, f"hidden{number}")):
             numbers = (layer.weighted_inputs, layer.activations, layer.nudges, layer.weighted_input_nudges)
             expected = [each[neuron].item() for each in numbers]
             assert cells[0] == str(neuron)
@@ -126,7 +126,7 @@ def test_of_a_large_layer_the_16_with_the_largest_nudges_are_shown(wide: int) ->
     for title, nudges in {
         "nudges of the outputs": explanation.output_nudges,
         "output 0": explanation.layers[1].input_nudges,
-        "layer 1": explanation.layers[0].nudges,
+        "hidden1": explanation.layers[0].nudges,
     }.items():
         shown = [int(cells[0]) for cells in rows(text, title) if cells[0] != "bias"]
         assert shown == sorted(nudges.abs().argsort(descending=True)[:16].tolist())
@@ -151,14 +151,14 @@ def test_inputs_without_a_picture(inputs: int) -> None:
     text = rendered(drawn(inputs, 3, 2))
     assert "the digit" not in text
     assert "nudges of its pixels" not in text
-    assert len(rows(text, "layer 1")) == 3
+    assert len(rows(text, "hidden1")) == 3
 
 
 def test_one_layer_and_no_bias() -> None:
     torch.manual_seed(0)
     explanation = explain(torch.nn.Sequential(nn.Linear(5, 3, bias=False)), F.squared_error, torch.rand(5), 2)
     text = rendered(explanation)
-    assert "layer 1" not in text
+    assert "hidden1" not in text
     numbers = [row for row in rows(text, "output 2") if row[0] != "bias"]
     avenues = explanation.layers[0].neuron_gradient(2)
     assert [float(row[3]) for row in numbers] == pytest.approx(avenues.weights.tolist(), abs=6e-5)

@@ -165,7 +165,8 @@ def test_a_digit_is_explained_to_a_network_taught_on_the_spot(
 def saved(folder: Path) -> list[Tensor]:
     """A run's weights and biases, layer by layer."""
     tensors = safetensors.torch.load_file(folder / CHECKPOINT)
-    layers = range(0, len([name for name in tensors if name.startswith("parameters.")]), 2)
+    hidden = len([name for name in tensors if name.startswith("parameters.hidden")]) // 2
+    layers = [*(f"hidden{number}" for number in range(1, hidden + 1)), "output"]
     return [tensors[f"parameters.{layer}.{kind}"] for layer in layers for kind in ("weight", "bias")]
 
 
@@ -204,7 +205,7 @@ def test_a_runs_network_is_explained_on_the_data_that_taught_it(
         assert float(row[1]) == pytest.approx(output, abs=5.1e-4)
         assert float(row[3]) == pytest.approx(nudge, rel=5.1e-3, abs=5.1e-5)
     hidden = len(json.loads((runs / name / "config.json").read_text())["hidden"])
-    assert re.findall(r"^layer (\d):", out, re.M) == [str(number) for number in range(hidden, 0, -1)]
+    assert re.findall(r"^hidden(\d):", out, re.M) == [str(number) for number in range(hidden, 0, -1)]
     assert (runs / f"figures of {name}" / "explain" / name / "digits_3.png").is_file()
 
 

@@ -45,15 +45,15 @@ def test_connections_stand_in_their_order() -> None:
 
 
 def test_sensitivities_are_in_units_of_the_last() -> None:
-    most, least = Sensitivity("0.weight", (3, 412), 1, -3.2), Sensitivity("4.bias", (7,), 3, 0.1)
+    most, least = Sensitivity("hidden1.weight", (3, 412), -3.2), Sensitivity("output.bias", (7,), 0.1)
     moved = [Wiggle(most, 2**-10, -3.125e-3, -3.1e-3, 2.004), Wiggle(least, 2**-10, 9.8e-5, 9.7e-5, math.nan)]
     said = told(sensitivity_table(moved))
-    assert said.splitlines()[0].rstrip() == "w[3,412] of layer 1: 32.0 times as sensitive as b[7] of layer 3"
-    assert "× that of b[7] of layer 3" in said
+    assert said.splitlines()[0].rstrip() == "hidden1.weight[3, 412]: 32.0 times as sensitive as output.bias[7]"
+    assert "× that of output.bias[7]" in said
     assert "moved by 0.0010: predicted" in said
     assert rows(said) == [
-        ["w[3,412] of layer 1", "-3.200e+00", "32.0", "-3.125e-03", "-3.100e-03", "2.00"],
-        ["b[7] of layer 3", "+1.000e-01", "1.0", "+9.800e-05", "+9.700e-05", "nan"],
+        ["hidden1.weight[3, 412]", "-3.200e+00", "32.0", "-3.125e-03", "-3.100e-03", "2.00"],
+        ["output.bias[7]", "+1.000e-01", "1.0", "+9.800e-05", "+9.700e-05", "nan"],
     ]
 
 
@@ -97,7 +97,7 @@ def test_the_script_tells_them_of_its_digit_and_network(said: Callable[..., str]
         )
     )
     out = said(model, F.squared_error)
-    wishes = -gradients["2.weight"]
+    wishes = -gradients["output.weight"]
     strongest = [divmod(place, 6) for place in wishes.flatten().argsort(descending=True)[:5].tolist()]
     table = rows(out.partition("strengthened most")[2])
     assert [(int(row[1]), int(row[0])) for row in table] == strongest

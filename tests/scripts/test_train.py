@@ -79,7 +79,7 @@ def test_the_curves_can_be_read_back(finished: tuple[Path, subprocess.CompletedP
     last = board.Scalars(tags.TEST_ACCURACY)[-1]
     assert (last.step, last.value) == (9, pytest.approx(summary["test_accuracy"]))
     assert set(board.Tags()["images"]) == {tags.FIRST_WEIGHTS, tags.WORST_DIGITS, tags.NUDGES}
-    assert {tags.weights("0.weight"), tags.RUN_START} <= set(board.Tags()["tensors"])
+    assert {tags.weights("hidden1.weight"), tags.RUN_START} <= set(board.Tags()["tensors"])
     assert [frame.step for frame in board.Tensors(tags.FRAME)] == list(range(10)), "60 would be taken of a longer run"
 
 
@@ -233,7 +233,7 @@ def test_a_wrong_equation_ends_with_status_1_and_says_where(
     flags = ("--data", "digits", "--epochs", "2", "--compare-every", "5", "--frames", "0")
     assert run_here(monkeypatch, *flags) == 1
     printed = capsys.readouterr()
-    assert "step 0: 4.bias[" in printed.err
+    assert "step 0: output.bias[" in printed.err
     assert "WRONG EQUATION: hand-written" in printed.err
     assert "12 of 24 comparisons" in printed.out
 
@@ -244,7 +244,9 @@ WILD = ("--activation", "relu", "--cost", "cross_entropy", "--learning-rate", "1
 def test_an_infinite_cost_ends_in_one_line_and_can_be_replayed(server: TrainingServer) -> None:
     assert server.train(*QUICK, *WILD, "--batch-size", "100", "--run-name", "x") == 1
     (line,) = [line for line in server.printed().splitlines() if line.startswith("error: ")]
-    assert line.startswith("error: the cost is not finite: nan, first in the output of module 2 (Linear), at step 1 (")
+    assert line.startswith(
+        "error: the cost is not finite: nan, first in the output of module hidden2 (Linear), at step 1 ("
+    )
     assert line.endswith("look at it by --replay x")
     assert "Traceback" not in server.printed()
     board = events(server.folder / "runs" / "x")
@@ -253,11 +255,11 @@ def test_an_infinite_cost_ends_in_one_line_and_can_be_replayed(server: TrainingS
     kept = (server.folder / "runs" / "x" / "failure.safetensors").read_bytes()
     assert server.train("--replay", "x") == 1, "it is so again"
     told = (server.folder / "stdout0").read_text()
-    where = "first in the output of module 2 (Linear)"
+    where = "first in the output of module hidden2 (Linear)"
     assert told.startswith(f"at step 1: the cost is not finite: nan, {where}\nexamples ")
     assert f"\nnow: {where}\n" in told
     assert " and 80 more\n" in told
-    assert "\n-> output of module 2 (Linear)" in told
+    assert "\n-> output of module hidden2 (Linear)" in told
     (server.folder / "runs" / "x" / "failure.safetensors").write_bytes(kept[:-1000])
     assert server.train("--replay", "x") == 2
     assert server.printed().startswith("error: cannot read run 'x': its failure.safetensors is damaged")

@@ -17,7 +17,7 @@ from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging.events import AgreementEvent, EpochEvent, FrameEvent, StepEvent
 from bp_torch.training.loop import Trainer
 from bp_torch.training.state import run
-from bp_torch.training.state.run_dir import CHECKPOINT, CONFIG, RunError, State, pack, unpack, write_json
+from bp_torch.training.state.run_dir import BEST, CHECKPOINT, CONFIG, FAILURE, RunError, State, pack, unpack, write_json
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_an_optimizer_goes_on_with_its_momentum(engine: bool) -> None:
         ((reference(inputs) - targets) ** 2).sum(1).mean().backward()
         optimizer.step()
     torch.testing.assert_close(list(second.model.parameters()), list(reference.parameters()))
-    with pytest.raises(ValueError, match=r"'0\.weight' of shape"):
-        second.load_state_dict({"0.weight": torch.zeros(3)})
+    with pytest.raises(ValueError, match=r"'hidden1\.weight' of shape"):
+        second.load_state_dict({"hidden1.weight": torch.zeros(3)})
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_state_that_cannot_be_is_refused(small_digits: Dataset, damage: dict[s
 
 def test_an_end_without_an_evaluation_is_refused(small_digits: Dataset) -> None:
     trainer = Trainer(TrainConfig(epochs=1, run_name="a"), small_digits)
-    infinite = {"parameters.0.weight": trainer.state().tensors["parameters.0.weight"] / 0}
+    infinite = {"parameters.hidden1.weight": trainer.state().tensors["parameters.hidden1.weight"] / 0}
     for damage in ({"step": trainer.steps}, infinite):
         with pytest.raises(RunError, match=r"cannot resume 'a': its checkpoint\.safetensors does not fit its config"):
             run.restore(trainer, changed(trainer.state(), **damage))
@@ -142,3 +142,50 @@ def test_a_run_can_be_loaded(stopped: Path, small_digits: Dataset) -> None:
     assert config.threads == 3
     expected = Trainer(config, small_digits).model.state_dict()
     assert all(torch.equal(parameter, expected[name]) for name, parameter in model.state_dict().items())
+
+
+def numbered(state: State) -> State:
+    """A state as earlier versions saved it: with the modules' numbers in place of their names."""
+    numbers = {"hidden1": "0", "hidden2": "2", "output": "4"}
+    parts = [(name.split("."), tensor) for name, tensor in state.tensors.items()]
+    return State(state.values, {".".join(numbers.get(part, part) for part in name): t for name, t in parts})
+
+
+def test_checkpoints_of_numbered_modules_are_read(stopped: Path, small_digits: Dataset) -> None:
+    """Last, best and failed; to resume, to load and to replay."""
+    folder, states = stopped / "stopped", list[State]()
+    trainer = Trainer(run.run_dir.load_config(folder), small_digits)
+    trainer.run(lambda: states.append(unpack(pack(trainer.state()))))
+    failed = {**states[2].values, "failed_step": 3, "what": "the cost is not finite"}
+    files = {
+        CHECKPOINT: states[3],
+        BEST: states[-1],
+        FAILURE: State(failed, {**states[2].tensors, "examples": trainer.batches.examples(0, 3).cpu()}),
+    }
+    for name, state in files.items():
+        (folder / name).write_bytes(pack(numbered(state)))
+    assert "parameters.2.bias" in unpack((folder / CHECKPOINT).read_bytes()).tensors
+    _, best = run.load_trained(folder / BEST)
+    torch.testing.assert_close(list(best.parameters()), list(trainer.model.parameters()), rtol=0, atol=0)
+    table, again = run.replay(TrainConfig(runs_dir=stopped, replay="stopped"))
+    assert "at step 3" in table
+    assert not again
+    run.train(TrainConfig(runs_dir=stopped, resume="stopped"), lambda *_: [], "")
+    resumed = unpack((folder / CHECKPOINT).read_bytes()).group("parameters")
+    torch.testing.assert_close(resumed, dict(trainer.model.state_dict()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backend", ["functions", "builtin"])
+def test_momentum_of_numbered_modules_is_read(small_digits: Dataset, backend: Any) -> None:
+    trainer = Trainer(TrainConfig(epochs=1, backend=backend), small_digits)
+    momentum = {name: torch.randn_like(parameter) for name, parameter in trainer.model.named_parameters()}
+    tensors = {f"optimizer.{name}": tensor for name, tensor in momentum.items()}
+    trainer.load_state(numbered(changed(trainer.state(), **tensors)))
+    torch.testing.assert_close(trainer.backend.state_dict(), momentum)
+
+
+def test_a_name_and_a_number_of_one_layer_are_refused(small_digits: Dataset) -> None:
+    trainer = Trainer(TrainConfig(epochs=1), small_digits)
+    both = changed(trainer.state(), **{"parameters.0.bias": torch.zeros(16)})
+    with pytest.raises(ValueError, match="unexpected tensors"):
+        trainer.load_state(both)

@@ -107,9 +107,9 @@ def wiggles(setup: Setup) -> ExperimentResult:
 
 def _draw_sensitivities(ranked: list[Sensitivity], moved: list[Wiggle]) -> Figure:
     figure, (sizes, changes) = panels("How sensitive the cost is to every weight and bias", 2)
-    for layer, colour in zip((1, 2, 3), (GREY, GREEN, ORANGE), strict=True):
+    for layer, colour in zip(("hidden1", "hidden2", "output"), (GREY, GREEN, ORANGE), strict=True):
         own = [one.size for one in ranked if one.layer == layer]
-        sizes.plot(range(1, len(own) + 1), own, color=colour, label=f"layer {layer}")
+        sizes.plot(range(1, len(own) + 1), own, color=colour, label=layer)
     sizes.set(title="|∂C/∂w|, ranked in each layer", xscale="log", xlabel="rank")
     sizes.set(yscale="log", ylim=(ranked[0].size / 1e5, None))
     sizes.legend()

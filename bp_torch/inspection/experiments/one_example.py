@@ -27,7 +27,9 @@ def one_example(setup: Setup) -> ExperimentResult:
     correlations = [mean(hebbian([one], layer).correlation for one in explanations) for layer in layers]
     hebbs = _hebbian(explanations, correlations)
     claims = (_output_nudges(explanations), _avenues(explanations), hebbs, _sums(explanations))
-    metrics = {f"hebbian_correlation_layer_{n}": found for n, found in enumerate(correlations, 1)}
+    metrics = {
+        f"hebbian_correlation_{shown.layers[at].name}": found for at, found in zip(layers, correlations, strict=True)
+    }
     return ExperimentResult(claims, metrics, draw_explanation(shown, title=title))
 
 

@@ -157,7 +157,7 @@ class Monitor:
         activations, signal = {}, self._test[0][:SHOWN]
         for name, layer in self._model.named_children():
             signal = layer(signal)
-            activations[f"{name}.{type(layer).__name__}"] = signal
+            activations[name] = signal
         self.record(events.DistributionEvent(step, parameters, self._local.gradients(*last)[1], activations))
 
     def _explain(self, step: int, last: Batch) -> None:
