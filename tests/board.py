@@ -104,9 +104,9 @@ def write_damaged(folder: Path) -> None:
     content = frame_file(frame, tiny_network())
     zeroed = content[:900] + bytes(len(content) - 900)
     write_blobs(folder / "damaged", network, content, content[:500], zeroed, b"", content)
-    misfit = replace(frame, layers=(frame.layers[0], replace(frame.layers[1], weight=torch.ones(3, 9))))
+    misfitting = replace(frame, layers=(frame.layers[0], replace(frame.layers[1], weight=torch.ones(3, 9))))
     uncompared = content.replace(b'\\"comparisons\\": []', b'\\"comparisons\\": 12')
-    write_blobs(folder / "odd", network, uncompared, frame_file(misfit, tiny_network()), content)
+    write_blobs(folder / "misfit", network, uncompared, frame_file(misfitting, tiny_network()), content)
 
 
 def write_unsupported(folder: Path) -> None:
@@ -130,7 +130,7 @@ def write_values(folder: Path, *values: tuple[int, Summary.Value]) -> None:
 
 def loaded(address: str, board: Board) -> bool:
     """Whether TensorBoard has read all of it."""
-    shown, whole = steps(address), {"long", "resumed", "recorded", "wide", "odd", MARKUP, "cut", *DAMAGED}
+    shown, whole = steps(address), {"long", "resumed", "recorded", "wide", "misfit", MARKUP, "cut", *DAMAGED}
     runs = {path.name for path in board.folder.iterdir()}
     numbers = asked(address, "plugin/scalars/tags").get("experiments", {})
     return (
