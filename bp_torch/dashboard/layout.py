@@ -38,8 +38,8 @@ CHARTS: Final = {
         "Largest difference from autograd": of_all_parameters(tags.agreement("difference", "")),
     },
     "Noise of the mini-batch": {
-        "Noise scale: larger mini-batches teach little more": exactly(tags.NOISE_SCALE),
-        "Noise scale of each parameter": of_all_parameters(tags.noise("noise_scale", "")),
+        "Noise scale, running average": exactly(tags.NOISE_SCALE),
+        "Noise scale of each parameter, running average": of_all_parameters(tags.noise_scale("")),
         "Signal to noise: norm of the mean / spread": of_all_parameters(tags.noise("signal_to_noise", "")),
         "Mean norm of one example's gradient": of_all_parameters(tags.noise("mean_norm", "")),
         "Variance of one example's gradient": of_all_parameters(tags.noise("total_variance", "")),

@@ -23,8 +23,8 @@ AGREEMENT_FIGURES: Final = ("difference", "relative_difference", "cosine", "erro
 """What is shown of each comparison: attributes of `bp_torch.gradients.Comparison`."""
 
 NOISE_SCALE: Final = "noise/scale"
-NOISE_FIGURES: Final = ("mean_norm", "total_variance", "signal_to_noise", "noise_scale")
-"""What is shown of each parameter's noise: attributes of `bp_torch.inspection.GradientNoise`."""
+NOISE_FIGURES: Final = ("mean_norm", "total_variance", "signal_to_noise")
+"""The figures of each parameter's noise: attributes of `bp_torch.inspection.GradientNoise`."""
 
 GRADIENT_NORM: Final = "health/gradient_norm"
 HEALTH_FIGURES: Final = ("gradient_norm", "update_ratio")
@@ -59,6 +59,11 @@ agreement, noise, health = map(_of, ("agreement", "noise", "health"))
 weights, gradients, activations = map(_of, ("weights", "gradients", "activations"))
 # Of one experiment: its name and a metric's, or its name alone for its figure.
 experiment, experiment_picture = map(_of, ("experiments", "pictures"))
+
+
+def noise_scale(parameter: str) -> str:
+    """The running average of one parameter's noise scale."""
+    return noise("noise_scale", parameter)
 
 
 def experiment_curve(name: str, curve: str) -> str:

@@ -1,6 +1,7 @@
 """The recorder that turns a run's records into what TensorBoard shows: numbers, pictures, pages of Markdown."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from textwrap import indent
@@ -11,7 +12,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from bp_torch.dashboard import frame_format, layout, pictures, tags
 from bp_torch.dashboard.event_file import EventFile, event_files, histogram, of_tab, repair, scalar, text
-from bp_torch.inspection import simple_noise_scale
+from bp_torch.inspection import GradientNoise, NoiseScaleAverage
 from bp_torch.markdown import escape, table
 from bp_torch.training.logging import events
 
@@ -45,13 +46,15 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
     def __init__(self, folder: Path, *, purge_step: int = 0) -> None:
         """Begins an event file in the run's folder, whose name is the run's name in TensorBoard.
 
-        TensorBoard forgets what was recorded at `purge_step`, where the run goes on, and beyond.
+        TensorBoard drops what was recorded at `purge_step`, where a resumed run continues, and later. The running
+        averages of the noise scale begin anew there.
         """
         self.seconds = 0.0
         self.remarks = [line for path in event_files(folder) if purge_step and (line := _repaired(path))]
         self._run = folder.name
         self._events = EventFile(folder, first_step=purge_step)
         self._network: events.NetworkEvent | None = None
+        self._noise_averages: defaultdict[str, NoiseScaleAverage] = defaultdict(NoiseScaleAverage)
 
     def record(self, record: events.Event) -> None:
         """Writes one record; unknown kinds are passed over."""
@@ -78,8 +81,7 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
             case events.AgreementEvent():
                 return _agreement(record)
             case events.NoiseEvent():
-                scale = scalar(tags.NOISE_SCALE, simple_noise_scale(record.parameters.values()))
-                return [*_of_each(record.parameters, tags.NOISE_FIGURES, tags.noise), scale]
+                return [*_of_each(record.parameters, tags.NOISE_FIGURES, tags.noise), *self._noise_scales(record)]
             case events.HealthEvent():
                 return _of_each(record.parameters, tags.HEALTH_FIGURES, tags.health)
             case events.DistributionEvent():
@@ -99,6 +101,13 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
             case events.RunFinished():
                 return [text(tags.RUN_SUMMARY, finish_page(record)), layout.run_finished()]
         return []
+
+    def _noise_scales(self, record: events.NoiseEvent) -> Iterator[Summary.Value]:
+        """The running average of all parameters together, and of each."""
+        groups: dict[str, Iterable[GradientNoise]] = {tags.NOISE_SCALE: record.parameters.values()}
+        for name, noise in record.parameters.items():
+            groups[tags.noise_scale(name)] = [noise]
+        return (scalar(tag, self._noise_averages[tag].update(group)) for tag, group in groups.items())
 
 
 def _repaired(path: Path) -> str | None:

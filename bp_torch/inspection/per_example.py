@@ -16,7 +16,14 @@ from torch import Tensor
 from bp_torch.engine.backprop import Backprop, Inputs
 from bp_torch.engine.per_example import ExampleGradients, contributions
 
-__all__ = ["GradientNoise", "gradient_noise", "per_example_gradients", "per_example_norms", "simple_noise_scale"]
+__all__ = [
+    "GradientNoise",
+    "NoiseScaleAverage",
+    "gradient_noise",
+    "per_example_gradients",
+    "per_example_norms",
+    "simple_noise_scale",
+]
 
 Cost = Callable[[Any, Any], Tensor]
 
@@ -84,6 +91,11 @@ class GradientNoise:
         return self.variance.sum().item()
 
     @property
+    def squared_gradient(self) -> float:
+        """An unbiased estimate of |G|², where G is the gradient over all examples there are: ‖ḡ‖² − tr Σ / N."""
+        return self.mean.square().sum().item() - self.total_variance / (len(self.norms) or math.nan)
+
+    @property
     def signal_to_noise(self) -> float:
         """‖ḡ‖ / √tr Σ: how far the mean stands out of the spread of single examples; NaN where both are 0."""
         return float(torch.linalg.vector_norm(self.mean) / self.variance.sum().sqrt())
@@ -95,19 +107,49 @@ class GradientNoise:
 
 
 def simple_noise_scale(parameters: Iterable[GradientNoise]) -> float:
-    """B = tr Σ / |G|², about the size of mini-batch beyond which larger ones teach little more.
+    """B = tr Σ / |G|², about the mini-batch size beyond which larger mini-batches help little.
 
-    tr Σ is the variance summed over all components. G is the gradient over all examples there are, of which a
-    mini-batch knows ḡ: |G|² is estimated by ‖ḡ‖² − tr Σ / N, which is right on average. Where that is not positive,
-    the mini-batch is too small to tell, and the scale is infinite.
+    Both are sums over the parameters, of `total_variance` and of `squared_gradient`. On a small mini-batch the estimate
+    of |G|² is often not positive: the scale is then infinite. `NoiseScaleAverage` combines several mini-batches.
 
     Source:
         McCandlish, Kaplan, Amodei, OpenAI Dota Team, An Empirical Model of Large-Batch Training (2018), appendix A.
     """
-    trace = signal = 0.0
-    for noise in parameters:
-        trace += noise.total_variance
-        signal += noise.mean.square().sum().item() - noise.total_variance / (len(noise.norms) or math.nan)
+    return _noise_scale(*_noise_terms(parameters))
+
+
+class NoiseScaleAverage:
+    """The simple noise scale over the course of training: the quotient of running averages of tr Σ and of |G|².
+
+    Source:
+        McCandlish, Kaplan, Amodei, OpenAI Dota Team, An Empirical Model of Large-Batch Training (2018), appendix A.1.
+    """
+
+    def __init__(self, decay: float = 0.9) -> None:
+        """Begin without a mini-batch. Each counts `decay` times as much as the next one."""
+        self._decay = decay
+        self._trace = self._signal = math.nan
+
+    def update(self, parameters: Iterable[GradientNoise]) -> float:
+        """Add a mini-batch, unless its terms are not finite, as of a single example; returns the scale so far.
+
+        The scale is infinite while the average of |G|² is not positive, and NaN before the first mini-batch.
+        """
+        trace, signal = _noise_terms(parameters)
+        if math.isfinite(trace + signal):
+            first = math.isnan(self._trace)
+            self._trace = trace + (0.0 if first else self._decay * self._trace)
+            self._signal = signal + (0.0 if first else self._decay * self._signal)
+        return _noise_scale(self._trace, self._signal)
+
+
+def _noise_terms(parameters: Iterable[GradientNoise]) -> tuple[float, float]:
+    """Tr Σ and the estimate of |G|², summed over the parameters."""
+    terms = [(noise.total_variance, noise.squared_gradient) for noise in parameters]
+    return sum(trace for trace, _ in terms), sum(signal for _, signal in terms)
+
+
+def _noise_scale(trace: float, signal: float) -> float:
     return trace / signal if signal > 0 else (math.nan if math.isnan(trace) else math.inf)
 
 

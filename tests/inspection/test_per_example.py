@@ -1,5 +1,6 @@
 """Per-example gradients, against the gradient of its own cost by autograd, one example at a time."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,14 @@ from bp_torch.engine import Tape
 from bp_torch.engine.per_example import by_vmap, linear_gradients
 from bp_torch.functional.function import Function
 from bp_torch.functional.linear import Linear
-from bp_torch.inspection import gradient_noise, per_example_gradients, per_example_norms, simple_noise_scale
+from bp_torch.inspection import (
+    GradientNoise,
+    NoiseScaleAverage,
+    gradient_noise,
+    per_example_gradients,
+    per_example_norms,
+    simple_noise_scale,
+)
 
 NETWORKS: dict[str, Callable[[], torch.nn.Module]] = {
     "sigmoid": lambda: nn.mlp((5, 4, 3)),
@@ -109,6 +117,52 @@ def test_the_noise_scale_is_right_on_average() -> None:
             own = noise.variance.sum().item()
             trace, signal = trace + own, signal + noise.mean.square().sum().item() - own / 20
     assert trace / signal == pytest.approx(scale.item(), rel=0.03)
+
+
+def noise(trace: float, mean: float, examples: int = 2) -> GradientNoise:
+    """A parameter of one component."""
+    return GradientNoise(torch.ones(examples), torch.tensor([mean]), torch.tensor([trace]))
+
+
+def test_the_average_divides_the_running_averages() -> None:
+    """With the terms (4, 9 − 2), (8, 1 − 4) and (2, 4 − 1), the second of which alone has an infinite scale."""
+    average = NoiseScaleAverage(decay=0.5)
+    batches = [[noise(4.0, 3.0)], [noise(8.0, 1.0)], [noise(2.0, 2.0)]]
+    assert [simple_noise_scale(batch) for batch in batches] == [4 / 7, torch.inf, 2 / 3]
+    expected = [4 / 7, (2 + 8) / (3.5 - 3), (1 + 4 + 2) / (1.75 - 1.5 + 3)]
+    assert [average.update(batch) for batch in batches] == pytest.approx(expected)
+
+
+def test_the_average_sums_over_parameters() -> None:
+    assert NoiseScaleAverage().update([noise(4.0, 3.0), noise(8.0, 1.0)]) == (4 + 8) / (7 - 3)
+
+
+def test_the_average_ignores_terms_that_are_not_finite() -> None:
+    average = NoiseScaleAverage()
+    assert math.isnan(average.update([noise(math.nan, 1.0, examples=1)]))
+    assert average.update([noise(4.0, 3.0)]) == 4 / 7
+    for trace in (math.nan, math.inf):
+        assert average.update([noise(trace, 1.0)]) == 4 / 7
+
+
+def test_the_average_is_infinite_while_noise_hides_the_gradient() -> None:
+    average = NoiseScaleAverage()
+    assert average.update([noise(8.0, 1.0)]) == math.inf
+    assert average.update([noise(4.0, 3.0)]) == pytest.approx((7.2 + 4) / (7 - 2.7))
+
+
+def test_the_average_approaches_the_scale_of_all_examples() -> None:
+    """Of mini-batches of 20 out of 2,000 examples, many of which have an infinite scale."""
+    model, inputs, targets = drawn("sigmoid", 2000)
+    targets = model(inputs).detach() + 0.1 * torch.randn(2000, 3).double() + 0.03
+    whole = torch.cat([each.flatten(1) for each in one_by_one(model, inputs, targets).values()], 1)
+    scale, average = whole.var(0).sum() / whole.mean(0).square().sum(), NoiseScaleAverage(decay=1)
+    noises = [
+        gradient_noise(model, F.squared_error, inputs[chosen], targets[chosen]).values()
+        for chosen in torch.split(torch.randperm(2000), 20)
+    ]
+    assert sum(math.isinf(simple_noise_scale(one)) for one in noises) > 10
+    assert [average.update(one) for one in noises][-1] == pytest.approx(scale.item(), rel=0.15)
 
 
 def test_a_spread_that_is_nearly_nothing_is_not_rounding() -> None:

@@ -18,9 +18,8 @@ export function averageTable(frame, l, j, column, change) {
   const rows = rowsOf(frame, l, j);
   const unit = unitOf(rows);
   const first = Math.max(0, Math.min(frame.miniBatch.length - COLUMNS, column));
-  const examples = frame.examples === 1 ? "one example" : `${count(frame.examples)} examples`;
   return [
-    html("h3", {}, `Nudges of ${name} by ${examples}, in ${unit.name}`),
+    html("h3", {}, `Nudges of the weights of ${name}, in ${unit.name}`),
     html("table", {class: "average"}, headOf(frame, first, change), bodyOf(rows, unit.size, first, change)),
     html("p", {class: "note"}, agreementNote(frame, rows), remainderNote(frame, l, rows)),
   ];

@@ -125,7 +125,7 @@ function costGradient(frame, j, example, upstream) {
 
 /** ∂C/∂a of a hidden neuron: a sum over the next layer. */
 function hiddenGradient(network, l, upstream) {
-  const symbols = `Σ w · ∂C/∂z, over the ${network.sizes[l + 2]} neurons of the next layer`;
+  const symbols = `Σ w · ∂C/∂z over ${layerName(network, l + 1)}`;
   return {left: "∂C/∂aⱼ", short: "∂C/∂aⱼ", symbols, result: number(upstream)};
 }
 
