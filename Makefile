@@ -5,6 +5,11 @@ BIN := .venv/bin
 READY := .venv/.ready
 ARGS ?=
 
+# make ignores a variable that no rule uses, so that `make train epochs=1` would train with 60.
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+UNKNOWN := $(filter-out PYTHON ARGS MAKEFLAGS,$(GIVEN))
+$(if $(UNKNOWN),$(error unknown variable $(UNKNOWN): pass flags in ARGS, such as ARGS="--epochs 1"))
+
 .DEFAULT_GOAL := help
 .PHONY: help setup train test soak check gradients experiments explain benchmark dashboard
 
@@ -15,8 +20,9 @@ setup: $(READY)  ## make .venv and install into it, once
 
 # The constraints pin the tested versions; without them pip takes torch's newest CUDA build, several GB.
 $(READY): pyproject.toml constraints.txt
+	@echo "installing bp_torch and the versions of constraints.txt into .venv: a few minutes, once"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
 train: $(READY)  ## learn handwritten digits, every gradient checked (--help lists the flags)
@@ -33,19 +39,20 @@ check: $(READY)  ## format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-gradients: $(READY)  ## every hand-written gradient beside PyTorch's own, in every dtype
+gradients: $(READY)  ## check the gradients of every function, and the checker by planted bugs
 	$(BIN)/python scripts/check_gradients.py $(ARGS)
 
-experiments: $(READY)  ## the lecture's claims, each measured (--quick for a first look)
+experiments: $(READY)  ## measure the claims of the lecture on backpropagation (--quick for a first look)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/experiments.py $(ARGS)
 
-explain: $(READY)  ## what one test digit asks of every weight: ARGS="--example 7"
+explain: $(READY)  ## the nudges that one test digit gives to every weight: ARGS="--example 7"
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/explain.py $(ARGS)
 
 # BackPACK is measured where it is installed: pip install -e ".[peers]"
-benchmark: $(READY)  ## speed and memory beside PyTorch's own and other peers'
+benchmark: $(READY)  ## measure speed and memory, next to PyTorch's own and others'
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/benchmark.py $(ARGS)
 
 # By default TensorBoard drops steps at random: 1,000 of a curve and 10 of a picture are kept.
-dashboard: $(READY)  ## open the runs in TensorBoard
+dashboard: $(READY)  ## show the runs in TensorBoard
+	@echo "the Backprop tab: http://localhost:6006/#backprop"
 	$(BIN)/tensorboard --logdir runs --samples_per_plugin scalars=100000,images=1000 $(ARGS)

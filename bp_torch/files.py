@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read within a limit."""
+"""Atomic writes, and reads with a size limit."""
 
 import os
 import shutil
@@ -9,19 +9,19 @@ from pathlib import Path
 
 
 def atomic_write(path: Path, content: bytes | Iterable[bytes], *, backup: Path | None = None) -> None:
-    """Replace a file in one step: at every moment the old content or the new one has this name.
+    """Replace a file's content in one step: other processes see the old content or the new, never a part.
 
     Args:
         path: the file.
-        content: all of it, or its parts.
-        backup: where to keep the old content; without it, that is lost.
+        content: the new content, or chunks of it.
+        backup: a path for the old content, which is lost by default.
 
     Raises:
-        OSError: if it cannot be written; the old file stays.
+        OSError: if writing fails; `path` then has its old content.
     """
     temporary = _unused_temporary(path)
     try:
-        with temporary.open("xb") as file:  # a new file: never write through a link that someone left there
+        with temporary.open("xb") as file:  # "x": do not write through an existing symlink
             file.writelines([content] if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
@@ -35,16 +35,16 @@ def atomic_write(path: Path, content: bytes | Iterable[bytes], *, backup: Path |
     _fsync_dir(path.parent)
 
 
-def read_limited(path: Path, most: int) -> bytes:
-    """Read at most `most` bytes.
+def read_limited(path: Path, limit: int) -> bytes:
+    """Read at most `limit` bytes.
 
     Raises:
-        OSError: if it cannot be read, or is no regular file: a pipe might never end, or never begin.
+        OSError: if reading fails, or `path` is not a regular file: reading a pipe could block.
     """
     if path.exists() and not path.is_file():
-        raise OSError(EINVAL, "it is no file")
+        raise OSError(EINVAL, "not a regular file")
     with path.open("rb") as file:
-        return file.read(most)
+        return file.read(limit)
 
 
 def _unused_temporary(path: Path) -> Path:
@@ -54,7 +54,7 @@ def _unused_temporary(path: Path) -> Path:
 
 
 def _link_or_copy(path: Path, other: Path) -> None:
-    """Give a file a second name, or where the file system has no hard links, copy it."""
+    """Hard-link `path` as `other`, or copy it if the file system has no hard links."""
     temporary = _unused_temporary(other)
     try:
         os.link(path, temporary)

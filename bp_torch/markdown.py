@@ -1,4 +1,4 @@
-"""Tables of Markdown, for the terminal, for TensorBoard, and for the documentation."""
+"""Markdown tables for the terminal, TensorBoard and the documentation."""
 
 import html
 import re
@@ -7,21 +7,21 @@ from typing import Any
 
 
 def table(headings: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
-    """Rows of cells below their headings; what the cells hold is Markdown."""
+    """A table with headings; cells are inserted as Markdown, without escaping."""
     return "\n".join([row(headings), rule(len(headings)), *map(row, rows)])
 
 
 def row(cells: Iterable[object]) -> str:
-    """One row."""
+    """A row of a table."""
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def rule(columns: int) -> str:
-    """The line between the headings and the first row."""
+    """The line below the headings."""
     return "|" + "---|" * columns
 
 
 def escape(value: Any) -> str:
-    """A value as Markdown that shows it as it is, on one line, also in a table."""
-    shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return re.sub(r"([\\`*_{}\[\]()#|])", r"\\\1", html.escape(" ".join(shown.split()), quote=False))
+    """Format a value on one line and escape it, so that Markdown shows it literally, also in a table cell."""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return re.sub(r"([\\`*_{}\[\]()#|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))

@@ -7,8 +7,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from bp_torch import cli
-from bp_torch.benchmark.sections import machine, sections, write
+from benchmarks.sections import machine, sections, write
+
+from bp_torch.commands import cli
 from bp_torch.data import DataError
 
 

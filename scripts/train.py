@@ -1,57 +1,6 @@
-"""Train a network of hand-written layers on handwritten digits; see --help for every flag.
+"""The command `bp-torch train`, from a clone of the repository."""
 
-Exit status: 0 trained, and every gradient agreed; 1 a gradient did not, a number became infinite, or another process
-was lost; 2 bad usage or data; 130 and 143 stopped by Ctrl-C and SIGTERM, and saved.
-"""
-
-import shlex
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-
-from bp_torch import cli
-from bp_torch.dashboard.writer import TensorBoardRecorder
-from bp_torch.data import DataError
-from bp_torch.training.backends import ProcessLost
-from bp_torch.training.config import TrainConfig
-from bp_torch.training.logging.events import Logger
-from bp_torch.training.logging.progress import Progress, describe
-from bp_torch.training.loop import NonFinite
-from bp_torch.training.state.run import replay, train
-from bp_torch.training.state.run_dir import RunError
-from bp_torch.training.state.saver import Interrupted
-
-
-def main() -> int:
-    """Train as the command line says."""
-    config = cli.parse(TrainConfig, sys.argv[1:])
-    if config.replay is not None:
-        table, failed_again = replay(config)
-        print(table)
-        return int(failed_again)
-    board: TensorBoardRecorder | None = None
-
-    def attach(folder: Path, first_step: int) -> Sequence[Logger]:
-        nonlocal board
-        board = TensorBoardRecorder(folder, purge_step=first_step)
-        for remark in board.remarks:
-            print(remark, file=sys.stderr)
-        return [Progress(quiet=config.quiet), board]
-
-    try:
-        result = train(config, attach, shlex.join(["python", *sys.argv]))
-    except (NonFinite, ProcessLost) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        return stop.status
-    if board is None:  # only the first process prints the result
-        return 0
-    overheads = {"logging": board.seconds, "checkpoints": result.saving_seconds}
-    print(describe(result.summary, result.folder, result.seconds, overheads))
-    return 0 if result.summary["gradient_checks_passed"] == result.summary["gradient_checks"] else 1
-
+from bp_torch.commands.train import main
 
 if __name__ == "__main__":
-    cli.run(main, DataError, RunError)
+    main()

@@ -11,6 +11,7 @@ import os
 import resource
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -32,6 +33,7 @@ class TrainingServer:
     def __init__(self, folder: Path) -> None:
         command = [sys.executable, __file__]
         self.folder = folder
+        self.program = f"{'python' if shutil.which('python') == sys.executable else sys.executable} {SCRIPT}"
         self._process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._running: list[int] = []
 

@@ -1,8 +1,9 @@
-"""The house has one way through it: who may import whom, and what a first import costs."""
+"""Which package may import which, and what a first import loads."""
 
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -25,19 +26,7 @@ MAY_IMPORT = {
         "gradients.Comparison",
         "inspection",
     },
-    "benchmark": {
-        "functional",
-        "markdown",
-        "nn",
-        "engine",
-        "catalogue",
-        "gradients",
-        "inspection",
-        "data",
-        "training",
-        "dashboard",
-    },
-    "cli": set(),
+    "commands": {"catalogue", "dashboard", "data", "functional", "gradients", "inspection", "training"},
     "files": set(),
     "markdown": set(),
 }
@@ -60,8 +49,7 @@ LIBRARIES = {
         "safetensors",
         "werkzeug",
     },
-    "benchmark": {"torch", "torchvision", "backpack"},
-    "cli": {"tyro"},
+    "commands": {"torch", "rich", "tyro"},
     "files": set(),
     "markdown": set(),
 }
@@ -108,10 +96,24 @@ def test_every_folder_stands_in_the_table() -> None:
     assert {room(file) for file in FILES} - {"__init__"} == set(MAY_IMPORT)
 
 
-def test_only_mnist_knows_torchvision() -> None:
-    """And the benchmark, to which it is a peer."""
-    knowing = [f for f in FILES if any(name.startswith("torchvision") for name in imported(f))]
-    assert knowing == [PACKAGE / "benchmark" / "runs.py", PACKAGE / "data" / "mnist.py"]
+def test_only_mnist_imports_torchvision() -> None:
+    importing = [f for f in FILES if any(name.startswith("torchvision") for name in imported(f))]
+    assert importing == [PACKAGE / "data" / "mnist.py"]
+
+
+def test_the_checker_needs_torch_alone() -> None:
+    extra = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert [requirement.partition(">=")[0] for requirement in extra["dependencies"]] == ["torch"]
+    others = set().union(*LIBRARIES.values()) - {"torch"}
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({sorted(others)!r}))
+import torch
+from bp_torch.gradients import check_gradients
+print(check_gradients(torch.square, [(torch.randn(3),)]).passed)
+"""
+    done = subprocess.run([sys.executable, "-Wignore", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "True\n", done.stderr
 
 
 @pytest.mark.parametrize("module", ["bp_torch", "bp_torch.dashboard", "bp_torch.dashboard.tags"])

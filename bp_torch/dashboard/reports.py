@@ -1,6 +1,6 @@
 """The runs that show what the gradient checker and the experiments found: tables, figures, curves."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -31,10 +31,10 @@ def write_experiments(folder: Path, results: Iterable[tuple[str, ExperimentResul
     return claims
 
 
-def write_gradients(folder: Path, functions: str, scores: str) -> None:
-    """Writes tables of Markdown, one of functions and one of checkers, in place of those of an earlier run there."""
+def write_tables(folder: Path, tables: Mapping[str, str]) -> None:
+    """Write tables of Markdown, by their tags, as a run; those of an earlier run there are hidden."""
     events = EventFile(folder)
-    events.write([text(tags.CHECKED_FUNCTIONS, functions), text(tags.CHECKER_SCORES, scores)], step=0)
+    events.write([text(tag, table) for tag, table in tables.items()], step=0)
     events.close()
 
 

@@ -1,4 +1,4 @@
-"""Data to learn from: MNIST through torchvision, or drawn digits that need neither a network nor a disk."""
+"""Data sets: MNIST through torchvision, and drawn digits, which need neither a network nor files."""
 
 from bp_torch.data.dataset import *
 from bp_torch.data.mnist import *

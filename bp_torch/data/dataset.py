@@ -1,7 +1,4 @@
-"""Labelled images, and the mini-batches cut from them.
-
-The whole set stays in memory as prepared tensors; an epoch is one shuffled walk through it.
-"""
+"""Labelled images and shuffled mini-batches, all in memory."""
 
 import hashlib
 from collections.abc import Iterator
@@ -19,7 +16,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class DataError(RuntimeError):
-    """Data are missing, damaged or cannot be had; the message is one line that names the file and the mend."""
+    """Data are missing, damaged or unavailable; the message is one line that names the file and the fix."""
 
 
 class Split(NamedTuple):
@@ -31,23 +28,23 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set to learn from and to be tested on."""
+    """A training set and a test set."""
 
-    name: str  # "mnist" or "digits": what was loaded, which for `load("auto", ...)` may be either
+    name: str  # "mnist" or "digits", also for `load("auto", ...)`
     train: Split
-    test: Split  # never trained on
-    origin: str  # a sentence: where the data come from and, if they stand in for MNIST, why
+    test: Split
+    origin: str  # where the data come from and, if digits replace MNIST, why
     classes: int = 10
 
     def __post_init__(self) -> None:
-        """Raise DataError, naming the part and what is wrong with it, unless this is a set of labelled images."""
+        """Check shapes, dtypes and labels; raise DataError for the first problem."""
         for part, split in {"train": self.train, "test": self.test}.items():
             if problem := self._problem(*split):
-                raise DataError(f"{self.name}: of the examples to {part}, {problem}")
+                raise DataError(f"{self.name}, {part} split: {problem}")
 
     @property
     def image_shape(self) -> torch.Size:
-        """(H, W), the same for training and testing."""
+        """(H, W), the same for both splits."""
         return self.train.images.shape[1:]
 
     def _problem(self, images: Tensor, labels: Tensor) -> str | None:
@@ -55,19 +52,19 @@ class Dataset:
             expected = "(N, H, W)" if images is self.train.images else f"(N, {', '.join(map(str, self.image_shape))})"
             return f"images must be uint8 {expected}, got {images.dtype} {tuple(images.shape)}"
         if (labels.dtype, labels.shape) != (torch.int64, images.shape[:1]) or not len(labels):
-            found = f"{labels.dtype} {tuple(labels.shape)}"
-            return f"labels must be int64, one for each of {len(images)} images, got {found}"
-        wrong = ((labels < 0) | (labels >= self.classes)).nonzero()
-        if not len(wrong):
+            actual = f"{labels.dtype} {tuple(labels.shape)}"
+            return f"labels must be int64, one for each of {len(images)} images, got {actual}"
+        invalid = ((labels < 0) | (labels >= self.classes)).nonzero()
+        if not len(invalid):
             return None
-        return f"label {int(wrong[0])} must be from 0 to {self.classes - 1}, got {int(labels[wrong[0]])}"
+        return f"label {int(invalid[0])} must be from 0 to {self.classes - 1}, got {int(labels[invalid[0]])}"
 
 
 def prepare(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
-    """Turns uint8 images (N, H, W) into the network's input, float32 (N, H·W) in [0, 1]: input = pixel / 255.
+    """Convert uint8 images (N, H, W) to the network's input, float32 (N, H·W) in [0, 1]: input = pixel / 255.
 
     Raises:
-        TypeError: if `images` are not uint8; dividing other pixels by 255 would go unnoticed and train poorly.
+        TypeError: if `images` are not uint8, for instance scaled already.
     """
     if images.dtype != torch.uint8:
         raise TypeError(f"images: expected uint8 pixels from 0 to 255, got {images.dtype}")
@@ -75,29 +72,29 @@ def prepare(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
 
 
 def classes_of(targets: Tensor) -> Tensor:
-    """Class indices (N,), from them or from one-hot rows (N, classes)."""
+    """Class indices (N,) of targets that are class indices (N,) or one-hot rows (N, classes)."""
     return targets.argmax(1) if targets.dim() == 2 else targets
 
 
 def accuracy_of(outputs: Tensor, targets: Tensor) -> float:
-    """The share of examples whose largest output is the right one, in [0, 1]."""
+    """The fraction of examples whose largest output is the target's class, in [0, 1]."""
     return (outputs.argmax(1) == classes_of(targets)).double().mean().item()
 
 
 def first_of_each(labels: Tensor) -> list[int]:
-    """The index of the first example of each class that occurs, the lowest class first."""
+    """The index of the first example of each class that occurs, in order of the class."""
     return [int((labels == label).nonzero()[0]) for label in sorted(set(labels.tolist()))]
 
 
 class Batches:
-    """Cuts a set into shuffled mini-batches, each example once an epoch.
+    """Shuffled mini-batches in which each example occurs once per epoch.
 
-    The order of an epoch is a function of seed and epoch alone, drawn on the CPU: the same on every device, and when a
-    run is resumed.
+    The order depends on the seed and the epoch only. It is drawn on the CPU, so it is the same on every device and in a
+    resumed run.
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int, *, seed: int) -> None:
-        """Keeps inputs (N, ...) and targets (N, ...) as they are; an epoch's last mini-batch may be shorter.
+        """Store inputs (N, ...) and targets (N, ...) without a copy; an epoch's last mini-batch may be smaller.
 
         Raises:
             ValueError: if there are no examples, `targets` has another length, or `batch_size` is below 1.
@@ -116,17 +113,17 @@ class Batches:
         return -(-len(self.inputs) // self.batch_size)  # rounded up
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yields the mini-batches of one epoch from number `start` on: inputs (B, ...) and targets (B, ...)."""
+        """Yield the mini-batches of an epoch, from index `start`: inputs (B, ...) and targets (B, ...)."""
         for chosen in torch.split(self._order(epoch), self.batch_size)[start:]:
             yield self.inputs.index_select(0, chosen), self.targets.index_select(0, chosen)
 
     def examples(self, epoch: int, index: int) -> Tensor:
-        """The indices in the set of one mini-batch's examples: int64 (B,)."""
+        """The indices of one mini-batch's examples: int64 (B,)."""
         return torch.split(self._order(epoch), self.batch_size)[index]
 
     def _order(self, epoch: int) -> Tensor:
-        """The permutation of all examples for one epoch: int64 (N,), on the inputs' device."""
-        # A digest of the pair, not a sum: with seed + epoch, seed 0's second epoch would be seed 1's first.
+        """The order of all examples in an epoch: int64 (N,), on the inputs' device."""
+        # A hash, not seed + epoch: the sum is the same for seed 0, epoch 1 and seed 1, epoch 0.
         digest = hashlib.blake2b(f"{self.seed} {epoch}".encode(), digest_size=8).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
         return torch.randperm(len(self.inputs), generator=generator).to(self.inputs.device)

@@ -1,12 +1,16 @@
-"""Digits drawn on the spot, after MNIST's manner: the data set for places without a network.
+"""A synthetic data set in the style of MNIST, for machines without a network.
 
-A digit is a few strokes, and a stroke is a spline through control points. To write one: choose a style of the digit,
-shake its control points, stretch and slant the whole, and trace it with a pen of some width. The numbers below come
-from splines fitted to MNIST's *training* images. All is computed in float64: rounding then has hardly a say in the
-bytes, and the pen's faint edges do not become denormal numbers, which in float32 make it slower.
+A digit consists of strokes, and a stroke is a spline through control points. Each image takes a random style of its
+digit, perturbs the control points, stretches and slants the result, and draws it with a pen of random width. The
+control points come from splines fitted to MNIST's *training* images.
+
+Everything is computed in float64: rounding then rarely changes a pixel, and the faint edges of strokes do not become
+denormal numbers, which are slow.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import torch
@@ -15,8 +19,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from bp_torch.data.dataset import Dataset, Split
 
-# Each style: the digit, how often it is written so (in percent), and its strokes, split by "|": control points
-# "x y" in percent of the digit's size, x to the right and y down. Two close points make a corner.
+# Each style: its digit, its frequency among that digit's styles in percent, and its strokes, separated by "|". A stroke
+# is a list of control points "x y" in percent of the digit's size; y points down. Two close points form a corner.
 _STYLES: Final = (
     (0, 60, "60 -1  32 11  8 43  1 80  25 100  65 87  90 52  84 16  60 0  39 10"),  # overlaps at the top
     (0, 40, "43 -2  19 21  1 59  6 93  39 99  73 76  85 39  71 5  44 0"),  # just closes
@@ -50,43 +54,47 @@ _STYLES: Final = (
     (9, 26, "48 17  33 0  3 16  4 39  31 39  47 22  35 53  20 86  8 101"),  # with a slanted tail
 )
 
-_JITTER: Final = 0.05  # deviation of a control point, the digit's size being 1
-_SPREAD: Final = ((0.22, 0.25), (0.12, 0.0))  # deviations of the matrix that stretches, slants and tilts a digit
-_PEN: Final = 0.6  # width of the pen: the deviation of its Gaussian, in pixels
-_PEN_SPREAD: Final = 0.23  # deviation of the width's logarithm
-_FLOW: Final = 8.0  # how much ink flows: a stroke is full in its middle and leaves off sharply
-_GRAIN: Final = 0.1  # how much of the ink the paper's grain may swallow
-_POINTS: Final = 64  # points on the strokes of one digit: about one a pixel
-_CHUNK: Final = 250  # digits drawn at once: more would cost the system more in fresh memory than they save
+_JITTER: Final = 0.05  # standard deviation of a control point, for a digit of size 1
+_DISTORTION: Final = ((0.22, 0.25), (0.12, 0.0))  # standard deviations of the matrix that stretches, slants and tilts
+_PEN: Final = 0.6  # median width of the pen in pixels, as the standard deviation of a Gaussian
+_PEN_SPREAD: Final = 0.23  # standard deviation of the width's logarithm
+_FLOW: Final = 8.0  # amount of ink; more ink makes the edges of a stroke sharper
+_GRAIN: Final = 0.1  # largest fraction of the ink that the paper's grain removes
+_POINTS: Final = 64  # points on the strokes of one digit, about one per pixel
+_CHUNK: Final = 250  # digits drawn at once; the images depend on it. Larger chunks spend more time on allocation.
 
 
 class _Styles(NamedTuple):
-    """All S styles as tensors, padded to the same number of control points, K."""
+    """All S styles as tensors, padded to K control points each."""
 
-    shares: Tensor  # (10, S): how often a digit is written in a style
-    controls: Tensor  # (S, K, 2)
-    points: Tensor  # (S, K, P): weights of the control points that make P points on the strokes
-    steps: Tensor  # (S, K, P): weights of the control points that make the pen's little step at each of these points
+    frequency: Tensor  # (10, S), frequency of each style of a digit, in percent
+    controls: Tensor  # (S, K, 2), control points
+    points: Tensor  # (S, K, P), weights of the control points in each of P points on the strokes
+    steps: Tensor  # (S, K, P), weights of the control points in the pen's step at each of these points
 
 
 def load_digits() -> Dataset:
-    """Draws the data set of digits: 20,000 to train on, 4,000 to test on, each digit equally often; always the same."""
-    train, test = _balanced(20_000, seed=1), _balanced(4_000, seed=2)
+    """Draw the data set: 20,000 training and 4,000 test images, each digit equally often, the same at every call."""
+    train, test = _draw_split(20_000, seed=1), _draw_split(4_000, seed=2)
     return Dataset("digits", train, test, origin="Digits drawn by bp_torch in the manner of MNIST")
 
 
 def draw(labels: Tensor, *, seed: int) -> Tensor:
-    """Draws one handwritten digit for each label.
+    """Draw one handwritten digit for each label.
 
-    A pen of width w goes through the points (xᵢ, yᵢ), P of them, and makes a step of length sᵢ at each. The ink it
-    leaves at the pixel (x, y) is
+    A pen of width w moves through P points (xᵢ, yᵢ), with a step of length sᵢ at each. The ink at the pixel (x, y) is
 
         1 - exp(-D),   D = Σᵢ flow · sᵢ/(w√(2π)) · exp(-(yᵢ - y)²/2w²) · exp(-(xᵢ - x)²/2w²)
 
-    that is, the line integral of a Gaussian along the strokes, which saturates where they cross. Each term is a factor
-    of y times a factor of x, so a whole image is one product of two matrices, D = Yᵀ X, each of them (P, 28).
+    D is the line integral of a Gaussian along the strokes; the ink saturates where strokes cross. Each term is a factor
+    in y times a factor in x, so an image is a product of two (P, 28) matrices, D = Yᵀ X.
 
-    Labels are int64 (N,), images uint8 (N, 28, 28): 0 is background. The same labels and seed give the same bytes.
+    Args:
+        labels: int64 (N,), from 0 to 9.
+        seed: the random seed; the same labels and seed give the same images.
+
+    Returns:
+        uint8 images (N, 28, 28), 0 for the background.
 
     Raises:
         ValueError: if a label is not a digit.
@@ -95,48 +103,60 @@ def draw(labels: Tensor, *, seed: int) -> Tensor:
         raise ValueError(f"labels: expected digits from 0 to 9, got {int(labels.min())} to {int(labels.max())}")
     styles = _prepare_styles()
     generator = torch.Generator().manual_seed(seed)
-    return torch.cat([_draw(chunk, styles, generator) for chunk in torch.split(labels, _CHUNK)])
+    with _one_thread():
+        return torch.cat([_draw(chunk, styles, generator) for chunk in torch.split(labels, _CHUNK)])
 
 
-def _balanced(count: int, *, seed: int) -> Split:
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Use one thread: on a busy machine, several would spend most of their CPU time waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _draw_split(count: int, *, seed: int) -> Split:
     labels = torch.randperm(count, generator=torch.Generator().manual_seed(seed)) % 10
     return Split(draw(labels, seed=seed), labels)
 
 
 def _draw(labels: Tensor, styles: _Styles, generator: torch.Generator) -> Tensor:
-    style = torch.multinomial(styles.shares[labels], 1, generator=generator).flatten()  # (N,)
-    controls = _write(styles.controls[style], generator)  # (N, K, 2)
+    style = torch.multinomial(styles.frequency[labels], 1, generator=generator).flatten()  # (N,)
+    controls = _distort(styles.controls[style], generator)  # (N, K, 2)
     pen = _PEN * torch.exp(_PEN_SPREAD * _normal(len(labels), 1, 1, generator=generator))  # (N, 1, 1)
-    points, lengths = _place(styles.points[style].mT @ controls, styles.steps[style].mT @ controls, pen)
-    ink = _trace(points, lengths, pen)  # (N, 28, 28)
+    points, lengths = _fit(styles.points[style].mT @ controls, styles.steps[style].mT @ controls, pen)
+    ink = _ink(points, lengths, pen)  # (N, 28, 28)
     grain = torch.rand(ink.shape, dtype=ink.dtype, generator=generator)
     return (ink.mul_(255) * grain.mul_(-_GRAIN).add_(1)).round_().to(torch.uint8)
 
 
-def _write(controls: Tensor, generator: torch.Generator) -> Tensor:
-    """Shakes, stretches, slants and tilts each digit's control points, (N, K, 2)."""
+def _distort(controls: Tensor, generator: torch.Generator) -> Tensor:
+    """Perturb, stretch, slant and tilt each digit's control points, (N, K, 2), at random."""
     controls = controls + _JITTER * _normal(*controls.shape, generator=generator)
-    change = controls.new_tensor(_SPREAD) * _normal(len(controls), 2, 2, generator=generator)
-    return controls + controls @ change.mT
+    matrix = controls.new_tensor(_DISTORTION) * _normal(len(controls), 2, 2, generator=generator)
+    return controls + controls @ matrix.mT
 
 
-def _place(points: Tensor, steps: Tensor, pen: Tensor) -> tuple[Tensor, Tensor]:
-    """Sizes and centres a digit as MNIST does: 20 pixels for its longer side, the ink's centre of mass in the middle.
+def _fit(points: Tensor, steps: Tensor, pen: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale and centre a digit as in MNIST: 20 pixels for its longer side, the ink's centre of mass in the middle.
 
-    Takes points and steps (N, P, 2) of any size, and the pen's width (N, 1, 1) in pixels, whose ink can be seen for 2.5
-    widths to either side. Returns the points (N, P, 2) and the steps' lengths (N, P, 1), in pixels.
+    Takes points and steps (N, P, 2) of any scale, and the pen's width (N, 1, 1) in pixels; ink is visible up to 2.5
+    widths on either side. Returns the points (N, P, 2) and the lengths of the steps (N, P, 1), in pixels.
     """
     extent = (points.amax(dim=1, keepdim=True) - points.amin(dim=1, keepdim=True)).amax(dim=2, keepdim=True)
     scale = (20 - 5 * pen) / extent
     lengths = steps.norm(dim=2, keepdim=True) * scale
-    middle = (points * lengths).sum(dim=1, keepdim=True) / lengths.sum(dim=1, keepdim=True)
-    return (points - middle) * scale + 14, lengths
+    centre = (points * lengths).sum(dim=1, keepdim=True) / lengths.sum(dim=1, keepdim=True)
+    return (points - centre) * scale + 14, lengths
 
 
-def _trace(points: Tensor, lengths: Tensor, pen: Tensor) -> Tensor:
-    """The ink in [0, 1] that a pen leaves at each pixel, (N, 28, 28); see `draw` for the equation.
+def _ink(points: Tensor, lengths: Tensor, pen: Tensor) -> Tensor:
+    """The ink in [0, 1] at each pixel, (N, 28, 28), by the equation of `draw`.
 
-    Most of the time would go into fresh memory, so what is computed once takes the place of what it is computed from.
+    Operates in place where possible, because allocating memory would dominate the time.
     """
     pixels = torch.arange(28, dtype=points.dtype)
     x, y = ((points[..., axis, None] - pixels).div_(pen).square_().mul_(-0.5).exp_() for axis in (0, 1))  # (N, P, 28)
@@ -150,39 +170,39 @@ def _normal(*shape: int, generator: torch.Generator) -> Tensor:
 
 def _prepare_styles() -> _Styles:
     digits, percent = torch.tensor([style[:2] for style in _STYLES]).T
-    shares = (digits == torch.arange(10)[:, None]) * percent.double()
+    frequency = (digits == torch.arange(10)[:, None]) * percent.double()
     columns = zip(*(_prepare_style(strokes) for _, _, strokes in _STYLES), strict=True)
-    return _Styles(shares, *(pad_sequence(list(column), batch_first=True) for column in columns))
+    return _Styles(frequency, *(pad_sequence(list(column), batch_first=True) for column in columns))
 
 
 def _prepare_style(strokes: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Reads one style's strokes: its control points (K, 2), and the weights (K, P) of its points and steps."""
+    """Parse one style's strokes: control points (K, 2), and their weights (K, P) in the points and steps."""
     numbers = [[float(number) for number in stroke.split()] for stroke in strokes.split("|")]
     controls = [torch.tensor(stroke, dtype=torch.float64).view(-1, 2) / 100 for stroke in numbers]
     chords = [(stroke[1:] - stroke[:-1]).norm(dim=1) for stroke in controls]
     ends = torch.stack([chord.sum() for chord in chords]).cumsum(dim=0)
-    counts = (_POINTS * ends / ends[-1]).round().diff(prepend=ends.new_zeros(1))  # the longer a stroke, the more
+    counts = (_POINTS * ends / ends[-1]).round().diff(prepend=ends.new_zeros(1))  # in proportion to the length
     units = torch.split(torch.eye(sum(map(len, controls)), dtype=ends.dtype), [len(stroke) for stroke in controls])
     weights = [_spline(unit, chord, int(count)) for unit, chord, count in zip(units, chords, counts, strict=True)]
-    points = torch.cat([(weight[1:] + weight[:-1]) / 2 for weight in weights])  # (P, K), amid the steps
+    points = torch.cat([(weight[1:] + weight[:-1]) / 2 for weight in weights])  # (P, K), the middles of the steps
     steps = torch.cat([weight[1:] - weight[:-1] for weight in weights])  # (P, K)
     return torch.cat(controls), points.T, steps.T
 
 
 def _spline(values: Tensor, chords: Tensor, count: int) -> Tensor:
-    """Follows a Catmull-Rom spline through `values` in `count` steps of about equal length.
+    """Evaluate a Catmull-Rom spline through `values` at the ends of `count` steps of about equal length.
 
     Between the values b and c, with a before and d after them, and t from 0 to 1, the spline is
 
         b + t/2 · (c - a + t · (2a - 5b + 4c - d + t · (3b - 3c + d - a)))
 
-    It is linear in the values. So from unit vectors for values come weights, which then serve for any control points.
-    The values are (K, M), their distances, `chords`, (K - 1,), and the points returned (count + 1, M).
+    It is linear in the values: for unit vectors it gives weights that apply to any control points. `values` are (K, M),
+    their distances `chords` (K - 1,), and the result is (count + 1, M).
     """
     ends = chords.cumsum(dim=0)
-    places = torch.linspace(0, 1, count + 1, dtype=ends.dtype) * ends[-1]
-    piece = torch.searchsorted(ends, places).clamp(max=len(chords) - 1)
-    t = (1 - (ends[piece] - places) / chords[piece])[:, None]
-    values = torch.cat([2 * values[:1] - values[1:2], values, 2 * values[-1:] - values[-2:-1]])  # one more at each end
-    a, b, c, d = (values[piece + offset] for offset in range(4))
+    positions = torch.linspace(0, 1, count + 1, dtype=ends.dtype) * ends[-1]
+    segment = torch.searchsorted(ends, positions).clamp(max=len(chords) - 1)
+    t = (1 - (ends[segment] - positions) / chords[segment])[:, None]
+    values = torch.cat([2 * values[:1] - values[1:2], values, 2 * values[-1:] - values[-2:-1]])  # extrapolate both ends
+    a, b, c, d = (values[segment + offset] for offset in range(4))
     return b + (c - a + (2 * a - 5 * b + 4 * c - d + (3 * b - 3 * c + d - a) * t) * t) * t / 2

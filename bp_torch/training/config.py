@@ -74,7 +74,7 @@ class TrainConfig:
         self._require_types()
         for name, (lowest, highest) in _RANGES.items():
             if not lowest <= getattr(self, name) <= highest:
-                raise ValueError(f"{flag(name)} must be from {lowest} to {highest}, got {getattr(self, name)}")
+                raise ValueError(f"{flag(name)} must be from {lowest:,} to {highest:,}, got {getattr(self, name):,}")
         if not all(1 <= size <= MOST_NEURONS for size in self.hidden):
             sizes = " ".join(map(str, self.hidden))
             raise ValueError(f"--hidden must be numbers of neurons from 1 to {MOST_NEURONS:,}, got {sizes}")

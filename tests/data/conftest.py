@@ -1,4 +1,4 @@
-"""Data sets that several tests share, each made once."""
+"""Shared data sets."""
 
 import os
 from pathlib import Path
@@ -17,10 +17,10 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="session")
 def mnist_source() -> Path:
-    """The folder with MNIST's original files; a test that asks for it is skipped where there is none."""
+    """The folder with MNIST's original files; tests that use it are skipped without one."""
     source = Path(os.environ.get("BP_TORCH_MNIST_SOURCE", "nowhere"))
     if not source.is_dir():
-        pytest.skip("BP_TORCH_MNIST_SOURCE names no folder with MNIST's four .gz files")
+        pytest.skip("BP_TORCH_MNIST_SOURCE is not a folder with MNIST's four .gz files")
     return source
 
 

@@ -96,7 +96,7 @@ def test_a_process_that_dies_ends_the_job_which_goes_on_with_others(
         assert statuses[rank] == 1
         (line,) = server.errors(rank)
         assert line.startswith(f"error: process {rank} of 3 cannot reach another one (")
-        assert line.endswith(f"; go on with --resume {folder.name}")
+        assert line.endswith(f"; resume with: {server.program} --resume {folder.name}")
     state = state_of(folder)
     reached = HELD - 1
     assert state.values["step"] == reached, "the first saves all that was done"
@@ -123,8 +123,8 @@ def test_all_stop_at_the_same_step_if_one_is_asked_to(
     assert server.end() == [143] * 3
     assert [len(server.costs(rank)) for rank in range(3)] == [HELD] * 3
     assert state_of(folder).values["step"] == HELD
-    by = "by SIGTERM" if asked == 0 else "as another process was asked to"
-    assert server.printed().splitlines()[-1].startswith(f"stopped {by} after {HELD} of 30 steps; go on with")
+    by = "by SIGTERM" if asked == 0 else "with another process"
+    assert server.printed().splitlines()[-1].startswith(f"stopped {by} after {HELD} of 30 steps; resume with: ")
 
 
 def test_what_the_first_cannot_do_is_said_once(server: TrainingServer) -> None:

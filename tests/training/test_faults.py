@@ -51,7 +51,7 @@ def test_asked_to_stop_it_finishes_the_step_and_saves(
     assert server.end() == [status]
     assert unpack((folder / CHECKPOINT).read_bytes()).values["step"] == len(server.costs()) == 7
     last = server.printed().splitlines()[-1]
-    assert last == f"stopped by {number.name} after 7 of 20 steps; go on with --resume {number.name}"
+    assert last == f"stopped by {number.name} after 7 of 20 steps; resume with: {server.program} --resume {number.name}"
     assert server.train("--resume", number.name) == 0, server.printed()
     assert len(server.costs()) == 13
     assert ends_like(folder, final)
@@ -91,7 +91,9 @@ def test_a_full_disk(server: TrainingServer, small_disk: Path, final: dict[str, 
     assert server.train(*QUICK, *flags, "--run-name", "full") == 2
     (line,) = server.errors()
     assert "No space left on device; " in line
-    assert line.endswith(" steps are saved: fix that, and go on with --runs-dir disk --resume full")
+    assert line.endswith(
+        f" steps are saved: fix that, then resume with: {server.program} --resume full --runs-dir disk"
+    )
     assert not list((small_disk / "full").glob(".*.new")), "what could not be finished takes no room"
     (small_disk / "other").unlink()
     assert server.train(*flags, "--resume", "full") == 0, server.printed()
@@ -269,7 +271,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(server: TrainingServer) -> No
         ),
         (
             lambda s: s._replace(images=s.images[:, :14]),
-            "to test, images must be uint8 (N, 14, 28), got torch.uint8",
+            "test split: images must be uint8 (N, 14, 28), got torch.uint8",
         ),
         (lambda s: Split(s.images[:0], s.labels[:0]), "one for each of 0 images"),
     ],

@@ -131,7 +131,7 @@ def test_it_is_resumed_as_it_was_unless_told_otherwise(
     """In as many threads, because another number of them rounds sums otherwise."""
     logger, threads = RecordingLogger(), list[int]()
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
-    result = run.train(TrainConfig(runs_dir=stopped, resume="stopped", **flags), lambda *_: [logger], "")  # type: ignore[arg-type]
+    result = run.train(TrainConfig(runs_dir=stopped, resume="stopped", **flags), lambda *_: [logger])  # type: ignore[arg-type]
     assert result.summary["epochs"] == 1
     assert logger.steps(FrameEvent) == frames
     assert threads == [3]

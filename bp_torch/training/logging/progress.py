@@ -23,6 +23,7 @@ class Progress:
         self._options |= {"disable": quiet, "unit": "step"}
         self._bar: tqdm[Any] = tqdm(disable=True)
         self._figures: dict[str, str] = {}
+        self._epochs = 0
 
     def record(self, event: Event) -> None:
         """Show what matters of an event."""
@@ -31,13 +32,15 @@ class Progress:
                 case RunStarted():
                     self._say(f"data: {event.data_origin}", *event.remarks)
                     self._bar = tqdm(total=event.steps, initial=event.step, desc=event.data, **self._options)
+                    self._epochs = event.config["epochs"]
                 case StepEvent():
-                    self._show(event.step, {"cost": f"{event.cost:.4f}"})
+                    self._show(event.step, {"epoch": f"{event.epoch + 1} of {self._epochs}"})
                 case AgreementEvent():
                     self._say(*(f"step {event.step}: {one}" for one in event.comparisons if not one.passed))
                     self._show(event.step, {"gradients agree": f"{event.compared - event.failed}/{event.compared}"})
                 case EpochEvent():
-                    self._show(event.step + 1, {"test accuracy": f"{event.test_accuracy:.2%}"})
+                    figures = {"cost": f"{event.train_cost:.4f}", "test accuracy": f"{event.test_accuracy:.2%}"}
+                    self._show(event.step + 1, {"epoch": f"{event.epoch} of {self._epochs}", **figures})
                 case Heartbeat():
                     self._show(event.step + 1, {})
 
@@ -77,18 +80,16 @@ _IN_A_LOG = {
 
 
 def describe(summary: Mapping[str, Any], folder: Path, total: float, overheads: Mapping[str, float]) -> str:
-    """The result of a run in a few lines; overheads and the total are seconds since it began or was resumed."""
+    """The result of a run in a few lines; overheads and the total are seconds since it was started or resumed."""
     checks, passed = summary["gradient_checks"], summary["gradient_checks_passed"]
-    worst = summary["worst_gradient_ratio"]
-    agreement = f"{passed} of {checks} comparisons with autograd agree; worst error {worst:.2f} x PyTorch's own"
+    agreement = f"{passed:,} of {checks:,} comparisons with autograd agree"
     lines = {
         "data": summary["data_origin"],
         "accuracy": f"{summary['test_accuracy']:.2%} on test digits, {summary['train_accuracy']:.2%} in training",
         "gradients": agreement if checks else "not compared",
         "time": f"{summary['seconds']:.1f} s for {summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}, "
         f"{summary['examples_per_second']:,.0f} examples a second",
-        "kept in": str(folder),
-        "dashboard": f"tensorboard --logdir {folder.parent}   (or: make dashboard)",
+        "folder": str(folder),
         **{name: f"took {seconds:.2f} of {total:.2f} s" for name, seconds in overheads.items()},
     }
     return "\n".join(f"{name:<11} {line}" for name, line in lines.items())

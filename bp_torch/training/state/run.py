@@ -1,6 +1,8 @@
 """A run from its first file to its last: the folder, the data, the training, the summary."""
 
+import math
 import platform
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,13 +22,14 @@ from bp_torch.training.logging.traces import first_non_finite, table_of
 from bp_torch.training.loop import NonFinite, Trainer, build_model
 from bp_torch.training.state import run_dir
 from bp_torch.training.state.run_dir import RunError, State
-from bp_torch.training.state.saver import CheckpointSaver, StopSignals, resume_flags
+from bp_torch.training.state.saver import CheckpointSaver, StopSignals
 
 SHOWN = 20  # examples of a failed mini-batch that are named
 
-_PER_SESSION = {"runs_dir", "data_root", "mnist_source", "device", "checkpoint_seconds", "quiet"}
+_PLACES = ("runs_dir", "data_root", "mnist_source", "device")
+_PER_SESSION = (*_PLACES, "checkpoint_seconds", "quiet")
 """Settings that a resumed run takes from the command line, defaults included."""
-_MAY_CHANGE = {"threads", "frames", *_PER_SESSION}
+_MAY_CHANGE = {"epochs", "threads", "frames", *_PER_SESSION}
 _WHICH_RUN = {"resume", "replay", "run_name", "overwrite"}
 
 
@@ -48,24 +51,31 @@ class TrainResult(NamedTuple):
     saving_seconds: float  # of them, on checkpoints
 
 
-def train(config: TrainConfig, attach: Callable[[Path, int], Sequence[Logger]], command: str) -> TrainResult:
-    """Train as configured, in a folder of its own; in each of the processes that torchrun started, if it did.
+def train(
+    config: TrainConfig,
+    attach: Callable[[Path, int], Sequence[Logger]],
+    program: str = "bp-torch train",
+    arguments: Sequence[str] = (),
+) -> TrainResult:
+    """Train as configured, in each process that torchrun started, or in this one.
 
     Args:
         config: every flag.
-        attach: makes the loggers from the folder and the first step, in the first process; each is closed at the end.
-        command: as it was typed, for the record.
+        attach: makes the loggers from the run's folder and the first step, in the first process; they are closed at
+            the end.
+        program: how to call it from the current folder, for messages that say how to resume.
+        arguments: the command line, for the record; a flag in it counts as given even at its default.
 
     Raises:
-        DataError, RunError: before anything is written, if the data or the folder cannot be had; or later, if nothing
-            can be written any more.
-        NonFinite: if training breaks down; what was recorded and saved stays.
-        ProcessLost: if another process cannot be reached; the first has saved the run by then.
+        DataError, RunError: if the data cannot be loaded, or the folder cannot be used, before anything is written;
+            RunError also if a later write fails.
+        NonFinite: if a number is not finite; everything recorded and saved before stays.
+        ProcessLost: if another process cannot be reached; the first process saves the run before.
         Interrupted: on Ctrl-C or SIGTERM, once the run is saved.
     """
     with ExitStack() as stack:
         group = stack.enter_context(init_processes())
-        setup = group.broadcast_from_first(lambda: _set_up(config, stack))
+        setup = group.broadcast_from_first(lambda: _set_up(config, arguments, stack))
         config = replace(setup.config, device=group.local_device(setup.config.device))
         torch.set_num_threads(config.threads)
         trainer = Trainer(config, setup.dataset, group=group)
@@ -73,12 +83,12 @@ def train(config: TrainConfig, attach: Callable[[Path, int], Sequence[Logger]], 
             restore(trainer, setup.state)
         began = time.perf_counter()
         signals = stack.enter_context(StopSignals(patient=group.size > 1).handle())
-        saver = CheckpointSaver(trainer, config.folder, signals)
+        saver = CheckpointSaver(trainer, config.folder, signals, command_for("--resume", program, setup.config))
         stack.callback(trainer.monitor.close)
-        with _failures(trainer, saver):
+        with _failures(trainer, saver, command_for("--replay", program, setup.config)):
             if group.first:
                 trainer.monitor.loggers = attach(config.folder, trainer.step)
-                trainer.monitor.record(_started(trainer, setup, command))
+                trainer.monitor.record(_started(trainer, setup, f"{program} {shlex.join(arguments)}"))
             figures = trainer.run(saver.after_step)
             summary = _finish(trainer, saver, setup, figures) if group.first else {}
     return TrainResult(config.folder, summary, time.perf_counter() - began, saver.seconds)
@@ -163,10 +173,10 @@ def _refuse(message: str) -> Iterator[None]:
         raise RunError(message) from None
 
 
-def _set_up(config: TrainConfig, stack: ExitStack) -> RunSetup:
+def _set_up(config: TrainConfig, arguments: Sequence[str], stack: ExitStack) -> RunSetup:
     """Open the run's folder and load the data; the folder stays claimed until the stack is closed."""
     if config.resume is not None:
-        return _set_up_resumed(config, config.runs_dir / config.resume, stack)
+        return _set_up_resumed(config, arguments, config.runs_dir / config.resume, stack)
     if config.run_name is None:
         now = time.strftime("%Y-%m-%d_%H-%M-%S")
         names = (now, *(f"{now}_{count}" for count in range(2, 1000)))
@@ -178,22 +188,36 @@ def _set_up(config: TrainConfig, stack: ExitStack) -> RunSetup:
     return _new_run(config, dataset)
 
 
-def _set_up_resumed(config: TrainConfig, folder: Path, stack: ExitStack) -> RunSetup:
+def _set_up_resumed(config: TrainConfig, arguments: Sequence[str], folder: Path, stack: ExitStack) -> RunSetup:
     """Go on from the newest checkpoint that is whole; where there is none yet, begin again."""
-    config = _merge_config(config, run_dir.load_config(folder, device=config.device))
+    stored = run_dir.load_config(folder, device=config.device)
+    config = _merge_config(config, stored, arguments)
     stack.callback(run_dir.claim(folder).release)
-    if (folder / run_dir.SUMMARY).exists():
-        raise RunError(f"cannot resume {folder.name!r}: all of its {config.epochs} epochs are done")
+    if (folder / run_dir.SUMMARY).exists() and config.epochs == stored.epochs:
+        done = f"all of its {config.epochs} epochs are done"
+        raise RunError(f"cannot resume {folder.name!r}: {done}; train on with --epochs {2 * config.epochs}")
     state, damaged = run_dir.load_checkpoint(folder, config)
     if state is None:
         run_dir.require_restartable(folder)
     dataset = _load_data(config)  # before anything is removed
     if state is None:
         run_dir.remove_run(folder)
-        return _new_run(config, dataset, "there is no checkpoint yet: beginning once more")
+        return _new_run(config, dataset, "there is no checkpoint yet: beginning again")
+    _require_epochs_left(config, dataset, state)
     taken = next(name for name in run_dir.NEWEST_FIRST if name not in damaged and (folder / name).exists())
     run_dir.set_aside(folder, damaged)
+    if config.epochs != stored.epochs:
+        run_dir.set_epochs(folder, config.epochs)
     return RunSetup(config, dataset, state, tuple(f"{name} is damaged: going on from {taken}" for name in damaged))
+
+
+def _require_epochs_left(config: TrainConfig, dataset: Dataset, state: State) -> None:
+    """Raise RunError if a checkpoint is beyond the last epoch."""
+    per_epoch = math.ceil(len(dataset.train.labels) / config.batch_size)
+    step = state.values.get("step")
+    if type(step) is int and step > config.epochs * per_epoch:
+        done = f"{step / per_epoch:.1f} epochs are done"
+        raise RunError(f"cannot resume {config.run_name!r} with --epochs {config.epochs}: {done}")
 
 
 def _load_data(config: TrainConfig) -> Dataset:
@@ -211,19 +235,32 @@ def _new_run(config: TrainConfig, dataset: Dataset, *remarks: str) -> RunSetup:
     return RunSetup(config, dataset, remarks=remarks)
 
 
-def _merge_config(config: TrainConfig, stored: TrainConfig) -> TrainConfig:
+def _merge_config(config: TrainConfig, stored: TrainConfig, arguments: Sequence[str]) -> TrainConfig:
     """The stored configuration, with the settings that this session may change; RunError if a flag asks for another."""
-    given = {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
+    flags = {argument.partition("=")[0].replace("_", "-") for argument in arguments}
+    given = {
+        f.name: getattr(config, f.name)
+        for f in fields(config)
+        if flag(f.name) in flags or getattr(config, f.name) != f.default
+    }
     for name, value in given.items():
         kept = getattr(stored, name)
         if name not in _MAY_CHANGE | _WHICH_RUN and value != kept:
             raise RunError(f"{flag(name)} {value} does not fit the run to resume, which has {kept}: leave it out")
-    changes = {name: getattr(config, name) for name in _PER_SESSION | (_MAY_CHANGE & given.keys())}
+    changes = {name: getattr(config, name) for name in {*_PER_SESSION, *(_MAY_CHANGE & given.keys())}}
     return replace(stored, **changes, run_name=config.resume, resume=None, overwrite=False)
 
 
+def command_for(action: str, program: str, config: TrainConfig) -> str:
+    """The command that resumes or replays a run where this session keeps it."""
+    defaults = TrainConfig()
+    moved = [name for name in _PLACES if getattr(config, name) != getattr(defaults, name)]
+    places = (word for name in moved for word in (flag(name), str(getattr(config, name))))
+    return f"{program} {shlex.join([action, str(config.run_name), *places])}"
+
+
 @contextmanager
-def _failures(trainer: Trainer, saver: CheckpointSaver) -> Iterator[None]:
+def _failures(trainer: Trainer, saver: CheckpointSaver, replay_command: str) -> Iterator[None]:
     """When training fails, save what can be saved, and say how to go on."""
     config, first = trainer.config, trainer.group.first
     try:
@@ -232,15 +269,15 @@ def _failures(trainer: Trainer, saver: CheckpointSaver) -> Iterator[None]:
         if first:
             with suppress(OSError):
                 saver.save_failure(error.event)
-        raise NonFinite(f"{error}; look at it by --replay {config.run_name}", error.event) from None
+        raise NonFinite(f"{error}; look at it with: {replay_command}", error.event) from None
     except ProcessLost as error:
         if first:
             with suppress(OSError, NonFinite):
                 saver.save()
-        raise ProcessLost(f"{error}; go on with {resume_flags(config)}") from None
+        raise ProcessLost(f"{error}; resume with: {saver.resume}") from None
     except OSError as error:
         what = f"cannot write {error.filename or config.folder}: {error.strerror}"
-        saved = f"{saver.saved_step:,} steps are saved: fix that, and go on with {resume_flags(config)}"
+        saved = f"{saver.saved_step:,} steps are saved: fix that, then resume with: {saver.resume}"
         raise RunError(f"{what}; {saved}") from None
 
 

@@ -21,7 +21,7 @@ from bp_torch.files import atomic_write, read_limited
 from bp_torch.training.config import MOST_NEURONS, MOST_PARAMETERS, TrainConfig, parameters_of
 
 _Parsed = TypeVar("_Parsed")
-CONFIG, SUMMARY = "config.json", "summary.json"
+CONFIG, SUMMARY, SHORTER = "config.json", "summary.json", "summary.previous.json"
 CHECKPOINT, PREVIOUS, BEST = "checkpoint.safetensors", "checkpoint.previous.safetensors", "best.safetensors"
 FAILURE = "failure.safetensors"
 NEWEST_FIRST = CHECKPOINT, PREVIOUS, BEST
@@ -30,11 +30,11 @@ _DAMAGED = tuple(f"{name}.damaged" for name in NEWEST_FIRST)
 _OF_EARLIER_VERSIONS = "checkpoint.pt", "checkpoint.previous.pt", "best.pt", "failure.pt"
 _EVENTS = "events.out.tfevents.*", "events.out.damaged.*"
 # The configuration last: as long as it is there, the run can be resumed.
-_OURS = (SUMMARY, *NEWEST_FIRST, FAILURE, *_DAMAGED, *_OF_EARLIER_VERSIONS, *_EVENTS, CONFIG)
+_OURS = (SUMMARY, SHORTER, *NEWEST_FIRST, FAILURE, *_DAMAGED, *_OF_EARLIER_VERSIONS, *_EVENTS, CONFIG)
 _LARGEST_HEADER = 2**20
 _NO_DIGEST = "0" * 64
-_DECISIVE = "hidden", "activation", "cost", "batch_size", "learning_rate", "epochs", "seed", "backend", "data"
-"""The settings on which a run's numbers depend."""
+_DECISIVE = "hidden", "activation", "cost", "batch_size", "learning_rate", "seed", "backend", "data"
+"""The settings on which a run's numbers depend, and which do not change when it is resumed."""
 
 
 class RunError(RuntimeError):
@@ -195,6 +195,13 @@ def load_checkpoint(
 def largest_checkpoint(config: TrainConfig) -> int:
     """Bytes of the largest checkpoint of a network with these hidden layers, momentum included."""
     return 2 * 2**20 + 16 * min(MOST_PARAMETERS, parameters_of((MOST_NEURONS, *config.hidden, MOST_NEURONS)))
+
+
+def set_epochs(folder: Path, epochs: int) -> None:
+    """Change the number of epochs of a run; the summary of one that is finished is kept under another name."""
+    if (folder / SUMMARY).exists():
+        (folder / SUMMARY).replace(folder / SHORTER)
+    update_json(folder / CONFIG, {"epochs": epochs})
 
 
 def set_aside(folder: Path, names: Sequence[str]) -> None:

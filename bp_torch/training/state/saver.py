@@ -10,7 +10,6 @@ from types import FrameType
 from typing import Self
 
 from bp_torch.files import atomic_write
-from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging.events import FailureEvent
 from bp_torch.training.loop import Trainer
 from bp_torch.training.state.run_dir import BEST, FAILURE, State, pack, save_checkpoint
@@ -19,7 +18,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 
 
 class Interrupted(Exception):
-    """A run was asked to stop, and has; the message is one line that says how to resume it."""
+    """A run was stopped by a signal and saved; the message is one line that says how to resume it."""
 
     def __init__(self, message: str, status: int) -> None:
         """Take the message, and the exit status by which a shell knows the signal: 128 and its number."""
@@ -56,9 +55,10 @@ class StopSignals:
 class CheckpointSaver:
     """Saves a trainer between its steps; of several processes only the first does."""
 
-    def __init__(self, trainer: Trainer, folder: Path, signals: StopSignals) -> None:
-        """Store the trainer, the folder and the signal handler."""
-        self.seconds = 0.0  # for which training has waited for it
+    def __init__(self, trainer: Trainer, folder: Path, signals: StopSignals, resume: str) -> None:
+        """Store the trainer, the folder, the signal handler, and the command that resumes the run."""
+        self.resume = resume
+        self.seconds = 0.0  # spent on saving
         self.saved_step = trainer.step  # from which the last checkpoint goes on
         self._trainer, self._folder, self._signals = trainer, folder, signals
         self._saved_at = time.monotonic()
@@ -75,9 +75,9 @@ class CheckpointSaver:
             self.save()
         if stop:
             received = self._signals.received
-            by = "as another process was asked to" if received is None else f"by {received.name}"
+            by = "with another process" if received is None else f"by {received.name}"
             done = f"stopped {by} after {trainer.step:,} of {trainer.steps:,} steps"
-            raise Interrupted(f"{done}; go on with {resume_flags(trainer.config)}", 128 + (received or 15))
+            raise Interrupted(f"{done}; resume with: {self.resume}", 128 + (received or 15))
 
     def save(self) -> None:
         """Write the best checkpoint and then the last: a crash between them is repaired when the run is resumed."""
@@ -102,9 +102,3 @@ class CheckpointSaver:
         failure = {**values, "failed_step": event.step, "what": event.what}
         atomic_write(self._folder / FAILURE, pack(State(failure, {**tensors, "examples": event.examples})))
         self._trainer.monitor.record(event)
-
-
-def resume_flags(config: TrainConfig) -> str:
-    """The flags that resume a run."""
-    elsewhere = "" if config.runs_dir == TrainConfig.runs_dir else f"--runs-dir {config.runs_dir} "
-    return f"{elsewhere}--resume {config.run_name}"

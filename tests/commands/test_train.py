@@ -49,9 +49,16 @@ def test_a_run_says_what_it_did(finished: tuple[Path, subprocess.CompletedProces
     assert done.returncode == 0, done.stderr
     said = done.stderr.splitlines()
     assert said[:2] == ["data: Digits drawn by bp_torch in the manner of MNIST", "step 0 of 10; time left: ?"]
-    last = r"step 10 of 10, cost=\d\.\d+, gradients agree=60/60, test accuracy=\d+\.\d+%; time left: 00:00"
+    last = (
+        r"step 10 of 10, epoch=1 of 1, gradients agree=60/60, cost=\d\.\d+, test accuracy=\d+\.\d+%; time left: 00:00"
+    )
     assert re.fullmatch(last, said[-1])
-    for said in ("60 of 60 comparisons with autograd agree", "tensorboard --logdir runs", "logging", "checkpoints"):
+    for said in (
+        "60 of 60 comparisons with autograd agree",
+        "tensorboard --logdir runs, then open http://localhost:6006/#backprop",
+        "logging",
+        "checkpoints",
+    ):
         assert said in done.stdout
 
 
@@ -93,7 +100,10 @@ def test_stopped_and_resumed(server: TrainingServer) -> None:
     wait_for(server.folder / "received")
     server.proceed()
     assert server.end() == [143]
-    assert server.printed().splitlines()[-1] == "stopped by SIGTERM after 8 of 20 steps; go on with --resume broken"
+    assert (
+        server.printed().splitlines()[-1]
+        == f"stopped by SIGTERM after 8 of 20 steps; resume with: {server.program} --resume broken"
+    )
     assert server.train("--resume", "broken", "--quiet") == 0, server.printed()
     assert server.printed() == "data: a thousand digits\n"
     printed = (server.folder / "stdout0").read_text()
@@ -193,7 +203,8 @@ def test_a_run_of_that_name_is_refused_or_overwritten(server: TrainingServer) ->
     for flags, says in (
         ((*QUICK, "--run-name", "once"), "error: run 'once' exists"),
         (("--resume", "once"), "all of its 2 epochs are done"),
-        (("--resume", "once", "--epochs", "9"), "--epochs 9 does not fit"),
+        (("--resume", "once", "--seed", "9"), "--seed 9 does not fit"),
+        (("--resume", "once", "--epochs", "1"), "cannot resume 'once' with --epochs 1: 2.0 epochs are done"),
         (("--replay", "once"), "it did not end by a number that is not finite"),
     ):
         assert server.train(*flags) == 2
@@ -202,6 +213,22 @@ def test_a_run_of_that_name_is_refused_or_overwritten(server: TrainingServer) ->
     assert before == {path: path.read_bytes() for path in files}
     assert server.train(*QUICK, "--run-name", "once", "--overwrite") == 0
     assert before != {path: path.read_bytes() for path in files if path.exists()}
+
+
+def test_a_finished_run_is_extended(server: TrainingServer) -> None:
+    folder = server.folder / "runs" / "longer"
+    assert server.train(*QUICK, "--seed", "1", "--run-name", "longer") == 0
+    summary = (folder / "summary.json").read_bytes()
+    assert server.train("--resume", "longer", "--seed", "0") == 2, "the default, but another one than that of the run"
+    assert "--seed 0 does not fit the run to resume, which has 1" in server.printed()
+    assert server.train("--resume", "longer") == 2
+    assert "all of its 2 epochs are done; train on with --epochs 4" in server.printed()
+    assert server.train("--resume", "longer", "--epochs", "4", before=12) == -signal.SIGKILL
+    assert server.train("--resume", "longer", "--epochs", "4") == 0, server.printed()
+    assert (folder / "summary.previous.json").read_bytes() == summary
+    assert json.loads((folder / "summary.json").read_text())["epochs"] == 4
+    assert json.loads((folder / "config.json").read_text())["epochs"] == 4
+    assert [event.step for event in events(folder).Scalars(tags.TEST_ACCURACY)] == [0, 1, 2, 3]
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="what a process has loaded cannot be seen here")
@@ -247,7 +274,7 @@ def test_an_infinite_cost_ends_in_one_line_and_can_be_replayed(server: TrainingS
     assert line.startswith(
         "error: the cost is not finite: nan, first in the output of module hidden2 (Linear), at step 1 ("
     )
-    assert line.endswith("look at it by --replay x")
+    assert line.endswith(f"look at it with: {server.program} --replay x")
     assert "Traceback" not in server.printed()
     board = events(server.folder / "runs" / "x")
     assert board.Tags()["scalars"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from bp_torch.benchmark.measuring import Row, Workload, seconds, time_interleaved
+from benchmarks.measuring import Row, Workload, seconds, time_interleaved
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.data import Dataset, load
 from bp_torch.nn import as_builtin, mlp

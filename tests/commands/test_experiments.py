@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bp_torch import cli
+from bp_torch.commands import experiments as command
 from bp_torch.dashboard import tags
 from bp_torch.data import Dataset, Split, load
 from bp_torch.data.digits import draw
@@ -63,15 +63,12 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 def run(patch: pytest.MonkeyPatch, folder: Path, drawn: Dataset, *arguments: str) -> int:
     """The script in this process, with these in place of the digits that it would draw: its exit status."""
-    patch.syspath_prepend(str(SCRIPT.parent))
-    import experiments
-
     patch.setattr(torch, "set_num_threads", lambda _: None)  # which would outlast the test
-    patch.setattr(experiments, "load", lambda name, *at, **by: drawn if name == "digits" else load(name, *at, **by))
+    patch.setattr(command, "load", lambda name, *at, **by: drawn if name == "digits" else load(name, *at, **by))
     patch.chdir(folder)
     patch.setattr(sys, "argv", [str(SCRIPT), *arguments])
     with pytest.raises(SystemExit) as stopped:
-        cli.run(experiments.main, experiments.DataError, experiments.RunError)
+        command.main()
     return int(stopped.value.code or 0)
 
 
@@ -119,7 +116,7 @@ def test_the_claims_are_shown_and_kept(finished: Done) -> None:
             shown[-1] = [f"{cell} {more}".strip() for cell, more in zip(shown[-1], cells, strict=True)]
     expected = ((c["statement"], c["claim"], c["measured"], "yes" if c["holds"] else "no", c["of"]) for c in kept)
     assert shown == [list(map(str, claim)) for claim in expected]
-    assert finished.stdout.splitlines()[-2] == "figures    runs/experiments"
+    assert finished.stdout.splitlines()[-2] == "figures     runs/experiments"
     assert re.sub(r"[\d.]+ s", "", finished.stderr).splitlines() == [
         "data: Digits drawn by bp_torch in the manner of MNIST", *(f"{name}: " for name in EXPERIMENTS)
     ]  # fmt: skip

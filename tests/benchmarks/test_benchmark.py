@@ -1,17 +1,16 @@
 """That what is timed is the same work, that it is timed in turn, and that the page says what was measured."""
 
 import json
-import re
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from benchmarks import measuring, steps
+from benchmarks.measuring import peak_bytes, time_interleaved
+from benchmarks.sections import Section, machine, write
 
-from bp_torch.benchmark import measuring, steps
-from bp_torch.benchmark.measuring import peak_bytes, time_interleaved
-from bp_torch.benchmark.sections import Section, machine, write
 from bp_torch.engine import Backprop
 
 ROOT = Path(__file__).parents[2]
@@ -126,12 +125,3 @@ def test_the_projects_page_holds_what_its_json_holds() -> None:
             assert title in titles
             (rows,) = [section["rows"] for section in kept["sections"] if section["title"] == title]
             assert [row["peer"] for row in rows] == list(steps.PEERS)
-
-
-def test_the_readmes_figures_are_the_pages() -> None:
-    page, readme = PAGE.read_text(encoding="utf-8"), (ROOT / "README.md").read_text(encoding="utf-8")
-    (part,) = re.findall(r"<!-- the speed: kept [^\n]*by a test -->\n(.*?)\n<!--", readme, re.DOTALL)
-    rows = [line for line in part.splitlines()[2:]]
-    assert len(rows) == len(steps.PEERS)
-    section = page.split("## One step, 784-16-16-10, mini-batch of 100, 1 thread")[1].split("\n## ")[0]
-    assert [row in section for row in rows] == [True] * len(rows)

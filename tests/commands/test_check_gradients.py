@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-
-from bp_torch import cli
+from planted import command
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "check_gradients.py"
@@ -61,15 +60,14 @@ def folder(tmp_path: Path) -> Path:
 def ask(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Asked:
     """Ask in this process: exit status, stdout, stderr."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "path", [str(SCRIPT.parent), *sys.path])
-    import check_gradients
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
     def asked(*arguments: str) -> Said:
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
         for name in ("mine", "broken", "leaving"):
             sys.modules.pop(name, None)
         with pytest.raises(SystemExit) as stopped:
-            cli.run(check_gradients.main, check_gradients.CannotCheck, check_gradients.RunError)
+            command.main()
         said = capsys.readouterr()
         return int(stopped.value.code or 0), said.out, said.err
 
@@ -113,15 +111,16 @@ def test_as_json(ask: Asked) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("nothing",), "'nothing' is none of linear"),
-        (("linear", "mine:Square"), "one function of yours at a time"),
+        (("nothing",), "unknown function 'nothing'; expected file.py:function or one of linear, "),
+        (("linear", "mine:Square"), "one function of your own at a time"),
         (("mine:Square",), "needs samples"),
         (("mine:Square", "--shapes", "3", "--samples", "mine:samples"), "needs only one of --shapes or --samples"),
-        (("mine:Square", "--shapes", "3", "--planted"), "--planted, --seeds and --runs-dir go without"),
-        (("linear", "--seeds", "3"), "--planted, --seeds and --runs-dir go without"),
+        (("mine:Square", "--shapes", "3", "--planted"), "--planted and --seeds have no effect with the name"),
+        (("linear", "--seeds", "3"), "--planted and --seeds have no effect with the name"),
+        (("linear", "--runs-dir", "mine"), "--runs-dir has no effect with the name"),
         (("--planted", "--runs-dir", "mine"), "--planted writes no run"),
         (("relu", "relu"), "a function is named twice"),
-        (("linear", "--reference", "torch:square"), "go with a file.py:function"),
+        (("linear", "--reference", "torch:square"), "need a function of your own: file.py:function"),
         (("mine:Nothing", "--shapes", "3"), "'mine' has no 'Nothing'"),
         (("nowhere:Square", "--shapes", "3"), "cannot import nowhere: ModuleNotFoundError"),
         (("broken:Square", "--shapes", "3"), "cannot import broken: ValueError: one line"),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from bp_torch.benchmark.measuring import Row, Workload, peak_bytes, time_interleaved
+from benchmarks.measuring import Row, Workload, peak_bytes, time_interleaved
 from bp_torch.catalogue import CATALOGUE, Entry
 from bp_torch.engine import Backprop
 from bp_torch.functional import squared_error

@@ -17,12 +17,11 @@ from rich.console import Console, RenderableType
 
 import bp_torch.functional as F
 from bp_torch import nn
+from bp_torch.commands import explain as command
 from bp_torch.data import Dataset, Split
 from bp_torch.data.digits import draw
 from bp_torch.inspection import Connection, Hebbian, Sensitivity, Wiggle
 from bp_torch.inspection.tables import hebbian_table, sensitivity_table
-
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 def told(what: RenderableType) -> str:
@@ -60,21 +59,20 @@ def test_sensitivities_are_in_units_of_the_last() -> None:
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """What the script says of the third digit to a network."""
-    monkeypatch.setattr(sys, "path", [str(SCRIPTS), *sys.path])
-    import explain
-
     labels = torch.arange(4)
     digits = Dataset("digits", Split(draw(labels, seed=1), labels), Split(draw(labels, seed=2), labels), "four digits")
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # which would outlast the test
-    monkeypatch.setattr(explain, "draw_explanation", lambda *_, **__: Figure(figsize=(2, 1)))
+    monkeypatch.setattr(command, "draw_explanation", lambda *_, **__: Figure(figsize=(2, 1)))
     monkeypatch.setenv("COLUMNS", "150")
     monkeypatch.setattr(sys, "argv", ["explain.py", "--example", "2", "--runs-dir", str(tmp_path)])
 
     def asked(model: torch.nn.Module, cost: Any) -> str:
-        monkeypatch.setattr(explain, "load", lambda *_, **__: digits)
-        monkeypatch.setattr(explain, "Setup", lambda _: SimpleNamespace(trained=model))
-        monkeypatch.setattr(explain, "squared_error", cost)
-        assert explain.main() == 0
+        monkeypatch.setattr(command, "load", lambda *_, **__: digits)
+        monkeypatch.setattr(command, "Setup", lambda _: SimpleNamespace(trained=model))
+        monkeypatch.setattr(command, "squared_error", cost)
+        with pytest.raises(SystemExit) as stopped:
+            command.main()
+        assert stopped.value.code == 0
         return capsys.readouterr().out
 
     return asked

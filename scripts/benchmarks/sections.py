@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import runs, steps
+from benchmarks.measuring import Row
 from bp_torch import markdown
-from bp_torch.benchmark import runs, steps
-from bp_torch.benchmark.measuring import Row
 from bp_torch.data import load
 
 

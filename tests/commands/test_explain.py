@@ -20,12 +20,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from bp_torch import cli
+from bp_torch.commands import explain as command
 from bp_torch.data import Dataset, Split
 from bp_torch.data.digits import draw
 from bp_torch.functional import squared_error
 from bp_torch.inspection import explain
-from bp_torch.inspection import explain as explain_one
 from bp_torch.inspection.drawing import draw_explanation
 from bp_torch.inspection.experiments import Setup, setup
 from bp_torch.training.backends import COSTS
@@ -56,17 +55,13 @@ def digits() -> Dataset:
 @pytest.fixture(autouse=True, scope="module")
 def _remembered() -> Iterator[None]:
     """The data are drawn once, and each process computes with one thread, as the script's own does."""
-    sys.path.insert(0, str(SCRIPT.parent))
-    import explain
-
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (training, explain):
+        for module in (training, command):
             patch.setattr(module, "load", functools.partial(_loaded, module.load))
         yield
     torch.set_num_threads(threads)
-    sys.path.remove(str(SCRIPT.parent))
 
 
 def _loaded(really: Callable[..., Any], name: str, *arguments: Any, **more: Any) -> Any:
@@ -79,7 +74,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     for name, told in RUNS.items():
         few = TrainConfig(data="digits", epochs=1, batch_size=100, compare_every=0, runs_dir=folder, run_name=name)
-        training.train(replace(few, **told), lambda *_: [], "")
+        training.train(replace(few, **told), lambda *_: [])
     whole, config = (folder / "lecture" / CHECKPOINT).read_bytes(), folder / "lecture" / "config.json"
     for name in ("half", "emptied", "listed", "other", "headless", "silent", "garbled", "elsewhere"):
         shutil.copytree(folder / "lecture", folder / name)
@@ -100,14 +95,12 @@ def ask(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     """Ask in this process, beside the runs: exit status, stdout, stderr; the figure is a small empty one."""
     monkeypatch.chdir(runs)
     monkeypatch.setenv("COLUMNS", "120")
-    import explain
-
-    monkeypatch.setattr(explain, "draw_explanation", lambda *_, **__: Figure(figsize=(2, 1)))
+    monkeypatch.setattr(command, "draw_explanation", lambda *_, **__: Figure(figsize=(2, 1)))
 
     def asked(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
         with pytest.raises(SystemExit) as stopped:
-            cli.run(explain.main, explain.DataError, explain.RunError)
+            command.main()
         said = capsys.readouterr()
         return int(stopped.value.code or 0), said.out, said.err
 
@@ -117,9 +110,7 @@ def ask(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 @pytest.fixture
 def _drawn(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """The figure is the script's own."""
-    import explain
-
-    monkeypatch.setattr(explain, "draw_explanation", draw_explanation)
+    monkeypatch.setattr(command, "draw_explanation", draw_explanation)
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -210,11 +201,9 @@ def test_a_runs_network_is_explained_on_the_data_that_taught_it(
 
 
 def test_another_output_is_shown_and_drawn(ask: Asked, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import explain
-
     asked_for: list[Any] = []
     monkeypatch.setattr(
-        explain, "draw_explanation", lambda *given, title: asked_for.append((*given, title)) or Figure()
+        command, "draw_explanation", lambda *given, title: asked_for.append((*given, title)) or Figure()
     )
     status, out, _ = ask("--checkpoint", "wide", "--example", "5", "--output", "2", "--runs-dir", "another")
     assert status == 0
@@ -222,7 +211,7 @@ def test_another_output_is_shown_and_drawn(ask: Asked, runs: Path, monkeypatch: 
     config, network = training.load_trained(runs / "wide")
     assert config.hidden == (64,)
     label = int(digits().test.labels[5])
-    expected = explain_one(network, COSTS[config.cost].function, digits().test.images[5], label)
+    expected = explain(network, COSTS[config.cost].function, digits().test.images[5], label)
     ((drawn, output, title),) = asked_for
     assert torch.equal(drawn.pixel_nudges, expected.pixel_nudges)
     assert (output, title) == (2, out.splitlines()[1])
@@ -284,10 +273,8 @@ def test_a_run_trained_on_a_gpu_is_explained_without_one(ask: Asked, runs: Path)
 
 
 def test_a_folder_with_brackets_is_named_as_it_is(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    import explain
-
     origin = "MNIST, read by torchvision from data[old]/[/mnt]/raw"
-    monkeypatch.setattr(explain, "load", lambda *_, **__: replace(digits(), origin=origin))
+    monkeypatch.setattr(command, "load", lambda *_, **__: replace(digits(), origin=origin))
     status, out, _ = ask("--checkpoint", "lecture", "--runs-dir", "bracketed")
     assert status == 0
     assert out.startswith(f"data: {origin}\n")

@@ -1,0 +1,93 @@
+"""Measure the lecture's claims on a real network, and write figures, curves and a table.
+
+Exit status: 0 measured, whether the claims hold or not; 2 bad usage or data.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from bp_torch.commands import cli
+from bp_torch.dashboard.reports import write_experiments
+from bp_torch.data import DataError, load
+from bp_torch.inspection.experiments import EXPERIMENTS, ExperimentResult, Setup
+from bp_torch.inspection.experiments.setup import CLAIM_HEADINGS
+from bp_torch.training.state.run_dir import RunError, require_no_run, update_json
+
+EXPLAINED = """of an equation: so for every network, unless a line of backpropagation is wrong
+of a network: found on this one; it might have come out otherwise"""
+
+
+@dataclass(frozen=True)
+class ExperimentsConfig:
+    """Measure what the lecture says: claim, measured, holds or not."""
+
+    experiments: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Which ones; all of them if none is named."""
+    data: Literal["auto", "mnist", "digits"] = "auto"
+    """auto: MNIST where it can be had, otherwise digits drawn on the spot."""
+    data_root: Path = Path("data")
+    """Where torchvision keeps MNIST."""
+    mnist_source: Path | None = None
+    """A folder with MNIST's four .gz files, for places without a network (or BP_TORCH_MNIST_SOURCE)."""
+    runs_dir: Path = Path("runs")
+    """Where TensorBoard looks for runs; the figures go there too."""
+    quick: bool = False
+    """Rougher figures, in a few seconds."""
+    seed: int = 0
+    """Of all weights and all draws."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is none of them."""
+        for name in self.experiments:
+            if name not in EXPERIMENTS:
+                raise ValueError(f"unknown experiment {name!r}; expected one of {', '.join(EXPERIMENTS)}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed must be from 0 to {2**32 - 1}, got {self.seed}")
+
+
+def main() -> None:
+    """Run `bp-torch experiments`."""
+    cli.run(_measure, DataError, RunError)
+
+
+def _measure() -> int:
+    config = cli.parse(ExperimentsConfig, sys.argv[1:])
+    torch.set_num_threads(1)
+    dataset = load(config.data, config.data_root, source=config.mnist_source)
+    folder = config.runs_dir / "experiments"
+    require_no_run(folder)
+    print(f"data: {dataset.origin}", file=sys.stderr)
+    setup = Setup(dataset, quick=config.quick, seed=config.seed)
+    claims = write_experiments(folder, _results(config, setup, folder), _described(config, dataset.origin))
+    title = f"The lecture's claims, measured on {_described(config, dataset.name)}"
+    table = Table(*CLAIM_HEADINGS, title=title, show_lines=True)
+    for claim in claims:
+        table.add_row(*claim.cells)
+    Console().print(table, markup=False)
+    print(EXPLAINED)
+    print(f"figures     {folder}\ndashboard   {cli.dashboard(config.runs_dir)}")
+    return 0
+
+
+def _results(config: ExperimentsConfig, setup: Setup, folder: Path) -> Iterator[tuple[str, ExperimentResult]]:
+    """Each experiment in its turn; its claims are kept beside those of experiments done before."""
+    for name in dict.fromkeys(config.experiments or EXPERIMENTS):
+        began = time.perf_counter()
+        result = EXPERIMENTS[name](setup)
+        yield name, result
+        print(f"{name}: {time.perf_counter() - began:.1f} s", file=sys.stderr, flush=True)
+        done = {"data": setup.name, "quick": config.quick, "seed": config.seed}
+        update_json(folder / "claims.json", {name: done | {"claims": [claim._asdict() for claim in result.claims]}})
+
+
+def _described(config: ExperimentsConfig, data: str) -> str:
+    return f"{data}, seed {config.seed}" + (", quick: rough figures" if config.quick else "")
