@@ -1,7 +1,7 @@
-"""Modules built on the hand-written functions, drop-in for torch.nn's of the same name, and the lecture's network.
+"""Modules on the hand-written functions, drop-in for torch.nn's of the same name, and the lecture's network.
 
-Each is torch.nn's own with a forward that calls the function of `bp_torch.functional`, where the equations are; (*) is
-any shape.
+Each subclasses torch.nn's module, with a forward that calls `bp_torch.functional`, where the equations are. (*) is any
+shape.
 """
 
 import copy
@@ -16,21 +16,21 @@ from bp_torch import functional
 
 
 class Linear(torch.nn.Linear):
-    """Input (*, in) times weightᵀ plus bias: (*, out)."""
+    """The weighted sum input · weightᵀ + bias, (*, in) to (*, out)."""
 
     def forward(self, input: Tensor) -> Tensor:
         return functional.linear(input, self.weight, self.bias)
 
 
 class Flatten(torch.nn.Flatten):
-    """The axes from `start_dim` to `end_dim` made one, (N, C, H, W) to (N, C·H·W)."""
+    """Merges the axes from `start_dim` to `end_dim`, (N, C, H, W) to (N, C·H·W)."""
 
     def forward(self, input: Tensor) -> Tensor:
         return functional.flatten(input, self.start_dim, self.end_dim)
 
 
 class Unflatten(torch.nn.Unflatten):
-    """The axis `dim` made several, (N, C·H·W) to (N, C, H, W)."""
+    """Splits the axis `dim`, (N, C·H·W) to (N, C, H, W)."""
 
     def forward(self, input: Tensor) -> Tensor:
         return functional.unflatten(input, self.dim, self.unflattened_size)
@@ -58,7 +58,7 @@ class ReLU(torch.nn.ReLU):
 
 
 class LeakyReLU(torch.nn.LeakyReLU):
-    """Input where positive, otherwise a little of it, (*) to (*)."""
+    """Input where positive, otherwise negative_slope · input, (*) to (*)."""
 
     def forward(self, input: Tensor) -> Tensor:
         return functional.leaky_relu(input, self.negative_slope, self.inplace)
@@ -107,28 +107,28 @@ class LogSoftmax(torch.nn.LogSoftmax):
 
 
 class SquaredError(torch.nn.Module):
-    """The lecture's cost, which torch.nn lacks: squared differences, (N, C), summed over C and averaged over N."""
+    """The lecture's cost, not in torch.nn: squared differences, (N, C), summed over C and averaged over N."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return functional.squared_error(input, target)
 
 
 class MSELoss(torch.nn.MSELoss):
-    """Squared differences of (*) and (*), reduced."""
+    """Squared differences of two (*), reduced."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return functional.mse_loss(input, target, reduction=self.reduction)
 
 
 class L1Loss(torch.nn.L1Loss):
-    """Absolute differences of (*) and (*), reduced."""
+    """Absolute differences of two (*), reduced."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return functional.l1_loss(input, target, reduction=self.reduction)
 
 
 class SmoothL1Loss(torch.nn.SmoothL1Loss):
-    """Squares near, absolute differences far, of (*) and (*), reduced."""
+    """Squared differences of two (*) below `beta`, absolute differences above, reduced."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return functional.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
@@ -144,7 +144,7 @@ class BCEWithLogitsLoss(torch.nn.BCEWithLogitsLoss):
 
 
 class NLLLoss(torch.nn.NLLLoss):
-    """Minus the log-probabilities (N, C) of the classes (N,), reduced."""
+    """Negative log-likelihood of classes (N,) under log-probabilities (N, C), reduced."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return functional.nll_loss(
@@ -221,16 +221,16 @@ def mlp(
 
 
 def as_builtin(model: torch.nn.Module) -> torch.nn.Module:
-    """The same model with torch.nn's own layers in place of the hand-written ones, on the very same parameters.
+    """Copy a model, replacing the hand-written layers by torch.nn's; the copy shares the parameters.
 
     Args:
-        model: any module; its hand-written layers may stand at any depth.
+        model: any module; hand-written layers are replaced at any depth.
 
     Returns:
-        A new module that shares the parameters and buffers of `model`: what trains one trains the other.
+        A new module with the same parameters and buffers as `model`: training one trains the other.
 
     Raises:
-        TypeError: if a hand-written layer has no counterpart there, as one derived from it has none.
+        TypeError: if torch.nn has no counterpart of a layer, as for subclasses of hand-written layers.
     """
     shared = [*model.parameters(), *model.buffers()]
     twin = copy.deepcopy(model, memo={id(tensor): tensor for tensor in shared})

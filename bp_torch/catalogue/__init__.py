@@ -1,15 +1,15 @@
-"""One entry for each function: itself, PyTorch's reference, sample calls, kinks and bad calls.
+"""The catalogue: for each function its PyTorch reference, samples, kinks and error inputs.
 
-Tests, the gradient report, the benchmark and the README's table read it; nothing is listed twice.
+The tests, the checker's report, the benchmark and the README's table are generated from it.
 """
 
 from bp_torch.catalogue import activations, arithmetic, classification, linear, losses, shape
-from bp_torch.catalogue.entry import BadCall, Entry, Interval, Kink, Sample
+from bp_torch.catalogue.op_info import ErrorInput, Interval, Kink, OpInfo, Sample
 
-CATALOGUE: dict[str, Entry] = {
+CATALOGUE: dict[str, OpInfo] = {
     entry.name: entry
     for family in (linear, activations, losses, classification, arithmetic, shape)
-    for entry in family.ENTRIES
+    for entry in family.OP_INFOS
 }
 
-__all__ = ["CATALOGUE", "BadCall", "Entry", "Interval", "Kink", "Sample"]
+__all__ = ["CATALOGUE", "ErrorInput", "Interval", "Kink", "OpInfo", "Sample"]

@@ -1,4 +1,4 @@
-"""Backpropagation without autograd: every call on a tape, which is walked in reverse."""
+"""Backpropagation without autograd: calls are recorded on a tape, and their backwards run in reverse."""
 
 from bp_torch.engine.backprop import Backprop
 from bp_torch.engine.per_example import ExampleGradients, contributions, per_example

@@ -1,4 +1,4 @@
-"""Backpropagation as the lecture tells it: forward once, back once, and a step downhill."""
+"""Training without autograd: forward on a tape, backward through it, and a step of SGD."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.engine.operations import unsupported
-from bp_torch.engine.tape import Call, Tape, backward, walk
+from bp_torch.engine.operations import unsupported_error
+from bp_torch.engine.tape import Call, Tape, backpropagate, backward
 from bp_torch.functional.function import Context, constant
 
 _InferenceMode: Any = torch._C._InferenceMode  # torch.inference_mode() takes 4 µs
@@ -17,17 +17,17 @@ _LARGEST = torch.finfo(torch.float32).max
 _LARGEST_HALF = torch.finfo(torch.float16).max
 
 Inputs = Tensor | Sequence[Tensor]
-"""Of a model: one Tensor, or several, one for each argument."""
+"""A model's inputs: one Tensor, or a sequence with one for each argument."""
 
 
 class Backprop:
-    """Trains a model without autograd, by the very `backward`s that autograd calls.
+    """Trains a model without autograd, by the same `backward`s that autograd calls.
 
-    Each step records the model anew, so it may branch, share layers, and change from step to step. Its differentiable
-    work must be done by functions of `bp_torch`, or your own that derive from `bp_torch.functional.function.Function`.
+    The model is recorded at each step, so it may branch, share layers and change. Its differentiable operations must be
+    functions of `bp_torch`, or your own subclasses of `bp_torch.functional.function.Function`.
 
     Attributes:
-        model: its parameters are changed in place.
+        model: the module whose parameters are updated in place.
         cost: the function to minimise.
     """
 
@@ -39,22 +39,22 @@ class Backprop:
         momentum: float = 0.0,
         weight_decay: float = 0.0,
     ) -> None:
-        """Take a model and its cost.
+        """Check and store the arguments.
 
         Args:
-            model: any module that is made of `bp_torch` functions.
+            model: a module whose differentiable operations are functions of `bp_torch`.
             cost: called with the model's outputs and the targets; returns a scalar.
-            momentum: μ, from 0.
-            weight_decay: λ, from 0.
+            momentum: μ ≥ 0.
+            weight_decay: λ ≥ 0.
 
         Raises:
-            ValueError: if `momentum` or `weight_decay` is negative, or beyond float32; or if a parameter is expanded.
-            TypeError: if `model` is not a module, or is wrapped for autograd: compiled or distributed.
+            ValueError: if `momentum` or `weight_decay` is negative or exceeds float32, or a parameter is expanded.
+            TypeError: if `model` is not a module, or is a wrapper for autograd: compiled or distributed.
         """
         if not isinstance(model, torch.nn.Module):
             raise TypeError(f"Backprop: model must be a torch.nn.Module, not {type(model).__name__}")
         if type(model).__name__ in _WRAPPERS:
-            raise TypeError(f"Backprop: give it the model itself, not a {type(model).__name__}")
+            raise TypeError(f"Backprop: model must be the module itself, not a {type(model).__name__} around it")
         for name, parameter in model.named_parameters():
             if any(stride == 0 and size > 1 for stride, size in zip(parameter.stride(), parameter.shape, strict=True)):
                 raise ValueError(f"Backprop: {name!r} is expanded, so it cannot be changed in place; clone it")
@@ -66,91 +66,92 @@ class Backprop:
         self._velocity: dict[str, Tensor] = {}
 
     def trace(self, inputs: Inputs, targets: Any) -> tuple[Tensor, Tape]:
-        """Run model and cost, and record every call with the module that made it: "" in the cost.
+        """Run the model and the cost, and record every call with the name of its module.
 
         Args:
             inputs: (N, ...), as the model takes them; a tuple for several.
             targets: as the cost takes them.
 
         Returns:
-            The cost, and the tape, for `bp_torch.engine.backward`. It gives the inputs a gradient too, if they require
-            one.
+            The cost, and the tape for `bp_torch.engine.backward`, which includes ∂C/∂input if an input requires a
+            gradient.
 
         Raises:
-            TypeError: naming the operation and the module, if a differentiable operation is not of `bp_torch`.
+            TypeError: naming operation and module, if a differentiable operation is not a function of `bp_torch`.
             ValueError: if the cost is not a scalar, or depends on nothing that requires a gradient.
-            ValueError, RuntimeError, IndexError: from the functions, if what they are given does not fit.
+            ValueError, RuntimeError, IndexError: from the functions, for arguments that do not match.
         """
         return self._record(inputs, targets, self.model)
 
     def gradients(self, inputs: Inputs, targets: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """The gradient of every parameter that requires one and that the cost depends on.
+        """Compute the gradient of every parameter that requires one and affects the cost.
 
         Args:
             inputs: (N, ...), as the model takes them; a tuple for several.
             targets: as the cost takes them.
 
         Returns:
-            The cost, a scalar, and ∂C/∂parameter by the parameter's name.
+            The cost, a scalar, and ∂C/∂parameter by parameter name.
 
         Raises:
-            As `trace`. What is not finite is returned as it is.
+            As `trace`. Non-finite gradients do not raise.
         """
-        cost, tape = self._record_quickly(inputs, targets)
+        cost, tape = self._record_unnamed(inputs, targets)
         with torch.no_grad():
-            found = backward(tape, cost)
+            gradients = backward(tape, cost)
         names = self.model.named_parameters()
-        return cost.detach(), {name: found[parameter] for name, parameter in names if parameter in found}
+        return cost.detach(), {name: gradients[parameter] for name, parameter in names if parameter in gradients}
 
     def sgd_step(self, inputs: Inputs, targets: Any, learning_rate: float) -> Tensor:
-        """One step downhill, in place: w ← w − η (∂C/∂w + λ w), or with momentum v ← μ v + ∂C/∂w + λ w; w ← w − η v.
+        """One step of SGD, in place: w ← w − η (∂C/∂w + λ w), or with momentum v ← μ v + ∂C/∂w + λ w; w ← w − η v.
 
         Args:
             inputs: (N, ...), as the model takes them; a tuple for several.
             targets: as the cost takes them.
-            learning_rate: η, from 0.
+            learning_rate: η ≥ 0.
 
         Returns:
             The cost before the step, a scalar.
 
         Raises:
-            ValueError: if the learning rate is negative, or beyond float32.
-            FloatingPointError: naming the module, if the cost or a gradient is not finite. Of a function with
-                `accumulate`, the factors are looked at, not the product that is added.
-            Otherwise as `trace`. No parameter has been changed then; the model was run once more, to name the module.
+            ValueError: if the learning rate is negative or exceeds float32.
+            FloatingPointError: naming the module, if the cost or a gradient is not finite. For a function with
+                `accumulate` the factors of the gradient are checked, not their product.
+            Otherwise as `trace`. No parameter is changed then; the model runs a second time, to name the module.
         """
         _require_rates(learning_rate=learning_rate * max(1.0, self._weight_decay))
         if learning_rate > _LARGEST_HALF and any(p.dtype == torch.float16 for p in self.model.parameters()):
             raise ValueError(f"Backprop: learning_rate must be at most {_LARGEST_HALF} for parameters of float16")
-        cost, tape = self._record_quickly(inputs, targets)
+        cost, tape = self._record_unnamed(inputs, targets)
         with _InferenceMode(True):
             update = self._backward(tape, cost)
-            if not update.finite():
-                raise FloatingPointError(self._not_finite(inputs, targets))
-            self._apply(update, learning_rate)
+            if not update.is_finite():
+                raise FloatingPointError(self._describe_non_finite(inputs, targets))
+            self._apply_update(update, learning_rate)
         return cost.detach()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What is kept from step to step: with momentum, the velocity v of each parameter by its name."""
+        """The velocity v of each parameter by name; empty without momentum."""
         return dict(self._velocity)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what was kept; copies are made.
+        """Restore the velocities; they are copied.
 
         Args:
-            state: as `state_dict` gave it, for the same model.
+            state: the `state_dict` of a Backprop with the same model.
 
         Raises:
-            ValueError: if it does not fit this model's parameters.
+            ValueError: if it does not match this model's parameters, or there is no momentum.
         """
         shapes = {name: parameter.shape for name, parameter in self.model.named_parameters()}
         for name, velocity in state.items():
             if not self._momentum or shapes.get(name) != velocity.shape:
-                raise ValueError(f"Backprop: there is no velocity of {name!r} of shape {tuple(velocity.shape)}")
+                shape = tuple(velocity.shape)
+                raise ValueError(f"Backprop: {name!r} has no velocity of shape {shape}; load the same model's state")
         self._velocity = {name: velocity.clone() for name, velocity in state.items()}
 
-    def _record_quickly(self, inputs: Inputs, targets: Any) -> tuple[Tensor, Tape]:
-        """`trace` without names; they take time, and only errors need them."""
+    def _record_unnamed(self, inputs: Inputs, targets: Any) -> tuple[Tensor, Tape]:
+        """`trace` without module names, which take time and are needed for errors only."""
         try:
             return self._record(inputs, targets)
         except (TypeError, RuntimeError):
@@ -158,61 +159,62 @@ class Backprop:
             raise
 
     def _record(self, inputs: Inputs, targets: Any, model: torch.nn.Module | None = None) -> tuple[Tensor, Tape]:
-        given = [_without_graph(input) for input in (inputs if isinstance(inputs, tuple | list) else (inputs,))]
-        for input in given:
+        tensors = [_detached(input) for input in (inputs if isinstance(inputs, tuple | list) else (inputs,))]
+        for input in tensors:
             if not isinstance(input, Tensor):
-                raise TypeError(f"Backprop: inputs must be a Tensor or several, not {type(input).__name__}")
-        tape = Tape(model, given)
-        with _InferenceMode(False), tape:  # gradients are enabled there
-            outputs = self.model(*given)
+                raise TypeError(f"Backprop: inputs must be Tensors, not {type(input).__name__}")
+        tape = Tape(model, tensors)
+        with _InferenceMode(False), tape:  # which also enables gradients
+            outputs = self.model(*tensors)
             tape.model_calls = len(tape)
-            cost = self.cost(outputs, _without_graph(targets))
+            cost = self.cost(outputs, _detached(targets))
         if not isinstance(cost, Tensor):
             raise TypeError(f"Backprop: the cost must be a Tensor, not {type(cost).__name__}")
         if cost.grad_fn is not None:
-            raise unsupported(cost, tape.operations)
+            raise unsupported_error(cost, tape.tracker)
         if cost.dim():
             raise ValueError(f"Backprop: the cost must be a scalar, not {tuple(cost.shape)}; reduce it by mean or sum")
         if not cost.requires_grad:
-            raise ValueError("Backprop: the cost depends on no parameter that needs a gradient")
+            raise ValueError("Backprop: the cost depends on no parameter that requires a gradient")
         return cost, tape
 
     def _backward(self, tape: Tape, cost: Tensor) -> "_Update":
-        """Walk the tape, and forget it on the way."""
-        own, update = _own_parameters(self.model, {}), _Update(cost)
+        """Compute all gradients; the tape is emptied on the way, to free memory."""
+        addresses, update = _parameter_addresses(self.model, {}), _Update(cost)
         gradients = {cost: constant(1.0, cost.shape, cost.dtype, cost.device)}
-        for call, grad_output in walk(_emptied(tape), gradients):
+        for call, grad_output in backpropagate(_pop_calls(tape), gradients):
             if call.function.accumulate is not None:
-                update.fuse(call, grad_output, own)
-        update.added = [(x, gradient) for x, gradient in gradients.items() if id(x) in own]
+                update.fuse(call, grad_output, addresses)
+        update.added = [(x, gradient) for x, gradient in gradients.items() if id(x) in addresses]
         return update
 
-    def _apply(self, update: "_Update", learning_rate: float) -> None:
-        """Add gradients to the parameters, or with momentum to their velocities and these to the parameters."""
+    def _apply_update(self, update: "_Update", learning_rate: float) -> None:
+        """Update the parameters, or with momentum first the velocities and then the parameters."""
         velocities = self._decay(update, learning_rate) if self._momentum or self._weight_decay else {}
         alpha = 1.0 if self._momentum else -learning_rate
         for parameter, gradient in update.added:
             velocities.get(parameter, parameter).add_(gradient, alpha=alpha)
-        for function, ctx, own, grad_output in update.fused:
-            function.accumulate(ctx, grad_output, [velocities.get(p, p) for p in own] if velocities else own, alpha)
+        for function, ctx, parameters, grad_output in update.fused:
+            into = [velocities.get(p, p) for p in parameters] if velocities else parameters
+            function.accumulate(ctx, grad_output, into, alpha)
         for parameter, velocity in velocities.items():
             parameter.add_(velocity, alpha=-learning_rate)
 
     def _decay(self, update: "_Update", learning_rate: float) -> dict[Any, Tensor]:
-        """Decay the parameters; or with momentum their velocities, to which gradients are then added."""
-        learned = {*(p for p, _ in update.added), *(p for _, _, own, _ in update.fused for p in own)}
-        changed = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter in learned]
+        """Apply weight decay and the factor μ; return the velocities by parameter, none without momentum."""
+        updated = {*(p for p, _ in update.added), *(p for _, _, parameters, _ in update.fused for p in parameters)}
+        named = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter in updated]
         if not self._momentum:
-            for _, parameter in changed:
+            for _, parameter in named:
                 parameter.mul_(1 - learning_rate * self._weight_decay)
             return {}
-        velocities = {parameter: self._velocity_of(name, parameter) for name, parameter in changed}
+        velocities = {parameter: self._get_velocity(name, parameter) for name, parameter in named}
         for parameter, velocity in velocities.items():
             velocity.mul_(self._momentum).add_(parameter, alpha=self._weight_decay)
         return velocities
 
-    def _velocity_of(self, name: str, parameter: Tensor) -> Tensor:
-        """The one from the steps before, if there is one of the parameter's shape."""
+    def _get_velocity(self, name: str, parameter: Tensor) -> Tensor:
+        """The velocity from earlier steps, or zeros if the parameter has none of its shape."""
         velocity = self._velocity.get(name)
         with torch.inference_mode(False), torch.no_grad():
             if velocity is None or velocity.shape != parameter.shape:
@@ -220,41 +222,41 @@ class Backprop:
             self._velocity[name] = velocity.to(parameter)
         return self._velocity[name]
 
-    def _not_finite(self, inputs: Inputs, targets: Any) -> str:
-        """Where numbers stop being finite, in the order in which they are computed."""
+    def _describe_non_finite(self, inputs: Inputs, targets: Any) -> str:
+        """Name the first non-finite Tensor, in the order of computation."""
         cost, tape = self.trace(inputs, targets)
         gradients = backward(tape, cost)
-        inner = tape[: tape.model_calls]
-        places = [(f"the output of module {call.module} is not finite", call.output) for call in inner]
-        places += [(f"the cost is not finite: {cost.item()}", cost)]
-        for call in reversed(inner):
+        model_calls = tape[: tape.model_calls]
+        named = [(f"the output of module {call.module} is not finite", call.output) for call in model_calls]
+        named += [(f"the cost is not finite: {cost.item()}", cost)]
+        for call in reversed(model_calls):
             if call.output in gradients:
-                place = f"the gradient of the output of module {call.module} is not finite"
-                places += [(place, gradients[call.output])]
+                message = f"the gradient of the output of module {call.module} is not finite"
+                named += [(message, gradients[call.output])]
         names = self.model.named_parameters()
-        places += [(f"the gradient of {name!r} is not finite", gradients[p]) for name, p in names if p in gradients]
-        found = (place for place, tensor in places if not tensor.isfinite().all())
-        return next(found, "the cost or a gradient is not finite")
+        named += [(f"the gradient of {name!r} is not finite", gradients[p]) for name, p in names if p in gradients]
+        messages = (message for message, tensor in named if not tensor.isfinite().all())
+        return next(messages, "the cost or a gradient is not finite")
 
 
-def _without_graph(value: Any) -> Any:
-    """A Tensor without what autograd knows of it, where it comes from elsewhere."""
+def _detached(value: Any) -> Any:
+    """Detach a Tensor with an autograd graph; return all else unchanged."""
     return value.detach() if isinstance(value, Tensor) and value.grad_fn is not None else value
 
 
-def _own_parameters(module: torch.nn.Module, found: dict[int, int]) -> dict[int, int]:
-    """By the id of each of `module.parameters()`, which takes three times as long, the address of its memory."""
+def _parameter_addresses(module: torch.nn.Module, addresses: dict[int, int]) -> dict[int, int]:
+    """The memory address of each parameter, by id. `module.parameters()` would take three times as long."""
     for parameter in module._parameters.values():
         if parameter is not None:
-            found[id(parameter)] = parameter.untyped_storage().data_ptr()
+            addresses[id(parameter)] = parameter.untyped_storage().data_ptr()
     for child in module._modules.values():
         if child is not None:
-            _own_parameters(child, found)
-    return found
+            _parameter_addresses(child, addresses)
+    return addresses
 
 
-def _emptied(tape: Tape) -> Iterator[Call]:
-    """The calls, the last one first; each is dropped with what it holds, once its gradients are there."""
+def _pop_calls(tape: Tape) -> Iterator[Call]:
+    """Yield the calls in reverse, and drop each one after its backward."""
     while tape:
         yield tape.pop()
 
@@ -266,12 +268,12 @@ def _require_rates(**rates: float) -> None:
 
 
 class _Update:
-    """What a step adds to the parameters.
+    """The update of one step.
 
     Attributes:
         added: parameters and their gradients.
-        fused: of a call that adds its parameters' gradients as it multiplies them out, its function, what it saved,
-            these parameters, one for each input after the first or None, and ∂C/∂output.
+        fused: calls whose `accumulate` computes and adds the gradients in one operation: the function, its ctx, the
+            parameters (one or None for each input after the first), and ∂C/∂output.
     """
 
     def __init__(self, cost: Tensor) -> None:
@@ -280,24 +282,25 @@ class _Update:
         self._cost = cost
         self._sums = [cost]
 
-    def fuse(self, call: Call, grad_output: Tensor, own: dict[int, int]) -> None:
-        """Leave the gradients of a call's parameters to its function, if all that need one are the model's own.
+    def fuse(self, call: Call, grad_output: Tensor, addresses: dict[int, int]) -> None:
+        """Leave the gradients of a call's parameters to `accumulate`, if all that need one belong to the model.
 
-        Not if one of the two factors shares a parameter's memory: another call might change it before.
+        Not if a factor of the gradient shares memory with a parameter: an earlier update would change it.
         """
         first, *needs = call.ctx.needs_input_grad
         into = [input if needed else None for input, needed in zip(call.inputs[1:], needs, strict=True)]
-        if True not in needs or not all([x is None or id(x) in own for x in into]):
+        if True not in needs or not all([x is None or id(x) in addresses for x in into]):
             return
-        if not any([x.untyped_storage().data_ptr() in own.values() for x in (call.inputs[0], grad_output)]):
+        if not any([x.untyped_storage().data_ptr() in addresses.values() for x in (call.inputs[0], grad_output)]):
             call.ctx.needs_input_grad = first, *[False] * len(into)
             self.fused.append((call.function, call.ctx, into, grad_output))
             self._sums += [call.output.sum(), grad_output.sum()]  # an infinite input shows in the output
 
-    def finite(self) -> bool:
-        """One sum shows both NaN and infinity; only if it does, each Tensor is looked at: a sum may overflow alone."""
+    def is_finite(self) -> bool:
+        """Whether the cost and all gradients are finite."""
+        # one sum detects NaN and infinity; only then are the Tensors checked, as a sum of finite numbers may overflow
         gradients = [gradient for _, gradient in self.added]
         if math.isfinite(torch.stack([*self._sums, *(gradient.sum() for gradient in gradients)]).sum().item()):
             return True
-        products = [factor for _, ctx, _, grad_output in self.fused for factor in (*ctx.saved_tensors, grad_output)]
-        return all(x is None or bool(x.isfinite().all()) for x in (self._cost, *gradients, *products))
+        factors = [factor for _, ctx, _, grad_output in self.fused for factor in (*ctx.saved_tensors, grad_output)]
+        return all(x is None or bool(x.isfinite().all()) for x in (self._cost, *gradients, *factors))

@@ -1,4 +1,4 @@
-"""PyTorch's operations while a model is recorded: those that are not hand-written are named, with the module."""
+"""Tracks PyTorch's operations while a model is recorded, to name the unsupported ones and their modules."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -15,50 +15,50 @@ _IN_PLACE = "a leaf Variable that requires grad is being used in an in-place ope
 
 
 class UnsupportedOperation(TypeError):
-    """A differentiable operation that is not a function of `bp_torch`: the tape cannot give its gradient."""
+    """A differentiable operation that is not a function of `bp_torch`, so the tape has no gradient for it."""
 
     def __init__(self, caller: str, operation: str, *, verb: str = "calls", hint: str = "") -> None:
-        """Name both."""
+        """Compose the message."""
         name = operation.rpartition(".")[2].strip("_")
         if name in functional.__all__:
             hint = f"; use bp_torch.functional.{name}"
         super().__init__(f"{caller} {verb} {operation}, which is not a function of bp_torch{hint}")
 
 
-def hooked(name: str) -> RuntimeError:
-    """The error about a hook that would be left out."""
-    return RuntimeError(f"{name} uses a tensor that has a hook, which only autograd calls: remove it")
+def hook_error(name: str) -> RuntimeError:
+    """The error for a gradient hook, which the engine would not call."""
+    return RuntimeError(f"{name} uses a Tensor with a gradient hook, which only autograd calls; remove the hook")
 
 
-class Operations(TorchFunctionMode):
-    """While it is entered: what each torch operation makes of what, and which module is running.
+class OperationTracker(TorchFunctionMode):
+    """While entered, tracks the running module and the operations that it calls.
 
     Attributes:
-        module: the innermost one that is running, such as "0 (Linear)".
-        made_by: by each tensor that has a graph, the caller and the operation.
-        from_inputs: the model's inputs, and every tensor that was computed from one.
+        module: the innermost running module, such as "0 (Linear)".
+        producers: for each Tensor with an autograd graph, the caller and the operation that returned it.
+        from_inputs: the model's inputs, and every Tensor computed from them.
     """
 
     def __init__(self, model: torch.nn.Module, inputs: Iterable[Tensor]) -> None:
-        """Nothing runs yet."""
+        """Start with the inputs; no module is running."""
         super().__init__()
         self.module = ""
         self.from_inputs = set(inputs)
-        self.made_by: dict[Tensor, tuple[str, str]] = {}
+        self.producers: dict[Tensor, tuple[str, str]] = {}
         self._model = model
         self._hooks = ExitStack()
 
     def __enter__(self) -> Self:
-        """Follow the model's modules."""
+        """Start to intercept operations, and hook the model's modules."""
         super().__enter__()  # type: ignore[no-untyped-call]
         try:
-            self._follow_modules()
+            self._hook_modules()
         except BaseException:
             self.__exit__(None, None, None)
             raise
         return self
 
-    def _follow_modules(self) -> None:
+    def _hook_modules(self) -> None:
         outer: list[str] = []
         for path, module in self._model.named_modules():
 
@@ -73,61 +73,61 @@ class Operations(TorchFunctionMode):
             self._hooks.callback(module.register_forward_hook(leave, always_call=True).remove)
 
     def __exit__(self, *exception: Any) -> None:
-        """Leave the modules as they were."""
+        """Stop, and remove the hooks."""
         self._hooks.close()
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
 
-    def follow(self, given: Any, result: Any) -> None:
-        """Note what was computed from the inputs; a parameter that was changed by them stays one."""
-        if not self.from_inputs.isdisjoint(_tensors(given)):
-            self.from_inputs.update(x for x in _tensors(result) if not isinstance(x, torch.nn.Parameter))
+    def track(self, args: Any, result: Any) -> None:
+        """Add the result to `from_inputs` if an argument is in it; a parameter that was written to stays out."""
+        if not self.from_inputs.isdisjoint(_tensors_in(args)):
+            self.from_inputs.update(x for x in _tensors_in(result) if not isinstance(x, torch.nn.Parameter))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation, and note what it made."""
-        given = list(_tensors((args, kwargs or {})))
-        without_graph = [x for x in given if x.grad_fn is None]
+        """Run an operation, and track its result."""
+        inputs = list(_tensors_in((args, kwargs or {})))
+        without_graph = [x for x in inputs if x.grad_fn is None]
         try:
             result = func(*args, **(kwargs or {}))
         except RuntimeError as error:
             if _IN_PLACE in str(error):
-                raise UnsupportedOperation(caller(self), resolve_name(func) or str(func)) from None
+                raise UnsupportedOperation(caller_name(self), resolve_name(func) or str(func)) from None
             raise
         name = getattr(func, "__name__", "")
         if name.endswith("_as") or name == "to":
-            self.follow(args[:1], result)
-        elif not name.endswith("_like") and not name.startswith("new_"):  # which take shape, dtype and device alone
-            self.follow(given, [result, *_written(name, args)])
-        for tensor in (*_tensors(result), *without_graph):  # these may have been given one: x[...] = y
+            self.track(args[:1], result)
+        elif not name.endswith("_like") and not name.startswith("new_"):  # those read shape, dtype and device only
+            self.track(inputs, [result, *_modified_in_place(name, args)])
+        for tensor in (*_tensors_in(result), *without_graph):  # x[...] = y gives x a graph
             if tensor.grad_fn is not None:
-                self.made_by[tensor] = caller(self), resolve_name(func) or str(func)
+                self.producers[tensor] = caller_name(self), resolve_name(func) or str(func)
         return result
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """All that there are in nested containers."""
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yield the Tensors in nested containers."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict | tuple | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(part)
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors_in(item)
 
 
-def _written(name: str, args: tuple[Any, ...]) -> list[Any]:
-    """What an operation changes in place: x in x.copy_(y) and x[...] = y, and what it is a view of."""
+def _modified_in_place(name: str, args: tuple[Any, ...]) -> list[Any]:
+    """The Tensor that an operation writes to, such as x in x.copy_(y) and x[...] = y, and the base of a view."""
     in_place = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
     return [args[0], args[0]._base] if in_place else []
 
 
-def caller(operations: Operations | None) -> str:
-    """The module that is running, as errors name it."""
-    return f"module {operations.module}" if operations and operations.module else "the cost"
+def caller_name(tracker: OperationTracker | None) -> str:
+    """The running module, as errors name it."""
+    return f"module {tracker.module}" if tracker and tracker.module else "the cost"
 
 
-def unsupported(tensor: Tensor, operations: Operations | None) -> UnsupportedOperation:
-    """The error about the operation that gave a Tensor its graph."""
-    if operations is not None and tensor in operations.made_by:
-        return UnsupportedOperation(*operations.made_by[tensor])
+def unsupported_error(tensor: Tensor, tracker: OperationTracker | None) -> UnsupportedOperation:
+    """The error for the operation that returned a Tensor with an autograd graph."""
+    if tracker is not None and tensor in tracker.producers:
+        return UnsupportedOperation(*tracker.producers[tensor])
     function = getattr(tensor.grad_fn, "_forward_cls", type(tensor.grad_fn))
-    own = issubclass(function, torch.autograd.Function) and not function.__module__.startswith("torch.")
-    hint = f"; derive it from {Function.__module__}.Function and use {function.__name__}.call" if own else ""
-    return UnsupportedOperation(caller(operations), function.__name__, verb="is given the result of", hint=hint)
+    custom = issubclass(function, torch.autograd.Function) and not function.__module__.startswith("torch.")
+    hint = f"; derive it from {Function.__module__}.Function and use {function.__name__}.call" if custom else ""
+    return UnsupportedOperation(caller_name(tracker), function.__name__, verb="receives the result of", hint=hint)

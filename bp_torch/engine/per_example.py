@@ -1,7 +1,8 @@
-"""What each example of a mini-batch adds to the gradient: quick rules for some functions, vmap for all others.
+"""The gradient of each example of a mini-batch: fast rules for some functions, vmap for all others.
 
-Row n of a call's ∂C/∂output belongs to example n, and a backward is linear in it: the backward of that row alone, the
-others 0, is what example n adds. vmap computes that for all n, of any function; a rule does in one product.
+Row n of a call's ∂C/∂output belongs to example n, and its backward is linear in ∂C/∂output. So the contribution of
+example n is the backward of row n, with zeros in all other rows. vmap computes it for all n and any function; a rule
+needs a single product.
 """
 
 import copy
@@ -19,43 +20,43 @@ from bp_torch.functional.linear import Linear
 
 
 class ExampleGradients:
-    """What N examples add to one gradient, (N, *its shape)."""
+    """The contributions of N examples to a gradient of shape (*)."""
 
     def __init__(self, gradients: Tensor) -> None:
-        """Take them."""
+        """Store the contributions, (N, *)."""
         self._gradients = gradients
 
     def gradients(self) -> Tensor:
-        """What each adds, (N, *shape)."""
+        """The contributions, (N, *)."""
         return self._gradients
 
     def total(self) -> Tensor:
-        """Their sum: the gradient."""
+        """Their sum, the gradient, (*)."""
         return self._gradients.sum(0)
 
     def norms(self) -> Tensor:
-        """How long each is, (N,)."""
+        """The norm of each contribution, (N,)."""
         return _norms(self._gradients)
 
     def sums_of_squares(self) -> Tensor:
-        """The squares, summed over the examples, in the gradient's shape."""
+        """The squares, summed over the examples, (*)."""
         return self._gradients.square().sum(0)
 
     def double(self) -> "ExampleGradients":
-        """The same in float64, for sums whose differences matter."""
+        """Convert to float64, for sums that are subtracted."""
         return ExampleGradients(self._gradients.double())
 
 
 class _OuterProducts(ExampleGradients):
-    """δₙ xₙᵀ of each example n, from δ (N, out) and x (N, in).
+    """The outer products δₙ xₙᵀ, (N, out, in), from δ (N, out) and x (N, in).
 
-    ‖δₙ xₙᵀ‖ = ‖δₙ‖ ‖xₙ‖ and Σₙ (δₙ xₙᵀ)² = (δ²)ᵀ x²: neither needs the products.
+    ‖δₙ xₙᵀ‖ = ‖δₙ‖ ‖xₙ‖ and Σₙ (δₙ xₙᵀ)² = (δ²)ᵀ x²: norms and squares need no outer products.
 
     Source: Goodfellow, Efficient Per-Example Gradient Computations (2015); Dangel, Kunstner, Hennig, BackPACK (2020).
     """
 
     def __init__(self, delta: Tensor, input: Tensor) -> None:
-        """Nothing is multiplied yet."""
+        """Store the factors."""
         self._delta, self._input = delta, input
 
     def gradients(self) -> Tensor:
@@ -75,12 +76,12 @@ class _OuterProducts(ExampleGradients):
 
 
 Rule = Callable[[Context, Tensor], tuple[ExampleGradients | None, ...] | None]
-"""From what a `backward` reads: of each input, or None to leave it to vmap."""
+"""`rule(ctx, grad_output)`: the contributions to each input's gradient, or None to use vmap."""
 _RULES: dict[Any, Rule] = {}
 
 
 def per_example(function: Any) -> Callable[[Rule], Rule]:
-    """Make a rule that of a function: `@per_example(Linear)`."""
+    """Register a function's rule: `@per_example(Linear)`."""
 
     def register(rule: Rule) -> Rule:
         _RULES[function] = rule
@@ -91,7 +92,7 @@ def per_example(function: Any) -> Callable[[Rule], Rule]:
 
 @per_example(Linear)
 def linear_gradients(ctx: Context, grad_output: Tensor) -> tuple[ExampleGradients | None, ...] | None:
-    """∂Cₙ/∂W = δₙᵀ xₙ and ∂Cₙ/∂b = Σₜ δₙₜ, over the rows t of example n: (N, T, in), or one row, (N, in)."""
+    """∂Cₙ/∂W = δₙᵀ xₙ and ∂Cₙ/∂b = Σₜ δₙₜ over the rows t of example n, for x (N, T, in) or (N, in)."""
     input = ctx.saved_tensors[0]
     if input is None or ctx.needs_input_grad[0] or grad_output.dim() < 2:
         return None
@@ -101,135 +102,136 @@ def linear_gradients(ctx: Context, grad_output: Tensor) -> tuple[ExampleGradient
     return None, ExampleGradients(torch.bmm(delta.mT, rows)), ExampleGradients(delta.sum(1))
 
 
-def by_vmap(function: Any, ctx: Context, grad_output: Tensor) -> tuple[ExampleGradients | None, ...]:
-    """What the examples add to each input that needs a gradient, of any function."""
+def vmap_gradients(function: Any, ctx: Context, grad_output: Tensor) -> tuple[ExampleGradients | None, ...]:
+    """The contributions to each input's gradient, for any function."""
     n = torch.arange(len(grad_output), device=grad_output.device)
-    apart = grad_output.new_zeros(len(n), *grad_output.shape)  # in each of the first N, one row alone
-    apart[n, n] = grad_output
-    return _as_examples(_vmapped(function, ctx, apart))
+    single_rows = grad_output.new_zeros(len(n), *grad_output.shape)  # (N, N, ...): item n has row n, otherwise zeros
+    single_rows[n, n] = grad_output
+    return _as_examples(_vmap_backward(function, ctx, single_rows))
 
 
 def contributions(tape: Tape, cost: Tensor, examples: int) -> dict[Tensor, ExampleGradients]:
-    """What each example adds to the gradient of every parameter.
+    """Compute each example's contribution to the gradient of every parameter.
 
-    A Tensor that comes from the model's inputs has a row for each example, and so has its gradient. All others,
-    parameters and what is computed from them alone, are shared by the examples: their gradients are kept apart, one for
-    each example.
+    A Tensor computed from the model's inputs has a row for each example, and so has its gradient. All others, the
+    parameters and what is computed from them alone, are shared: each example contributes to their gradients.
 
     Args:
-        tape: as `bp_torch.engine.Backprop.trace` recorded it.
+        tape: a tape from `bp_torch.engine.Backprop.trace`.
         cost: the last output on it.
-        examples: how many there are, N.
+        examples: the number of examples, N.
 
     Returns:
-        By parameter.
+        The contributions by parameter.
 
     Raises:
-        TypeError: naming function and module, if examples meet in the model, as in a mean over them; or if the cost
-            takes a parameter itself.
+        TypeError: naming function and module, if the model mixes examples, as a mean over them does; or if the cost
+            uses a parameter.
         RuntimeError: as `bp_torch.engine.backward`.
     """
-    rows = _of_outputs(tape, cost, examples)
+    rows = _output_gradients(tape, cost, examples)
     shared: dict[Tensor, ExampleGradients] = {}
     for call in reversed(tape[: tape.model_calls]):
         if call.output in rows:
-            _split(call, rows, shared, tape.from_inputs)
+            _backward_call(call, rows, shared, tape.from_inputs)
         elif call.output in shared:
             call.require_valid()
-            each = _vmapped(call.function, call.ctx, shared.pop(call.output).gradients())
-            _add(shared, call.inputs, _as_examples(each))
+            each = _vmap_backward(call.function, call.ctx, shared.pop(call.output).gradients())
+            _add_gradients(shared, call.inputs, _as_examples(each))
     return shared
 
 
-def _of_outputs(tape: Tape, cost: Tensor, examples: int) -> dict[Tensor, Tensor]:
-    """The gradients of the model's outputs, which must have a row for each example."""
-    after = tape[tape.model_calls :]
-    gradients = {x: gradient for x, gradient in backward(after, cost).items() if x not in {c.output for c in after}}
+def _output_gradients(tape: Tape, cost: Tensor, examples: int) -> dict[Tensor, Tensor]:
+    """∂C/∂output of the model's outputs, which must have a row for each example."""
+    cost_calls = tape[tape.model_calls :]
+    inner = {call.output for call in cost_calls}
+    gradients = {x: gradient for x, gradient in backward(cost_calls, cost).items() if x not in inner}
     for call in tape:
         if call.output in gradients and call.output in tape.from_inputs and call.output.shape[:1] != (examples,):
-            raise _examples_meet(call)
+            raise _mixing_error(call)
     if any(x not in tape.from_inputs for x in gradients):
-        raise TypeError("the cost takes what no example has a row of, such as a parameter: it is no sum over examples")
+        raise TypeError("the cost must be a sum over examples, but it uses a parameter or another shared Tensor")
     return gradients
 
 
-def _split(
+def _backward_call(
     call: Call, rows: dict[Tensor, Tensor], shared: dict[Tensor, ExampleGradients], from_inputs: set[Tensor]
 ) -> None:
-    """One call back: rows go on as they do without examples kept apart, what is shared gets its contributions."""
+    """Backpropagate one call: gradients by rows to inputs with example rows, contributions to shared inputs."""
     grad_output, needs = rows[call.output], call.ctx.needs_input_grad
-    own = tuple(needed and input not in from_inputs for input, needed in zip(call.inputs, needs, strict=True))
-    if True in own:
-        rule, ctx = _RULES.get(call.function), _with_needs(call.ctx, own)
-        found = (rule and rule(ctx, grad_output)) or by_vmap(call.function, ctx, grad_output)
-        _add(shared, call.inputs, tuple(x if needed else None for x, needed in zip(found, own, strict=True)))
-    on = tuple(needed and not shares for needed, shares in zip(needs, own, strict=True))
-    for input, gradient in _separate(dataclasses.replace(call, ctx=_with_needs(call.ctx, on)), grad_output):
+    shared_needs = tuple(need and input not in from_inputs for input, need in zip(call.inputs, needs, strict=True))
+    if True in shared_needs:
+        rule, ctx = _RULES.get(call.function), _replace_needs(call.ctx, shared_needs)
+        each = (rule and rule(ctx, grad_output)) or vmap_gradients(call.function, ctx, grad_output)
+        _add_gradients(shared, call.inputs, tuple(x if n else None for x, n in zip(each, shared_needs, strict=True)))
+    row_needs = tuple(need and not shares for need, shares in zip(needs, shared_needs, strict=True))
+    row_call = dataclasses.replace(call, ctx=_replace_needs(call.ctx, row_needs))
+    for input, gradient in _backward_rows(row_call, grad_output):
         rows[input] = rows[input] + gradient if input in rows else gradient
 
 
-def _separate(call: Call, grad_output: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """One call back; TypeError unless each row of the gradients comes from the same row of ∂C/∂output.
+def _backward_rows(call: Call, grad_output: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Run a call's backward; TypeError unless each row of the gradients depends on that row of ∂C/∂output alone.
 
-    The numbers of any two examples differ in a bit. So of ∂C/∂output with 0 where a bit is 1, and with 0 where it is 0,
-    one has the row of the first alone: if the second's gradient is not 0 then, it comes from the first.
+    The numbers of any two examples differ in a bit. For each bit, the backward runs again with zeros in the rows whose
+    bit is 0, and with zeros in those whose bit is 1. A zeroed row whose gradient is not 0 depends on another row.
     """
     gradients = call.backward(grad_output)
     number = torch.arange(len(grad_output), device=grad_output.device)
     if any(gradient.shape[:1] != number.shape for _, gradient in gradients):
-        raise _examples_meet(call)
+        raise _mixing_error(call)
     bits = [(number >> bit) % 2 == 0 for bit in range((len(number) - 1).bit_length())]
     if gradients and bits and not issubclass(call.function, Elementwise):
-        empty = torch.stack([*bits, *(~bit for bit in bits)])
-        found = _vmapped(call.function, call.ctx, torch.where(_rows(empty, grad_output), 0, grad_output))
-        for (_, gradient), each in zip(gradients, (x for x in found if x is not None), strict=True):
-            if ((each != 0) & _rows(empty, gradient) & gradient.isfinite()).any():
-                raise _examples_meet(call)
+        zeroed = torch.stack([*bits, *(~bit for bit in bits)])  # (K, N)
+        result = _vmap_backward(call.function, call.ctx, torch.where(_expand_rows(zeroed, grad_output), 0, grad_output))
+        for (_, gradient), each in zip(gradients, (x for x in result if x is not None), strict=True):
+            if ((each != 0) & _expand_rows(zeroed, gradient) & gradient.isfinite()).any():
+                raise _mixing_error(call)
     return gradients
 
 
-def _rows(chosen: Tensor, like: Tensor) -> Tensor:
-    """(K, N) as (K, N, 1, ...)."""
-    return chosen.reshape(*chosen.shape, *[1] * (like.dim() - 1))
+def _expand_rows(mask: Tensor, like: Tensor) -> Tensor:
+    """Reshape (K, N) to (K, N, 1, ...), to broadcast with `like`."""
+    return mask.reshape(*mask.shape, *[1] * (like.dim() - 1))
 
 
-def _examples_meet(call: Call) -> TypeError:
-    where = f"module {call.module}: examples meet or change rows in {call.function.__name__}"
-    return TypeError(f"{where}, so that none has its own gradient")
+def _mixing_error(call: Call) -> TypeError:
+    name = call.function.__name__
+    return TypeError(f"module {call.module}: {name} mixes or reorders examples, so per-example gradients do not exist")
 
 
-def _with_needs(ctx: Context, needs: tuple[bool, ...]) -> Context:
-    """The same, asking for other gradients."""
+def _replace_needs(ctx: Context, needs: tuple[bool, ...]) -> Context:
+    """Copy a context, with other `needs_input_grad`."""
     other = copy.copy(ctx)
     other.needs_input_grad = needs
     return other
 
 
-def _add(shared: dict[Tensor, ExampleGradients], inputs: tuple[Any, ...], found: tuple[Any, ...]) -> None:
-    """Of a Tensor that several calls are given, the sum."""
-    for input, each in zip(inputs, found, strict=True):
+def _add_gradients(shared: dict[Tensor, ExampleGradients], inputs: tuple[Any, ...], gradients: tuple[Any, ...]) -> None:
+    """Add the contributions of one call to those of earlier calls with the same inputs."""
+    for input, each in zip(inputs, gradients, strict=True):
         if each is not None:
-            both = input in shared
-            shared[input] = ExampleGradients(shared[input].gradients() + each.gradients()) if both else each
+            earlier = shared.get(input)
+            shared[input] = ExampleGradients(earlier.gradients() + each.gradients()) if earlier else each
 
 
 def _as_examples(gradients: tuple[Tensor | None, ...]) -> tuple[ExampleGradients | None, ...]:
     return tuple(None if each is None else ExampleGradients(each) for each in gradients)
 
 
-def _vmapped(function: Any, ctx: Context, grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-    """The backward of many gradients at once, (K, *output's shape) each."""
+def _vmap_backward(function: Any, ctx: Context, grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+    """Run the backward of K upstream gradients, (K, *output shape), at once."""
     needs = ctx.needs_input_grad
 
     def needed(grad_output: Tensor) -> tuple[Tensor, ...]:
-        found = function.backward(ctx, grad_output)
-        return tuple(g for g, need in zip(found if type(found) is tuple else (found,), needs, strict=True) if need)
+        result = function.backward(ctx, grad_output)
+        return tuple(g for g, need in zip(result if type(result) is tuple else (result,), needs, strict=True) if need)
 
     if len(grad_outputs):
-        found = iter(torch.func.vmap(needed)(grad_outputs))
-    else:  # which vmap refuses
-        found = iter(g.new_zeros(0, *g.shape) for g in needed(grad_outputs.new_zeros(grad_outputs.shape[1:])))
-    return tuple(next(found) if need else None for need in needs)
+        gradients = iter(torch.func.vmap(needed)(grad_outputs))
+    else:  # vmap does not support a batch of size 0
+        gradients = iter(g.new_zeros(0, *g.shape) for g in needed(grad_outputs.new_zeros(grad_outputs.shape[1:])))
+    return tuple(next(gradients) if need else None for need in needs)
 
 
 def _norms(each: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""The equations: each layer as a Function with its backward written out, and the typed function that calls it.
+"""The equations: each operation as a Function with a hand-written backward, and the typed function that calls it.
 
-Drop-in for `torch.nn.functional`, name by name: `import bp_torch.functional as F`. Each family's file lists its own.
+`import bp_torch.functional as F` is a drop-in for `torch.nn.functional`. Each family of functions has a file.
 """
 
 import inspect

@@ -1,10 +1,10 @@
-"""Activation functions: sigmoid, tanh and the rectifiers that bend at 0.
+"""Elementwise activations: sigmoid, tanh and the rectifiers with a kink at 0.
 
-Each works on every component by itself: see `Elementwise`. g = ∂C/∂y is the upstream gradient.
+Each is an `Elementwise` y = f(x) with ∂C/∂x = g · f′(x), where g = ∂C/∂y is the upstream gradient.
 
-The functions are torch.nn.functional's: of a Tensor of any shape, floating point, the same shape and dtype. With
-`inplace` the result is written into `input`, which is returned. TypeError if `input` is not a Tensor,
-NotImplementedError if its dtype has no rule. In half precision they are computed in float32 and rounded once.
+The functions have the signatures of torch.nn.functional. They map a floating-point Tensor of any shape to one of the
+same shape and dtype; half precision is computed in float32 and rounded once. With `inplace` the result is written into
+`input`, which is returned. TypeError if `input` is not a Tensor, NotImplementedError if its dtype is not supported.
 """
 
 from typing import Any
@@ -25,9 +25,11 @@ class Sigmoid(Elementwise):
 
     dy/dx = e⁻ˣ / (1 + e⁻ˣ)² = 1 / (1 + e⁻ˣ) · e⁻ˣ / (1 + e⁻ˣ) = y (1 − y)
 
-    ∂C/∂x = g · y (1 − y), which needs the output alone. 1 − y is exact where y is near 1.
+    ∂C/∂x = g · y (1 − y)
 
-    σ(0) = 1/2, where the derivative is 1/2 · 1/2 = 1/4:
+    Only the output is saved. Where y is near 1, the subtraction 1 − y is exact.
+
+    At x = 0, y = 1/2 and the derivative is 1/2 · 1/2 = 1/4:
 
     >>> x = torch.tensor(0.0, requires_grad=True)
     >>> torch.autograd.grad(sigmoid(x), x)
@@ -50,7 +52,9 @@ class Tanh(Elementwise):
 
     dy/dx = ((eˣ + e⁻ˣ)² − (eˣ − e⁻ˣ)²) / (eˣ + e⁻ˣ)² = 1 − y²
 
-    ∂C/∂x = g · (1 − y)(1 + y): the square would cancel against 1 where y is near ±1.
+    ∂C/∂x = g · (1 − y)(1 + y)
+
+    Only the output is saved. The product keeps the digits that 1 − y² loses by cancellation where y is near ±1.
 
     At x = log 2, y = (2 − 1/2) / (2 + 1/2) = 0.6, and the derivative is 0.4 · 1.6 = 0.64:
 
@@ -73,10 +77,10 @@ class Tanh(Elementwise):
 class ReLU(Elementwise):
     """y = max(x, 0).
 
-    dy/dx = 1 where x > 0, otherwise 0; at the kink x = 0 it is 0
+    ∂C/∂x = g where x > 0, otherwise 0; at the kink x = 0 it is 0
 
-    ∂C/∂x = g where x > 0, otherwise 0, by a fill and not a product: an infinite g behind a closed gate gives 0, not
-    NaN. The output tells the sign of x: y > 0 where x > 0.
+    Only the output is saved: y > 0 exactly where x > 0. `masked_fill` instead of a product gives 0, not NaN, where
+    x ≤ 0 and g is infinite.
 
     >>> x = torch.tensor([-2.0, 0.0, 3.0], requires_grad=True)
     >>> torch.autograd.grad(relu(x), x, torch.tensor([5.0, 6.0, 7.0]))
@@ -100,9 +104,9 @@ class ReLU(Elementwise):
 
 
 class LeakyReLU(Elementwise):
-    """y = x where x > 0, otherwise s x, with s the negative slope.
+    """y = x where x > 0, otherwise s x, where s is the negative slope.
 
-    ∂C/∂x = g where x > 0, otherwise s g; at the kink x = 0 it is s g.
+    ∂C/∂x = g where x > 0, otherwise s g; at the kink x = 0 it is s g
 
     >>> x = torch.tensor([-2.0, 0.0, 3.0], requires_grad=True)
     >>> torch.autograd.grad(leaky_relu(x, 0.5), x, torch.tensor([5.0, 6.0, 7.0]))
@@ -121,11 +125,12 @@ class LeakyReLU(Elementwise):
 class ELU(Elementwise):
     """y = x where x > 0, otherwise α (eˣ − 1).
 
-    ∂C/∂x = g where x > 0, otherwise g · α eˣ; at x = 0 it is α g (and the second derivative α g, the left
-    one, where torch says 0).
+    ∂C/∂x = g where x > 0, otherwise g · α eˣ; at x = 0 it is α g
 
-    The exponential is taken of min(x, 0): of a large x it would overflow, and although `where` discards that
-    branch, the second derivative would multiply its infinity by 0.
+    At x = 0 the second derivative is α as well, the left-hand one; torch's is 0.
+
+    The exponential is taken of min(x, 0). That of a large x would overflow: `where` discards that branch, but the
+    second derivative would multiply its infinity by 0.
 
     At x = log ½ with α = 3, eˣ = 1/2 and the derivative is 3/2:
 
@@ -144,7 +149,7 @@ class ELU(Elementwise):
 
 
 def sigmoid(input: Tensor) -> Tensor:
-    """Squash into (0, 1); integers and booleans become the default float dtype. See `Sigmoid`, the lecture's."""
+    """Squash into (0, 1); integers and booleans become the default float dtype. See `Sigmoid`."""
     return in_float32(Sigmoid.call, _as_floating("sigmoid", input))
 
 
@@ -154,24 +159,24 @@ def tanh(input: Tensor) -> Tensor:
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """Rectify: max(x, 0), of integers too, but not of booleans. See `ReLU`, the lecture's."""
+    """max(x, 0), for integers too; RuntimeError for booleans. See `ReLU`."""
     if require_real("relu", input).dtype == torch.bool:
         raise RuntimeError("relu(): argument 'input' must not be boolean")
-    return input.copy_(ReLU.call(input)) if inplace else ReLU.call(input)  # it keeps its output: no copy needed
+    return input.copy_(ReLU.call(input)) if inplace else ReLU.call(input)  # saves its output, so needs no copy
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """A rectifier with a small slope below 0. See `LeakyReLU`."""
+    """Rectifier with a small slope below 0. See `LeakyReLU`."""
     return activate("leaky_relu", LeakyReLU, input, negative_slope, inplace=inplace)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """A rectifier that saturates softly at −α. See `ELU`; Clevert, Unterthiner, Hochreiter (2016)."""
+    """Rectifier that saturates smoothly at −α. See `ELU`; Clevert, Unterthiner, Hochreiter (2016)."""
     return activate("elu", ELU, input, alpha, inplace=inplace)
 
 
 def activate(name: str, function: type[Function], input: Tensor, *constants: object, inplace: bool = False) -> Tensor:
-    """Check `input` and compute; in place, compute on a copy and write the result into `input`."""
+    """Check `input` and call `function`; if `inplace`, call it on a copy and write the result into `input`."""
     require_floating(name, input=input)
     output = in_float32(function.call, input.clone() if inplace else input, *constants)
     return input.copy_(output) if inplace else output

@@ -1,9 +1,9 @@
-"""Arithmetic, element by element: sums, products, ratios, absolute values; powers, the exponential, the logarithm.
+"""Elementwise arithmetic: add, sub, mul, div, neg, abs, powers and roots, exp, log.
 
-Operands are broadcast and their dtypes promoted as torch does. What broadcasting copied, `sum_to_shape` adds up again.
-Where one operand is a Python number, it is a constant. g stands for ∂C/∂y, the upstream gradient.
+g = ∂C/∂y is the upstream gradient. Operands are broadcast and their dtypes promoted as in torch; the gradient of a
+broadcast operand is summed over its copies (`sum_to_shape`). A Python number is a constant.
 
-The functions are torch's of the same name, with its errors, for real numbers: NotImplementedError for complex ones.
+The functions have the signatures and errors of torch's; NotImplementedError for complex numbers.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.functional.elementwise import BinaryFunction, Elementwise, meta_of, reduce_to, total
+from bp_torch.functional.elementwise import BinaryFunction, Elementwise, add_terms, shape_and_dtype, unbroadcast
 from bp_torch.functional.function import Function
 from bp_torch.functional.precision import cuda_autocast_to_float32
 from bp_torch.functional.shape import LinearMap
@@ -21,7 +21,7 @@ __all__ = ["abs", "add", "div", "exp", "log", "mul", "neg", "pow", "rsqrt", "sqr
 
 
 class Add(Function):
-    """y = a + α b. ∂C/∂a = g, ∂C/∂b = α g, each summed over what broadcasting copied.
+    """y = a + α b. ∂C/∂a = g, ∂C/∂b = α g.
 
     >>> a, b = torch.zeros(3, requires_grad=True), torch.zeros(1, requires_grad=True)
     >>> add(a, b, alpha=2).backward(torch.tensor([1.0, 2.0, 3.0]))
@@ -36,19 +36,19 @@ class Add(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         input, other, ctx.alpha = inputs
-        ctx.shape, ctx.input, ctx.other = output.shape, meta_of(input), meta_of(other)
+        ctx.shape, ctx.input, ctx.other = output.shape, shape_and_dtype(input), shape_and_dtype(other)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         needs_input, needs_other, _ = ctx.needs_input_grad
-        grad_input = reduce_to(grad_output, ctx.input) if needs_input else None
+        grad_input = unbroadcast(grad_output, ctx.input) if needs_input else None
         scaled = grad_output if ctx.alpha == 1 else ctx.alpha * grad_output
-        grad_other = reduce_to(scaled, ctx.other) if needs_other else None
+        grad_other = unbroadcast(scaled, ctx.other) if needs_other else None
         return grad_input, grad_other, None
 
     @staticmethod
     def jvp(ctx: Any, input_tangent: Tensor | None, other_tangent: Tensor | None, _: None) -> Tensor:
-        return total(input_tangent, None if other_tangent is None else ctx.alpha * other_tangent).expand(ctx.shape)
+        return add_terms(input_tangent, None if other_tangent is None else ctx.alpha * other_tangent).expand(ctx.shape)
 
 
 class Sub(Add):
@@ -78,16 +78,18 @@ class Mul(BinaryFunction):
         return torch.mul(input, other)
 
     @staticmethod
-    def by_input(g: Tensor, input: Any, other: Any) -> Tensor:
+    def grad_input(g: Tensor, input: Any, other: Any) -> Tensor:
         return g * other
 
     @staticmethod
-    def by_other(g: Tensor, input: Any, other: Any) -> Tensor:
+    def grad_other(g: Tensor, input: Any, other: Any) -> Tensor:
         return g * input
 
 
 class Div(BinaryFunction):
-    """y = a / b. ∂y/∂a = 1 / b, ∂y/∂b = −a / b². Neither 1 / b nor b² is computed: they might overflow.
+    """y = a / b. ∂y/∂a = 1 / b, ∂y/∂b = −a / b².
+
+    The gradients are computed as g / b and −g (a / b / b): 1 / b could overflow, b² overflow or underflow.
 
     >>> a, b = torch.tensor(1.0, requires_grad=True), torch.tensor(2.0, requires_grad=True)
     >>> div(a, b).backward(torch.tensor(4.0))
@@ -100,16 +102,16 @@ class Div(BinaryFunction):
         return torch.div(input, other)
 
     @staticmethod
-    def by_input(g: Tensor, input: Any, other: Any) -> Tensor:
+    def grad_input(g: Tensor, input: Any, other: Any) -> Tensor:
         return g / other
 
     @staticmethod
-    def by_other(g: Tensor, input: Any, other: Any) -> Tensor:
+    def grad_other(g: Tensor, input: Any, other: Any) -> Tensor:
         return -g * (input / other / other)
 
 
 class DivRounded(Function):
-    """y = a / b rounded down, or towards 0: a staircase, flat wherever it has a derivative. ∂C/∂a = ∂C/∂b = 0."""
+    """y = a / b, rounded down or towards 0: piecewise constant, so ∂C/∂a = ∂C/∂b = 0."""
 
     @staticmethod
     def forward(input: Tensor, other: Any, rounding_mode: str) -> Tensor:
@@ -117,16 +119,18 @@ class DivRounded(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.metas = meta_of(output), meta_of(inputs[0]), meta_of(inputs[1])
+        ctx.output, *ctx.operands = map(shape_and_dtype, (output, *inputs[:2]))
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        needed = zip(ctx.needs_input_grad[:2], ctx.metas[1:], strict=True)
-        return *(reduce_to(torch.zeros_like(grad_output), meta) if needs else None for needs, meta in needed), None
+        each = zip(ctx.needs_input_grad[:2], ctx.operands, strict=True)
+        return *(
+            unbroadcast(torch.zeros_like(grad_output), operand) if needs else None for needs, operand in each
+        ), None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        shape, dtype = ctx.metas[0]
+        shape, dtype = ctx.output
         return torch.zeros(shape, dtype=dtype, device=next(t.device for t in tangents if t is not None))
 
 
@@ -143,7 +147,7 @@ class Neg(LinearMap):
 
 
 class Abs(Elementwise):
-    """y = |x|. ∂C/∂x = g sign(x), which is 0 at the kink x = 0."""
+    """y = |x|. ∂C/∂x = g sign(x); at the kink x = 0 it is 0."""
 
     @staticmethod
     def forward(input: Tensor) -> Tensor:
@@ -155,7 +159,9 @@ class Abs(Elementwise):
 
 
 class Pow(BinaryFunction):
-    """y = aᵇ. ∂y/∂a = b aᵇ⁻¹, which is 0 where b = 0; ∂y/∂b = aᵇ ln a, which is 0 where a = 0 and b ≥ 0.
+    """y = aᵇ. ∂y/∂a = b aᵇ⁻¹, and 0 where b = 0; ∂y/∂b = aᵇ ln a, and 0 where a = 0 and b ≥ 0.
+
+    Both special cases replace 0 · ∞, which is NaN.
 
     >>> x = torch.tensor([3.0], requires_grad=True)
     >>> pow(x, 2).backward()
@@ -168,13 +174,13 @@ class Pow(BinaryFunction):
         return torch.pow(input, other)
 
     @staticmethod
-    def by_input(g: Tensor, input: Any, other: Any) -> Tensor:
+    def grad_input(g: Tensor, input: Any, other: Any) -> Tensor:
         if isinstance(other, Tensor):
             return torch.where(other == 0, 0, g * (other * torch.pow(input, other - 1)))
         return g * (other * torch.pow(input, other - 1)) if other else g.masked_fill(torch.ones_like(g).bool(), 0)
 
     @staticmethod
-    def by_other(g: Tensor, input: Any, other: Any) -> Tensor:
+    def grad_other(g: Tensor, input: Any, other: Any) -> Tensor:
         power = torch.pow(input, other)
         return torch.where((input == 0) & (other >= 0), 0, g * (power * torch.log(input.to(power.dtype))))
 
@@ -208,7 +214,7 @@ class Exp(Elementwise):
 
 
 class Log(Function):
-    """y = ln x. ∂C/∂x = g / x, and not g · 1/x, which overflows for a tiny x."""
+    """y = ln x. ∂C/∂x = g / x; as g · 1/x it would overflow for a tiny x."""
 
     @staticmethod
     def forward(input: Tensor) -> Tensor:
@@ -223,24 +229,24 @@ class Log(Function):
 
 def add(input: Tensor, other: Tensor | float, *, alpha: float = 1) -> Tensor:
     """`input` + alpha · other."""
-    return real("add", Add.call(input, other, alpha))
+    return require_real_output("add", Add.call(input, other, alpha))
 
 
 def sub(input: Tensor, other: Tensor | float, *, alpha: float = 1) -> Tensor:
     """`input` − alpha · other."""
-    return real("sub", Sub.call(input, other, alpha))
+    return require_real_output("sub", Sub.call(input, other, alpha))
 
 
 def mul(input: Tensor, other: Tensor | float) -> Tensor:
-    """`input` · other, element by element."""
-    return real("mul", Mul.call(input, other))
+    """`input` · other, elementwise."""
+    return require_real_output("mul", Mul.call(input, other))
 
 
 def div(input: Tensor, other: Tensor | float, *, rounding_mode: str | None = None) -> Tensor:
-    """`input` / other, element by element; with `rounding_mode` "floor" or "trunc" rounded, and the gradient 0."""
+    """`input` / other, elementwise; `rounding_mode` "floor" or "trunc" rounds it. See `Div`, `DivRounded`."""
     if rounding_mode is None:
-        return real("div", Div.call(input, other))
-    return real("div", DivRounded.call(input, other, rounding_mode))
+        return require_real_output("div", Div.call(input, other))
+    return require_real_output("div", DivRounded.call(input, other, rounding_mode))
 
 
 def neg(input: Tensor) -> Tensor:
@@ -254,8 +260,8 @@ def abs(input: Tensor) -> Tensor:
 
 
 def pow(input: Tensor, exponent: Tensor | float) -> Tensor:
-    """`input` to the power of `exponent`, element by element; under autocast on CUDA in float32."""
-    return real("pow", Pow.call(cuda_autocast_to_float32(require_real("pow", input)), exponent))
+    """`input` to the power of `exponent`, elementwise; under autocast on CUDA in float32."""
+    return require_real_output("pow", Pow.call(cuda_autocast_to_float32(require_real("pow", input)), exponent))
 
 
 def square(input: Tensor) -> Tensor:
@@ -264,7 +270,7 @@ def square(input: Tensor) -> Tensor:
 
 
 def sqrt(input: Tensor) -> Tensor:
-    """√input, as the power ½; NaN below 0."""
+    """√input, computed as the power ½; NaN below 0."""
     return Pow.call(require_real("sqrt", input), 0.5)
 
 
@@ -274,17 +280,17 @@ def rsqrt(input: Tensor) -> Tensor:
 
 
 def exp(input: Tensor) -> Tensor:
-    """The number e to the power of `input`; under autocast on CUDA in float32."""
+    """The exponential of `input`; under autocast on CUDA in float32."""
     return Exp.call(cuda_autocast_to_float32(require_real("exp", input)))
 
 
 def log(input: Tensor) -> Tensor:
-    """The natural logarithm, −∞ at 0, NaN below; under autocast on CUDA in float32."""
+    """The natural logarithm; −∞ at 0, NaN below. Under autocast on CUDA in float32."""
     return Log.call(cuda_autocast_to_float32(require_real("log", input)))
 
 
-def real(function: str, output: Tensor) -> Tensor:
-    """The output, which is complex if an operand is."""
+def require_real_output(function: str, output: Tensor) -> Tensor:
+    """Return the output; NotImplementedError if it is complex, because an operand is."""
     if output.is_complex():
-        raise NotImplementedError(f"{function}(): an operand is {output.dtype}; only real numbers have a rule")
+        raise NotImplementedError(f"{function}(): an operand is {output.dtype}; only real dtypes are supported")
     return output

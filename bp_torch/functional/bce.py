@@ -1,4 +1,4 @@
-"""The cost of yes-or-no outputs: binary cross-entropy of logits."""
+"""Binary cross-entropy of logits."""
 
 from typing import Any
 
@@ -18,22 +18,22 @@ __all__ = ["binary_cross_entropy_with_logits"]
 
 
 class BCEWithLogits(Function):
-    """l = −p t log σ(x) − (1 − t) log(1 − σ(x)), with p the weight of the positive class.
+    """l = −p t log σ(x) − (1 − t) log(1 − σ(x)), where p is the weight of the positive class.
 
-    1 − σ(x) = e⁻ˣ σ(x), so log(1 − σ(x)) = log σ(x) − x, which leaves one logarithm to take, by `logsigmoid`:
+    Since 1 − σ(x) = e⁻ˣ σ(x), log(1 − σ(x)) = log σ(x) − x. The one logarithm left is the stable `logsigmoid`:
 
         l = (1 − t) x − (p t + 1 − t) log σ(x)
 
-    With (log σ)′(x) = 1 − σ(x)
+    With (log σ)′(x) = 1 − σ(x) and g = ∂C/∂l
 
         ∂C/∂x = g · (1 − t − (p t + 1 − t) (1 − σ(x)))
-              = g · ((p t + 1 − t) σ(x) − p t)           which is g (σ(x) − t) for p = 1
+              = g · ((p t + 1 − t) σ(x) − p t)           for p = 1: g (σ(x) − t)
         ∂C/∂t = g · ((1 − p) log σ(x) − x)
         ∂C/∂p = −g · t log σ(x)
 
-    The mean divides by the number of components.
+    For the mean over n components, g is the upstream gradient / n.
 
-    At x = log 3, σ(x) = 3/4: for t = 1 the gradient is 3/4 − 1, for t = 0 it is 3/4.
+    At x = log 3, σ(x) = 3/4: the gradient is 3/4 − 1 for t = 1 and 3/4 for t = 0.
 
     >>> x = torch.tensor([3.0, 3.0]).log().requires_grad_()
     >>> cost = binary_cross_entropy_with_logits(x, torch.tensor([1.0, 0.0]), reduction="sum")
@@ -65,9 +65,9 @@ class BCEWithLogits(Function):
     def jvp(ctx: Any, input_tangent: Tensor, target_tangent: Tensor, pos_weight_tangent: Tensor, _: None) -> Tensor:
         x, t, p = ctx.saved_tensors
         log_p = logsigmoid(x)
-        by_input = ((p * t + 1 - t) * torch.sigmoid(x) - p * t) * input_tangent
-        by_target = ((1 - p) * log_p - x) * target_tangent
-        return reduce(by_input + by_target - t * log_p * pos_weight_tangent, ctx.reduction)
+        input_term = ((p * t + 1 - t) * torch.sigmoid(x) - p * t) * input_tangent
+        target_term = ((1 - p) * log_p - x) * target_tangent
+        return reduce(input_term + target_term - t * log_p * pos_weight_tangent, ctx.reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -81,33 +81,33 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """Cross-entropy of sigmoid(input) against probabilities. See `BCEWithLogits`.
 
-    As torch.nn.functional's: logits of any shape, floating point, and probabilities in [0, 1] of the same shape
-    (ValueError otherwise). `weight` is a factor for each loss, `pos_weight` is p; both are broadcast to input's shape,
-    and, unlike there, may need gradients. size_average and reduce are deprecated; the mean is over all components.
+    `input` holds logits, floating point, of any shape; `target` holds probabilities in [0, 1], of the same shape
+    (ValueError otherwise). `weight` scales each loss and `pos_weight` is p; both are broadcast to the shape of `input`
+    and, unlike torch's, may require gradients. The mean is over all components. size_average and reduce are deprecated.
     """
     name = "binary_cross_entropy_with_logits"
     reduction = resolve_reduction(reduction, size_average, reduce)
     require_floating(name, input=input, target=target)
     if target.shape != input.shape:
-        raise ValueError(f"{name}(): target {tuple(target.shape)} must have input's shape {tuple(input.shape)}")
+        raise ValueError(f"{name}(): target {tuple(target.shape)} must have the shape of input, {tuple(input.shape)}")
     input, target = promote_types(*autocast_to_float32(input, target))
-    positive = _expanded("pos_weight", pos_weight, input)
+    positive = _expand_weight("pos_weight", pos_weight, input)
     if weight is None:
         return in_float32(BCEWithLogits.call, input, target, positive, reduction)
     losses = in_float32(BCEWithLogits.call, input, target, positive, "none")
-    return apply_reduction(arithmetic.mul(_expanded("weight", weight, input), losses), reduction)
+    return apply_reduction(arithmetic.mul(_expand_weight("weight", weight, input), losses), reduction)
 
 
-def _expanded(name: str, factor: Tensor | None, input: Tensor) -> Tensor:
-    """A weight in input's shape and dtype; 1 if there is none."""
-    if factor is None:
+def _expand_weight(name: str, weight: Tensor | None, input: Tensor) -> Tensor:
+    """Expand a weight to the shape of `input`, in its dtype; ones for None."""
+    if weight is None:
         return torch.ones((), dtype=input.dtype, device=input.device).expand(input.shape)
-    require_tensor("binary_cross_entropy_with_logits", **{name: factor})
-    factor = to(factor, input.dtype)
+    require_tensor("binary_cross_entropy_with_logits", **{name: weight})
+    weight = to(weight, input.dtype)
     try:
-        return factor if factor.shape == input.shape else expand(factor, input.shape)
+        return weight if weight.shape == input.shape else expand(weight, input.shape)
     except RuntimeError:
         raise RuntimeError(
-            f"binary_cross_entropy_with_logits(): {name} {tuple(factor.shape)} does not broadcast to input "
+            f"binary_cross_entropy_with_logits(): {name} {tuple(weight.shape)} does not broadcast to input "
             f"{tuple(input.shape)}"
         ) from None

@@ -1,17 +1,18 @@
-"""Costs of choosing one class out of C: the negative log-likelihood and cross-entropy.
+"""Classification losses: cross-entropy and the negative log-likelihood.
 
-Inside, examples are rows, (M, C): any further dimensions of the input, (N, C, d₁, …), are folded into M. Each Function
-gives the losses of the examples, (M,), and g = ∂C/∂loss is as long. Class weights, ignored examples and the mean come
-after: for the mean over N examples `ReduceLosses` makes gᵢ = g / N.
+The Functions take one example per row: an input (N, C, d₁, …) is flattened to (M, C). They return the losses l of the
+examples, (M,), and gᵢ = ∂C/∂lᵢ. `ReduceLosses` then handles ignored examples and the reduction: for the mean over
+N examples gᵢ = g / N.
 
-The functions are torch.nn.functional's. `input` is (N, C), (C,) or (N, C, d₁, …), floating point; `target` holds class
-indices, int64 or uint8, (N,), () or (N, d₁, …). `weight`, (C,), has a factor for each class; a target of `ignore_index`
-counts nothing; size_average and reduce are deprecated. `reduction` is 'none' (the losses in target's shape), 'sum', or
-'mean', divided by the sum of the examples' weights. Under autocast they are computed in float32.
+The functions have the signatures of torch.nn.functional. `input` is (N, C), (C,) or (N, C, d₁, …), floating point.
+`target` holds class indices, int64 or uint8, (N,), () or (N, d₁, …); examples whose target is `ignore_index` do not
+count. `weight`, (C,), holds a factor for each class. `reduction` is 'none' (losses in the shape of `target`), 'sum', or
+'mean', which divides by the sum of the examples' weights. size_average and reduce are deprecated. Under autocast they
+compute in float32.
 
-TypeError and NotImplementedError if an argument is not a Tensor, or `input` not floating point; ValueError and
-RuntimeError if shapes, dtypes or options do not fit; IndexError if a target is no class (seen on a CPU; on CUDA the
-kernel stops).
+TypeError if an argument is not a Tensor, NotImplementedError if `input` is not floating point, ValueError or
+RuntimeError if shapes, dtypes or options do not match, IndexError if a class index is out of range (on CUDA the kernel
+fails instead).
 """
 
 from typing import Any
@@ -28,11 +29,11 @@ from bp_torch.functional.precision import autocast_to_float32, in_float32, promo
 from bp_torch.functional.shape import flatten, movedim, reshape, unsqueeze
 from bp_torch.functional.softmax import log_probabilities
 from bp_torch.functional.validation import (
-    require_class_indices,
+    require_class_target,
+    require_class_weight,
     require_floating,
-    require_indices_fitting,
+    require_indices_in_range,
     require_tensor,
-    require_weight_fitting,
     resolve_reduction,
 )
 
@@ -40,15 +41,15 @@ __all__ = ["cross_entropy", "nll_loss"]
 
 
 class CrossEntropy(Function):
-    """lᵢ = −log pᵢ_t, with p = softmax(x) and t example i's class.
+    """lᵢ = −log pᵢ_t, where p = softmax(x) and t is the class of example i.
 
     log p_t = x_t − log Σⱼ e^(xⱼ), so ∂l/∂x_c = e^(x_c) / Σⱼ e^(xⱼ) − [c = t] = p_c − [c = t]:
 
-        ∂C/∂xᵢ = gᵢ (pᵢ − onehot(tᵢ))     the well-known (softmax − onehot) / N for the mean over N examples
+        ∂C/∂xᵢ = gᵢ (pᵢ − onehot(tᵢ))     for the mean over N examples and g = 1: (softmax − onehot) / N
 
-    The probabilities are computed again in `backward`: kept, they would break the second derivative.
+    `backward` recomputes p from the saved input: a saved p would be a constant in the second derivative.
 
-    With p = (1/4, 3/4) and the first class right, the gradient is (1/4 − 1, 3/4):
+    For p = (1/4, 3/4) and t = 0 the gradient is (1/4 − 1, 3/4):
 
     >>> x = torch.tensor([[1.0, 3.0]]).log().requires_grad_()
     >>> torch.autograd.grad(cross_entropy(x, torch.tensor([0])), x)
@@ -69,20 +70,20 @@ class CrossEntropy(Function):
 
     @staticmethod
     def derivative(input: Tensor, target: Tensor) -> Tensor:
-        """P − onehot(t); p − 1 by expm1: near p = 1 the difference would be half noise."""
+        """∂l/∂x = p − onehot(t), (M, C). For class t, expm1(log p) keeps the digits that p − 1 loses near p = 1."""
         log_p, index = log_probabilities(input, 1), target.unsqueeze(1)  # (M, C), (M, 1)
         return torch.exp(log_p).scatter(1, index, torch.expm1(log_p.gather(1, index)))
 
 
 class SoftCrossEntropy(Function):
-    """lᵢ = −Σ_c tᵢ_c log pᵢ_c, with p = softmax(x) and t a distribution over the classes; 0 log 0 counts as 0.
+    """lᵢ = −Σ_c tᵢ_c log pᵢ_c, where p = softmax(x) and t is a distribution over the classes; 0 log 0 = 0.
 
     ∂(log p_c)/∂x_d = [c = d] − p_d, so ∂l/∂x_d = −t_d + p_d Σ_c t_c:
 
-        ∂C/∂xᵢ = gᵢ (pᵢ Σ_c tᵢ_c − tᵢ)     gᵢ (p − t) where t sums to 1
+        ∂C/∂xᵢ = gᵢ (pᵢ Σ_c tᵢ_c − tᵢ)     if tᵢ sums to 1: gᵢ (pᵢ − tᵢ)
         ∂C/∂tᵢ = −gᵢ log pᵢ
 
-    With p = (1/4, 3/4) and t = (1/2, 1/2) the gradient is p − t = (−1/4, 1/4):
+    For p = (1/4, 3/4) and t = (1/2, 1/2) the gradient is p − t = (−1/4, 1/4):
 
     >>> x = torch.tensor([[1.0, 3.0]]).log().requires_grad_()
     >>> torch.autograd.grad(cross_entropy(x, torch.tensor([[0.5, 0.5]])), x)
@@ -104,13 +105,13 @@ class SoftCrossEntropy(Function):
     def jvp(ctx: Any, input_tangent: Tensor, target_tangent: Tensor) -> Tensor:
         input, target = ctx.saved_tensors
         log_p = log_probabilities(input, 1)
-        by_input = (torch.exp(log_p) * target.sum(1, keepdim=True) - target) * input_tangent
-        by_target = torch.where(target_tangent == 0, 0, -log_p * target_tangent)  # 0 log 0 = 0 here too
-        return (by_input + by_target).sum(1)
+        input_term = (torch.exp(log_p) * target.sum(1, keepdim=True) - target) * input_tangent
+        target_term = torch.where(target_tangent == 0, 0, -log_p * target_tangent)  # 0 log 0 = 0
+        return (input_term + target_term).sum(1)
 
 
 class NLLLoss(Function):
-    """lᵢ = −xᵢ_t, where t is example i's class and x its log-probabilities.
+    """lᵢ = −xᵢ_t, where x holds log-probabilities and t is the class of example i.
 
     ∂C/∂xᵢ_c = −gᵢ where c = t, otherwise 0
 
@@ -134,15 +135,14 @@ class NLLLoss(Function):
 
 
 class ReduceLosses(Function):
-    """Each loss, their sum, or their sum divided by a total; 0 for an ignored example, whatever its loss.
+    """C = Σᵢ lᵢ / total over the examples that are not ignored.
 
-    C = Σᵢ lᵢ / total, over the examples that count, so
+        ∂C/∂lᵢ = g / total, or 0 if i is ignored, even if lᵢ is NaN or infinite
 
-        ∂C/∂lᵢ = g / total     where i counts, otherwise 0; 'sum' and 'none': g instead of g / total
+    For the reductions 'sum' and 'none' the division is absent. If all examples are ignored, the mean is 0/0 = NaN and
+    all gradients are 0.
 
-    Where nothing counts, the mean is 0/0, NaN, and each gradient 0.
-
-    Two of three examples count, and each of them gets half of g:
+    Two of three examples count, so each of them gets g / 2:
 
     >>> losses = torch.tensor([1.0, 2.0, 6.0], requires_grad=True)
     >>> mean = ReduceLosses.call(losses, torch.tensor([False, True, False]), torch.tensor(2), "mean")
@@ -181,10 +181,10 @@ def nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Minus the log-probability, given as `input`, of the right class. See `NLLLoss`."""
+    """Negative log-likelihood of the target classes; `input` holds log-probabilities. See `NLLLoss`."""
     reduction = resolve_reduction(reduction, size_average, reduce)
     require_floating("nll_loss", input=input)
-    return _cost_of_classes("nll_loss", NLLLoss, input, target, weight, ignore_index, reduction)
+    return _class_index_loss("nll_loss", NLLLoss, input, target, weight, ignore_index, reduction)
 
 
 def cross_entropy(
@@ -197,10 +197,10 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy of softmax(input) against a class or a distribution. See `CrossEntropy`, `SoftCrossEntropy`.
+    """Cross-entropy of softmax(input) against classes or probabilities. See `CrossEntropy`, `SoftCrossEntropy`.
 
-    A target in input's shape holds probabilities; the mean is then over the examples, whatever they weigh.
-    `label_smoothing`, in [0, 1], is how much of the target is spread evenly over all classes.
+    A target of the shape of `input` holds probabilities; the mean then divides by the number of examples.
+    `label_smoothing`, in [0, 1], is the part of the target that is spread evenly over all classes.
     """
     reduction = resolve_reduction(reduction, size_average, reduce)
     require_floating("cross_entropy", input=input)
@@ -209,18 +209,18 @@ def cross_entropy(
         raise RuntimeError(f"cross_entropy(): label_smoothing must be between 0.0 and 1.0, got {label_smoothing}")
     options = weight, ignore_index, reduction, label_smoothing
     if input.shape == target.shape:
-        return _cost_of_probabilities(input, target, *options)
-    return _cost_of_classes("cross_entropy", CrossEntropy, input, target, *options)
+        return _class_probability_loss(input, target, *options)
+    return _class_index_loss("cross_entropy", CrossEntropy, input, target, *options)
 
 
 def _as_rows(input: Tensor) -> Tensor:
-    """(N, C, d₁, …) or (C,) as rows (M, C)."""
+    """Flatten (N, C, d₁, …) or (C,) to rows (M, C)."""
     if input.dim() == 2:
         return input
     return unsqueeze(input, 0) if input.dim() == 1 else flatten(movedim(input, 1, -1), 0, -2)
 
 
-def _cost_of_classes(
+def _class_index_loss(
     name: str,
     function: type[Function],
     input: Tensor,
@@ -230,12 +230,12 @@ def _cost_of_classes(
     reduction: str,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """The losses of the examples, reduced over those that are not ignored."""
+    """Compute the losses for class indices, and reduce them over the examples that are not ignored."""
     input, weight = autocast_to_float32(input, weight)
-    require_indices_fitting(name, input, target, weight)
+    require_class_target(name, input, target, weight)
     rows, classes = _as_rows(input), target.reshape(-1).long()
-    require_class_indices(classes, rows.shape[1], ignore_index)
-    if not rows.shape[1]:  # every target is ignored: add a class, so that gather works
+    require_indices_in_range(classes, rows.shape[1], ignore_index)
+    if not rows.shape[1]:  # every target is ignored; add a class so that gather works
         rows = cat((rows, rows.new_zeros(len(rows), 1)), 1)
         weight = None if weight is None else weight.new_zeros(1)
     ignored = classes == ignore_index
@@ -243,26 +243,26 @@ def _cost_of_classes(
 
     def cost(rows: Tensor, weight: Tensor | None) -> Tensor:
         example_weight = ~ignored if weight is None else weight[classes].masked_fill(ignored, 0)
-        losses = _losses(function, rows, classes, weight, label_smoothing)
+        losses = _example_losses(function, rows, classes, weight, label_smoothing)
         return ReduceLosses.call(losses, ignored, example_weight.sum(), reduction)
 
     output = in_float32(cost, rows, weight)
     return output if reduction != "none" or output.shape == target.shape else reshape(output, target.shape)
 
 
-def _losses(
+def _example_losses(
     function: type[Function], rows: Tensor, classes: Tensor, weight: Tensor | None, label_smoothing: float
 ) -> Tensor:
-    """Of each example, times the weight of its class; smoothed, each class counts for its part of the target."""
+    """The weighted loss of each example. With label smoothing each class weighs its own part of the target."""
     if label_smoothing:
-        even = label_smoothing / rows.shape[1]
-        target = torch.full_like(rows, even).scatter(1, classes.unsqueeze(1), 1 - label_smoothing + even)
+        uniform = label_smoothing / rows.shape[1]
+        target = torch.full_like(rows, uniform).scatter(1, classes.unsqueeze(1), 1 - label_smoothing + uniform)
         return SoftCrossEntropy.call(rows, target if weight is None else target * weight)
     losses = function.call(rows, classes)
     return losses if weight is None else arithmetic.mul(losses, weight[classes])
 
 
-def _cost_of_probabilities(
+def _class_probability_loss(
     input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
 ) -> Tensor:
     if not target.is_floating_point():
@@ -272,10 +272,10 @@ def _cost_of_probabilities(
     if ignore_index >= 0:
         raise RuntimeError("cross_entropy(): ignore_index is not supported for a target of probabilities")
     rows, target = promote_types(*autocast_to_float32(_as_rows(input), _as_rows(target)))
-    require_weight_fitting("cross_entropy", weight, rows.shape[1])
+    require_class_weight("cross_entropy", weight, rows.shape[1])
     if label_smoothing:
-        even = label_smoothing / max(rows.shape[1], 1)
-        target = arithmetic.add(arithmetic.mul(target, 1 - label_smoothing), even)
+        uniform = label_smoothing / max(rows.shape[1], 1)
+        target = arithmetic.add(arithmetic.mul(target, 1 - label_smoothing), uniform)
     if weight is not None:
         target = arithmetic.mul(target, weight)
     output = in_float32(lambda x, t: apply_reduction(SoftCrossEntropy.call(x, t), reduction), rows, target)

@@ -1,4 +1,4 @@
-"""Functions of every component by itself: a subclass states its derivatives, and the two directions follow."""
+"""Base classes of elementwise functions and losses: a subclass states its derivative, backward and jvp follow."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -11,22 +11,22 @@ from bp_torch.functional.shape import sum_to_shape
 
 
 class Elementwise(Function):
-    """y = f(x) for every component by itself, with constants beside x.
+    """yᵢ = f(xᵢ), with optional constants: f(xᵢ, *constants).
 
-    No component of y depends on another one's x, so the Jacobian is diagonal and both directions multiply by f′(x):
+    Each yᵢ depends on xᵢ alone, so the Jacobian is diagonal, and both directions multiply elementwise by f′(x):
 
         ∂C/∂x = g · f′(x)     backward, with g = ∂C/∂y
         ẏ = f′(x) · ẋ         jvp
 
-    A subclass states `forward(input, *constants)` and `derivative(input, *constants)`, which is f′(x). Where f′ is
-    simpler as a function of y, `saves_output = True`, and `derivative` is given the output instead.
+    A subclass states `forward(input, *constants)` and f′(x) as `derivative(input, *constants)`. If f′ is simpler as a
+    function of y, it sets `saves_output = True`, and `derivative` takes the output instead of the input.
     """
 
     saves_output: ClassVar[bool] = False
     derivative: ClassVar[Callable[..., Tensor]]
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Make `setup_context`, `backward` and `jvp` of the derivative."""
+        """Build `setup_context`, `backward` and `jvp` from the derivative."""
         if "derivative" in vars(cls):
             methods = _methods(cls.derivative, cls.saves_output, cls.forward.__code__.co_argcount - 1)
             cls.setup_context, cls.backward, cls.jvp = map(staticmethod, methods)  # type: ignore[method-assign]
@@ -51,19 +51,22 @@ def _methods(derivative: Callable[..., Tensor], saves_output: bool, constants: i
 
 
 class BinaryFunction(Function):
-    """y = f(a, b), element by element; either may be a Python number.
+    """yᵢ = f(aᵢ, bᵢ) after broadcasting; one of the two may be a Python number.
 
-    A subclass states g ∂y/∂a in `by_input(g, a, b)` and g ∂y/∂b in `by_other(g, a, b)`. With g = ∂C/∂y these are the
-    gradients, each summed over what broadcasting copied; and the tangent of y is the sum of both, by ȧ and by ḃ.
+        ∂C/∂a = g · ∂f/∂a,  ∂C/∂b = g · ∂f/∂b     backward, each summed over the broadcast copies
+        ẏ = ȧ · ∂f/∂a + ḃ · ∂f/∂b                 jvp
+
+    A subclass states the two products, `grad_input(g, a, b)` and `grad_other(g, a, b)`. `jvp` calls them with the
+    tangent in place of g.
     """
 
-    by_input: ClassVar[Callable[..., Any]]
-    by_other: ClassVar[Callable[..., Any]]
+    grad_input: ClassVar[Callable[..., Any]]
+    grad_other: ClassVar[Callable[..., Any]]
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Make `backward` and `jvp` of the two products."""
-        if "by_input" in vars(cls):
-            cls.backward, cls.jvp = map(staticmethod, _binary_methods(cls.by_input, cls.by_other))  # type: ignore[method-assign]
+        """Build `backward` and `jvp` from the two products."""
+        if "grad_input" in vars(cls):
+            cls.backward, cls.jvp = map(staticmethod, _binary_methods(cls.grad_input, cls.grad_other))  # type: ignore[method-assign]
         super().__init_subclass__(**options)
 
     @staticmethod
@@ -77,62 +80,64 @@ def _binary_methods(*products: Callable[..., Any]) -> tuple[Callable[..., Any], 
         return [number if x is None else x for x, number in zip(ctx.saved_tensors, ctx.numbers, strict=True)]
 
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        both = operands(ctx)
-        each = zip(ctx.needs_input_grad, products, both, strict=True)
-        return tuple(reduce_to(by(grad_output, *both), meta_of(x)) if needs else None for needs, by, x in each)
+        ab = operands(ctx)
+        each = zip(ctx.needs_input_grad, products, ab, strict=True)
+        return tuple(unbroadcast(f(grad_output, *ab), shape_and_dtype(x)) if needs else None for needs, f, x in each)
 
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        both = operands(ctx)
-        terms = (None if x is None else by(x, *both) for x, by in zip(tangents, products, strict=True))
-        return total(*terms).to(torch.result_type(*both))  # a tangent has its own operand's dtype
+        ab = operands(ctx)
+        terms = (None if x is None else f(x, *ab) for x, f in zip(tangents, products, strict=True))
+        return add_terms(*terms).to(torch.result_type(*ab))  # a tangent has its operand's dtype
 
     return backward, jvp
 
 
-def meta_of(operand: Any) -> Any:
-    """Shape and dtype of a Tensor; None of a number."""
+def shape_and_dtype(operand: Any) -> Any:
+    """Shape and dtype of a Tensor, for `unbroadcast`; None for a number."""
     return (operand.shape, operand.dtype) if isinstance(operand, Tensor) else None
 
 
-def reduce_to(grad: Tensor, meta: tuple[torch.Size, torch.dtype]) -> Tensor:
-    """The gradient of an operand that was broadcast and promoted: in its shape and dtype."""
-    shape, dtype = meta
+def unbroadcast(grad: Tensor, operand: tuple[torch.Size, torch.dtype]) -> Tensor:
+    """Sum the gradient of a broadcast operand to its shape, and convert it to its dtype."""
+    shape, dtype = operand
     return sum_to_shape(grad, shape).to(dtype)
 
 
-def total(*terms: Tensor | None) -> Tensor:
-    """The sum of a directional derivative's terms, one or two; that of a constant is None."""
+def add_terms(*terms: Tensor | None) -> Tensor:
+    """Add the one or two terms of a tangent; None is the term of a constant."""
     first, *others = [term for term in terms if term is not None]
     return first + others[0] if others else first
 
 
 def reduce(losses: Tensor, reduction: str) -> Tensor:
-    """Each loss, their sum, or their mean."""
+    """Reduce the losses by 'none', 'sum' or 'mean'."""
     return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.mean()
 
 
-def reduction_grad(grad_output: Tensor, reduction: str, losses: int) -> Tensor:
-    """∂C/∂loss of each loss: g / n for the mean of n, otherwise g."""
-    return grad_output / losses if reduction == "mean" else grad_output
+def reduction_grad(grad_output: Tensor, reduction: str, n: int) -> Tensor:
+    """∂C/∂lᵢ of each of n losses: g / n for 'mean', g for 'sum', gᵢ for 'none'."""
+    return grad_output / n if reduction == "mean" else grad_output
 
 
 class DifferenceLoss(Function):
-    """C = Σᵢ l(dᵢ) / n, a loss of each difference d = x − t, then the reduction: here the mean over n components.
+    """C = 1/n Σᵢ l(dᵢ) with d = x − t: a loss of each difference, then the mean over the n components.
 
-    With ∂d/∂x = 1 and ∂d/∂t = −1 the chain rule gives
+    ∂d/∂x = 1 and ∂d/∂t = −1, so
 
-        ∂C/∂x = g/n · l′(x − t)          'sum' and 'none': g instead of g/n
+        ∂C/∂x = g/n · l′(x − t)
         ∂C/∂t = −∂C/∂x
-        Ċ = Σᵢ l′(dᵢ) (ẋᵢ − ṫᵢ) / n
+        Ċ = 1/n Σᵢ l′(dᵢ) (ẋᵢ − ṫᵢ)
 
-    A subclass states `loss(difference, *constants)` and `derivative(difference, *constants)`, which is l′.
+    For the reductions 'sum' and 'none' the factor 1/n is absent.
+
+    A subclass states l as `loss(difference, *constants)` and l′ as `derivative(difference, *constants)`.
     """
 
     loss: ClassVar[Callable[..., Tensor]]
     derivative: ClassVar[Callable[..., Tensor]]
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Make `forward`, `backward` and `jvp` of the loss and its derivative."""
+        """Build `forward`, `backward` and `jvp` from the loss and its derivative."""
         if "derivative" in vars(cls):
             methods = _loss_methods(cls.loss, cls.derivative)
             cls.forward, cls.backward, cls.jvp = map(staticmethod, methods)  # type: ignore[method-assign]

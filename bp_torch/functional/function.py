@@ -1,4 +1,4 @@
-"""The base class that makes a hand-written Function a full citizen of PyTorch."""
+"""The base class of every hand-written Function, and the context of a recorded call."""
 
 import threading
 from collections.abc import Callable
@@ -13,30 +13,30 @@ class _ActiveTape(threading.local):
 
 
 active_tape = _ActiveTape()
-"""Its `tape`, if not None, records this thread's calls: a `bp_torch.engine.Tape`."""
+"""`active_tape.tape`, if not None, is the `bp_torch.engine.Tape` that records this thread's calls."""
 
 transform_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
 _is_compiling = torch.compiler.is_compiling
 
 
 class Function(torch.autograd.Function):
-    """A `torch.autograd.Function` that works under every way PyTorch has of running it.
+    """A `torch.autograd.Function` for double backward, forward mode, `torch.func`, `vmap` and `torch.compile`.
 
     A subclass states one equation in four static methods:
 
-    * `forward(*inputs)`: the value, without a context and without default arguments;
-    * `setup_context(ctx, inputs, output)`: what to keep, by default all inputs. Only inputs and outputs: an
-      intermediate kept here would give silently wrong second derivatives, so `backward` computes those again;
-    * `backward(ctx, grad_output)`: ∂C/∂input from ∂C/∂output, in differentiable, vmappable operations;
+    * `forward(*inputs)`: the value. It takes no ctx and has no default arguments.
+    * `setup_context(ctx, inputs, output)`: save what `backward` needs, by default all inputs. Save inputs and outputs
+      only and recompute intermediates in `backward`: autograd takes a saved intermediate for a constant, which makes
+      second derivatives silently wrong.
+    * `backward(ctx, grad_output)`: ∂C/∂input from g = ∂C/∂output, in differentiable operations that vmap supports.
     * `jvp(ctx, *tangents)`: the directional derivative, for forward mode.
 
-    Call it by `Subclass.call(*inputs)`. Beside autograd that serves forward mode, double backward,
-    `torch.func`, `vmap` and `torch.compile(fullgraph=True)`; and `bp_torch.engine`, which walks back without autograd.
+    Call it by `Subclass.call(*inputs)`, which also records the call on an active `bp_torch.engine.Tape`.
 
     Attributes:
-        accumulate: optional. `accumulate(ctx, grad_output, into, alpha)` adds α ∂C/∂input in place to each Tensor in
-            `into`, one for each input after the first or None, without the gradient ever standing in memory. It
-            may read the first input, if that is saved, but no other: they may have been changed by then.
+        accumulate: optional. `accumulate(ctx, grad_output, into, alpha)` adds α ∂C/∂input in place to each Tensor of
+            `into`, which holds a Tensor or None for each input after the first. The gradient itself is never stored.
+            It may read the first input from ctx, but no other: the others may have changed since.
     """
 
     generate_vmap_rule = True
@@ -44,29 +44,29 @@ class Function(torch.autograd.Function):
     accumulate: ClassVar[Callable[..., None] | None] = None
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Give the subclass its `call`."""
+        """Set `call` of the subclass."""
         super().__init_subclass__(**options)
-        cls.call = staticmethod(_caller(cls))
+        cls.call = staticmethod(_make_call(cls))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Save the inputs, all of them Tensors."""
+        """Save the inputs, which must all be Tensors."""
         save(ctx, *inputs)
 
 
-def _caller(function: type[Function]) -> Callable[..., Tensor]:
-    """The quickest right way to run `function`, chosen at each call."""
-    # torch.compile refuses a class with a jvp: it meets a twin without one
+def _make_call(function: type[Function]) -> Callable[..., Tensor]:
+    """Return `function.call`, which picks the fastest correct way to run in the current mode."""
+    # torch.compile does not support a class with a jvp, so it gets a copy without one
     members = {name: staticmethod(getattr(function, name)) for name in ("forward", "setup_context", "backward")}
-    twin: Any = type(function.__name__, (torch.autograd.Function,), members)
-    # the C++ beneath Function.apply, which spends 8 to 16 µs on binding default arguments: there are none
+    without_jvp: Any = type(function.__name__, (torch.autograd.Function,), members)
+    # the C++ method under Function.apply; the latter spends 8 to 16 µs on binding default arguments, and there are none
     apply_directly = super(torch.autograd.Function, function).apply  # type: ignore[misc]
 
     def call(*inputs: Any) -> Tensor:
         if _is_compiling():
-            # without a gradient to take, Dynamo miscounts the arguments of a `forward(*inputs)`
+            # if no gradient is needed, Dynamo miscounts the arguments of forward(*inputs)
             differentiable = torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
-            return twin.apply(*inputs) if differentiable else function.forward(*inputs)
+            return without_jvp.apply(*inputs) if differentiable else function.forward(*inputs)
         if transform_active():
             return function.apply(*inputs)  # type: ignore[no-untyped-call]
         if (tape := active_tape.tape) is not None:
@@ -77,36 +77,36 @@ def _caller(function: type[Function]) -> Callable[..., Tensor]:
 
 
 class Context:
-    """Stands in for autograd's `ctx` where a tape records: which inputs need a gradient, and what was saved."""
+    """The `ctx` of a call that a tape records: which inputs need a gradient, and the saved Tensors."""
 
     saved_tensors: tuple[Tensor | None, ...] = ()
     version = 0
 
     def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
-        """Nothing is saved yet."""
+        """Start without saved Tensors."""
         self.needs_input_grad = needs_input_grad
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
-        """Keep the tensors, and the sum of their versions: an in-place change raises it."""
+        """Save the Tensors, and the sum of their version counters: each in-place change increments it."""
         self.saved_tensors = tensors
         self.version = self._versions()
 
     def save_for_forward(self, *tensors: Tensor | None) -> None:
-        """Nothing: a tape has no forward mode."""
+        """Do nothing: a tape has no forward mode."""
 
     def set_materialize_grads(self, value: bool) -> None:
-        """Nothing: the gradient of the output is always there."""
+        """Do nothing: on a tape the output's gradient is never missing."""
 
     def mark_non_differentiable(self, *outputs: Tensor) -> None:
-        """No input needs the gradient of this output."""
+        """Record that no input needs a gradient."""
         self.needs_input_grad = (False,) * len(self.needs_input_grad)
 
-    def changed(self) -> bool:
-        """Whether one of them was changed in place."""
+    def modified(self) -> bool:
+        """Return whether a saved Tensor was changed in place."""
         return self._versions() != self.version
 
     def _versions(self) -> int:
-        """Tensors of inference mode have none."""
+        """Sum the version counters; Tensors of inference mode have none."""
         total = 0
         for tensor in self.saved_tensors:
             if tensor is not None and not tensor.is_inference():
@@ -115,20 +115,20 @@ class Context:
 
 
 def save(ctx: Any, *tensors: Tensor | None) -> None:
-    """Keep inputs or outputs for `backward` and for `jvp`; both read them from `ctx.saved_tensors`."""
+    """Save inputs or outputs for `backward` and `jvp`; both read them from `ctx.saved_tensors`."""
     ctx.save_for_backward(*tensors)
-    ctx.saved_for_forward = tensors  # what save_for_forward does, without its checks in Python
+    ctx.saved_for_forward = tensors  # as save_for_forward does, after slower checks
 
 
 def scalar_like(value: float, like: Tensor) -> Any:
-    """A number for a Tensor to meet, as a constant Tensor of its dtype: torch takes longer for Python's numbers.
+    """`value` as a cached 0-dim Tensor in the dtype of `like`; arithmetic with a Python number is slower.
 
-    Tensors of other kinds, such as a compiler's fake ones, refuse to meet a real one; they are given the number.
+    Subclasses of Tensor, transforms and compilers get the Python number: they cannot mix their Tensors with real ones.
     """
     if type(like) is not Tensor or transform_active() or _is_compiling():
         return value
-    found = _constants.get((value, (), like.dtype, _CPU))  # spares a call on the hot path
-    return constant(value, (), like.dtype, _CPU) if found is None else found
+    cached = _constants.get((value, (), like.dtype, _CPU))  # looked up here to save a call on the hot path
+    return constant(value, (), like.dtype, _CPU) if cached is None else cached
 
 
 _CPU = torch.device("cpu")
@@ -136,13 +136,13 @@ _constants: dict[Any, Tensor] = {}
 
 
 def constant(value: float, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A Tensor that holds one value everywhere and must not be changed; kept, unless a transform makes its own kind."""
+    """A cached Tensor filled with `value`; do not change it in place. Not cached under a transform or a Tensor mode."""
     key = value, shape, dtype, device
-    if (found := _constants.get(key)) is None:
+    if (tensor := _constants.get(key)) is None:
         with torch.inference_mode(False):
-            found = torch.full(shape, value, dtype=dtype, device=device)
+            tensor = torch.full(shape, value, dtype=dtype, device=device)
         if len(_constants) >= 256:
             _constants.clear()
-        if type(found) is Tensor and not transform_active():
-            _constants[key] = found
-    return found
+        if type(tensor) is Tensor and not transform_active():
+            _constants[key] = tensor
+    return tensor

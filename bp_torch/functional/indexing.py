@@ -1,7 +1,7 @@
-"""Pieces: cut, index and join. As in `shape`, values are moved, copied or dropped, and a view is a view.
+"""Indexing, splitting and joining: values are moved, copied or dropped, and views are views as in `shape`.
 
-g stands for ∂C/∂y, the upstream gradient. What was dropped gets the gradient 0. The functions are torch's of the same
-name, with its errors: IndexError for an axis that there is not, RuntimeError for lengths or shapes that do not fit.
+g = ∂C/∂y is the upstream gradient; dropped values get the gradient 0. The functions have the signatures of torch's.
+IndexError if an axis does not exist, RuntimeError if lengths or shapes do not match.
 """
 
 import itertools
@@ -21,7 +21,7 @@ __all__ = ["cat", "chunk", "getitem", "narrow", "split", "stack"]
 
 
 class Narrow(LinearMap):
-    """`length` places along an axis, from `start` on. ∂C/∂x = g in those places, 0 in the others."""
+    """y is x at `length` indices of an axis, from `start` on. ∂C/∂x = g at these indices, otherwise 0."""
 
     @staticmethod
     def forward(input: Tensor, dim: int, start: int, length: int) -> Tensor:
@@ -37,8 +37,8 @@ class Narrow(LinearMap):
 class GetItem(LinearMap):
     """y = x[index].
 
-    ∂C/∂x is 0, but for the places that were taken: those get g. A place that an index Tensor names several times gets
-    the sum of their gradients:
+    ∂C/∂x = g at the selected elements, otherwise 0. An element that an index Tensor selects several times gets the sum
+    of the gradients of its copies:
 
         >>> x = torch.tensor([5.0, 7.0], requires_grad=True)
         >>> getitem(x, torch.tensor([1, 1, 0])).backward(torch.tensor([10.0, 2.0, 3.0]))
@@ -54,19 +54,19 @@ class GetItem(LinearMap):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         input, *index = inputs
         ctx.shape = input.shape
-        ctx.index = [None if isinstance(i, Tensor) else (i,) for i in index]  # Tensors are saved, the others are not
+        ctx.index = [None if isinstance(i, Tensor) else (i,) for i in index]  # Tensors are saved by `save`
         save(ctx, *(i for i in index if isinstance(i, Tensor)))
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         index = _saved_index(ctx)
-        if all(isinstance(i, _TAKEN_ONCE) for i in index):
+        if all(isinstance(i, _BASIC_INDEX) for i in index):
             grad_input = grad_output.new_zeros(ctx.shape)
             grad_input[index] = grad_output
         else:
             size = math.prod(ctx.shape)
-            places = torch.arange(size, device=grad_output.device).reshape(ctx.shape)[index]
-            sums = grad_output.new_zeros(size).index_add(0, places.reshape(-1), grad_output.reshape(-1))
+            selected = torch.arange(size, device=grad_output.device).reshape(ctx.shape)[index]
+            sums = grad_output.new_zeros(size).index_add(0, selected.reshape(-1), grad_output.reshape(-1))
             grad_input = sums.reshape(ctx.shape)
         return grad_input, *[None] * len(index)
 
@@ -75,8 +75,8 @@ class GetItem(LinearMap):
         return tangent[_saved_index(ctx)]
 
 
-_TAKEN_ONCE = int | slice | EllipsisType | None
-"""Indices by which no place is taken twice."""
+_BASIC_INDEX = int | slice | EllipsisType | None
+"""Types of basic indices, which select no element twice."""
 
 
 def _saved_index(ctx: Any) -> tuple[Any, ...]:
@@ -85,7 +85,7 @@ def _saved_index(ctx: Any) -> tuple[Any, ...]:
 
 
 class Cat(Function):
-    """Tensors joined along an axis: y = [x₁, x₂, …]. ∂C/∂xᵢ = xᵢ's piece of g.
+    """y = [x₁, x₂, …], joined along an axis. ∂C/∂xᵢ = the slice of g that belongs to xᵢ.
 
     >>> a, b = torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)
     >>> cat((a, b)).backward(torch.tensor([1.0, 2.0, 3.0]))
@@ -105,18 +105,18 @@ class Cat(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        # torch.cat takes a tensor of shape (0,) among others of any shape
+        # torch.cat accepts a Tensor of shape (0,) among others of any shape
         sizes = [0 if shape == (0,) else shape[ctx.dim] for shape in ctx.shapes]
         pieces = zip(torch.split(grad_output, sizes, ctx.dim), ctx.shapes, ctx.dtypes, strict=True)
         return None, *(piece.reshape(shape).to(dtype) for piece, shape, dtype in pieces)
 
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> Tensor:
-        return torch.cat(_with_zeros(ctx, tangents), ctx.dim)
+        return torch.cat(_fill_missing(ctx, tangents), ctx.dim)
 
 
 class Stack(Cat):
-    """Tensors of one shape joined along a new axis: y[i] = xᵢ. ∂C/∂xᵢ = g[i]."""
+    """y[i] = xᵢ, joined along a new axis. ∂C/∂xᵢ = g[i]."""
 
     @staticmethod
     def forward(dim: int, *tensors: Tensor) -> Tensor:
@@ -129,35 +129,35 @@ class Stack(Cat):
 
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> Tensor:
-        return torch.stack(_with_zeros(ctx, tangents), ctx.dim)
+        return torch.stack(_fill_missing(ctx, tangents), ctx.dim)
 
 
-def _with_zeros(ctx: Any, tangents: Sequence[Tensor | None]) -> list[Tensor]:
-    """Those of integers are None."""
+def _fill_missing(ctx: Any, tangents: Sequence[Tensor | None]) -> list[Tensor]:
+    """Replace the tangents of integer Tensors, which are None, by zeros."""
     like = next(x for x in tangents if x is not None)
     return [like.new_zeros(shape) if x is None else x for x, shape in zip(tangents, ctx.shapes, strict=True)]
 
 
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """`length` places along axis `dim`, from `start` on; a view. See `Narrow`."""
+    """`length` indices of axis `dim`, from `start` on; a view. See `Narrow`."""
     require_tensor("narrow", input=input)
     return Narrow.call(input, dim, start, length)
 
 
 def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Cut into pieces of one length (the last may be shorter) or of given lengths; views. See `Narrow`."""
-    return _cut("split", torch.split, tensor, split_size_or_sections, dim)
+    """Split into pieces of one length (the last may be shorter) or of given lengths; views. See `Narrow`."""
+    return _narrow_pieces("split", torch.split, tensor, split_size_or_sections, dim)
 
 
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """Cut into at most `chunks` pieces of one length (the last may be shorter); views. See `Narrow`."""
-    return _cut("chunk", torch.chunk, input, chunks, dim)
+    """Split into at most `chunks` pieces of one length (the last may be shorter); views. See `Narrow`."""
+    return _narrow_pieces("chunk", torch.chunk, input, chunks, dim)
 
 
-def _cut(name: str, cut: Any, input: Tensor, how: Any, dim: int) -> tuple[Tensor, ...]:
-    """One `Narrow` for each piece; torch says where the cuts are, on a Tensor without values."""
+def _narrow_pieces(name: str, split: Any, input: Tensor, sizes: Any, dim: int) -> tuple[Tensor, ...]:
+    """Call `Narrow` for each piece; torch computes their lengths on a meta Tensor."""
     require_tensor(name, input=input)
-    lengths = [piece.shape[dim] for piece in cut(torch.empty(input.shape, device="meta"), how, dim)]
+    lengths = [piece.shape[dim] for piece in split(torch.empty(input.shape, device="meta"), sizes, dim)]
     starts = itertools.accumulate(lengths, initial=0)
     return tuple(Narrow.call(input, dim, start, length) for start, length in zip(starts, lengths, strict=False))
 
@@ -165,26 +165,26 @@ def _cut(name: str, cut: Any, input: Tensor, how: Any, dim: int) -> tuple[Tensor
 def getitem(input: Tensor, index: Any) -> Tensor:
     """input[index]; a view unless a Tensor, an array or a list is among the indices. See `GetItem`.
 
-    `index` is an int, slice, None, Ellipsis; integers or booleans in a Tensor, an array or a list; or a tuple of such.
-    TypeError for a list of anything else: PyTorch's versions read it differently.
+    `index` is an int, a slice, None, Ellipsis, or integers or booleans in a Tensor, an array or a list; or a tuple of
+    these. TypeError for any other list: PyTorch's versions interpret it differently.
     """
     require_tensor("getitem", input=input)
     if isinstance(index, list) and not all(isinstance(i, int) for i in index):
-        raise TypeError("getitem(): a list as the index must be of integers or booleans; use a tuple or a Tensor")
+        raise TypeError("getitem(): a list index must be of integers or booleans; use a tuple or a Tensor")
     return GetItem.call(input, *(index if isinstance(index, tuple) else (index,)))
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Join along axis `dim`; all other lengths are the same. See `Cat`."""
-    return Cat.call(dim, *_sequence("cat", tensors))
+    """Join along axis `dim`; all other lengths must agree. See `Cat`."""
+    return Cat.call(dim, *_require_sequence("cat", tensors))
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Join Tensors of one shape along a new axis `dim`. See `Stack`."""
-    return Stack.call(dim, *_sequence("stack", tensors))
+    return Stack.call(dim, *_require_sequence("stack", tensors))
 
 
-def _sequence(name: str, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+def _require_sequence(name: str, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     if isinstance(tensors, Tensor):
         raise TypeError(f"{name}(): argument 'tensors' must be a tuple of Tensors, not Tensor")
     return tensors

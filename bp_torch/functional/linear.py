@@ -1,4 +1,4 @@
-"""The weighted sum: each neuron adds up the previous layer's activations by its weights, and its bias."""
+"""The linear layer: y = x Wᵀ + b."""
 
 import math
 from typing import Any
@@ -16,20 +16,22 @@ __all__ = ["linear"]
 
 
 class Linear(Function):
-    """y = x Wᵀ + b for every row x of the input: yₙⱼ = Σₖ wⱼₖ xₙₖ + bⱼ.
+    """y = x Wᵀ + b for each row of x: yₙⱼ = Σₖ xₙₖ wⱼₖ + bⱼ.
 
-    C depends on xₙₖ through all outputs j of row n, on wⱼₖ and on bⱼ through output j of all rows n. By the chain rule,
-    with δ = ∂C/∂y, (*, out):
+    Shapes: x (*, in), W (out, in), b (out,), y (*, out). All dimensions but the last make up M rows, with index n.
 
-        ∂C/∂xₙₖ = Σⱼ δₙⱼ wⱼₖ      ∂C/∂x = δ W         the gradients of all outputs, added up by the weights
-        ∂C/∂wⱼₖ = Σₙ δₙⱼ xₙₖ      ∂C/∂W = δᵀ x        in proportion to the activation that the weight carries
-        ∂C/∂bⱼ  = Σₙ δₙⱼ          ∂C/∂b = Σₙ δₙ       summed over the rows
+    xₙₖ enters each output j of its row; wⱼₖ and bⱼ enter output j of each row. By the chain rule, with the upstream
+    gradient δ = ∂C/∂y, (*, out),
 
-    Nothing here divides by N: that is the cost's affair. The rows are all dimensions but the last.
+        ∂C/∂xₙₖ = Σⱼ δₙⱼ wⱼₖ      ∂C/∂x = δ W         (*, out) (out, in) → (*, in)
+        ∂C/∂wⱼₖ = Σₙ δₙⱼ xₙₖ      ∂C/∂W = δᵀ x        (out, M) (M, in) → (out, in)
+        ∂C/∂bⱼ  = Σₙ δₙⱼ          ∂C/∂b = Σₙ δₙ       (out,)
+
+    The sums over n are not divided by M: if the cost is a mean over N examples, δ contains the 1/N.
 
     >>> x, w = torch.tensor([[2.0, 3.0]]), torch.tensor([[1.0, -1.0]], requires_grad=True)
     >>> y = linear(x, w)  # 2 · 1 + 3 · (−1)
-    >>> y.item(), torch.autograd.grad(y.sum(), w)[0].tolist()  # δ = 1, so the weights' gradient is x
+    >>> y.item(), torch.autograd.grad(y.sum(), w)[0].tolist()  # δ = 1, so ∂C/∂W = x
     (-1.0, [[2.0, 3.0]])
     """
 
@@ -54,7 +56,7 @@ class Linear(Function):
 
     @staticmethod
     def accumulate(ctx: Any, grad_output: Tensor, into: list[Tensor | None], alpha: float) -> None:
-        """W ← W + α δᵀ x and b ← b + α Σₙ δₙ, each in one operation: the gradient never stands in memory."""
+        """W ← W + α δᵀ x and b ← b + α Σₙ δₙ, each in one operation that does not store the gradient."""
         weight, bias = into
         delta = _rows(grad_output)
         if weight is not None:
@@ -71,16 +73,16 @@ class Linear(Function):
 
 
 def _rows(tensor: Tensor) -> Tensor:
-    """All dimensions but the last as one, (M, last)."""
+    """Flatten all dimensions but the last: (M, last)."""
     return tensor if tensor.dim() == 2 else tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Apply y = x Wᵀ + b. See `Linear`; the lecture's statement 2, and its equations for the three avenues.
+    """The linear map y = x Wᵀ + b, (*, in) to (*, out). See `Linear`; statements 2 and 7 of docs/lecture.md.
 
-    As torch.nn.functional.linear, with its errors: `input` (*, in) and `weight` (out, in), to (*, out); a weight (in,)
-    drops the last dimension. `bias` is (out,), () for a weight (in,), or with a 2-D weight whatever broadcasts to
-    the output. Under autocast in its dtype, float64 excepted.
+    Shapes and errors are those of torch.nn.functional.linear. `weight` is (out, in), or (in,) for an output (*).
+    `bias` is (out,), or () for a weight (in,); a 2-D weight also takes a bias that broadcasts to the output. All three
+    have one dtype; under autocast they are converted to its dtype, except from float64.
     """
     try:
         if autocast_enabled() and torch.is_autocast_enabled(input.device.type):
@@ -88,35 +90,35 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         plain = bias is None or (bias.dim() == 1 and bias.numel() == weight.size(0))
         if plain and weight.dim() == 2 and not weight.is_complex():
             return Linear.call(input, weight, bias)
-        return _of_other_shapes(input, weight, bias)
+        return _linear_of_other_shapes(input, weight, bias)
     except (AttributeError, IndexError, RuntimeError, TypeError) as error:
-        raise _explained(error, input, weight, bias) from None
+        raise _explain(error, input, weight, bias) from None
 
 
-def _of_other_shapes(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Whatever else torch takes: a weight (in,), with a bias () if any; or a bias that broadcasts to the output."""
+def _linear_of_other_shapes(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The shapes that `Linear` does not take: a weight (in,), or a bias that broadcasts to the output."""
     require_real("linear", weight, "weight")
     if weight.dim() == 1 and (bias is None or bias.dim() == 0):
         sums = squeeze(linear(input, unsqueeze(weight, 0)), -1)
     elif weight.dim() == 2:
         sums = linear(input, weight)
     else:
-        raise RuntimeError("linear(): the weight does not fit")  # and is explained by `_explained`
+        raise RuntimeError("linear(): wrong weight shape")  # `_explain` writes the message
     if bias is None:
         return sums
     output = add(sums, bias)
     if output.shape != sums.shape or bias.dtype != sums.dtype:
-        raise RuntimeError("linear(): the bias does not fit")  # and is explained by `_explained`
+        raise RuntimeError("linear(): wrong bias shape or dtype")  # `_explain` writes the message
     return output
 
 
-def _explained(error: Exception, input: Tensor, weight: Tensor, bias: Tensor | None) -> Exception:
-    """What was wrong with the arguments, if it can be named, else the error; looked for only once something failed."""
+def _explain(error: Exception, input: Tensor, weight: Tensor, bias: Tensor | None) -> Exception:
+    """Return an error that names the wrong argument, or `error` if none is found; called only after a failure."""
     require_real("linear", input)
     require_real("linear", weight, "weight")
     if weight.dim() not in (1, 2) or input.dim() == 0 or input.shape[-1] != weight.shape[-1]:
         return RuntimeError(
-            f"linear(): input {tuple(input.shape)} and weight {tuple(weight.shape)} do not fit; "
+            f"linear(): input {tuple(input.shape)} and weight {tuple(weight.shape)} do not match; "
             "expected input (*, in_features) and weight (out_features, in_features)"
         )
     if input.dtype != weight.dtype:
@@ -127,8 +129,8 @@ def _explained(error: Exception, input: Tensor, weight: Tensor, bias: Tensor | N
         return error
     require_tensor("linear", bias=bias)
     if (bias.dtype, bias.device, bias.shape) == (weight.dtype, weight.device, weight.shape[:1]):
-        return error  # it is something else: an inference tensor, no memory
+        return error  # another cause, such as an inference tensor or lack of memory
     return RuntimeError(
-        f"linear(): bias {bias.dtype} {tuple(bias.shape)} does not fit weight {weight.dtype} {tuple(weight.shape)}; "
+        f"linear(): bias {bias.dtype} {tuple(bias.shape)} does not match weight {weight.dtype} {tuple(weight.shape)}; "
         "expected (out_features,) in the same dtype"
     )

@@ -1,13 +1,13 @@
-"""Costs of outputs against targets: squares and absolute values.
+"""Regression losses: squared and absolute differences of outputs and targets.
 
-A cost is a sum over components, reduced to one number: 'sum' adds up, 'mean' divides by how many there are, 'none'
-keeps each. g = ∂C/∂cost is the upstream gradient; for 'mean' it reaches each of n components as g / n.
+`reduction` 'none' returns the loss of each of n components, 'sum' their sum, 'mean' the sum / n. g is the upstream
+gradient of the result; each component's loss receives g for 'sum' and g / n for 'mean'.
 
-But for `squared_error` the functions are torch.nn.functional's: `input` has any shape, `target` the same, or one that
-broadcasts with it, which warns. `weight` has a factor for each component, and divides the mean by its sum; size_average
-and reduce are deprecated. The result has the dtype that both promote to, float32 under autocast. TypeError and
-NotImplementedError if an argument is no floating-point Tensor, ValueError if `reduction` is unknown or `weight` has
-another shape, RuntimeError if the shapes do not broadcast.
+`squared_error` is the lecture's cost. The others have the signatures of torch.nn.functional: `input` has any shape,
+and `target` the same or one that broadcasts with it, which warns. `weight` holds a factor for each component; the mean
+then divides by its sum. size_average and reduce are deprecated. The result has the promoted dtype, float32 under
+autocast. TypeError or NotImplementedError if an argument is not a floating-point Tensor, ValueError if `reduction` is
+unknown or `weight` has another shape, RuntimeError if the shapes do not broadcast.
 """
 
 import math
@@ -30,12 +30,12 @@ __all__ = ["l1_loss", "mse_loss", "smooth_l1_loss", "squared_error"]
 class SquaredError(Function):
     """C = 1/N Σₙ Σ_c (yₙ_c − tₙ_c)², the lecture's cost: summed over the outputs, averaged over the N examples.
 
-    A single output appears in one square alone, d/dy (y − t)² = 2 (y − t), so
+    Each output enters one square, and d/dy (y − t)² = 2 (y − t), so
 
-        ∂C/∂y = g · 2 (y − t) / N     in proportion to the distance from the target
+        ∂C/∂y = g · 2 (y − t) / N
         ∂C/∂t = −∂C/∂y
 
-    One example with y = (0.6, 0.2) and t = (1, 0): C = 0.16 + 0.04, and the gradient is 2 · (−0.4, 0.2):
+    For one example with y = (0.6, 0.2) and t = (1, 0), C = 0.16 + 0.04 and the gradient is 2 · (−0.4, 0.2):
 
     >>> y = torch.tensor([[0.6, 0.2]], requires_grad=True)
     >>> cost = squared_error(y, torch.tensor([[1.0, 0.0]]))
@@ -61,7 +61,7 @@ class SquaredError(Function):
 
 
 def _one_over_n(input: Tensor) -> float:
-    """1/N, each example's part in the mean; ∞ for none, so that their cost is 0 · ∞: NaN, as the mean of nothing is."""
+    """1/N for N examples; ∞ for N = 0, so that the cost is 0 · ∞ = NaN, as an empty mean is."""
     examples = input.shape[:-1].numel()
     return 1 / examples if examples else math.inf
 
@@ -69,9 +69,9 @@ def _one_over_n(input: Tensor) -> float:
 class MSELoss(DifferenceLoss):
     """lᵢ = (xᵢ − tᵢ)².
 
-    ∂C/∂x = g/n · 2 (x − t); the mean divides by n, the number of components.
+    ∂C/∂x = g/n · 2 (x − t); the mean divides by n, the number of components
 
-    With x = (3, 1) and t = (1, 2) the differences are (2, −1) and the gradient of the mean is (2, −1):
+    For x = (3, 1) and t = (1, 2) the differences are (2, −1) and the gradient of the mean is (2, −1):
 
     >>> x = torch.tensor([3.0, 1.0], requires_grad=True)
     >>> torch.autograd.grad(mse_loss(x, torch.tensor([1.0, 2.0])), x)
@@ -90,7 +90,7 @@ class MSELoss(DifferenceLoss):
 class L1Loss(DifferenceLoss):
     """lᵢ = |xᵢ − tᵢ|.
 
-    ∂C/∂x = g/n · sign(x − t), which is 0 at the kink x = t; the mean divides by n, the number of components.
+    ∂C/∂x = g/n · sign(x − t), 0 at the kink x = t; the mean divides by n, the number of components
 
     >>> x = torch.tensor([3.0, 1.0, 2.0, -9.0], requires_grad=True)
     >>> torch.autograd.grad(l1_loss(x, torch.tensor([1.0, 2.0, 2.0, 0.0])), x)
@@ -107,12 +107,13 @@ class L1Loss(DifferenceLoss):
 
 
 class SmoothL1Loss(DifferenceLoss):
-    """With d = xᵢ − tᵢ: lᵢ = d² / 2β where |d| < β, otherwise |d| − β/2. β > 0.
+    """lᵢ = d² / 2β where |d| < β, otherwise |d| − β/2, with d = xᵢ − tᵢ and β > 0.
 
-    ∂C/∂x = g/n · d/β where |d| < β, otherwise g/n · sign(d). Both branches agree at |d| = β; the mean divides by n, the
-    number of components.
+    ∂C/∂x = g/n · d/β where |d| < β, otherwise g/n · sign(d); the mean divides by n, the number of components
 
-    With β = 2, d = 1 lies on the parabola, where the derivative is 1/2, and d = −3 on the line:
+    Values and derivatives of the two branches agree at |d| = β.
+
+    For β = 2, the derivative is 1/2 at d = 1, on the parabola, and −1 at d = −3, on the line:
 
     >>> x = torch.tensor([1.0, -3.0], requires_grad=True)
     >>> torch.autograd.grad(smooth_l1_loss(x, torch.zeros(2), reduction="sum", beta=2.0), x)
@@ -130,23 +131,24 @@ class SmoothL1Loss(DifferenceLoss):
 
 
 def apply_reduction(losses: Tensor, reduction: str) -> Tensor:
-    """Reduce losses that a Function returned: again by Functions."""
+    """Reduce losses by hand-written functions, outside of a Function."""
     return losses if reduction == "none" else getattr(reductions, reduction)(losses)
 
 
 def squared_error(input: Tensor, target: Tensor) -> Tensor:
     """Squared differences, summed over the outputs, averaged over the examples. See `SquaredError`.
 
-    It is the lecture's statement 3. `input` holds the outputs, (N, C), and `target` has the same shape; any leading
-    dimensions count as examples, (C,) is one example. The cost is a scalar, NaN for no examples. ValueError if the
-    shapes differ or there is no dimension to sum over.
+    `input` and `target` are (N, C). All leading dimensions count as examples; (C,) is one example. The cost is a
+    scalar, NaN if there are no examples. ValueError if the shapes differ or are ().
+
+    Source: statement 3 of docs/lecture.md.
     """
     if not (type(input) is type(target) is Tensor and input.is_floating_point() and target.is_floating_point()):
         require_floating("squared_error", input=input, target=target)
     if input.shape != target.shape or input.dim() == 0:
         raise ValueError(
             f"squared_error(): input {tuple(input.shape)} and target {tuple(target.shape)} must have the same "
-            "shape (N, C); for class indices, one_hot(target, C) makes the target"
+            "shape (N, C); convert class indices by one_hot(target, C)"
         )
     if input.dtype != target.dtype or autocast_enabled():
         input, target = promote_types(*autocast_to_float32(input, target))
@@ -187,9 +189,9 @@ def smooth_l1_loss(
     reduction: str = "mean",
     beta: float = 1.0,
 ) -> Tensor:
-    """Squares within `beta` of the target, absolute differences far from it. See `SmoothL1Loss`; Fast R-CNN (2015).
+    """Squared differences below `beta`, absolute differences above. See `SmoothL1Loss`; Girshick, Fast R-CNN (2015).
 
-    With `beta` 0 it is `l1_loss`; RuntimeError if it is negative.
+    `beta` 0 gives `l1_loss`; RuntimeError if it is negative.
     """
     if not beta >= 0:
         raise RuntimeError(f"smooth_l1_loss(): argument 'beta' must not be negative, got {beta}")
@@ -212,19 +214,19 @@ def _regression_loss(
     if target.shape != input.shape:
         warnings.warn(
             f"{name}(): target {tuple(target.shape)} is broadcast with input {tuple(input.shape)}; "
-            "give both the same shape if that is not meant",
+            "give both the same shape if this is not intended",
             stacklevel=3,
         )
         shape = torch.broadcast_shapes(input.shape, target.shape)  # type: ignore[no-untyped-call]
         input, target = (x if x.shape == shape else expand(x, shape) for x in (input, target))
     if weight is None:
-        input, target = autocast_to_float32(input, target)  # the weighted form is no operation of autocast's
+        input, target = autocast_to_float32(input, target)  # autocast does not cover the weighted form
     input, target = promote_types(input, target)
     require_floating(name, input=input)
     if weight is None:
         return in_float32(function.call, input, target, reduction, *constants)
     if weight.shape != input.shape:
-        raise ValueError(f"{name}(): weight {tuple(weight.shape)} must have input's shape {tuple(input.shape)}")
+        raise ValueError(f"{name}(): weight {tuple(weight.shape)} must have the shape of input, {tuple(input.shape)}")
     losses = arithmetic.mul(weight, in_float32(function.call, input, target, "none", *constants))
     if reduction == "mean":
         return arithmetic.div(reductions.sum(losses), reductions.sum(weight))

@@ -1,10 +1,10 @@
-"""Sums over axes: the sum, the mean, and the product of matrices.
+"""Sum and mean over axes, and the matrix product.
 
-`dim` names the axes: one, several, or with None all. g stands for ∂C/∂y, the upstream gradient; in a backward it gets
-the reduced axes back, with length 1, and is broadcast along them.
+`dim` names the reduced axes: one, several, or all with None. g = ∂C/∂y is the upstream gradient. `backward` restores
+its reduced axes with length 1 and broadcasts it along them.
 
-The functions are torch's of the same name, with its errors (IndexError for an axis that there is not, RuntimeError for
-shapes or dtypes that do not fit), for real numbers: NotImplementedError for complex ones.
+The functions have the signatures of torch's. IndexError if an axis does not exist, RuntimeError if shapes or dtypes do
+not match, NotImplementedError for complex numbers.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.functional.arithmetic import real
+from bp_torch.functional.arithmetic import require_real_output
 from bp_torch.functional.function import Function
 from bp_torch.functional.precision import autocast_enabled, autocast_to_half
 from bp_torch.functional.shape import LinearMap, sum_to_shape
@@ -26,7 +26,7 @@ Axes = int | Sequence[int] | None
 
 
 class Sum(LinearMap):
-    """y = Σᵢ xᵢ. Each xᵢ is in the sum once, so ∂C/∂xᵢ = g."""
+    """y = Σᵢ xᵢ. ∂y/∂xᵢ = 1, so ∂C/∂xᵢ = g."""
 
     @staticmethod
     def forward(input: Tensor, dim: Any, keepdim: bool, dtype: torch.dtype | None) -> Tensor:
@@ -35,15 +35,15 @@ class Sum(LinearMap):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         LinearMap.setup_context(ctx, inputs, output)
-        ctx.axes = axes_of(inputs[1], inputs[0].dim())
+        ctx.axes = normalized_axes(inputs[1], inputs[0].dim())
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        return with_axes(grad_output, ctx).expand(ctx.shape).to(ctx.dtype), None, None, None
+        return restore_axes(grad_output, ctx).expand(ctx.shape).to(ctx.dtype), None, None, None
 
 
 class Mean(Sum):
-    """y = 1/n Σᵢ xᵢ, with n the number of values that each mean is of. ∂C/∂xᵢ = g / n.
+    """y = 1/n Σᵢ xᵢ over the n values along the reduced axes. ∂C/∂xᵢ = g / n.
 
     >>> x = torch.zeros(2, 3, requires_grad=True)
     >>> mean(x, dim=0).backward(torch.tensor([2.0, 4.0, 6.0]))  # n = 2
@@ -59,18 +59,18 @@ class Mean(Sum):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         n = math.prod([ctx.shape[axis] for axis in ctx.axes])
-        return (with_axes(grad_output, ctx) / n).expand(ctx.shape).to(ctx.dtype), None, None, None
+        return (restore_axes(grad_output, ctx) / n).expand(ctx.shape).to(ctx.dtype), None, None, None
 
 
 class Matmul(Function):
-    """y = A B: yᵢⱼ = Σₖ Aᵢₖ Bₖⱼ, of matrices, or of batches of them, whose axes in front are broadcast.
+    """y = A B: yᵢⱼ = Σₖ Aᵢₖ Bₖⱼ, for matrices or batches of matrices, whose leading axes are broadcast.
 
-    Aᵢₖ meets Bₖⱼ in yᵢⱼ for every j, so ∂C/∂Aᵢₖ = Σⱼ gᵢⱼ Bₖⱼ; Bₖⱼ meets Aᵢₖ in yᵢⱼ for every i:
+    ∂C/∂Aᵢₖ = Σⱼ gᵢⱼ Bₖⱼ and ∂C/∂Bₖⱼ = Σᵢ Aᵢₖ gᵢⱼ, that is
 
         ∂C/∂A = g Bᵀ        (…, i, j) (…, j, k) → (…, i, k)
         ∂C/∂B = Aᵀ g        (…, k, i) (…, i, j) → (…, k, j)
 
-    each summed over the batch's axes that were broadcast. A vector is one row on the left, one column on the right.
+    each summed over the broadcast batch axes. A vector is a row on the left and a column on the right.
 
     >>> a, b = torch.tensor([[1.0, 2.0]], requires_grad=True), torch.tensor([[3.0], [4.0]], requires_grad=True)
     >>> matmul(a, b).backward(torch.tensor([[10.0]]))
@@ -93,7 +93,7 @@ class Matmul(Function):
 
     @staticmethod
     def as_matrices(a: Tensor, b: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """A, B and g with the axes that a vector lacks; if B is one matrix for a whole batch, with A's rows in one."""
+        """Add the missing axes of vectors; if B is one matrix for a batch, flatten the rows of A and g to a matrix."""
         if b.dim() == 1:
             b, g = b.unsqueeze(-1), g.unsqueeze(-1)
         if a.dim() == 1:
@@ -109,14 +109,14 @@ class Matmul(Function):
         return input_tangent @ other + input @ other_tangent
 
 
-def axes_of(dim: Axes, ndim: int) -> tuple[int, ...]:
-    """The axes that `dim` names, counted from the front; a number has none."""
+def normalized_axes(dim: Axes, ndim: int) -> tuple[int, ...]:
+    """The axes that `dim` names, as non-negative numbers; none for a scalar."""
     axes = () if dim is None else dim if isinstance(dim, Sequence) else (int(dim),)
     return tuple(axis % ndim for axis in axes) if axes and ndim else tuple(range(ndim))
 
 
-def with_axes(reduced: Tensor, ctx: Any) -> Tensor:
-    """A reduced Tensor with the reduced axes back, of length 1."""
+def restore_axes(reduced: Tensor, ctx: Any) -> Tensor:
+    """Restore the reduced axes, with length 1."""
     return reduced.reshape([1 if axis in ctx.axes else n for axis, n in enumerate(ctx.shape)])
 
 
@@ -129,12 +129,12 @@ def sum(input: Tensor, dim: Axes = None, keepdim: bool = False, *, dtype: torch.
 
 
 def mean(input: Tensor, dim: Axes = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
-    """The mean over the axes `dim`, computed in `dtype` if given; NaN of nothing."""
+    """The mean over the axes `dim`, computed in `dtype` if given; NaN if there are no values."""
     return Mean.call(require_real("mean", input), dim, keepdim, dtype)
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
-    """The product of matrices (…, n, k) and (…, k, m), or of vectors (k,); under autocast in its dtype."""
+    """The matrix product of (…, n, k) and (…, k, m), or of vectors (k,); under autocast in its dtype."""
     if autocast_enabled() and torch.is_autocast_enabled(input.device.type):
         input, other = autocast_to_half(input, other)
-    return real("matmul", Matmul.call(input, other))
+    return require_real_output("matmul", Matmul.call(input, other))

@@ -1,7 +1,7 @@
-"""Choices: one operand or the other, by a condition or by size; and the maximum over axes.
+"""Selection: one of two operands by a condition or by size, and the maximum over axes.
 
-g stands for ∂C/∂y, the upstream gradient: it goes to the value that was chosen. The gates are fills, not products: an
-infinite g behind a closed gate gives 0, not NaN. The functions are torch's of the same name.
+The upstream gradient g = ∂C/∂y goes to the selected value; all others get 0. The zeros are filled in, not multiplied:
+0 · g would be NaN for an infinite g. The functions have the signatures of torch's.
 """
 
 from typing import Any
@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.functional.arithmetic import real
-from bp_torch.functional.elementwise import BinaryFunction, meta_of, reduce_to
+from bp_torch.functional.arithmetic import require_real_output
+from bp_torch.functional.elementwise import BinaryFunction, shape_and_dtype, unbroadcast
 from bp_torch.functional.function import Function, save
-from bp_torch.functional.reductions import Axes, axes_of, with_axes
+from bp_torch.functional.reductions import Axes, normalized_axes, restore_axes
 from bp_torch.functional.validation import require_real, require_tensor
 
 __all__ = ["amax", "masked_fill", "maximum", "minimum", "where"]
 
 
 class Where(Function):
-    """y = a where the condition holds, b elsewhere. ∂C/∂a = g where it holds, else 0; ∂C/∂b = g − that."""
+    """y = a where the condition holds, else b. ∂C/∂a = g where it holds, else 0; ∂C/∂b = 0 where it holds, else g."""
 
     @staticmethod
     def forward(condition: Tensor, input: Any, other: Any) -> Tensor:
@@ -28,14 +28,14 @@ class Where(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         condition, input, other = inputs
-        ctx.shape, ctx.input, ctx.other = output.shape, meta_of(input), meta_of(other)
+        ctx.shape, ctx.input, ctx.other = output.shape, shape_and_dtype(input), shape_and_dtype(other)
         save(ctx, condition)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         (condition,), (_, needs_input, needs_other) = ctx.saved_tensors, ctx.needs_input_grad
-        grad_input = reduce_to(torch.where(condition, grad_output, 0), ctx.input) if needs_input else None
-        grad_other = reduce_to(torch.where(condition, 0, grad_output), ctx.other) if needs_other else None
+        grad_input = unbroadcast(torch.where(condition, grad_output, 0), ctx.input) if needs_input else None
+        grad_other = unbroadcast(torch.where(condition, 0, grad_output), ctx.other) if needs_other else None
         return None, grad_input, grad_other
 
     @staticmethod
@@ -46,7 +46,7 @@ class Where(Function):
 
 
 class MaskedFill(Where):
-    """y = v where the mask holds, x elsewhere: `Where`, in the dtype of x."""
+    """y = v where the mask holds, else x: `Where` in the dtype of x."""
 
     @staticmethod
     def forward(condition: Tensor, input: Any, other: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class MaskedFill(Where):
 
 
 class Maximum(BinaryFunction):
-    """y = max(a, b). What was chosen gets g, the other 0; at a tie each g / 2.
+    """y = max(a, b). ∂C/∂a = g where a > b, g / 2 where a = b, otherwise 0; ∂C/∂b likewise.
 
     >>> a = torch.tensor([1.0, 5.0, 3.0], requires_grad=True)
     >>> maximum(a, torch.tensor([4.0, 2.0, 3.0])).backward(torch.tensor([10.0, 10.0, 10.0]))
@@ -67,26 +67,26 @@ class Maximum(BinaryFunction):
         return torch.maximum(input, other)
 
     @staticmethod
-    def by_input(g: Tensor, input: Tensor, other: Tensor) -> Tensor:
+    def grad_input(g: Tensor, input: Tensor, other: Tensor) -> Tensor:
         return torch.where(input == other, g / 2, g).masked_fill(input < other, 0)
 
     @staticmethod
-    def by_other(g: Tensor, input: Tensor, other: Tensor) -> Tensor:
-        return Maximum.by_input(g, other, input)
+    def grad_other(g: Tensor, input: Tensor, other: Tensor) -> Tensor:
+        return Maximum.grad_input(g, other, input)
 
 
 class Minimum(Maximum):
-    """y = min(a, b) = −max(−a, −b): a is chosen where b would be for the maximum."""
+    """y = min(a, b): the gradients of `Maximum` with a and b exchanged."""
 
     @staticmethod
     def forward(input: Tensor, other: Tensor) -> Tensor:
         return torch.minimum(input, other)
 
-    by_input, by_other = Maximum.by_other, Maximum.by_input
+    grad_input, grad_other = Maximum.grad_other, Maximum.grad_input
 
 
 class Amax(Function):
-    """y = maxᵢ xᵢ. ∂C/∂xᵢ = g where xᵢ = y, otherwise 0; k values that share the maximum get g / k each.
+    """y = maxᵢ xᵢ. ∂C/∂xᵢ = g / k at each of the k maxima, otherwise 0.
 
     >>> x = torch.tensor([1.0, 7.0, 7.0], requires_grad=True)
     >>> amax(x).backward(torch.tensor(10.0))
@@ -101,12 +101,12 @@ class Amax(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         input, dim, ctx.keepdim = inputs
-        ctx.shape, ctx.axes = input.shape, axes_of(dim, input.dim())
+        ctx.shape, ctx.axes = input.shape, normalized_axes(dim, input.dim())
         save(ctx, input, output)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        return with_axes(grad_output, ctx) * Amax.derivative(ctx), None, None
+        return restore_axes(grad_output, ctx) * Amax.derivative(ctx), None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
@@ -116,32 +116,32 @@ class Amax(Function):
     def derivative(ctx: Any) -> Tensor:
         """∂y/∂x: 1/k at each of the k maxima, otherwise 0."""
         input, output = ctx.saved_tensors
-        maxima = (input == with_axes(output, ctx)).to(input.dtype)
+        maxima = (input == restore_axes(output, ctx)).to(input.dtype)
         return maxima / maxima.sum(ctx.axes, keepdim=True)
 
 
 def maximum(input: Tensor, other: Tensor) -> Tensor:
-    """The larger of both, element by element; NaN where either is."""
+    """The larger of the two, elementwise; NaN where either is. See `Maximum`."""
     return Maximum.call(input, other)
 
 
 def minimum(input: Tensor, other: Tensor) -> Tensor:
-    """The smaller of both, element by element; NaN where either is."""
+    """The smaller of the two, elementwise; NaN where either is. See `Minimum`."""
     return Minimum.call(input, other)
 
 
 def where(condition: Tensor, input: Tensor | float, other: Tensor | float) -> Tensor:
-    """`input` where `condition` (booleans) holds, elsewhere `other`."""
+    """`input` where the boolean `condition` holds, else `other`. See `Where`."""
     require_tensor("where", condition=condition)
-    return real("where", Where.call(condition, input, other))
+    return require_real_output("where", Where.call(condition, input, other))
 
 
 def masked_fill(input: Tensor, mask: Tensor, value: Tensor | float) -> Tensor:
-    """`input` with `value`, a number, where `mask` (booleans) holds; no gradient goes there."""
+    """`input`, with the number `value` where the boolean `mask` holds. See `MaskedFill`."""
     require_tensor("masked_fill", input=input)
-    return real("masked_fill", MaskedFill.call(mask, value, input))
+    return require_real_output("masked_fill", MaskedFill.call(mask, value, input))
 
 
 def amax(input: Tensor, dim: Axes = (), keepdim: bool = False) -> Tensor:
-    """The maximum over the axes `dim`, or over all; NaN where one is. IndexError if there is no value along one."""
+    """The maximum over the axes `dim`, by default all; NaN if a value is; IndexError for an empty axis. See `Amax`."""
     return Amax.call(require_real("amax", input), dim, keepdim)

@@ -1,13 +1,11 @@
-"""Shapes: reshape, permute, expand. Nothing is computed; values are moved or copied.
+"""Shape functions: they move or copy values and compute nothing.
 
-Each function is a linear map y = A x whose matrix A holds only zeros and ones. Its backward is the transpose Aᵀ: a
-value gets back the gradients of all its copies, added up. g stands for ∂C/∂y, the upstream gradient.
+Each is a linear map y = A x whose matrix A holds only zeros and ones. Its backward is ∂C/∂x = Aᵀ g, where g = ∂C/∂y is
+the upstream gradient: each value receives the sum of the gradients of its copies.
 
-Where torch returns a view, so do these. The one difference: while autograd records, neither the view nor its base may
-be changed in place (PyTorch raises); `clone` it first.
-
-The functions are torch's of the same name; `expand` and `to` are methods there. So are the errors: IndexError for an
-axis that there is not, RuntimeError for a shape, an order or a number of axes that does not fit.
+The functions have the signatures of torch's; `expand` and `to` are methods there. They return a view where torch
+does. While autograd records, neither the view nor its base may be changed in place (PyTorch raises): `clone` it first.
+IndexError if an axis does not exist, RuntimeError if a shape, a permutation or a number of axes does not match.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,22 +34,22 @@ __all__ = [
 
 
 def sum_to_shape(grad: Tensor, shape: Sequence[int]) -> Tensor:
-    """The gradient of a value that was broadcast from `shape`.
+    """The gradient of a Tensor that was broadcast from `shape`.
 
-    A value x that was copied to y₁ … yₖ changes them all alike, so ∂C/∂x = Σᵢ ∂C/∂yᵢ: sum over each axis that was added
-    in front or stretched from length 1.
+    A value x that was copied to y₁ … yₖ has ∂C/∂x = Σᵢ ∂C/∂yᵢ: sum over each axis that broadcasting added in front or
+    stretched from length 1.
     """
     return grad if grad.shape == shape else grad.sum_to_size(shape)
 
 
 class LinearMap(Function):
-    """y = A x, of one Tensor and constants.
+    """y = A x for one Tensor x; the other inputs are constants.
 
-    A linear map's directional derivative is the map itself: `jvp` is `forward` of the tangent.
+    ẏ = A ẋ: `jvp` is `forward` of the tangent.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Make `jvp` of `forward`, unless the subclass has its own."""
+        """Build `jvp` from `forward`, unless the subclass defines it."""
         super().__init_subclass__(**options)
         if "jvp" not in vars(cls):
             cls.jvp = staticmethod(lambda ctx, tangent, *_: cls.forward(tangent, *ctx.constants))  # type: ignore[method-assign]
@@ -63,15 +61,15 @@ class LinearMap(Function):
 
 
 class Reshape(LinearMap):
-    """The same values in the same order, in another shape. ∂C/∂x = g in the shape of x.
+    """y has the values of x in the same order and another shape. ∂C/∂x = g, reshaped to the shape of x.
 
-    `change` is the function of torch that says which shape: reshape, flatten, unflatten, squeeze or unsqueeze.
+    `function` is torch's reshape, flatten, unflatten, squeeze or unsqueeze.
     """
 
     @staticmethod
-    def forward(input: Tensor, change: Callable[..., Tensor], *args: Any) -> Tensor:
-        output = change(input, *args)
-        return input.view_as(input) if output is input else output  # a Function must not return its input itself
+    def forward(input: Tensor, function: Callable[..., Tensor], *args: Any) -> Tensor:
+        output = function(input, *args)
+        return input.view_as(input) if output is input else output  # a Function must return a new Tensor
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -79,7 +77,7 @@ class Reshape(LinearMap):
 
 
 class Transpose(LinearMap):
-    """Two axes swapped. ∂C/∂x = g with them swapped back."""
+    """y is x with two axes swapped. ∂C/∂x = g with the same two swapped."""
 
     @staticmethod
     def forward(input: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -91,7 +89,7 @@ class Transpose(LinearMap):
 
 
 class Permute(LinearMap):
-    """Axis i of y is axis dims[i] of x. ∂C/∂x = g by the inverse permutation."""
+    """Axis i of y is axis dims[i] of x. ∂C/∂x = g with the inverse permutation."""
 
     @staticmethod
     def forward(input: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -104,7 +102,7 @@ class Permute(LinearMap):
 
 
 class Movedim(LinearMap):
-    """Axes moved from places `source` to places `destination`. ∂C/∂x = g with them moved back."""
+    """y is x with axes moved from `source` to `destination`. ∂C/∂x = g with these axes moved back."""
 
     @staticmethod
     def forward(input: Tensor, source: Any, destination: Any) -> Tensor:
@@ -117,7 +115,7 @@ class Movedim(LinearMap):
 
 
 class Expand(LinearMap):
-    """Axes of length 1 repeated, and axes added in front. ∂C/∂x = g summed over the copies; see `sum_to_shape`.
+    """y is x with axes of length 1 repeated and axes added in front. ∂C/∂x = g, summed over the copies.
 
     >>> x = torch.zeros(3, requires_grad=True)
     >>> expand(x, 2, 3).backward(torch.tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]]))
@@ -135,7 +133,7 @@ class Expand(LinearMap):
 
 
 class Clone(LinearMap):
-    """y = x, in memory of its own. ∂C/∂x = g."""
+    """y = x, copied. ∂C/∂x = g."""
 
     @staticmethod
     def forward(input: Tensor, memory_format: torch.memory_format) -> Tensor:
@@ -147,7 +145,7 @@ class Clone(LinearMap):
 
 
 class To(LinearMap):
-    """y = x rounded to another dtype; its derivative counts as 1. ∂C/∂x = g in the dtype of x."""
+    """y = x, converted to another dtype. ∂C/∂x = g, converted to the dtype of x: rounding counts as the identity."""
 
     @staticmethod
     def forward(input: Tensor, dtype: torch.dtype) -> Tensor:
@@ -159,27 +157,27 @@ class To(LinearMap):
 
 
 def reshape(input: Tensor, shape: Sequence[int]) -> Tensor:
-    """The values of `input` in `shape`, of which one length may be -1; a view where possible. See `Reshape`."""
+    """Reshape to `shape`, in which one length may be -1; a view where possible. See `Reshape`."""
     return Reshape.call(input, torch.reshape, shape)
 
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """Make the axes from `start_dim` to `end_dim` one: (N, C, H, W) to (N, C·H·W) with `start_dim=1`. See `Reshape`."""
+    """Merge the axes from `start_dim` to `end_dim`: (N, C, H, W) to (N, C·H·W) with `start_dim=1`. See `Reshape`."""
     return Reshape.call(input, torch.flatten, start_dim, end_dim)
 
 
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
-    """Make the axis `dim` several, of lengths `sizes`, of which one may be -1. See `Reshape`."""
+    """Split axis `dim` into axes of lengths `sizes`, of which one may be -1. See `Reshape`."""
     return Reshape.call(input, torch.unflatten, dim, sizes)
 
 
 def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
-    """Drop axes of length 1: all, or those in `dim`; longer ones stay. See `Reshape`."""
+    """Remove all axes of length 1, or those of them in `dim`. See `Reshape`."""
     return Reshape.call(input, torch.squeeze, *(() if dim is None else (dim,)))
 
 
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
-    """Add an axis of length 1 in front of axis `dim`, or counted from behind. See `Reshape`."""
+    """Insert an axis of length 1 at position `dim`. See `Reshape`."""
     return Reshape.call(input, torch.unsqueeze, dim)
 
 
@@ -189,7 +187,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
 
 
 def t(input: Tensor) -> Tensor:
-    """The transpose of a matrix; a vector or a number is returned as it is. See `Transpose`."""
+    """The transpose of a matrix; a vector or a scalar is returned unchanged. See `Transpose`."""
     require_tensor("t", input=input)
     if input.dim() > 2:
         raise RuntimeError(f"t(): expected at most 2 axes, but input is {tuple(input.shape)}; use transpose")
@@ -197,12 +195,12 @@ def t(input: Tensor) -> Tensor:
 
 
 def permute(input: Tensor, dims: Sequence[int]) -> Tensor:
-    """Put the axes in the order `dims`, which names each once; a view. See `Permute`."""
+    """Reorder the axes to `dims`; a view. See `Permute`."""
     return Permute.call(input, dims)
 
 
 def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
-    """Move axes, the others staying in order; a view. See `Movedim`."""
+    """Move axes from `source` to `destination`; the others keep their order; a view. See `Movedim`."""
     require_tensor("movedim", input=input)
     return Movedim.call(input, source, destination)
 
@@ -210,7 +208,7 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
 def expand(input: Tensor, *sizes: Any) -> Tensor:
     """Repeat axes of length 1 without copying. See `Expand`.
 
-    `sizes`, numbers or one sequence, is the new shape; -1 keeps a length, further axes may be added in front.
+    `sizes` is the new shape, as integers or as one sequence. -1 keeps a length; extra lengths add axes in front.
     """
     return Expand.call(input, sizes[0] if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes)
 
@@ -221,7 +219,7 @@ def clone(input: Tensor, *, memory_format: torch.memory_format = torch.preserve_
 
 
 def to(input: Tensor, dtype: torch.dtype) -> Tensor:
-    """`input` in another dtype, or itself if it has that; integers and booleans have no gradient. See `To`."""
+    """`input` in `dtype`, or itself if it has that dtype; integers and booleans have no gradient. See `To`."""
     require_tensor("to", input=input)
     if isinstance(dtype, torch.dtype) and not (dtype.is_floating_point or dtype.is_complex):
         return input.to(dtype)

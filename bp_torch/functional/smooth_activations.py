@@ -1,6 +1,6 @@
-"""Smooth relatives of the rectifier: softplus, SiLU and the two forms of GELU.
+"""Smooth elementwise activations: softplus, SiLU and the two forms of GELU.
 
-Each works on every component by itself: see `Elementwise`. For arguments, dtypes and errors see `activations`.
+For g, arguments, dtypes and errors see `activations`.
 """
 
 import math
@@ -17,14 +17,14 @@ __all__ = ["gelu", "silu", "softplus"]
 
 
 class Softplus(Elementwise):
-    """y = log(1 + e^(βx)) / β; beyond βx > threshold, where the two agree to rounding, y = x.
+    """y = log(1 + e^(βx)) / β, or x where βx > threshold: there the two agree to rounding.
 
-    dy/dx = β e^(βx) / (1 + e^(βx)) / β = σ(βx)
+    dy/dx = 1/β · β e^(βx) / (1 + e^(βx)) = σ(βx)
 
-    ∂C/∂x = g · σ(βx), or g beyond the threshold.
+    ∂C/∂x = g · σ(βx), or g where βx > threshold
 
-    The exponential is taken of min(βx, threshold), so it does not overflow; log1p keeps what 1 + e^(βx) would
-    round away for a very negative x.
+    The exponential is taken of min(βx, threshold) and cannot overflow. For a very negative x, log1p keeps the digits
+    of e^(βx) that 1 + e^(βx) rounds away.
 
     At x = log 3 with β = 1 the derivative is 3 / (1 + 3):
 
@@ -48,7 +48,7 @@ class Softplus(Elementwise):
 class SiLU(Elementwise):
     """y = x σ(x), also called swish.
 
-    dy/dx = σ(x) + x σ′(x), with σ′ = σ (1 − σ)
+    dy/dx = σ(x) + x σ′(x), where σ′ = σ (1 − σ)
 
     ∂C/∂x = g · σ(x) (1 + x (1 − σ(x)))
 
@@ -70,15 +70,15 @@ class SiLU(Elementwise):
 
 
 class GELU(Elementwise):
-    """y = x Φ(x), with Φ the normal distribution's cumulative function.
+    """y = x Φ(x), where Φ is the cumulative distribution function of the standard normal.
 
-    dy/dx = Φ(x) + x Φ′(x), with Φ′ = φ, the normal density φ(x) = e^(−x²/2) / √(2π)
+    dy/dx = Φ(x) + x φ(x), where φ(x) = Φ′(x) = e^(−x²/2) / √(2π)
 
     ∂C/∂x = g · (Φ(x) + x φ(x))
 
-    Φ(x) = ½ erfc(−x/√2) rather than ½ (1 + erf(x/√2)), which cancels for a negative x.
+    Φ(x) is computed as ½ erfc(−x/√2); the equal ½ (1 + erf(x/√2)) cancels for a negative x.
 
-    At x = 1, Φ(1) = 0.8413 and φ(1) = 0.2420, which add up to 1.0833:
+    At x = 1 the derivative is Φ(1) + φ(1) = 0.8413 + 0.2420:
 
     >>> x = torch.tensor(1.0, requires_grad=True)
     >>> torch.autograd.grad(gelu(x), x)
@@ -100,9 +100,11 @@ def _normal_cumulative(x: Tensor) -> Tensor:
 
 
 class GELUTanh(Elementwise):
-    """y = ½ x (1 + tanh u(x)), with u(x) = √(2/π) (x + κ x³) and κ = 0.044715: GELU without the error function.
+    """y = ½ x (1 + tanh u(x)), where u(x) = √(2/π) (x + κ x³) and κ = 0.044715: GELU without the error function.
 
-    ∂C/∂x = g · (½ (1 + t) + ½ x (1 − t²) u′(x)), with t = tanh u(x) and u′(x) = √(2/π) (1 + 3 κ x²)
+    dy/dx = ½ (1 + t) + ½ x (1 − t²) u′(x), where t = tanh u(x) and u′(x) = √(2/π) (1 + 3 κ x²)
+
+    ∂C/∂x = g · (½ (1 + t) + ½ x (1 − t²) u′(x))
 
     At x = 0, t = 0 and the derivative is 1/2:
 
@@ -130,20 +132,20 @@ def _gelu_tanh_argument(x: Tensor) -> Tensor:
 
 
 def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
-    """A smooth rectifier, the sharper the larger `beta`; under autocast on CUDA in float32. See `Softplus`."""
+    """Smooth rectifier; the larger `beta`, the sharper. Under autocast on CUDA in float32. See `Softplus`."""
     require_tensor("softplus", input=input)
     return activate("softplus", Softplus, cuda_autocast_to_float32(input), beta, threshold)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """The input, gated by its own sigmoid. See `SiLU`; Elfwing, Uchibe, Doya (2018)."""
+    """The input times its sigmoid. See `SiLU`; Elfwing, Uchibe, Doya (2018)."""
     return activate("silu", SiLU, input, inplace=inplace)
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
-    """The input, gated by how likely a normal variable lies below it. See `GELU`; Hendrycks, Gimpel (2016).
+    """The input times Φ(input). See `GELU`; Hendrycks, Gimpel (2016).
 
-    `approximate` is 'none', or 'tanh' for `GELUTanh`; anything else is a RuntimeError.
+    `approximate` is 'none', or 'tanh' for `GELUTanh`; RuntimeError otherwise.
     """
     if approximate not in ("none", "tanh"):
         raise RuntimeError(f"gelu(): argument 'approximate' must be 'none' or 'tanh', not {approximate!r}")

@@ -1,10 +1,11 @@
-"""Softmax and its logarithm: outputs that compete along one dimension.
+"""Softmax and its logarithm along one dimension.
 
-`probabilities` and `log_probabilities` are the stable formulas; `cross_entropy` builds on them too.
+`probabilities` and `log_probabilities` are the stable formulas, which `cross_entropy` uses too. g = ∂C/∂y is the
+upstream gradient.
 
-The functions are torch.nn.functional's: of a Tensor of any shape, the same shape (float32 under autocast on CUDA).
-`dtype` converts the input first. TypeError if it is not a Tensor, NotImplementedError if it is then not floating point,
-IndexError if there is no dimension `dim`.
+The functions have the signatures of torch.nn.functional. They map a Tensor of any shape to one of the same shape;
+`dtype` converts the input first, and under autocast on CUDA they compute in float32. TypeError if `input` is not a
+Tensor, NotImplementedError if it is not floating point, IndexError if `dim` is out of range.
 """
 
 import warnings
@@ -22,37 +23,39 @@ __all__ = ["log_softmax", "softmax"]
 
 
 def probabilities(input: Tensor, dim: int) -> Tensor:
-    """e^(xᵢ − m) / Σⱼ e^(xⱼ − m), with m = max x: the same for any m, and for this one no exponential overflows."""
+    """e^(xᵢ − m) / Σⱼ e^(xⱼ − m): m cancels, and with m = max x no exponential overflows."""
     if input.numel() == 0:
-        return input.clone()  # an empty dimension has no maximum
+        return input.clone()  # amax does not support an empty dimension
     exponentials = torch.exp(input - input.amax(dim, keepdim=True))
     return exponentials / exponentials.sum(dim, keepdim=True)
 
 
 def log_probabilities(input: Tensor, dim: int) -> Tensor:
-    """xᵢ − m − log Σⱼ e^(xⱼ − m), with m = max x, so that the largest term of the sum is exactly 1.
+    """xᵢ − m − log Σⱼ e^(xⱼ − m), where m = max x, so that the largest term of the sum is exactly 1.
 
-    log1p of the *other* terms keeps what 1 + others would round away: near certainty, that is all there is.
+    The logarithm is log1p of the other terms' sum. If one class is nearly certain, that sum is tiny, and adding it
+    to 1 would round most of its digits away.
     """
     if input.numel() == 0:
         return input.clone()
     index = input.argmax(dim, keepdim=True)
     largest = input.gather(dim, index)
     shifted = input - largest
-    others = torch.exp(shifted).scatter(dim, index, largest - largest)  # its 1 becomes 0, or NaN if it is infinite
+    others = torch.exp(shifted).scatter(dim, index, largest - largest)  # the term 1 becomes 0, or NaN for x = ±∞
     return shifted - torch.log1p(others.sum(dim, keepdim=True))
 
 
 class Softmax(Function):
     """yᵢ = e^(xᵢ) / Σⱼ e^(xⱼ) along a dimension.
 
-    By the quotient rule ∂yⱼ/∂xᵢ = yⱼ ([i = j] − yᵢ), so with ∂C/∂xᵢ = Σⱼ gⱼ ∂yⱼ/∂xᵢ
+    By the quotient rule ∂yⱼ/∂xᵢ = yⱼ ([i = j] − yᵢ), so ∂C/∂xᵢ = Σⱼ gⱼ ∂yⱼ/∂xᵢ is
 
-        ∂C/∂xᵢ = yᵢ (gᵢ − Σⱼ gⱼ yⱼ)     g minus its average, weighted by y
+        ∂C/∂xᵢ = yᵢ (gᵢ − Σⱼ gⱼ yⱼ)
 
-    The Jacobian is symmetric: `jvp` is the same equation for the tangent.
+    The subtracted sum is the average of g with the weights y. The Jacobian is symmetric, so `jvp` is the same equation
+    with the tangent in place of g. Only the output is saved.
 
-    With y = (1/4, 3/4) and g = (4, 0), Σ g y = 1 and the gradient is (1/4 · 3, 3/4 · −1):
+    For y = (1/4, 3/4) and g = (4, 0), Σ g y = 1 and the gradient is (1/4 · 3, 3/4 · −1):
 
     >>> x = torch.tensor([1.0, 3.0]).log().requires_grad_()
     >>> torch.autograd.grad(softmax(x, 0), x, torch.tensor([4.0, 0.0]))
@@ -82,11 +85,13 @@ class Softmax(Function):
 class LogSoftmax(Softmax):
     """yᵢ = xᵢ − log Σⱼ e^(xⱼ) along a dimension.
 
-    ∂yⱼ/∂xᵢ = [i = j] − e^(xᵢ) / Σₖ e^(xₖ) = [i = j] − e^(yᵢ), so with ∂C/∂xᵢ = Σⱼ gⱼ ∂yⱼ/∂xᵢ
+    ∂yⱼ/∂xᵢ = [i = j] − e^(xᵢ) / Σₖ e^(xₖ) = [i = j] − e^(yᵢ), so ∂C/∂xᵢ = Σⱼ gⱼ ∂yⱼ/∂xᵢ is
 
-        ∂C/∂xᵢ = gᵢ − e^(yᵢ) Σⱼ gⱼ, where e^y is the softmax
+        ∂C/∂xᵢ = gᵢ − e^(yᵢ) Σⱼ gⱼ
 
-    With e^y = (1/4, 3/4) and g = (4, 0) the gradient is (4 − 1/4 · 4, 0 − 3/4 · 4):
+    e^y is the softmax. Only the output is saved.
+
+    For e^y = (1/4, 3/4) and g = (4, 0) the gradient is (4 − 1/4 · 4, 0 − 3/4 · 4):
 
     >>> x = torch.tensor([1.0, 3.0]).log().requires_grad_()
     >>> torch.autograd.grad(log_softmax(x, 0), x, torch.tensor([4.0, 0.0]))
@@ -109,14 +114,14 @@ class LogSoftmax(Softmax):
 
 
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:
-    """Probabilities, which sum to 1 along `dim`. See `Softmax`."""
+    """Probabilities that sum to 1 along `dim`. See `Softmax`."""
     return _along_dim("softmax", Softmax, input, dim, _stacklevel, dtype)
 
 
 def log_softmax(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """Logarithms of the softmax, without taking the logarithm of a number near 0. See `LogSoftmax`."""
+    """The logarithm of the softmax, stable where a probability rounds to 0. See `LogSoftmax`."""
     return _along_dim("log_softmax", LogSoftmax, input, dim, _stacklevel, dtype)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bp_torch import markdown
-from bp_torch.catalogue import CATALOGUE, Entry
+from bp_torch.catalogue import CATALOGUE, OpInfo
 from bp_torch.gradients.call import Call, as_calls
 from bp_torch.gradients.check import check_gradients
 from bp_torch.gradients.comparison import Comparison
@@ -68,7 +68,7 @@ def largest_errors(comparisons: Sequence[Comparison]) -> tuple[float, float]:
     return max(hand), max(builtin)
 
 
-def compare_samples(entry: Entry, dtype: torch.dtype) -> list[Comparison]:
+def compare_samples(entry: OpInfo, dtype: torch.dtype) -> list[Comparison]:
     """Compare value and gradients of every sample with the reference's.
 
     The truth is the reference in float64, on the numbers that `dtype` rounds the sample's to.

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from benchmarks.measuring import Row, Workload, peak_bytes, time_interleaved
-from bp_torch.catalogue import CATALOGUE, Entry
+from bp_torch.catalogue import CATALOGUE, OpInfo
 from bp_torch.engine import Backprop
 from bp_torch.functional import squared_error
 from bp_torch.gradients.call import Call, as_calls
@@ -160,7 +160,7 @@ def function_times(rounds: int) -> list[Row]:
     return rows
 
 
-def _large_call(entry: Entry) -> Call:
+def _large_call(entry: OpInfo) -> Call:
     first = next(sample for sample in entry.samples if isinstance(sample.args[0], Tensor) and sample.args[0].dim() == 2)
     (call,) = as_calls(entry.function, [first])
     sizes = {size: 100 for arg in call.args if isinstance(arg, Tensor) for size in arg.shape}

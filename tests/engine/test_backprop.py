@@ -1,4 +1,4 @@
-"""The plain loop against autograd: through PyTorch's own layers, and through torch.optim.SGD."""
+"""The engine against autograd through PyTorch's own layers, and against torch.optim.SGD."""
 
 import copy
 import pickle
@@ -16,7 +16,7 @@ from torch import Tensor
 
 import bp_torch.functional as F
 from bp_torch import nn
-from bp_torch.catalogue import CATALOGUE, Entry
+from bp_torch.catalogue import CATALOGUE, OpInfo
 from bp_torch.engine import Backprop, Tape, backward
 from bp_torch.functional.activations import Sigmoid
 from bp_torch.functional.linear import Linear
@@ -64,9 +64,9 @@ def batch(examples: int, dtype: torch.dtype = torch.float64, *, classes: bool = 
 def by_autograd(
     model: torch.nn.Module, cost: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, targets: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     value = cost(model(inputs), targets)
-    return value.detach(), dict(zip(learning, torch.autograd.grad(value, tuple(learning.values())), strict=True))
+    return value.detach(), dict(zip(trainable, torch.autograd.grad(value, tuple(trainable.values())), strict=True))
 
 
 def assert_same(actual: Any, expected: Any) -> None:
@@ -77,18 +77,18 @@ def assert_same(actual: Any, expected: Any) -> None:
 @pytest.mark.parametrize("examples", [0, 1, 7])
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_are_autograds(name: str, examples: int, dtype: torch.dtype) -> None:
-    """Of every function that can stand in a chain, through PyTorch's own layers."""
+    """For every function that maps one Tensor to another, through PyTorch's own layers."""
     model = chain(LAYERS[name](), dtype)
     inputs, targets = batch(examples, dtype)
     expected = by_autograd(nn.as_builtin(model), CATALOGUE["squared_error"].reference, inputs, targets)
-    found = Backprop(model, F.squared_error).gradients(inputs, targets)
-    assert_same(found, expected)
-    assert list(found[1]) == list(expected[1])
+    actual = Backprop(model, F.squared_error).gradients(inputs, targets)
+    assert_same(actual, expected)
+    assert list(actual[1]) == list(expected[1])
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_trace_is_what_autograd_sees_between_the_layers(name: str) -> None:
-    """Down to the inputs, through PyTorch's own layers."""
+def test_traced_outputs_and_gradients_are_autograds(name: str) -> None:
+    """From the inputs on, through PyTorch's own layers."""
     model = chain(LAYERS[name]())
     inputs, targets = batch(7)
     signals = [inputs.clone().requires_grad_()]
@@ -109,7 +109,7 @@ def test_a_trace_is_what_autograd_sees_between_the_layers(name: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("examples", [1, 7])
 @pytest.mark.parametrize("name", COSTS)
-def test_of_every_cost(name: str, examples: int, dtype: torch.dtype) -> None:
+def test_gradients_of_every_cost_are_autograds(name: str, examples: int, dtype: torch.dtype) -> None:
     model, cost = chain(nn.Tanh(), dtype), COSTS[name]
     inputs, targets = batch(examples, dtype, classes=name in OF_CLASSES)
     reference = nn.as_builtin(cost) if isinstance(cost, torch.nn.Module) else CATALOGUE[name].reference
@@ -118,7 +118,7 @@ def test_of_every_cost(name: str, examples: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_of_smoothed_and_weighted_classes(reduction: str) -> None:
+def test_gradients_with_label_smoothing_and_class_weights_are_autograds(reduction: str) -> None:
     model = chain(nn.Tanh())
     weights = torch.tensor([0.5, 1, 3], dtype=torch.float64)
     inputs, classes = batch(7, classes=True)
@@ -135,23 +135,23 @@ def test_of_smoothed_and_weighted_classes(reduction: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*broadcast", "ignore:Using a target size")
 @pytest.mark.parametrize("entry", CATALOGUE.values(), ids=list(CATALOGUE))
-def test_every_function_of_the_catalogue_is_recorded(entry: Entry) -> None:
-    """Of its first samples, the tape's gradients are those of PyTorch's own function by autograd."""
+def test_every_function_of_the_catalogue_is_recorded(entry: OpInfo) -> None:
+    """The tape's gradients at its first samples are autograd's through PyTorch's own function."""
     calls = [call for call in as_calls(entry.function, entry.samples) if call.value().numel()][:6]
     for call in calls:
         upstream = torch.linspace(-1, 2, call.value().numel(), dtype=call.value().dtype).reshape(call.value().shape)
         leaves = [input.clone().requires_grad_() for input in call.inputs]
-        at = call.at(leaves)
+        recorded = call.at(leaves)
         with Tape() as tape:
-            output = at.function(*at.args, **at.options)
+            output = recorded.function(*recorded.args, **recorded.options)
             if isinstance(output, tuple):
                 output = F.cat([F.reshape(part, (-1,)) for part in output])
             cost = F.sum(F.mul(output, upstream))
         with torch.no_grad():
-            found = backward(tape, cost)
+            gradients = backward(tape, cost)
         expected = call.of(entry.reference).pull(upstream).values()
         for leaf, gradient in zip(leaves, expected, strict=True):
-            torch.testing.assert_close(found.get(leaf, torch.zeros_like(leaf)), gradient, equal_nan=True)
+            torch.testing.assert_close(gradients.get(leaf, torch.zeros_like(leaf)), gradient, equal_nan=True)
 
 
 @given(
@@ -160,7 +160,7 @@ def test_every_function_of_the_catalogue_is_recorded(entry: Entry) -> None:
     examples=st.integers(0, 9),
     seed=st.integers(0, 2**31),
 )
-def test_of_any_network(sizes: list[int], activation: str, examples: int, seed: int) -> None:
+def test_gradients_of_any_network_are_autograds(sizes: list[int], activation: str, examples: int, seed: int) -> None:
     torch.manual_seed(seed)
     model = nn.mlp(sizes, activation).double()
     inputs = torch.randn(examples, sizes[0], dtype=torch.float64)
@@ -191,8 +191,8 @@ def half_frozen() -> torch.nn.Sequential:
 
 
 MIDDLES: dict[str, Callable[[], torch.nn.Module]] = {
-    "of one's own": Scaled,
-    "a layer met twice": shared,
+    "custom": Scaled,
+    "a shared layer": shared,
     "half frozen": half_frozen,
 }
 
@@ -209,14 +209,14 @@ def test_steps_are_those_of_torch_sgd(name: str, options: dict[str, float], froz
         model[0].requires_grad_(not frozen_first)
         models.append(model)
     optimizer = torch.optim.SGD((p for p in models[1].parameters() if p.requires_grad), lr=0.5, **options)  # type: ignore[arg-type]
-    driver = Backprop(models[0], F.squared_error, **options)
+    backprop = Backprop(models[0], F.squared_error, **options)
     for examples in (7, 7, 1, 3):
         inputs, targets = batch(examples)
         optimizer.zero_grad()
         cost = F.squared_error(models[1](inputs), targets)
         cost.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        assert_same(driver.sgd_step(inputs, targets, 0.5), cost.detach())
+        assert_same(backprop.sgd_step(inputs, targets, 0.5), cost.detach())
         assert_same(dict(models[0].named_parameters()), dict(models[1].named_parameters()))
 
 
@@ -226,39 +226,39 @@ def test_gradients_of_unusual_chains_are_autograds(name: str) -> None:
     assert_same(Backprop(model, F.squared_error).gradients(*batch(7)), by_autograd(model, F.squared_error, *batch(7)))
 
 
-def test_it_is_the_very_backward_that_autograd_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong equation is wrong under both drivers alike."""
+def test_the_engine_calls_the_backward_that_autograd_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong equation gives the same wrong gradients in both."""
     backward = Sigmoid.backward
     monkeypatch.setattr(Sigmoid, "backward", staticmethod(lambda ctx, g: 1.5 * backward(ctx, g)))
     model = chain(nn.Sigmoid())
     _, by_hand = Backprop(model, F.squared_error).gradients(*batch(7))
     assert_same(by_hand, by_autograd(model, F.squared_error, *batch(7))[1])
-    right = by_autograd(nn.as_builtin(model), F.squared_error, *batch(7))[1]
-    assert not torch.allclose(by_hand["0.weight"], right["0.weight"])
+    correct = by_autograd(nn.as_builtin(model), F.squared_error, *batch(7))[1]
+    assert not torch.allclose(by_hand["0.weight"], correct["0.weight"])
 
 
-def test_nothing_is_computed_that_nobody_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The inputs' gradient is not, nor any below the lowest layer that learns; and there is no graph."""
-    asked: list[tuple[bool, ...]] = []
+def test_only_needed_gradients_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No gradient of the inputs or before the first trainable layer is computed, and no graph is built."""
+    needs: list[tuple[bool, ...]] = []
     backward = Linear.backward
 
     def spy(ctx: Any, grad_output: Tensor) -> Any:
-        asked.append(ctx.needs_input_grad)
+        needs.append(ctx.needs_input_grad)
         return backward(ctx, grad_output)
 
     monkeypatch.setattr(Linear, "backward", staticmethod(spy))
     model = chain(nn.Tanh())
-    driver = Backprop(model, F.squared_error)
-    cost = driver.sgd_step(*batch(7), 0.1)
-    assert asked == [(True, False, False)]  # the weights' gradients are added as they are multiplied out
-    gradients = driver.gradients(*batch(7))[1]
-    assert asked[1:] == [(True, True, True), (False, True, True)]
+    backprop = Backprop(model, F.squared_error)
+    cost = backprop.sgd_step(*batch(7), 0.1)
+    assert needs == [(True, False, False)]  # `accumulate` computes the gradients of weight and bias
+    gradients = backprop.gradients(*batch(7))[1]
+    assert needs[1:] == [(True, True, True), (False, True, True)]
     assert not cost.requires_grad
     assert not any(gradient.requires_grad for gradient in gradients.values())
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 
-def test_what_autograd_holds_notices_a_step() -> None:
+def test_a_step_invalidates_autograds_graph() -> None:
     model = chain(nn.Tanh())
     inputs, targets = batch(7)
     cost = F.squared_error(model(inputs), targets)
@@ -267,44 +267,46 @@ def test_what_autograd_holds_notices_a_step() -> None:
         cost.backward()  # type: ignore[no-untyped-call]
 
 
-def test_a_model_that_was_converted_is_read_anew() -> None:
+def test_a_converted_model() -> None:
     model = chain(nn.Tanh(), torch.float32)
-    driver = Backprop(model, F.squared_error, momentum=0.9)
-    driver.sgd_step(*batch(7, torch.float32), 0.1)
+    backprop = Backprop(model, F.squared_error, momentum=0.9)
+    backprop.sgd_step(*batch(7, torch.float32), 0.1)
     model.double()
-    driver.sgd_step(*batch(7), 0.1)
-    assert_same(driver.gradients(*batch(7)), by_autograd(model, F.squared_error, *batch(7)))
+    backprop.sgd_step(*batch(7), 0.1)
+    assert_same(backprop.gradients(*batch(7)), by_autograd(model, F.squared_error, *batch(7)))
 
 
-def test_what_is_remembered_is_gone_on_with() -> None:
-    """By another driver, of a copy of the model: as torch.optim.SGD goes on whose state is carried over."""
+def test_a_restored_state_continues_as_before() -> None:
+    """In another Backprop, with a copy of the model."""
     model = chain(nn.Tanh())
-    driver = Backprop(model, F.squared_error, momentum=0.9)
+    backprop = Backprop(model, F.squared_error, momentum=0.9)
     for _ in range(3):
-        driver.sgd_step(*batch(7), 0.1)
+        backprop.sgd_step(*batch(7), 0.1)
     copied = copy.deepcopy(model)
     another = Backprop(copied, F.squared_error, momentum=0.9)
-    forgetful = Backprop(copy.deepcopy(model), F.squared_error, momentum=0.9)
-    another.load_state_dict(driver.state_dict())
-    for one in (driver, another, forgetful):
+    without_state = Backprop(copy.deepcopy(model), F.squared_error, momentum=0.9)
+    another.load_state_dict(backprop.state_dict())
+    for one in (backprop, another, without_state):
         one.sgd_step(*batch(7), 0.1)
     assert all(map(torch.equal, model.parameters(), copied.parameters()))
-    assert not torch.equal(next(iter(copied.parameters())), next(iter(forgetful.model.parameters())))
-    driver.sgd_step(*batch(7), 0.1)
-    assert not torch.equal(driver.state_dict()["0.weight"], another.state_dict()["0.weight"]), "each has its own"
+    assert not torch.equal(next(iter(copied.parameters())), next(iter(without_state.model.parameters())))
+    backprop.sgd_step(*batch(7), 0.1)
+    assert not torch.equal(backprop.state_dict()["0.weight"], another.state_dict()["0.weight"]), (
+        "the velocities are copies"
+    )
 
 
-def test_what_is_not_remembered_of_this_model_is_refused() -> None:
+def test_a_state_of_another_model_is_rejected() -> None:
     model = chain(nn.Tanh())
     assert Backprop(model, F.squared_error).state_dict() == {}
-    for state in ({"nobody": torch.ones(3)}, {"0.weight": torch.ones(1)}):
-        with pytest.raises(ValueError, match="there is no velocity of"):
+    for state in ({"unknown": torch.ones(3)}, {"0.weight": torch.ones(1)}):
+        with pytest.raises(ValueError, match="has no velocity of shape"):
             Backprop(model, F.squared_error, momentum=0.9).load_state_dict(state)
-    with pytest.raises(ValueError, match=r"there is no velocity of '0\.weight'"):
+    with pytest.raises(ValueError, match=r"'0\.weight' has no velocity of shape"):
         Backprop(model, F.squared_error).load_state_dict({"0.weight": model[0].weight.detach()})
 
 
-def renewed(model: torch.nn.Sequential) -> None:
+def with_new_parameters(model: torch.nn.Sequential) -> None:
     model.load_state_dict({name: 2 * p for name, p in model.state_dict().items()}, assign=True)
 
 
@@ -312,11 +314,11 @@ def with_another_layer(model: torch.nn.Sequential) -> None:
     model[1] = nn.GELU()
 
 
-def thawed(model: torch.nn.Sequential) -> None:
+def unfrozen(model: torch.nn.Sequential) -> None:
     model[0].requires_grad_(True)
 
 
-def there_and_back(model: torch.nn.Sequential) -> None:
+def converted_twice(model: torch.nn.Sequential) -> None:
     model.float().double()
 
 
@@ -345,7 +347,7 @@ def with_another_slope(model: Any) -> None:
 
 
 class Masked(torch.nn.Module):
-    """What it does depends on a buffer, and on whether it trains."""
+    """Its output depends on a buffer, and on the training mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -356,7 +358,7 @@ class Masked(torch.nn.Module):
 
 
 def unusual() -> torch.nn.Sequential:
-    """With an empty container, a bias that is none, a square weight and a buffer."""
+    """A model with an empty container, a layer without bias, a square weight and a buffer."""
     end = torch.nn.Sequential(nn.Linear(3, 3), torch.nn.Sequential(), nn.Linear(3, 3, bias=False), Masked())
     return torch.nn.Sequential(nn.Linear(5, 3), nn.LeakyReLU(), end).double()
 
@@ -365,122 +367,122 @@ def unusual() -> torch.nn.Sequential:
     "change",
     [with_a_bias, with_a_longer_end, transposed, with_another_mask, in_evaluation, with_another_slope],
 )
-def test_whatever_changed_in_a_model_it_is_read_anew(change: Callable[[torch.nn.Sequential], None]) -> None:
+def test_changes_of_a_model_take_effect(change: Callable[[torch.nn.Sequential], None]) -> None:
     torch.manual_seed(0)
     model = unusual()
-    driver = Backprop(model, F.squared_error)
-    driver.sgd_step(*batch(7), 0.1)
+    backprop = Backprop(model, F.squared_error)
+    backprop.sgd_step(*batch(7), 0.1)
     change(model)
-    assert_same(driver.gradients(*batch(7)), by_autograd(model, F.squared_error, *batch(7)))
+    assert_same(backprop.gradients(*batch(7)), by_autograd(model, F.squared_error, *batch(7)))
 
 
-def test_another_model_may_be_driven() -> None:
-    driver = Backprop(chain(nn.Tanh()), F.squared_error)
-    driver.sgd_step(*batch(7), 0.1)
-    driver.model = other = chain(nn.GELU())
-    assert_same(driver.gradients(*batch(7)), by_autograd(other, F.squared_error, *batch(7)))
+def test_the_model_may_be_replaced() -> None:
+    backprop = Backprop(chain(nn.Tanh()), F.squared_error)
+    backprop.sgd_step(*batch(7), 0.1)
+    backprop.model = other = chain(nn.GELU())
+    assert_same(backprop.gradients(*batch(7)), by_autograd(other, F.squared_error, *batch(7)))
 
 
-class Backwards(torch.nn.Sequential):
+class Reversed(torch.nn.Sequential):
     def forward(self, input: Tensor) -> Tensor:
         for layer in reversed(list(self)):
             input = layer(input)
         return input
 
 
-def hooked() -> torch.nn.Module:
+def with_a_hook() -> torch.nn.Module:
     layers = torch.nn.Sequential(nn.Linear(6, 6), nn.Tanh())
-    layers.register_forward_pre_hook(lambda module, given: (F.sigmoid(given[0]),))
+    layers.register_forward_pre_hook(lambda module, inputs: (F.sigmoid(inputs[0]),))
     return layers
 
 
-def with_a_forward_of_its_own() -> torch.nn.Module:
+def with_a_custom_forward() -> torch.nn.Module:
     layers = torch.nn.Sequential(nn.Linear(6, 6), nn.Tanh())
     layers.forward = lambda input: layers[1](input)  # type: ignore[method-assign]
     layers[0].requires_grad_(False)
     return layers
 
 
-@pytest.mark.parametrize("middle", [lambda: Backwards(nn.Linear(6, 6), nn.Tanh()), hooked, with_a_forward_of_its_own])
-def test_containers_with_ways_of_their_own_are_driven_as_they_are(middle: Callable[[], torch.nn.Module]) -> None:
+@pytest.mark.parametrize("middle", [lambda: Reversed(nn.Linear(6, 6), nn.Tanh()), with_a_hook, with_a_custom_forward])
+def test_containers_with_custom_forwards_and_hooks(middle: Callable[[], torch.nn.Module]) -> None:
     model = chain(middle())
     assert_same(Backprop(model, F.squared_error).gradients(*batch(7)), by_autograd(model, F.squared_error, *batch(7)))
 
 
-def test_a_velocity_outlives_a_while_of_being_frozen() -> None:
+def test_a_velocity_is_kept_while_its_parameter_is_frozen() -> None:
     models = [chain(nn.Tanh()) for _ in range(2)]
     optimizer = torch.optim.SGD(models[1].parameters(), lr=0.5, momentum=0.9)
-    driver = Backprop(models[0], F.squared_error, momentum=0.9)
-    for learns in (True, True, False, False, True, True):
+    backprop = Backprop(models[0], F.squared_error, momentum=0.9)
+    for trainable in (True, True, False, False, True, True):
         for model in models:
-            model[0].requires_grad_(learns)
-        driver.sgd_step(*batch(7), 0.5)
+            model[0].requires_grad_(trainable)
+        backprop.sgd_step(*batch(7), 0.5)
         optimizer.zero_grad()
         F.squared_error(models[1](batch(7)[0]), batch(7)[1]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         assert_same(dict(models[0].named_parameters()), dict(models[1].named_parameters()))
 
 
-def test_a_driver_can_be_copied_and_kept() -> None:
-    driver = Backprop(chain(nn.Tanh()), F.squared_error, momentum=0.9)
-    driver.sgd_step(*batch(7), 0.1)
-    for other in (copy.deepcopy(driver), pickle.loads(pickle.dumps(driver))):
+def test_copies_and_pickles() -> None:
+    backprop = Backprop(chain(nn.Tanh()), F.squared_error, momentum=0.9)
+    backprop.sgd_step(*batch(7), 0.1)
+    for other in (copy.deepcopy(backprop), pickle.loads(pickle.dumps(backprop))):
         assert other.sgd_step(*batch(7), 0.1) > 0
-        assert not torch.equal(other.model[0].weight, driver.model[0].weight)
+        assert not torch.equal(other.model[0].weight, backprop.model[0].weight)
 
 
-@pytest.mark.parametrize("change", [renewed, with_another_layer, thawed, there_and_back])
-def test_a_changed_model_is_read_anew(change: Callable[[torch.nn.Sequential], None]) -> None:
-    """Nothing trains parameters that the model no longer has."""
+@pytest.mark.parametrize("change", [with_new_parameters, with_another_layer, unfrozen, converted_twice])
+def test_changed_parameters_and_layers_take_effect(change: Callable[[torch.nn.Sequential], None]) -> None:
+    """Only the current parameters are trained."""
     model = chain(nn.Tanh())
-    model[0].requires_grad_(change is not thawed)
-    driver = Backprop(model, F.squared_error, momentum=0.9)
-    driver.sgd_step(*batch(7), 0.1)
+    model[0].requires_grad_(change is not unfrozen)
+    backprop = Backprop(model, F.squared_error, momentum=0.9)
+    backprop.sgd_step(*batch(7), 0.1)
     change(model)
-    assert_same(driver.gradients(*batch(7)), by_autograd(model, F.squared_error, *batch(7)))
+    assert_same(backprop.gradients(*batch(7)), by_autograd(model, F.squared_error, *batch(7)))
     before = [p.detach().clone() for p in model.parameters()]
-    driver.sgd_step(*batch(7), 0.1)
+    backprop.sgd_step(*batch(7), 0.1)
     assert all(not torch.equal(p, was) for p, was in zip(model.parameters(), before, strict=True))
 
 
-class Meeting(torch.nn.Module):
-    """A layer in which threads wait for each other, the first time."""
+class Waiting(torch.nn.Module):
+    """A layer in which threads wait for each other in the first call."""
 
-    def __init__(self, place: threading.Barrier) -> None:
+    def __init__(self, barrier: threading.Barrier) -> None:
         super().__init__()
-        self.place: threading.Barrier | None = place
+        self.barrier: threading.Barrier | None = barrier
 
     def forward(self, input: Tensor) -> Tensor:
-        place, self.place = self.place, None
-        if place is not None:
-            place.wait(timeout=30)
+        barrier, self.barrier = self.barrier, None
+        if barrier is not None:
+            barrier.wait(timeout=30)
         return F.tanh(input)
 
 
-def test_threads_do_not_meet() -> None:
-    """Each has its own tape, also where all are in the midst of reading their models."""
-    found: list[dict[str, Tensor]] = []
-    place = threading.Barrier(3)
+def test_threads_do_not_interfere() -> None:
+    """Each thread has its own tape, even if all record at the same time."""
+    results: list[dict[str, Tensor]] = []
+    barrier = threading.Barrier(3)
 
-    def drive(middle: str) -> None:
-        model = chain(torch.nn.Sequential(Meeting(place), LAYERS[middle]()))
-        driver = Backprop(model, F.squared_error)
+    def train(middle: str) -> None:
+        model = chain(torch.nn.Sequential(Waiting(barrier), LAYERS[middle]()))
+        backprop = Backprop(model, F.squared_error)
         for _ in range(50):
-            _, gradients = driver.gradients(*batch(7))
+            _, gradients = backprop.gradients(*batch(7))
         assert_same(gradients, by_autograd(model, F.squared_error, *batch(7))[1])
-        found.append(gradients)
+        results.append(gradients)
 
-    threads = [threading.Thread(target=drive, args=(name,)) for name in ("tanh", "gelu", "relu")]
+    threads = [threading.Thread(target=train, args=(name,)) for name in ("tanh", "gelu", "relu")]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 3
+    assert len(results) == 3
 
 
 @pytest.mark.parametrize("inside", [False, True])
-def test_tensors_of_inference_mode_are_taken(inside: bool) -> None:
-    """They have no version to notice an in-place change by."""
+def test_tensors_of_inference_mode(inside: bool) -> None:
+    """They have no version counter to detect in-place changes."""
     model = chain(nn.Tanh())
     expected = by_autograd(model, F.squared_error, *batch(7))
     with torch.inference_mode():

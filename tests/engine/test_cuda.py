@@ -1,4 +1,4 @@
-"""The same on a GPU: nothing is written for it, so nothing may depend on being without."""
+"""The same tests on a GPU."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,26 +25,26 @@ def test_gradients_and_steps_are_those_of_autograd(activation: str, dtype: torch
     inputs, targets = torch.rand(100, 20, device="cuda", dtype=dtype), torch.rand(100, 10, device="cuda", dtype=dtype)
     cost = F.squared_error(model(inputs), targets)
     expected = torch.autograd.grad(cost, tuple(model.parameters()))
-    driver = Backprop(model, F.squared_error)
-    found = driver.gradients(inputs, targets)[1]
-    torch.testing.assert_close(tuple(found.values()), expected)
-    moved = [p.detach() - 0.1 * gradient for p, gradient in zip(model.parameters(), expected, strict=True)]
-    driver.sgd_step(inputs, targets, 0.1)
-    torch.testing.assert_close([p.detach() for p in model.parameters()], moved)
+    backprop = Backprop(model, F.squared_error)
+    gradients = backprop.gradients(inputs, targets)[1]
+    torch.testing.assert_close(tuple(gradients.values()), expected)
+    updated = [p.detach() - 0.1 * gradient for p, gradient in zip(model.parameters(), expected, strict=True)]
+    backprop.sgd_step(inputs, targets, 0.1)
+    torch.testing.assert_close([p.detach() for p in model.parameters()], updated)
 
 
-def test_what_does_not_fit_changes_nothing() -> None:
+def test_an_invalid_batch_changes_nothing() -> None:
     model = mlp((5, 3)).cuda()
     before = [p.detach().clone() for p in model.parameters()]
-    driver = Backprop(model, F.squared_error)
+    backprop = Backprop(model, F.squared_error)
     with pytest.raises(RuntimeError, match="input is on cpu but weight is on cuda"):
-        driver.sgd_step(torch.rand(4, 5), torch.rand(4, 3), 0.1)
+        backprop.sgd_step(torch.rand(4, 5), torch.rand(4, 3), 0.1)
     with pytest.raises(FloatingPointError, match="is not finite"):
-        driver.sgd_step(torch.full((4, 5), torch.nan, device="cuda"), torch.rand(4, 3, device="cuda"), 0.1)
+        backprop.sgd_step(torch.full((4, 5), torch.nan, device="cuda"), torch.rand(4, 3, device="cuda"), 0.1)
     assert all(torch.equal(p, was) for p, was in zip(model.parameters(), before, strict=True))
 
 
-def test_per_example_gradients_are_there_too() -> None:
+def test_per_example_gradients() -> None:
     model, inputs, targets = mlp((5, 4, 3)).cuda(), torch.rand(8, 5, device="cuda"), torch.rand(8, 3, device="cuda")
     each = per_example_gradients(model, F.squared_error, inputs, targets)
     noise = gradient_noise(model, F.squared_error, inputs, targets)

@@ -1,4 +1,4 @@
-"""Graphs of every form: the gradients of the tape are autograd's, through PyTorch's own operations, to 1e-12."""
+"""The tape's gradients of different graphs are autograd's through PyTorch's own operations, to 1e-12."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from bp_torch.functional.function import Function
 
 
 class Residual(torch.nn.Module):
-    """x + f(x), twice, between two layers."""
+    """Two blocks x + f(x) between two layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Residual(torch.nn.Module):
 
 
 class Shared(torch.nn.Module):
-    """One layer met three times, and its weight once more, transposed."""
+    """One layer called three times, and its weight used again, transposed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Shared(torch.nn.Module):
 
 
 class TwoInputs(torch.nn.Module):
-    """Two inputs that meet in a product and a concatenation; a parameter of its own."""
+    """Two inputs, combined by a product and a concatenation, and a custom parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class TwoInputs(torch.nn.Module):
 
 
 class Attention(torch.nn.Module):
-    """(N, T, C) activations: one head of attention, and a mean over the sequence."""
+    """Attention with one head on (N, T, C) activations, and a mean over the sequence."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Attention(torch.nn.Module):
 
 
 class TwoOutputs(torch.nn.Module):
-    """A list of outputs, one of which depends on the other."""
+    """A list of two outputs; the second depends on the first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class TwoOutputs(torch.nn.Module):
 
 
 class Generated(torch.nn.Module):
-    """A layer whose input is a parameter, and a view of one: a step must not read what it has already changed."""
+    """Layers whose inputs are a parameter and a view of it; a step must not read already updated values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,12 +123,12 @@ class Builtin(torch.nn.Module):
 
 def case(name: str) -> tuple[torch.nn.Module, Any, Any, tuple[Tensor, ...], Tensor]:
     torch.manual_seed(0)
-    kind, shapes = MODELS[name]
+    model_class, shapes = MODELS[name]
     two = name == "two outputs"
     cost = of_two(F.squared_error, F) if two else F.squared_error
     reference = of_two(builtin_cost, torch) if two else builtin_cost
     inputs = tuple(torch.randn(shape, dtype=torch.float64) for shape in shapes)
-    return kind().double(), cost, reference, inputs, torch.rand(7, 3, dtype=torch.float64)
+    return model_class().double(), cost, reference, inputs, torch.rand(7, 3, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -136,8 +136,8 @@ def test_gradients_of_any_graph_are_autograds(name: str) -> None:
     model, cost, reference, inputs, targets = case(name)
     value = reference(Builtin(model)(*inputs), targets)
     expected = torch.autograd.grad(value, list(model.parameters()))
-    found, gradients = Backprop(model, cost).gradients(inputs if inputs[1:] else inputs[0], targets)
-    torch.testing.assert_close(found, value.detach(), rtol=1e-12, atol=1e-12)
+    actual, gradients = Backprop(model, cost).gradients(inputs if inputs[1:] else inputs[0], targets)
+    torch.testing.assert_close(actual, value.detach(), rtol=1e-12, atol=1e-12)
     assert list(gradients) == [parameter for parameter, _ in model.named_parameters()]
     torch.testing.assert_close(list(gradients.values()), list(expected), rtol=1e-12, atol=1e-12)
 
@@ -148,31 +148,31 @@ def test_steps_of_any_graph_are_those_of_torch_sgd(name: str, options: dict[str,
     model, cost, reference, inputs, targets = case(name)
     other, *_ = case(name)
     optimizer = torch.optim.SGD(other.parameters(), lr=0.1, **options)  # type: ignore[arg-type]
-    driver = Backprop(model, cost, **options)
+    backprop = Backprop(model, cost, **options)
     for _ in range(3):
         optimizer.zero_grad()
         reference(Builtin(other)(*inputs), targets).backward()
         optimizer.step()
-        driver.sgd_step(inputs, targets, 0.1)
+        backprop.sgd_step(inputs, targets, 0.1)
     torch.testing.assert_close(list(model.parameters()), list(other.parameters()), rtol=1e-11, atol=1e-11)
 
 
-def test_each_backward_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a layer whose output goes three ways, too."""
+def test_each_backward_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if an output is used three times."""
     calls = []
     backward_ = Sigmoid.backward
     monkeypatch.setattr(Sigmoid, "backward", staticmethod(lambda ctx, g: (calls.append(g), backward_(ctx, g))[1]))
     weight = torch.ones(2, requires_grad=True)
     with Tape() as tape:
-        once = F.sigmoid(weight)
-        cost = F.sum(F.mul(F.add(once, once), once))
+        y = F.sigmoid(weight)
+        cost = F.sum(F.mul(F.add(y, y), y))
     gradient = backward(tape, cost)[weight]
     assert len(calls) == 1
     expected = torch.autograd.grad((2 * torch.sigmoid(weight) ** 2).sum(), weight)[0]
     torch.testing.assert_close(gradient, expected)
 
 
-def test_what_the_cost_does_not_depend_on_is_left_out() -> None:
+def test_calls_that_do_not_affect_the_cost_have_no_gradient() -> None:
     weight = torch.ones(2, requires_grad=True)
     with Tape() as tape:
         F.exp(weight)
@@ -181,7 +181,7 @@ def test_what_the_cost_does_not_depend_on_is_left_out() -> None:
 
 
 class ReverseGradient(Function):
-    """Returns its very input, with another gradient."""
+    """Returns its input object, with a negated gradient."""
 
     @staticmethod
     def forward(input: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ class ReverseGradient(Function):
         return -grad_output
 
 
-def test_an_output_that_is_the_input_has_a_gradient_of_its_own() -> None:
+def test_an_output_that_is_the_input_has_a_separate_gradient() -> None:
     weight = torch.tensor([2.0], requires_grad=True)
     with Tape() as tape:
         cost = F.sum(F.add(F.mul(ReverseGradient.call(weight), 3), weight))
@@ -204,7 +204,7 @@ def test_an_output_that_is_the_input_has_a_gradient_of_its_own() -> None:
 
 
 class Largest(Function):
-    """With all that a `setup_context` may ask of autograd's context."""
+    """Uses every method of autograd's ctx that `setup_context` may call."""
 
     @staticmethod
     def forward(input: Tensor, index: bool) -> Tensor:
@@ -224,8 +224,8 @@ class Largest(Function):
         return (input == output.unsqueeze(1)) * grad_output.unsqueeze(1), None
 
 
-def test_an_output_may_have_no_gradient() -> None:
-    """Because a function says so, or because it holds integers."""
+def test_outputs_without_a_gradient() -> None:
+    """Marked as not differentiable, or of an integer dtype."""
     weight = torch.tensor([[1.0, 3.0], [2.0, 0.0]], dtype=torch.float64, requires_grad=True)
     with Tape() as tape:
         index = Largest.call(weight, True)
@@ -245,7 +245,7 @@ def test_a_gradient_may_be_changed_in_place() -> None:
 
 
 def test_a_transform_may_compute_a_constant() -> None:
-    """What `torch.func` computes inside is not recorded."""
+    """Calls inside of `torch.func` transforms are not recorded."""
     weight, inputs = torch.rand(3, 4, requires_grad=True), torch.rand(5, 4)
     with Tape() as tape:
         cost = F.sum(F.linear(torch.func.grad(lambda x: F.sum(F.square(x)))(inputs), weight))
@@ -265,7 +265,7 @@ def test_tapes_can_be_nested() -> None:
 
 
 class Student(torch.nn.Module):
-    """Uses a teacher that is no part of it, and a layer of its own without gradients."""
+    """Uses a teacher that is not a submodule, and a layer under no_grad."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -279,15 +279,15 @@ class Student(torch.nn.Module):
         return self.last(F.mul(hidden, gate))  # type: ignore[no-any-return]
 
 
-def test_only_the_models_own_parameters_learn_and_no_grad_is_respected() -> None:
+def test_only_the_models_parameters_are_updated_and_no_grad_is_respected() -> None:
     torch.manual_seed(0)
     model, inputs, targets = Student(), torch.randn(7, 6), torch.rand(7, 3)
     teacher = [p.detach().clone() for p in model.teacher[0].parameters()]
     value = F.squared_error(model(inputs), targets)
     expected = torch.autograd.grad(value, list(model.parameters()))
-    driver = Backprop(model, F.squared_error)
-    torch.testing.assert_close(list(driver.gradients(inputs, targets)[1].values()), list(expected))
-    moved = [p.detach() - 0.1 * gradient for p, gradient in zip(model.parameters(), expected, strict=True)]
-    driver.sgd_step(inputs, targets, 0.1)
-    torch.testing.assert_close([p.detach() for p in model.parameters()], moved)
+    backprop = Backprop(model, F.squared_error)
+    torch.testing.assert_close(list(backprop.gradients(inputs, targets)[1].values()), list(expected))
+    updated = [p.detach() - 0.1 * gradient for p, gradient in zip(model.parameters(), expected, strict=True)]
+    backprop.sgd_step(inputs, targets, 0.1)
+    torch.testing.assert_close([p.detach() for p in model.parameters()], updated)
     assert all(map(torch.equal, teacher, model.teacher[0].parameters()))

@@ -1,4 +1,4 @@
-"""Graphs of hand-written functions alone: what they add up to is PyTorch's, and so is each backward by itself."""
+"""Models of hand-written functions only, and each backward called directly, against autograd."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Tensors = dict[str, Tensor]
 
 
 class Builtin:
-    """PyTorch's own functions, by the names that `bp_torch.functional` gives to them."""
+    """PyTorch's own functions under the names of `bp_torch.functional`."""
 
     getitem = staticmethod(lambda input, index: input[index])
     expand = staticmethod(torch.Tensor.expand)
@@ -33,14 +33,14 @@ def draw(**shapes: tuple[int, ...]) -> Tensors:
 
 
 def residual_mlp(f: Any, x: Tensor, w: Tensor, b: Tensor, v: Tensor) -> Tensor:
-    """Two blocks that share their weights; a scale for each feature."""
+    """Two blocks with shared weights, and a scale for each feature."""
     for _ in range(2):
         x = f.add(x, f.mul(f.sigmoid(f.linear(x, w, b)), v), alpha=0.5)
     return x
 
 
 def attention(f: Any, x: Tensor, qkv: Tensor, out: Tensor, position: Tensor) -> Tensor:
-    """Causal, of two heads, with positions added: softmax(q kᵀ / √d) v."""
+    """Causal attention with two heads and position embeddings: softmax(q kᵀ / √d) v."""
     batch, length, width = x.shape
     x = f.add(x, f.expand(f.unsqueeze(position, 0), (batch, -1, -1)))
     parts = f.permute(f.reshape(f.matmul(x, qkv), (batch, length, 3, 2, width // 2)), (2, 0, 3, 1, 4))
@@ -52,7 +52,7 @@ def attention(f: Any, x: Tensor, qkv: Tensor, out: Tensor, position: Tensor) -> 
 
 
 def pooled_head(f: Any, x: Tensor, token: Tensor, w: Tensor) -> Tensor:
-    """A class token in front, a normalisation over the features, and the mean over the places."""
+    """A class token in front, layer normalisation, and a maximum over the positions."""
     x = f.cat((f.expand(token, (x.shape[0], 1, -1)), x), 1)
     centred = f.sub(x, f.mean(x, -1, keepdim=True))
     scale = f.rsqrt(f.add(f.mean(f.square(centred), -1, keepdim=True), 1e-5))
@@ -79,7 +79,7 @@ def test_gradients_are_autograds(model: Callable[..., Tensor]) -> None:
 
 
 class Context:
-    """What a loop that does not use autograd gives to a Function."""
+    """A minimal ctx, outside of autograd."""
 
     def __init__(self, inputs: tuple[Any, ...]) -> None:
         self.needs_input_grad = tuple(isinstance(x, Tensor) and x.is_floating_point() for x in inputs)
@@ -119,19 +119,19 @@ CALLS: list[tuple[type[Function], tuple[Any, ...]]] = [
 
 
 @pytest.mark.parametrize(("function", "inputs"), CALLS, ids=lambda value: getattr(value, "__name__", ""))
-def test_a_gradient_has_its_inputs_shape_and_dtype(function: type[Function], inputs: tuple[Any, ...]) -> None:
-    """By itself: autograd's engine would sum a gradient that is too large, and cast it, without a word."""
+def test_gradients_have_the_shape_and_dtype_of_their_inputs(function: type[Function], inputs: tuple[Any, ...]) -> None:
+    """Called directly, because autograd's engine silently sums and casts gradients of the wrong shape or dtype."""
     ctx = Context(inputs)
     output = function.forward(*inputs)
     function.setup_context(ctx, inputs, output)
     upstream = torch.cos(torch.arange(output.numel())).reshape(output.shape).to(output.dtype)
-    found = function.backward(ctx, upstream)
+    gradients = function.backward(ctx, upstream)
     leaves = [x.clone().requires_grad_() if needs else x for x, needs in zip(inputs, ctx.needs_input_grad, strict=True)]
     expected = torch.autograd.grad(
         function.forward(*leaves), [x for x in leaves if isinstance(x, Tensor) and x.requires_grad], upstream
     )
-    assert len(found) == len(inputs)
-    torch.testing.assert_close([gradient for gradient in found if gradient is not None], list(expected))
+    assert len(gradients) == len(inputs)
+    torch.testing.assert_close([gradient for gradient in gradients if gradient is not None], list(expected))
 
 
 _PAIR, _FLAT, _NAN = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 2.0]), math.nan
@@ -166,7 +166,7 @@ UNUSUAL: list[tuple[str, tuple[Any, ...]]] = [
 
 
 @pytest.mark.parametrize(("name", "args"), UNUSUAL, ids=[name for name, _ in UNUSUAL])
-def test_unusual_arguments_give_what_they_give_in_pytorch(name: str, args: tuple[Any, ...]) -> None:
+def test_unusual_arguments_behave_as_in_pytorch(name: str, args: tuple[Any, ...]) -> None:
     results = []
     for functions in (F, Builtin()):
         leaves = [x.clone().requires_grad_(x.is_floating_point()) if isinstance(x, Tensor) else x for x in args]
@@ -187,12 +187,12 @@ def test_unusual_arguments_give_what_they_give_in_pytorch(name: str, args: tuple
         lambda f, x: f.pow(torch.tensor([1, 0, 2]), x.half()),
     ],
 )
-def test_tangents_beside_integers_are_pytorchs(function: Callable[[Any, Tensor], Tensor]) -> None:
+def test_tangents_with_integer_operands_are_pytorchs(function: Callable[[Any, Tensor], Tensor]) -> None:
     hand, builtin = (torch.func.jvp(lambda x, f=f: function(f, x), (_ROW,), (_ROW,)) for f in (F, Builtin()))
     torch.testing.assert_close(hand, builtin)
 
 
-def test_whole_numbers_have_no_tangent() -> None:
+def test_integers_have_no_tangent() -> None:
     _, tangent = torch.func.jvp(lambda x: F.to(x, torch.int64), (_ROW,), (_ROW,))
     assert not tangent.any()
 
@@ -207,13 +207,13 @@ def test_whole_numbers_have_no_tangent() -> None:
         ("linear", (_MATRIX[0], _MATRIX, _MATRIX[:, :2])),
     ],
 )
-def test_what_pytorch_refuses_is_refused(name: str, args: tuple[Any, ...]) -> None:
+def test_calls_that_pytorch_rejects_are_rejected(name: str, args: tuple[Any, ...]) -> None:
     for functions in (F, Builtin()):
         with pytest.raises(RuntimeError):
             getattr(functions, name)(*args)
 
 
-def test_a_list_of_slices_is_no_index() -> None:
+def test_a_list_of_slices_is_rejected_as_an_index() -> None:
     with pytest.raises(TypeError, match="must be of integers or booleans"):
         F.getitem(_MATRIX, [slice(0, 2)])
 

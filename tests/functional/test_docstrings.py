@@ -1,4 +1,4 @@
-"""The worked numbers in the docstrings of the equations."""
+"""The worked examples in the docstrings of `bp_torch.functional`."""
 
 import doctest
 import importlib
@@ -7,7 +7,7 @@ import pkgutil
 import bp_torch.functional
 
 
-def test_worked_numbers() -> None:
+def test_worked_examples() -> None:
     names = [module.name for module in pkgutil.iter_modules(bp_torch.functional.__path__, "bp_torch.functional.")]
     results = {name: doctest.testmod(importlib.import_module(name)) for name in names}
     assert {name: result for name, result in results.items() if result.failed} == {}

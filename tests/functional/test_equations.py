@@ -1,4 +1,4 @@
-"""Every function of the catalogue, in every way PyTorch may run it, against PyTorch's own."""
+"""Every function of the catalogue, in every mode of PyTorch, against PyTorch's own."""
 
 import math
 import re
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bp_torch import functional
-from bp_torch.catalogue import CATALOGUE, BadCall, Entry, Sample
+from bp_torch.catalogue import CATALOGUE, ErrorInput, OpInfo, Sample
 from bp_torch.engine.tape import Tape
 from bp_torch.gradients import check_gradients, compare
 from bp_torch.gradients.call import Call, as_calls, parts_of, pulled_back
@@ -28,16 +28,16 @@ def is_small(sample: Sample, largest: int = 40) -> bool:
     return min(sizes) > 0 and sum(sizes) <= largest
 
 
-def small_calls(entry: Entry, *, largest: int = 40) -> Iterator[Call]:
-    """Samples for the slower checks: small, not empty, of a finite value."""
+def small_calls(entry: OpInfo, *, largest: int = 40) -> Iterator[Call]:
+    """Samples for the slower checks: small, not empty, with a finite value."""
     for call in as_calls(entry.function, [sample for sample in entry.samples if is_small(sample, largest)]):
         value = call.of(entry.reference).value()
         if value.numel() and value.isfinite().all():
             yield call
 
 
-def of_every_form(samples: Sequence[Sample], form: Callable[[object], object]) -> list[Sample]:
-    """Few samples, in which each argument, option and set of options has every form that it has in any."""
+def covering(samples: Sequence[Sample], form: Callable[[object], object]) -> list[Sample]:
+    """A small subset of samples with every form of each argument, of each option, and of the set of options."""
     forms: dict[int, set[object]] = {
         number: {(name, form(value)) for name, value in [*enumerate(sample.args), *sample.options.items()]}
         | {(len(sample.args), *sample.options)}
@@ -59,7 +59,7 @@ def kind(value: object) -> object:
 
 
 def irregular(*shape: int) -> Tensor:
-    """Numbers of both signs, for upstream gradients; not torch's random ones, which vmap refuses."""
+    """Deterministic signed numbers for upstream gradients; vmap does not support torch.randn."""
     steps = torch.arange(math.prod(shape), dtype=torch.float64)
     return (1.3 * torch.cos(2.3 * steps + 0.5) + 0.4 * torch.sin(37.1 * steps)).reshape(shape)
 
@@ -70,7 +70,7 @@ def value_and_gradients(call: Call) -> list[Tensor]:
 
 
 def cost(call: Call) -> Callable[[Tensor], Tensor]:
-    """A number, as a function of the first input."""
+    """A scalar function of the first input."""
 
     def function(x: Tensor) -> Tensor:
         output = call.at([x, *call.inputs[1:]]).output()
@@ -84,12 +84,12 @@ def test_every_public_function_has_an_entry() -> None:
 
 
 @entries
-def test_every_check(entry: Entry) -> None:
-    """The gradients in every way they can be wrong; see tests/gradients for what the checker itself is worth.
+def test_every_check(entry: OpInfo) -> None:
+    """All checks of the gradient checker, which tests/gradients tests.
 
-    It varies numbers, sizes and layouts by itself: samples that differ in these alone would repeat each other.
+    The checker varies numbers, sizes and layouts, so samples that differ only in these are left out.
     """
-    samples = of_every_form(entry.samples, shape_or_value)
+    samples = covering(entry.samples, shape_or_value)
     report = check_gradients(entry.function, samples, reference=entry.reference)
     assert report.passed, str(report)
     assert {result.status for result in report.results} == {"passed"}
@@ -97,21 +97,21 @@ def test_every_check(entry: Entry) -> None:
 
 
 @entries
-def test_every_sample_in_every_dtype(entry: Entry) -> None:
-    """Value and gradients have PyTorch's shapes and dtypes, and are as near the float64 truth as PyTorch's own."""
+def test_every_sample_in_every_dtype(entry: OpInfo) -> None:
+    """Shapes and dtypes are PyTorch's, and errors against float64 are no larger than PyTorch's own."""
     for number, sample in enumerate(as_calls(entry.function, entry.samples)):
         for dtype in DTYPES:
             call = sample.to(dtype)
-            hand, builtin = (value_and_gradients(asked) for asked in (call, call.of(entry.reference)))
+            hand, builtin = (value_and_gradients(each) for each in (call, call.of(entry.reference)))
             truth = value_and_gradients(call.to(torch.float64).of(entry.reference))
             assert [(x.shape, x.dtype) for x in hand] == [(x.shape, x.dtype) for x in builtin]
             for name, *three in zip(("value", *call.by_name), hand, builtin, truth, strict=True):
-                found = compare(f"sample {number} in {dtype}: {name}", *three)
-                assert found.error <= found.tolerance, str(found)
+                comparison = compare(f"sample {number} in {dtype}: {name}", *three)
+                assert comparison.error <= comparison.tolerance, str(comparison)
 
 
 @entries
-def test_no_graph_without_a_gradient_to_take(entry: Entry) -> None:
+def test_no_graph_if_no_gradient_is_needed(entry: OpInfo) -> None:
     for call in as_calls(entry.function, entry.samples):
         assert not call.output().requires_grad
         with torch.no_grad():
@@ -121,8 +121,8 @@ def test_no_graph_without_a_gradient_to_take(entry: Entry) -> None:
 
 @entries
 @pytest.mark.parametrize("autocast", [False, True])
-def test_nothing_differentiable_is_done_outside_of_a_function(entry: Entry, autocast: bool) -> None:
-    """In any dtype and shape: a tape raises where a call is given the output of one of PyTorch's operations."""
+def test_no_differentiable_operation_outside_of_a_function(entry: OpInfo, autocast: bool) -> None:
+    """A tape raises if a call receives the output of PyTorch's own differentiable operations."""
     for sample in as_calls(entry.function, entry.samples):
         for dtype in (torch.float64, torch.bfloat16):
             call = sample.to(dtype).fresh()
@@ -133,8 +133,8 @@ def test_nothing_differentiable_is_done_outside_of_a_function(entry: Entry, auto
 
 
 @entries
-def test_pytorchs_own_gradcheck(entry: Entry) -> None:
-    """The checker's judgement is not the only one. It wants moderate numbers away from kinks."""
+def test_pytorchs_own_gradcheck(entry: OpInfo) -> None:
+    """A second opinion to this project's checker. gradcheck needs moderate numbers away from kinks."""
     checked = 0
     for call in small_calls(entry):
         if all(x.abs().max() < 10 and x.abs().min() > 1e-3 for x in call.inputs):
@@ -145,15 +145,15 @@ def test_pytorchs_own_gradcheck(entry: Entry) -> None:
 
 
 @entries
-def test_jacobian_of_jacobian(entry: Entry) -> None:
+def test_jacobian_of_jacobian(entry: OpInfo) -> None:
     call = next(small_calls(entry, largest=30))
     for outer, inner in ((torch.func.jacrev, torch.func.jacrev), (torch.func.jacfwd, torch.func.jacrev)):
-        hand, builtin = (outer(inner(cost(asked)))(call.inputs[0]) for asked in (call, call.of(entry.reference)))
+        hand, builtin = (outer(inner(cost(each)))(call.inputs[0]) for each in (call, call.of(entry.reference)))
         torch.testing.assert_close(hand, builtin, rtol=1e-10, atol=1e-10)
 
 
 @entries
-def test_per_example_gradients(entry: Entry) -> None:
+def test_per_example_gradients(entry: OpInfo) -> None:
     for call in small_calls(entry):
         first = call.inputs[0]
         batch = torch.stack([first, first * 0.5 + 0.1, -first])
@@ -163,10 +163,10 @@ def test_per_example_gradients(entry: Entry) -> None:
 
 
 @entries
-def test_compiles_into_one_graph(entry: Entry) -> None:
-    """Down to the operations of the first call's backward; of the others down to PyTorch's functions."""
-    torch.compiler.reset()  # entries may share a line of code, which PyTorch compiles for no more than eight
-    calls = as_calls(entry.function, of_every_form([s for s in entry.samples if is_small(s)], kind))
+def test_compiles_into_one_graph(entry: OpInfo) -> None:
+    """The first call with aot_eager, which traces the backward too; the others with the eager backend."""
+    torch.compiler.reset()  # entries share code, and PyTorch recompiles a function at most eight times
+    calls = as_calls(entry.function, covering([s for s in entry.samples if is_small(s)], kind))
     for number, call in enumerate(calls):
         backend = "eager" if number else "aot_eager"
         compiled = torch.compile(entry.function, fullgraph=True, backend=backend, dynamic=False)
@@ -175,7 +175,7 @@ def test_compiles_into_one_graph(entry: Entry) -> None:
         torch.testing.assert_close([output.detach(), *gradients], value_and_gradients(call), equal_nan=True)
 
 
-def test_compiles_without_a_gradient_to_take() -> None:
+def test_compiles_if_no_gradient_is_needed() -> None:
     @torch.compile(fullgraph=True, backend="aot_eager")
     def cost(x: Tensor, t: Tensor) -> Tensor:
         y = functional.elu(functional.flatten(x, 1), 0.5)
@@ -186,12 +186,12 @@ def test_compiles_without_a_gradient_to_take() -> None:
 
 
 @entries
-def test_autocast_as_pytorch_does(entry: Entry) -> None:
+def test_autocast_as_pytorch_does(entry: OpInfo) -> None:
     for sample in small_calls(entry):
         for dtype in (torch.float32, torch.bfloat16, torch.float64):
             call = sample.to(dtype)
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                hand, builtin = (value_and_gradients(asked) for asked in (call, call.of(entry.reference)))
+                hand, builtin = (value_and_gradients(each) for each in (call, call.of(entry.reference)))
             truth = value_and_gradients(call.to(torch.float64).of(entry.reference))
             for ours, theirs, true in zip(hand, builtin, truth, strict=True):
                 assert ours.dtype == theirs.dtype
@@ -201,21 +201,21 @@ def test_autocast_as_pytorch_does(entry: Entry) -> None:
 
 @pytest.mark.parametrize(
     ("entry", "call"),
-    [pytest.param(e, call, id=f"{e.name}-{i}") for e in CATALOGUE.values() for i, call in enumerate(e.bad_calls)],
+    [pytest.param(e, call, id=f"{e.name}-{i}") for e in CATALOGUE.values() for i, call in enumerate(e.error_inputs)],
 )
-def test_bad_calls_fail_as_pytorchs_do(entry: Entry, call: BadCall) -> None:
-    with pytest.raises(call.error) as caught:
+def test_error_inputs_raise_as_in_pytorch(entry: OpInfo, call: ErrorInput) -> None:
+    with pytest.raises(call.error_type) as caught:
         entry.function(*call.args, **call.options)
-    assert re.search(call.names, str(caught.value)), caught.value
+    assert re.search(call.error_regex, str(caught.value)), caught.value
     assert "\n" not in str(caught.value)
     if isinstance(call.args[0], Tensor) and call.args[0].is_complex():
-        return  # complex numbers are refused here, whatever torch does with them
-    with pytest.raises(call.error):
+        return  # only bp_torch rejects complex numbers
+    with pytest.raises(call.error_type):
         entry.reference(*call.args, **call.options)
 
 
 @entries
-def test_kinks_take_pytorchs_side(entry: Entry) -> None:
+def test_slopes_at_kinks_are_pytorchs(entry: OpInfo) -> None:
     for kink in entry.kinks:
         for function in (entry.function, entry.reference):
             (call,) = as_calls(function, [Sample(kink.args, kink.options)])
@@ -224,7 +224,7 @@ def test_kinks_take_pytorchs_side(entry: Entry) -> None:
 
 
 @entries
-def test_samples_lie_in_the_domain(entry: Entry) -> None:
+def test_samples_are_in_the_domain(entry: OpInfo) -> None:
     for sample in entry.samples:
         for position, arg in enumerate(sample.args):
             if isinstance(arg, Tensor) and arg.numel():
@@ -233,13 +233,13 @@ def test_samples_lie_in_the_domain(entry: Entry) -> None:
 
 
 @entries
-def test_non_finite_inputs_as_pytorch_does(entry: Entry) -> None:
+def test_non_finite_inputs_as_pytorch_does(entry: OpInfo) -> None:
     call = next(call for call in small_calls(entry) if call.inputs[0].dim() == 2)
     for special in (torch.inf, -torch.inf, torch.nan):
         input = call.inputs[0].clone()
         input[0, 0] = special
-        strange = call.at([input, *call.inputs[1:]])
-        value, gradient, *_ = value_and_gradients(strange)
-        builtin, builtin_gradient, *_ = value_and_gradients(strange.of(entry.reference))
+        non_finite = call.at([input, *call.inputs[1:]])
+        value, gradient, *_ = value_and_gradients(non_finite)
+        builtin, builtin_gradient, *_ = value_and_gradients(non_finite.of(entry.reference))
         torch.testing.assert_close(value, builtin, equal_nan=True)
         torch.testing.assert_close(gradient[1:], builtin_gradient[1:], equal_nan=True)

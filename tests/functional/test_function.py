@@ -1,4 +1,4 @@
-"""What the base class of every Function keeps and must not spoil."""
+"""The state of the base class of Functions: cached constants and the active tape."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,14 +29,14 @@ def under_fake_tensors(work: Callable[[], Any]) -> None:
         work()
 
 
-def of_real_tensors_under_fake_ones(work: Callable[[], Any]) -> None:
+def with_real_tensors_under_fake_tensors(work: Callable[[], Any]) -> None:
     real = torch.rand(2, 3, requires_grad=True)
     with FakeTensorMode(allow_non_fake_inputs=True):
         F.squared_error(F.sigmoid(real), torch.zeros(2, 3))
 
 
 def under_nested_transforms(work: Callable[[], Any]) -> None:
-    """Where a new Tensor looks like an ordinary one and dies with the transform."""
+    """Here a new Tensor looks like an ordinary one, but is invalid after the transform."""
 
     def cost(x: Tensor) -> Tensor:
         return F.squared_error(F.sigmoid(x), x.detach())
@@ -74,10 +74,10 @@ def in_another_default_dtype(work: Callable[[], Any]) -> None:
 
 @pytest.mark.usefixtures("no_constants")
 @pytest.mark.parametrize(
-    "where",
+    "context",
     [
         under_fake_tensors,
-        of_real_tensors_under_fake_ones,
+        with_real_tensors_under_fake_tensors,
         under_nested_transforms,
         under_inference_mode,
         under_the_engine,
@@ -85,14 +85,14 @@ def in_another_default_dtype(work: Callable[[], Any]) -> None:
         in_another_default_dtype,
     ],
 )
-def test_constants_are_ordinary_wherever_they_were_made(where: Callable[..., None]) -> None:
+def test_constants_are_ordinary_tensors_wherever_they_were_created(context: Callable[..., None]) -> None:
     expected = gradient(torch.float64)
     function._constants.clear()
-    where(gradient)
-    found = gradient()
-    assert type(found) is Tensor
-    assert (found.dtype, found.device.type) == (torch.float32, "cpu")
-    torch.testing.assert_close(found.double(), expected)
+    context(gradient)
+    actual = gradient()
+    assert type(actual) is Tensor
+    assert (actual.dtype, actual.device.type) == (torch.float32, "cpu")
+    torch.testing.assert_close(actual.double(), expected)
     for constant in function._constants.values():
         assert type(constant) is Tensor
         assert not constant.is_inference()
@@ -100,8 +100,8 @@ def test_constants_are_ordinary_wherever_they_were_made(where: Callable[..., Non
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh", "squared_error"])
-def test_an_upstream_gradient_of_nothing_but_zeros(name: str) -> None:
-    """PyTorch has a Tensor for it that cannot be written into."""
+def test_an_upstream_gradient_of_zeros(name: str) -> None:
+    """PyTorch represents it by a Tensor that cannot be written to."""
     x = torch.rand(2, 3, requires_grad=True)
     output = F.squared_error(x, torch.zeros(2, 3)) if name == "squared_error" else getattr(F, name)(x)
     (gradient,) = torch.autograd.grad(output, x, torch._efficientzerotensor(output.shape))
@@ -109,7 +109,7 @@ def test_an_upstream_gradient_of_nothing_but_zeros(name: str) -> None:
 
 
 @pytest.mark.usefixtures("no_constants")
-def test_there_are_never_many_constants() -> None:
+def test_the_number_of_constants_is_bounded() -> None:
     for examples in range(1, 700):
         x = torch.rand(examples, 1, requires_grad=True)
         F.squared_error(x, torch.zeros(examples, 1)).backward()  # type: ignore[no-untyped-call]
@@ -122,7 +122,7 @@ def test_a_tape_may_be_entered_twice() -> None:
     assert (len(tape), function.active_tape.tape) == (1, None)
 
 
-def test_a_tape_stops_when_something_fails() -> None:
-    with pytest.raises(RuntimeError, match="do not fit"), Tape():
+def test_a_tape_stops_after_an_exception() -> None:
+    with pytest.raises(RuntimeError, match="do not match"), Tape():
         F.linear(torch.rand(2, 3), torch.rand(4, 5))
     assert function.active_tape.tape is None

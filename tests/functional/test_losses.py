@@ -1,4 +1,4 @@
-"""What the catalogue's comparisons with torch cannot show of the costs."""
+"""Properties of the losses that the catalogue's comparisons with torch cannot test."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ import bp_torch.functional as F
 
 
 def test_gradients_of_weight_and_pos_weight() -> None:
-    """Torch refuses them: against autograd through the definition, in log-sigmoids."""
+    """Torch does not support them, so they are compared with autograd through the definition."""
     generator = torch.Generator().manual_seed(0)
     x, t = (torch.randn(5, 3, generator=generator, dtype=torch.float64) for _ in range(2))
     w, p = ((torch.rand(3, generator=generator, dtype=torch.float64) + 0.5).requires_grad_() for _ in range(2))
@@ -24,8 +24,8 @@ def test_gradients_of_weight_and_pos_weight() -> None:
     )
 
 
-def test_certainty_keeps_its_digits() -> None:
-    """Near p = 1 the gradient is tiny, but not noise: in float32 it is right to a rounding."""
+def test_gradients_are_precise_near_certainty() -> None:
+    """Near p = 1 the gradient is tiny, yet correct to rounding in float32."""
     logits = torch.tensor([[0.0, 14.0, -3.0]])
     gradients = []
     for x in (logits, logits.double()):
@@ -41,7 +41,7 @@ def test_a_class_of_weight_0_does_not_hide_a_nan(function: object) -> None:
     assert loss.isnan()
 
 
-def test_a_class_ruled_out_by_minus_infinity() -> None:
+def test_a_class_with_a_logit_of_minus_infinity() -> None:
     """0 log 0 counts as 0, forward, backward and in forward mode."""
     x, t = torch.tensor([[-torch.inf, 0.0, 1.0]]), torch.tensor([[0.0, 1.0, 0.0]])
     value, tangent = torch.func.jvp(lambda x: F.cross_entropy(x, t), (x,), (torch.ones_like(x),))
@@ -54,7 +54,7 @@ def test_a_class_ruled_out_by_minus_infinity() -> None:
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
 @pytest.mark.parametrize("name", ["cross_entropy", "nll_loss"])
 @pytest.mark.parametrize("weight", [None, torch.zeros(0)])
-def test_no_classes_at_all(name: str, reduction: str, weight: torch.Tensor | None) -> None:
+def test_zero_classes(name: str, reduction: str, weight: torch.Tensor | None) -> None:
     x, t = torch.zeros(2, 0, requires_grad=True), torch.tensor([-100, -100])
     for functions in (F, torch.nn.functional):
         loss = getattr(functions, name)(x, t, weight=weight, reduction=reduction)
@@ -70,7 +70,7 @@ def test_weighted_cross_entropy_under_autocast() -> None:
     torch.testing.assert_close(hand, builtin)
 
 
-def test_a_weight_that_could_have_a_gradient_is_refused_only_where_one_is_taken() -> None:
+def test_a_weight_that_requires_a_gradient_is_rejected_unless_under_no_grad() -> None:
     x, t, w = torch.randn(4, 3), torch.tensor([0, 1, 2, 2]), torch.rand(3, requires_grad=True)
     with pytest.raises(RuntimeError, match="'weight'"):
         F.cross_entropy(x, t, weight=w)
@@ -78,7 +78,7 @@ def test_a_weight_that_could_have_a_gradient_is_refused_only_where_one_is_taken(
         torch.testing.assert_close(F.cross_entropy(x, t, weight=w), torch.nn.functional.cross_entropy(x, t, weight=w))
 
 
-def test_integers_take_the_targets_dtype() -> None:
+def test_integers_promote_to_the_dtype_of_the_target() -> None:
     counts, target = torch.tensor([[1, 2], [3, 4]]), torch.randn(2, 2)
     torch.testing.assert_close(F.mse_loss(counts, target), torch.nn.functional.mse_loss(counts, target))
 
@@ -89,13 +89,13 @@ def test_squared_error_is_the_lectures(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(F.squared_error(x, t), ((x - t) ** 2).sum(-1).mean())
 
 
-def test_squared_error_of_no_example_is_nan() -> None:
+def test_squared_error_of_no_examples_is_nan() -> None:
     x = torch.zeros(0, 3, requires_grad=True)
     cost = F.squared_error(x, torch.zeros(0, 3))
     assert cost.isnan()
 
 
 @pytest.mark.parametrize("target", [torch.zeros(2), torch.zeros(2, 4), torch.zeros(2, 3, 1)])
-def test_squared_error_wants_one_shape(target: torch.Tensor) -> None:
+def test_squared_error_requires_equal_shapes(target: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"input \(2, 3\) and target .* same shape"):
         F.squared_error(torch.zeros(2, 3), target)

@@ -1,4 +1,4 @@
-"""The lecture's network as a whole, in the ways PyTorch has of running one."""
+"""The lecture's network in PyTorch's ways of running a model."""
 
 import pytest
 import torch
@@ -21,16 +21,16 @@ def gradients(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> tuple[
 
 
 def test_per_example_gradients_average_to_the_gradient(network: tuple[torch.nn.Sequential, Tensor, Tensor]) -> None:
-    """The lecture: do this for every training example, record what each asks for, and average."""
+    """As in the lecture: compute the gradient of every training example, and average."""
     model, inputs, targets = network
 
     def cost(parameters: dict[str, Tensor], input: Tensor, target: Tensor) -> Tensor:
         return F.squared_error(functional_call(model, parameters, (input,)), target)
 
     each = vmap(grad(cost), in_dims=(None, 0, 0))(dict(model.named_parameters()), inputs, targets)
-    for wishes, gradient in zip(each.values(), gradients(*network), strict=True):
-        assert wishes.shape == (20, *gradient.shape)
-        torch.testing.assert_close(wishes.mean(0), gradient, rtol=1e-5, atol=1e-7)
+    for examples, gradient in zip(each.values(), gradients(*network), strict=True):
+        assert examples.shape == (20, *gradient.shape)
+        torch.testing.assert_close(examples.mean(0), gradient, rtol=1e-5, atol=1e-7)
 
 
 def test_compiled_by_inductor(network: tuple[torch.nn.Sequential, Tensor, Tensor]) -> None:
@@ -51,7 +51,7 @@ def test_checkpointed(network: tuple[torch.nn.Sequential, Tensor, Tensor], reent
         assert torch.equal(parameter.grad, gradient)
 
 
-def test_exported_it_computes_the_same(network: tuple[torch.nn.Sequential, Tensor, Tensor]) -> None:
+def test_exported(network: tuple[torch.nn.Sequential, Tensor, Tensor]) -> None:
     model, inputs, _ = network
     torch.testing.assert_close(torch.export.export(model, (inputs,)).module()(inputs), model(inputs))
 
@@ -65,7 +65,7 @@ def test_a_retained_graph_gives_the_same_twice(network: tuple[torch.nn.Sequentia
 
 
 def test_changing_a_saved_input_in_place_is_noticed() -> None:
-    """What was kept by save_for_backward is watched: a stale tensor is an error, not a wrong gradient."""
+    """A saved Tensor that was modified raises an error instead of giving a wrong gradient."""
     x, w = torch.randn(3, 4), torch.randn(2, 4, requires_grad=True)
     output = F.linear(x, w)
     x.mul_(2)

@@ -1,4 +1,4 @@
-"""Half precision, autocast, and tensors without storage."""
+"""Half precision, autocast, saturation, and Tensors without storage."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from bp_torch.nn import mlp
     ],
 )  # fmt: skip
 def test_half_precision_is_rounded_once(name: str, options: dict[str, str], dtype: torch.dtype) -> None:
-    """Each value and slope is within one rounding of the truth, wherever it is: no intermediate was rounded."""
+    """Each value and slope has an error of at most one rounding, so no intermediate was rounded."""
     x = torch.linspace(-3, 6, 200).to(dtype)
     results = []
     for input in (x.clone(), x.double()):
@@ -30,8 +30,8 @@ def test_half_precision_is_rounded_once(name: str, options: dict[str, str], dtyp
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh"])
-def test_a_saturated_neuron_keeps_its_slope(name: str) -> None:
-    """To a few roundings of the output's distance from its limit, also where that is small."""
+def test_the_slope_of_a_saturated_neuron_is_precise(name: str) -> None:
+    """To a few roundings, even where the output is near its limit."""
     input = torch.linspace(3, 8, 100).requires_grad_()
     output = getattr(F, name)(input)
     (slope,) = torch.autograd.grad(output.sum(), input)
@@ -39,8 +39,8 @@ def test_a_saturated_neuron_keeps_its_slope(name: str) -> None:
     torch.testing.assert_close(slope.double(), y * (1 - y) if name == "sigmoid" else 1 - y * y, rtol=4e-7, atol=0)
 
 
-def test_gelu_keeps_its_digits_far_below_0() -> None:
-    """Where Φ(x) is tiny and 1 + erf(x/√2) would cancel."""
+def test_gelu_is_precise_far_below_0() -> None:
+    """There Φ(x) is tiny, and 1 + erf(x/√2) would cancel."""
     input = torch.linspace(-6, -3, 100).requires_grad_()
     output = F.gelu(input)
     (slope,) = torch.autograd.grad(output.sum(), input)
@@ -51,14 +51,14 @@ def test_gelu_keeps_its_digits_far_below_0() -> None:
     torch.testing.assert_close(slope.double(), cumulative + x * density, rtol=1e-5, atol=0)
 
 
-def test_relu_stops_an_infinite_gradient_behind_a_closed_gate() -> None:
+def test_relu_stops_an_infinite_gradient_where_x_is_not_positive() -> None:
     x = torch.tensor([-1.0, 0.0, 1.0], requires_grad=True)
     g = torch.full((3,), torch.inf)
     assert torch.autograd.grad(F.relu(x), x, g)[0].tolist() == [0, 0, torch.inf]
     assert torch.func.jvp(F.relu, (x.detach(),), (g,))[1].tolist() == [0, 0, torch.inf]
 
 
-def test_integers_become_the_default_dtype_or_stay() -> None:
+def test_dtypes_of_integer_inputs() -> None:
     counts = torch.tensor([-1, 0, 2])
     assert F.sigmoid(counts).dtype == F.tanh(counts).dtype == torch.float32
     assert torch.equal(F.relu(counts), torch.tensor([0, 0, 2]))
@@ -72,18 +72,18 @@ def test_mixed_dtypes_promote_as_torchs_do() -> None:
     assert F.squared_error(narrow, wide).dtype == torch.float64
 
 
-def trained_once(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> list[Tensor | None]:
+def parameter_gradients(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> list[Tensor | None]:
     F.squared_error(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
     return [parameter.grad for parameter in model.parameters()]
 
 
 def test_tensors_without_storage() -> None:
-    """Shapes alone flow forward and backward: on the meta device, and as FakeTensors."""
+    """Forward and backward run on the meta device, and with FakeTensors."""
     with torch.device("meta"):
-        gradients = trained_once(mlp((4, 3, 2)), torch.randn(5, 4), torch.randn(5, 2))
+        gradients = parameter_gradients(mlp((4, 3, 2)), torch.randn(5, 4), torch.randn(5, 2))
     assert all(g is not None and g.is_meta for g in gradients)
     with FakeTensorMode():
-        gradients = trained_once(mlp((4, 3, 2)), torch.randn(5, 4), torch.randn(5, 2))
+        gradients = parameter_gradients(mlp((4, 3, 2)), torch.randn(5, 4), torch.randn(5, 2))
     assert [g.shape for g in gradients if g is not None] == [(3, 4), (3,), (2, 3), (2,)]
 
 

@@ -1,4 +1,4 @@
-"""Every function of the catalogue in any shape, layout and with any numbers: value and gradients are PyTorch's."""
+"""Every function of the catalogue with random shapes, layouts and numbers, against PyTorch's value and gradients."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bp_torch.catalogue import CATALOGUE, Entry, Interval
+from bp_torch.catalogue import CATALOGUE, Interval, OpInfo
 from bp_torch.gradients import compare
 from bp_torch.gradients.call import Call, as_calls, pulled_back
 from bp_torch.gradients.variants import expanded, resized, strided, transposed
@@ -19,7 +19,7 @@ FAR = 50.0
 
 
 def numbers(domain: Interval) -> st.SearchStrategy[list[float]]:
-    """A few numbers of an interval, which a Tensor then repeats: ties, zeros and whole numbers are not rare."""
+    """A few numbers of an interval, which a Tensor repeats; so ties, zeros and integers are common."""
     low, high = max(domain.low, -FAR), min(domain.high, FAR)
     whole = st.integers(int(low), int(high)).map(float)
     return st.lists(st.floats(low, high, allow_subnormal=False) | whole, min_size=1, max_size=7)
@@ -31,8 +31,8 @@ def filled(tensor: Tensor, palette: list[float]) -> Tensor:
 
 
 @st.composite
-def calls(draw: st.DrawFn, entry: Entry) -> Call:
-    """A sample with other sizes, numbers and layouts."""
+def calls(draw: st.DrawFn, entry: OpInfo) -> Call:
+    """A sample with random sizes, numbers and layouts."""
     (call,) = as_calls(entry.function, [draw(st.sampled_from(entry.samples))])
     sizes = {size for arg in call.args if isinstance(arg, Tensor) for size in arg.shape if size}
     changed = {size: draw(st.integers(0, 6), label=f"in place of size {size}") for size in sorted(sizes)}
@@ -46,14 +46,14 @@ def calls(draw: st.DrawFn, entry: Entry) -> Call:
 @pytest.mark.parametrize("entry", CATALOGUE.values(), ids=list(CATALOGUE))
 @given(data=st.data())
 @settings(max_examples=20)
-def test_value_and_gradients(entry: Entry, data: st.DataObject) -> None:
+def test_value_and_gradients(entry: OpInfo, data: st.DataObject) -> None:
     call = data.draw(calls(entry))
     with warnings.catch_warnings(action="ignore"):
         expected = pytorchs(call.of(entry.reference))
         assume(expected is not None)
-        found = value_and_gradients(call)
-    scale = max(x.abs().max().item() if x.numel() else 0.0 for x in call.inputs)  # what terms that cancel are made of
-    for name, tensor in found.items():
+        actual = value_and_gradients(call)
+    scale = max(x.abs().max().item() if x.numel() else 0.0 for x in call.inputs)  # of terms that may cancel
+    for name, tensor in actual.items():
         comparison = compare(name, tensor, expected[name], expected[name], scale=scale)
         assert comparison.passed, str(comparison)
 
@@ -66,9 +66,9 @@ def value_and_gradients(call: Call) -> dict[str, Tensor]:
 
 
 def pytorchs(reference: Call) -> dict[str, Tensor] | None:
-    """PyTorch's own, if it takes this call, forward and backward, and returns a finite value."""
+    """PyTorch's value and gradients, or None if it rejects this call or the value is not finite."""
     try:
-        found = value_and_gradients(reference)
-    except (IndexError, RuntimeError, ValueError):  # for a class that there is not, for instance
+        result = value_and_gradients(reference)
+    except (IndexError, RuntimeError, ValueError):  # for a class index out of range, for instance
         return None
-    return found if found["value"].isfinite().all() else None
+    return result if result["value"].isfinite().all() else None

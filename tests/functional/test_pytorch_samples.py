@@ -1,4 +1,4 @@
-"""Every function on the samples PyTorch tests its own by (OpInfo), in value and gradient."""
+"""Every function on the samples of PyTorch's own tests (OpInfo): value and gradients."""
 
 import itertools
 import warnings
@@ -13,19 +13,19 @@ from bp_torch import functional
 from bp_torch.gradients import compare
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-OUR_OWN = {"dense", "squared_error", "to"}  # `to` takes a dtype alone
+NOT_IN_PYTORCH = {"squared_error", "to"}  # `to` takes a dtype alone
 
 
 @pytest.fixture(scope="module")
 def operations() -> dict[str, list[Any]]:
-    """PyTorch's OpInfos of each function's name; imported here, for that takes seconds."""
+    """PyTorch's OpInfos by function name; imported here because the import takes seconds."""
     pytest.importorskip("expecttest", reason="PyTorch's own samples need expecttest")
     from torch.testing._internal.common_methods_invocations import op_db
 
-    found: dict[str, list[Any]] = {}
+    by_name: dict[str, list[Any]] = {}
     for op in op_db:
-        found.setdefault(op.name.removeprefix("nn.functional.").strip("_"), []).append(op)
-    return found
+        by_name.setdefault(op.name.removeprefix("nn.functional.").strip("_"), []).append(op)
+    return by_name
 
 
 def converted(value: Any, dtype: torch.dtype) -> Any:
@@ -35,7 +35,7 @@ def converted(value: Any, dtype: torch.dtype) -> Any:
 
 
 def tensors_in(values: Iterable[Any]) -> list[Tensor]:
-    """The Tensors among some values, and in lists and tuples among them."""
+    """The Tensors in `values`, and in lists and tuples among them."""
     flat = itertools.chain.from_iterable(v if isinstance(v, list | tuple) else [v] for v in values)
     return [value for value in flat if isinstance(value, Tensor)]
 
@@ -47,14 +47,14 @@ def value_and_gradients(function: Callable[..., Tensor], sample: Any, dtype: tor
     inputs = [value for value in tensors_in([*args, *options.values()]) if value.requires_grad]
     generator = torch.Generator().manual_seed(0)
     upstream = [torch.randn(output.shape, generator=generator, dtype=torch.float64) for output in outputs]
-    found = torch.autograd.grad(outputs, inputs, [g.to(y.dtype) for g, y in zip(upstream, outputs, strict=True)])
-    return [*outputs, *found]
+    gradients = torch.autograd.grad(outputs, inputs, [g.to(y.dtype) for g, y in zip(upstream, outputs, strict=True)])
+    return [*outputs, *gradients]
 
 
-@pytest.mark.parametrize("name", sorted(set(functional.__all__) - OUR_OWN))
+@pytest.mark.parametrize("name", sorted(set(functional.__all__) - NOT_IN_PYTORCH))
 def test_on_pytorchs_own_samples(name: str, operations: dict[str, list[Any]]) -> None:
     function = getattr(functional, name)
-    if name == "where":  # its samples have the condition in second place
+    if name == "where":  # its samples have the condition second
         function = lambda input, condition, other: functional.where(condition, input, other)  # noqa: E731
     compared = 0
     for operation in operations[name]:

@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, vmap
 import bp_torch.functional as F
 from bp_torch import nn
 from bp_torch.engine import Tape
-from bp_torch.engine.per_example import by_vmap, linear_gradients
+from bp_torch.engine.per_example import linear_gradients, vmap_gradients
 from bp_torch.functional.function import Function
 from bp_torch.functional.linear import Linear
 from bp_torch.inspection import (
@@ -286,7 +286,7 @@ def test_a_rule_gives_what_vmap_gives(shape: tuple[int, ...]) -> None:
         output = layer(torch.randn(shape).double())
     (call,) = tape
     upstream = torch.randn(output.shape).double()
-    quick, general = linear_gradients(call.ctx, upstream), by_vmap(Linear, call.ctx, upstream)
+    quick, general = linear_gradients(call.ctx, upstream), vmap_gradients(Linear, call.ctx, upstream)
     assert quick is not None
     for found, expected in zip(quick[1:], general[1:], strict=True):
         for statistic in ("gradients", "norms", "sums_of_squares", "total"):
@@ -338,7 +338,7 @@ def test_examples_that_meet_are_refused(name: str) -> None:
     model = torch.nn.Sequential(torch.nn.Flatten(), nn.Linear(5, 5), Layer(function))
     cost = (lambda y, t: y) if name == "over all" else F.squared_error
     for statistic in (per_example_gradients, per_example_norms, gradient_noise):
-        with pytest.raises(TypeError, match=rf"module 2 \(Layer\): examples meet or change rows in {where}, so"):
+        with pytest.raises(TypeError, match=rf"module 2 \(Layer\): {where} mixes or reorders examples, so"):
             statistic(model, cost, torch.rand(5, 5), torch.rand(5, 5))
 
 
@@ -487,5 +487,5 @@ def test_a_cost_of_a_parameter_is_refused() -> None:
     def cost(outputs: Tensor, targets: Tensor) -> Tensor:
         return F.add(F.squared_error(outputs, targets), F.sum(model[0].weight))
 
-    with pytest.raises(TypeError, match="the cost takes what no example has a row of, such as a parameter"):
+    with pytest.raises(TypeError, match="the cost must be a sum over examples, but it uses a parameter"):
         per_example_gradients(model, cost, torch.rand(7, 5), torch.rand(7, 3))

@@ -8,11 +8,11 @@ import torch
 import bp_torch.nn
 from bp_torch.nn import as_builtin, mlp
 
-OWN = {"SquaredError"}
+NOT_IN_TORCH = {"SquaredError"}
 MODULES = [
     name
     for name, value in vars(bp_torch.nn).items()
-    if inspect.isclass(value) and issubclass(value, torch.nn.Module) and name not in OWN
+    if inspect.isclass(value) and issubclass(value, torch.nn.Module) and name not in NOT_IN_TORCH
 ]
 
 CASES = {
@@ -79,7 +79,7 @@ def test_softmax_without_dim_warns_as_torch_does() -> None:
 
 
 def test_every_forward_is_hand_written() -> None:
-    """A module that fell back to torch.nn's forward would pass every comparison."""
+    """A module that inherited torch.nn's forward would pass every comparison."""
     for name in MODULES:
         assert getattr(bp_torch.nn, name).forward is not getattr(torch.nn, name).forward
     output = mlp((4, 3, 2))(torch.randn(5, 4))
@@ -115,13 +115,13 @@ class TestMlp:
         ("sizes", "activation", "message"),
         [((784,), "sigmoid", "two or more"), ((3, 0, 2), "relu", "positive"), ((3, 2), "step", "'step'")],
     )
-    def test_what_cannot_be_built_is_refused(self, sizes: tuple[int, ...], activation: str, message: str) -> None:
+    def test_invalid_arguments_are_rejected(self, sizes: tuple[int, ...], activation: str, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             mlp(sizes, activation)
 
 
 class TestAsBuiltin:
-    def test_same_parameters_other_layers(self) -> None:
+    def test_same_parameters_with_other_layers(self) -> None:
         model = torch.nn.Sequential(mlp((4, 3, 2)), bp_torch.nn.Softmax(1))
         twin = as_builtin(model)
         assert [type(m) for m in twin.modules()] == [getattr(torch.nn, type(m).__name__) for m in model.modules()]
@@ -135,16 +135,16 @@ class TestAsBuiltin:
         other.load_state_dict(model.state_dict())
         torch.testing.assert_close(other.state_dict(), model.state_dict())
 
-    def test_no_hand_written_node_is_left(self) -> None:
+    def test_no_hand_written_function_is_left(self) -> None:
         output = as_builtin(mlp((4, 3, 2)))(torch.randn(5, 4))
         assert type(output.grad_fn).__name__ == "SigmoidBackward0"
 
-    def test_what_has_no_counterpart_is_refused(self) -> None:
-        """A layer left hand-written would be its own judge."""
+    def test_a_layer_without_a_counterpart_is_rejected(self) -> None:
+        """A layer left hand-written would be compared with itself."""
 
-        class Mine(bp_torch.nn.Linear):
+        class Custom(bp_torch.nn.Linear):
             pass
 
-        for module in (Mine(2, 2), bp_torch.nn.SquaredError()):
+        for module in (Custom(2, 2), bp_torch.nn.SquaredError()):
             with pytest.raises(TypeError, match="no counterpart"):
                 as_builtin(torch.nn.Sequential(module))

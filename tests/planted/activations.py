@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bp_torch.catalogue.entry import Numbers
+from bp_torch.catalogue.op_info import RandomTensors
 from bp_torch.functional.activations import ELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from planted.alterations import (
     averaged_if_ones,
@@ -25,7 +25,7 @@ from planted.alterations import (
 )
 from planted.bug import Host, first_input, memory
 
-_draw = Numbers(12)
+_draw = RandomTensors(12)
 _X = ((_draw(4, 3),), (_draw(7),))
 _EVEN = ((_draw(4, 3),), (_draw(2, 5),))
 

@@ -5,14 +5,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bp_torch.catalogue.entry import Numbers
+from bp_torch.catalogue.op_info import RandomTensors
 from bp_torch.functional.arithmetic import Abs, Add, Div, Exp, Log, Mul, Neg, Pow
 from bp_torch.functional.reductions import Matmul, Mean, Sum
 from bp_torch.functional.selection import Amax, Maximum, Where
 from planted.alterations import clamped, first_row_negated, last_doubled, ones, positive_part
 from planted.bug import Host, first_input
 
-_draw = Numbers(18)
+_draw = RandomTensors(18)
 _X = ((_draw(4, 3),), (_draw(7),))
 _POSITIVE = ((_draw(4, 3).abs() + 0.1,), (_draw(7).abs() + 0.1,))
 _PAIRS = ((_draw(4, 3), _draw(3)), (_draw(5), _draw(5)))

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bp_torch.catalogue.entry import Numbers
+from bp_torch.catalogue.op_info import RandomTensors
 from bp_torch.functional.classification import CrossEntropy, NLLLoss, SoftCrossEntropy
 from bp_torch.functional.function import Function, save
 from planted.alterations import clamped, ones, ones_if_scalar, rounded_to
 from planted.bug import Host
 
-_draw = Numbers(15)
+_draw = RandomTensors(15)
 
 
 def _sample(examples: int, classes: int) -> tuple[Tensor, Tensor]:

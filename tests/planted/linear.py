@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bp_torch.catalogue.entry import Numbers
+from bp_torch.catalogue.op_info import RandomTensors
 from bp_torch.functional.function import save
 from bp_torch.functional.linear import Linear
 from planted.alterations import (
@@ -24,7 +24,7 @@ from planted.alterations import (
 )
 from planted.bug import Host
 
-_draw = Numbers(11)
+_draw = RandomTensors(11)
 
 
 def _sample(examples: int, inputs: int, outputs: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bp_torch.catalogue.entry import Numbers
-from bp_torch.catalogue.losses import squared_error_of_builtins
+from bp_torch.catalogue.losses import builtin_squared_error
+from bp_torch.catalogue.op_info import RandomTensors
 from bp_torch.functional.bce import BCEWithLogits
 from bp_torch.functional.losses import L1Loss, MSELoss, SmoothL1Loss, SquaredError
 from planted.alterations import (
@@ -20,7 +20,7 @@ from planted.alterations import (
 )
 from planted.bug import Host
 
-_draw = Numbers(16)
+_draw = RandomTensors(16)
 
 
 def _pair(*shape: int) -> tuple[Tensor, Tensor]:
@@ -31,7 +31,7 @@ _PAIRS = (_pair(4, 3), _pair(2, 5))
 _FIVES = (_pair(5, 3), _pair(5, 4))
 _YES_OR_NO = ((_draw(4, 3), _draw(4, 3).sigmoid()), (_draw(5), _draw(5).gt(0).double()))
 
-SQUARED = Host("squared_error", SquaredError, squared_error_of_builtins, _PAIRS)
+SQUARED = Host("squared_error", SquaredError, builtin_squared_error, _PAIRS)
 MSE = Host("mse_loss", MSELoss, F.mse_loss, _PAIRS, ("mean",))
 MSE_SUM = Host("mse_loss sum", MSELoss, partial(F.mse_loss, reduction="sum"), _PAIRS, ("sum",))
 MSE_EACH = Host("mse_loss none", MSELoss, partial(F.mse_loss, reduction="none"), _PAIRS, ("none",))

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bp_torch.catalogue import CATALOGUE, Entry
-from bp_torch.catalogue.entry import Numbers
+from bp_torch.catalogue import CATALOGUE, OpInfo
+from bp_torch.catalogue.op_info import RandomTensors
 from bp_torch.gradients.call import as_tensor
 from planted import activations, arithmetic, classification, custom, linear, losses, shape, smooth_activations, softmax
 from planted.bug import RightFunction, Samples
 
-_draw = Numbers(17)
+_draw = RandomTensors(17)
 
 
-def _of_entry(entry: Entry) -> list[RightFunction]:
+def _of_entry(entry: OpInfo) -> list[RightFunction]:
     """One for each set of options, with the first three of its calls of a finite value; without Tensors as options."""
     calls: dict[str, list[tuple[Any, ...]]] = {}
     options = {}

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bp_torch.catalogue.entry import Numbers
+from bp_torch.catalogue.op_info import RandomTensors
 from bp_torch.functional.function import Function
 from bp_torch.functional.indexing import Cat, GetItem, Narrow, Stack
 from bp_torch.functional.shape import Clone, Expand, Movedim, Permute, Reshape, Transpose
@@ -21,7 +21,7 @@ from planted.alterations import (
 )
 from planted.bug import Host, first_input
 
-_draw = Numbers(19)
+_draw = RandomTensors(19)
 _INDEX = torch.tensor([2, 0, 2, 2])
 _ROWS = ((_draw(3, 2),), (_draw(4, 3),))
 

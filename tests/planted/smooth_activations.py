@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bp_torch.catalogue.entry import Numbers
+from bp_torch.catalogue.op_info import RandomTensors
 from bp_torch.functional.smooth_activations import GELU, GELUTanh, SiLU, Softplus
 from planted.alterations import from_its_beginning, in_order_of_memory, rounded_to, row_major, without_small
 from planted.bug import Host
 
-_draw = Numbers(13)
+_draw = RandomTensors(13)
 _X = ((_draw(3, 5),), (_draw(6),))
 
 SOFTPLUS = Host("softplus", Softplus, partial(F.softplus, beta=2.0), _X, (2.0, 20.0))

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bp_torch.catalogue.entry import Numbers
+from bp_torch.catalogue.op_info import RandomTensors
 from bp_torch.functional.softmax import LogSoftmax, Softmax, probabilities
 from planted.alterations import first_row_negated, rounded_to, row_major
 from planted.bug import Host, first_input
 
-_draw = Numbers(14)
+_draw = RandomTensors(14)
 _X = ((_draw(4, 3),), (_draw(2, 5, 3),))
 _SQUARE = ((_draw(4, 4),),)
 
