@@ -18,7 +18,7 @@ from bp_torch.inspection import Explanation, Wiggle, explain, hebbian, sensitivi
 from bp_torch.inspection.drawing import draw_explanation
 from bp_torch.inspection.experiments import Setup
 from bp_torch.inspection.per_example import Cost
-from bp_torch.inspection.tables import explanation_tables, hebbian_table, sensitivity_table
+from bp_torch.inspection.tables import explanation_tables, explanation_title, hebbian_table, sensitivity_table
 from bp_torch.training.backends import COSTS
 from bp_torch.training.state.run import load_trained, run_folder
 from bp_torch.training.state.run_dir import RunError, require_no_run
@@ -69,8 +69,7 @@ def _explain() -> int:
     model, cost = network or Setup(dataset).trained, COSTS[run.cost].function if run else squared_error
     image, label = dataset.test.images[config.example], int(dataset.test.labels[config.example])
     explanation = explain(model, cost, image, label)
-    answer = int(explanation.outputs.argmax())
-    title = f"Test digit {config.example}, a {label}, read as {answer}: cost {explanation.cost:.4f}"
+    title = explanation_title(explanation, config.example, label)
     print(f"data: {dataset.origin}\n{title}")
     strengthened = hebbian_table(hebbian([explanation], count=MOST))
     moved = sensitivity_table(_wiggled(model, cost, explanation))

@@ -41,11 +41,11 @@ class Sensitivity:
         """For instance 'hidden1.weight[3, 412]'."""
         return f"{self.name}[{', '.join(map(str, self.index))}]"
 
-    def beside(self, other: "Sensitivity") -> str:
+    def compare_to(self, other: "Sensitivity") -> str:
         """For instance 'hidden1.weight[3, 412]: 32.0 times as sensitive as output.bias[7]'."""
-        return f"{self}: {self.times(other):.1f} times as sensitive as {other}"
+        return f"{self}: {self.ratio_to(other):.1f} times as sensitive as {other}"
 
-    def times(self, other: "Sensitivity") -> float:
+    def ratio_to(self, other: "Sensitivity") -> float:
         """How many times as sensitive the cost is to this one; once, if to neither."""
         return self.size / other.size if other.size else math.inf if self.size else 1.0
 

@@ -141,7 +141,9 @@ def test_a_digit_is_explained_to_a_network_taught_on_the_spot(
     assert (status, err) == (0, "")
     image, label = digits().test.images[7], int(digits().test.labels[7])
     expected = explain(Setup(digits()).trained, squared_error, image, label)
-    assert f"Test digit 7, a {label}, read as {int(expected.outputs.argmax())}: cost {expected.cost:.4f}" in out
+    assert (
+        f"test example 7, labelled {label}, read as {int(expected.outputs.argmax())}: cost {expected.cost:.4f}" in out
+    )
     outputs = rows(out, "nudges of the outputs")
     columns = (expected.outputs, expected.target, expected.output_nudges, expected.layers[-1].weighted_input_nudges)
     assert [row[0] for row in outputs] == [str(n) for n in range(10)]

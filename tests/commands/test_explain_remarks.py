@@ -39,7 +39,7 @@ def rows(said: str) -> list[list[str]]:
 def test_connections_stand_in_their_order() -> None:
     found = Hebbian(0.987, (Connection(7, 3, 0.5, 0.25, 2.0), Connection(1, 0, -3e-4, 1.0, -0.125)))
     said = told(hebbian_table(found))
-    assert "all weights' nudges with activation · nudge 0.99" in " ".join(said.split())
+    assert "correlation of the nudges of all weights with x · nudge of y: 0.99" in " ".join(said.split())
     assert rows(said) == [["3", "7", "+0.5000", "0.250", "+2.0000"], ["0", "1", "-3.00e-04", "1.000", "-0.1250"]]
 
 
@@ -48,11 +48,10 @@ def test_sensitivities_are_in_units_of_the_last() -> None:
     moved = [Wiggle(most, 2**-10, -3.125e-3, -3.1e-3, 2.004), Wiggle(least, 2**-10, 9.8e-5, 9.7e-5, math.nan)]
     said = told(sensitivity_table(moved))
     assert said.splitlines()[0].rstrip() == "hidden1.weight[3, 412]: 32.0 times as sensitive as output.bias[7]"
-    assert "× that of output.bias[7]" in said
-    assert "moved by 0.0010: predicted" in said
+    assert "ratio: to output.bias[7]; w is changed by 0.0010" in said
     assert rows(said) == [
-        ["hidden1.weight[3, 412]", "-3.200e+00", "32.0", "-3.125e-03", "-3.100e-03", "2.00"],
-        ["output.bias[7]", "+1.000e-01", "1.0", "+9.800e-05", "+9.700e-05", "nan"],
+        ["hidden1.weight[3, 412]", "-3.20e+00", "32.0", "-3.13e-03", "-3.10e-03", "2.00"],
+        ["output.bias[7]", "+1.00e-01", "1.0", "+9.80e-05", "+9.70e-05", "nan"],
     ]
 
 
@@ -102,9 +101,9 @@ def test_the_script_tells_them_of_its_digit_and_network(said: Callable[..., str]
     assert [float(row[2]) for row in table] == pytest.approx([wishes[place].item() for place in strongest], abs=6e-5)
     *most, hundredth = rows(out.partition("times as sensitive as")[2])
     sizes = torch.cat([gradient.flatten().abs() for gradient in gradients.values()]).sort(descending=True).values
-    assert [abs(float(row[1])) for row in most] == pytest.approx(sizes[:5].tolist(), rel=6e-4)
+    assert [abs(float(row[1])) for row in most] == pytest.approx(sizes[:5].tolist(), rel=6e-3)
     nearest = sizes[(100 * sizes - sizes[0]).abs().argmin()].item()
-    assert abs(float(hundredth[1])) == pytest.approx(nearest, rel=6e-4)
+    assert abs(float(hundredth[1])) == pytest.approx(nearest, rel=6e-3)
     for row in (*most, hundredth):
         assert float(row[4]) == pytest.approx(float(row[3]), rel=0.05), "measured as predicted"
         assert float(row[5]) == pytest.approx(2, abs=0.2)
@@ -115,4 +114,4 @@ def test_the_script_tells_them_of_classes_and_without_a_hidden_layer(said: Calla
     out = said(nn.mlp((784, 10), output_activation="identity"), F.cross_entropy)
     assert len(rows(out.partition("strengthened most")[2])) == 5
     assert len(rows(out.partition("times as sensitive as")[2])) == 6
-    assert "activation · nudge 1.00" in " ".join(out.split()), "there is no slope in between"
+    assert "with x · nudge of y: 1.00" in " ".join(out.split()), "there is no slope in between"

@@ -39,8 +39,8 @@ def test_all_are_ranked_by_autograds_size(drawn: tuple[torch.nn.Sequential, Tens
 
 def test_they_are_told_in_words() -> None:
     most, other = Sensitivity("hidden1.weight", (3, 412), -3.2), Sensitivity("output.bias", (7,), 0.1)
-    assert most.beside(other) == "hidden1.weight[3, 412]: 32.0 times as sensitive as output.bias[7]"
-    assert most.beside(replace(other, gradient=0.0)).startswith("hidden1.weight[3, 412]: inf times")
+    assert most.compare_to(other) == "hidden1.weight[3, 412]: 32.0 times as sensitive as output.bias[7]"
+    assert most.compare_to(replace(other, gradient=0.0)).startswith("hidden1.weight[3, 412]: inf times")
 
 
 @pytest.mark.parametrize("place", [0, 5, 20])

@@ -7,12 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 import bp_torch.functional as F
 from bp_torch import nn
-from bp_torch.inspection import Explanation, explain
-from bp_torch.inspection.tables import explanation_tables
+from bp_torch.inspection import Explanation, Sensitivity, Wiggle, explain, hebbian, sensitivities, wiggle
+from bp_torch.inspection.experiments.setup import Claim
+from bp_torch.inspection.tables import (
+    claims_list,
+    explanation_tables,
+    explanation_title,
+    hebbian_table,
+    sensitivity_table,
+)
 
 
 @pytest.fixture
@@ -27,8 +34,12 @@ def by_hand() -> Explanation:
 
 
 def rendered(explanation: Explanation, *output: int, **how: Any) -> str:
+    return printed(explanation_tables(explanation, *output), **how)
+
+
+def printed(table: RenderableType, **how: Any) -> str:
     file = StringIO()
-    Console(file=file, width=120, **how).print(explanation_tables(explanation, *output))
+    Console(file=file, **{"width": 80, **how}).print(table)
     return file.getvalue()
 
 
@@ -182,3 +193,50 @@ def test_large_nudges_are_shown_apart() -> None:
 def test_an_input_below_zero_has_no_ink() -> None:
     lines = rendered(drawn(16, 2, image=-torch.ones(16))).splitlines()
     assert [ink for ink, _ in panels(lines)] == ["    ", "    "]
+
+
+def test_the_title_has_index_and_label() -> None:
+    explanation = drawn(4, 6, 5, 3)
+    answer = int(explanation.outputs.argmax())
+    expected = f"test example 7, labelled 9, read as {answer}: cost {explanation.cost:.4f}"
+    assert explanation_title(explanation, 7, 9) == expected
+
+
+def test_no_cell_is_broken_at_80_columns() -> None:
+    """The lecture's network, with the longest names that it has; on a wide terminal the lines are the same."""
+    torch.manual_seed(0)
+    model, image = nn.mlp((784, 16, 16, 10)), torch.rand(784)
+    explanation = explain(model, F.squared_error, image, 9)
+    batch = image[None], torch.eye(10)[9:]
+    ranked = sensitivities(model, F.squared_error, *batch)
+    longest = max(ranked, key=lambda one: len(str(one)))
+    assert len(str(longest)) == len("hidden1.weight[15, 783]")
+    wiggles = [wiggle(model, F.squared_error, *batch, one) for one in (ranked[0], longest)]
+    tables = explanation_tables(explanation), hebbian_table(hebbian([explanation])), sensitivity_table(wiggles)
+    for table in tables:
+        narrow, wide = (printed(table, width=width).splitlines() for width in (80, 200))
+        assert [line.split() for line in narrow] == [line.split() for line in wide]
+        assert max(map(len, narrow)) <= 80
+
+
+def test_a_long_name_is_broken_but_never_cut() -> None:
+    name = "a_name_that_is_much_longer_than_there_is_space_for"
+    one = Sensitivity(f"{name}.weight", (3, 412), -3.2)
+    text = printed(sensitivity_table([Wiggle(one, 2**-10, -3.125e-3, -3.1e-3, 2.0)]))
+    below = text.splitlines()[6:]
+    assert "".join(line[:25].strip() for line in below[:3]).startswith(name[:40])
+    assert "…" not in text
+
+
+def test_claims_are_a_list_of_paragraphs() -> None:
+    claims = [
+        Claim(4, "the gradient is steepest", "by 0.99", holds=True, of="equation"),
+        Claim(13, "[it] is approximated " + "well " * 20, "0.2", holds=False),
+    ]
+    lines = printed(claims_list(claims, "The claims"), markup=False).splitlines()
+    assert [line.rstrip() for line in lines[:6]] == [
+        "The claims", "", "4   the gradient is steepest", "    measured: by 0.99", "    holds: yes (equation)", ""
+    ]  # fmt: skip
+    assert [line[:4] for line in lines[6:9]] == ["13  ", "    ", "    "]
+    assert lines[6].startswith("13  [it] is approximated well")
+    assert "holds: no (network)" in lines[9]

@@ -87,7 +87,7 @@ def wiggles(setup: Setup) -> ExperimentResult:
     moved = [wiggle(setup.trained, cost, inputs, targets, one) for one in chosen]
     ratio = abs(moved[0].measured / moved[1].measured)
     order = torch.tensor([found.order for found in moved]).nanmedian().item()
-    compared = f"{most.beside(partner)}; wiggled, the cost changes {ratio:.1f} times as much"
+    compared = f"{most.compare_to(partner)}; wiggled, the cost changes {ratio:.1f} times as much"
     same = abs(ratio / TIMES - 1) < 0.1
     worst = torch.tensor([found.measured / found.predicted - 1 for found in moved]).abs().max().item()
     claims = (
