@@ -1,4 +1,4 @@
-"""A folder of runs for one TensorBoard: whole ones, damaged ones, and what the checker and the experiments leave."""
+"""A log folder for TensorBoard: complete runs, damaged runs, and the results of the checker and the experiments."""
 
 import json
 import time
@@ -23,14 +23,14 @@ from bp_torch import nn
 from bp_torch.dashboard import tags
 from bp_torch.dashboard.event_file import EventFile, of_tab
 from bp_torch.dashboard.frame_format import frame_file, network_file
-from bp_torch.dashboard.reports import write_experiments, write_gradients
+from bp_torch.dashboard.reports import write_experiments, write_tables
 from bp_torch.dashboard.writer import TensorBoardRecorder
 from bp_torch.inspection.experiments import ExperimentResult
 from bp_torch.training.logging.events import FrameEvent, NetworkEvent, StepEvent
 from bp_torch.training.logging.traces import FrameCapture
 
 MARKUP = "<img src=x onerror=alert('1')>&amp; größer"
-GARBAGE = b"\x00\xff no file of safetensors"
+GARBAGE = b"\x00\xff not a safetensors file"
 BLOBS = DATA_CLASS_BLOB_SEQUENCE
 DAMAGED: dict[str, tuple[TensorProto, int]] = {
     "garbage": (make_tensor_proto([GARBAGE]), BLOBS),
@@ -41,8 +41,10 @@ DAMAGED: dict[str, tuple[TensorProto, int]] = {
     "a scalar": (make_tensor_proto(1.0), DATA_CLASS_SCALAR),
 }
 
-FUNCTIONS = "| function | samples |\n|---|---|\n| linear | 13 |"
-SCORES = "| checker | caught |\n|---|---|\n| ours | 261 |"
+TABLES = {
+    tags.CHECKED_FUNCTIONS: "| function | samples |\n|---|---|\n| linear | 13 |",
+    tags.CHECKER_SCORES: "| checker | caught |\n|---|---|\n| ours | 261 |",
+}
 
 FIRST = {
     "kept": ExperimentResult((), {"metric": 1.0}, Figure(figsize=(2, 1)), {"curve": {1: 0.25, 10: 0.5}}),
@@ -52,12 +54,12 @@ SECOND = {"kept": ExperimentResult((), {"metric": 2.0}, Figure(figsize=(2, 1)), 
 
 
 class Board(NamedTuple):
-    """Where it lies, and what was written."""
+    """The folder, and the events written to it."""
 
     folder: Path
     network: NetworkEvent
     frames: list[FrameEvent]
-    """Of the run named long."""
+    """Frames of the run "long"."""
     recorded: list[Reference]
     wide: list[Reference]
 
@@ -70,10 +72,10 @@ def write_board(folder: Path) -> Board:
     write(folder / "resumed", tiny_network(step=4, steps=7), *(tiny_frame(step) for step in range(4, 7)), first_step=4)
     write_damaged(folder)
     write_unsupported(folder)
-    write_gradients(folder / "gradients", FUNCTIONS, SCORES)
+    write_tables(folder / "gradients", TABLES)
     for results in (FIRST, SECOND):
-        write_experiments(folder / "experiments", results.items(), "drawn by hand")
-        time.sleep(0.01)  # the files are read in the order of their times
+        write_experiments(folder / "experiments", results.items(), "drawn digits")
+        time.sleep(0.01)  # the files are read in order of their time stamps
     for name, changes in {"frozen": {"frozen": True}, "wrong": {"wrong": True}}.items():
         write_run(folder / name, **changes)
     wide = write_run(folder / "wide", hidden=40, examples=130)
@@ -81,14 +83,14 @@ def write_board(folder: Path) -> Board:
     return Board(folder, network, frames, write_run(folder / "recorded"), wide)
 
 
-def write(folder: Path, *recorded: Any, first_step: int = 0) -> None:
+def write(folder: Path, *events: Any, first_step: int = 0) -> None:
     with TensorBoardRecorder(folder, purge_step=first_step) as recorder:
-        for record in recorded:
-            recorder.record(record)
+        for event in events:
+            recorder.record(event)
 
 
 def write_damaged(folder: Path) -> None:
-    """Blobs that are none, an event file that breaks off, and frames that are cut, empty or do not fit."""
+    """Write invalid blobs, a truncated event file, and frames that are truncated, empty or inconsistent."""
     for name, (tensor, data_class) in DAMAGED.items():
         plugin = SummaryMetadata.PluginData(plugin_name=tags.BACKPROP)
         metadata = SummaryMetadata(plugin_data=plugin, data_class=data_class)
@@ -104,13 +106,13 @@ def write_damaged(folder: Path) -> None:
     content = frame_file(frame, tiny_network())
     zeroed = content[:900] + bytes(len(content) - 900)
     write_blobs(folder / "damaged", network, content, content[:500], zeroed, b"", content)
-    misfitting = replace(frame, layers=(frame.layers[0], replace(frame.layers[1], weight=torch.ones(3, 9))))
-    uncompared = content.replace(b'\\"comparisons\\": []', b'\\"comparisons\\": 12')
-    write_blobs(folder / "misfit", network, uncompared, frame_file(misfitting, tiny_network()), content)
+    wrong_shape = replace(frame, layers=(frame.layers[0], replace(frame.layers[1], weight=torch.ones(3, 9))))
+    wrong_type = content.replace(b'\\"comparisons\\": []', b'\\"comparisons\\": 12')
+    write_blobs(folder / "inconsistent", network, wrong_type, frame_file(wrong_shape, tiny_network()), content)
 
 
 def write_unsupported(folder: Path) -> None:
-    """A network that is no chain of dense layers, and a format of the future."""
+    """Write a network that is not a chain of dense layers, and a later format version."""
     model = torch.nn.Sequential(nn.Linear(784, 10), nn.Softmax(1))
     write(folder / "softmax", FrameCapture(model, F.squared_error, PROBES, torch.eye(10)).network(0, 3))
     write_blobs(folder / "later", save({}, {"network": json.dumps({"format": 2})}))
@@ -129,28 +131,29 @@ def write_values(folder: Path, *values: tuple[int, Summary.Value]) -> None:
 
 
 def loaded(address: str, board: Board) -> bool:
-    """Whether TensorBoard has read all of it."""
-    shown, whole = steps(address), {"long", "resumed", "recorded", "wide", "misfit", MARKUP, "cut", *DAMAGED}
+    """Whether TensorBoard has read every run."""
+    steps = steps_by_run(address)
     runs = {path.name for path in board.folder.iterdir()}
-    numbers = asked(address, "plugin/scalars/tags").get("experiments", {})
+    scalars = asked(address, "plugin/scalars/tags").get("experiments", {})
     return (
         set(asked(address, "runs")) == runs
-        and whole <= set(shown)
-        and [len(shown[run]) for run in ("long", "recorded", "wide")] == [300, 6, 6]
-        and tags.experiment("kept", "metric") in numbers
+        and {"long", "resumed", "recorded", "wide", "inconsistent", MARKUP, "cut", *DAMAGED} <= set(steps)
+        and [len(steps[run]) for run in ("long", "recorded", "wide")] == [300, 6, 6]
+        and tags.experiment("kept", "metric") in scalars
         and "gradients" in asked(address, "plugin/text/tags")
     )
 
 
-def of(address: str, what: str, **parameters: Any) -> Answer:
-    return answer(address, f"plugin/backprop/{what}?" + "&".join(f"{k}={quote(str(v))}" for k, v in parameters.items()))
+def plugin_data(address: str, route: str, **parameters: Any) -> Answer:
+    query = "&".join(f"{name}={quote(str(value))}" for name, value in parameters.items())
+    return answer(address, f"plugin/backprop/{route}?{query}")
 
 
-def steps(address: str) -> dict[str, list[int]]:
-    return {run: [step for step, _ in taken] for run, taken in asked(address, "plugin/backprop/runs").items()}
+def steps_by_run(address: str) -> dict[str, list[int]]:
+    return {run: [step for step, _ in frames] for run, frames in asked(address, "plugin/backprop/runs").items()}
 
 
-def points(address: str, run: str, tag: str) -> list[tuple[int, float]]:
-    """A curve as the Scalars tab has it."""
-    shown: Iterable[tuple[float, int, float]] = asked(address, f"plugin/scalars/scalars?run={run}&tag={tag}")
-    return [(step, value) for _, step, value in shown]
+def scalar_points(address: str, run: str, tag: str) -> list[tuple[int, float]]:
+    """The points of a curve in the Scalars tab."""
+    rows: Iterable[tuple[float, int, float]] = asked(address, f"plugin/scalars/scalars?run={run}&tag={tag}")
+    return [(step, value) for _, step, value in rows]

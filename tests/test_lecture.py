@@ -1,4 +1,4 @@
-"""docs/lecture.md: its links lead to files with the lines they quote, its commands exist, its figures were measured."""
+"""docs/lecture.md: its links, quoted lines, commands and measured figures are correct."""
 
 import json
 import re
@@ -18,13 +18,13 @@ SECTIONS = {int(number): text for number, text in re.findall(r"^## (\d+)\. (.*?)
 LINKS = re.findall(r"\[(`?)([^\]\n]+?(?:\[[^\]\n]*\][^\]\n]*?)*)`?\]\((?!https:)([^)#\s]+)\)", PAGE)
 
 
-def test_the_lecture_is_told_in_full() -> None:
+def test_every_statement_has_a_section() -> None:
     assert list(SECTIONS) == list(range(1, 17))
     assert len(LINKS) > 30
 
 
 @pytest.mark.parametrize(("quoted", "text", "path"), LINKS)
-def test_a_link_leads_to_what_it_quotes(quoted: str, text: str, path: str) -> None:
+def test_a_link_leads_to_the_line_it_quotes(quoted: str, text: str, path: str) -> None:
     target = (DOCS / path).resolve()
     assert target.exists()
     if quoted:
@@ -32,12 +32,12 @@ def test_a_link_leads_to_what_it_quotes(quoted: str, text: str, path: str) -> No
 
 
 @pytest.mark.parametrize("number", SECTIONS)
-def test_each_statement_has_its_line_of_code(number: int) -> None:
+def test_each_statement_links_to_a_line_of_code(number: int) -> None:
     assert re.search(r"`\]\(\.\./bp_torch/[^)]+\.py\)", SECTIONS[number])
 
 
 @pytest.mark.parametrize("number", range(1, 16))
-def test_each_statement_has_its_command(number: int) -> None:
+def test_each_statement_has_a_command(number: int) -> None:
     assert re.search(r"- Command: `make [a-z]+", SECTIONS[number])
 
 
@@ -52,7 +52,7 @@ def test_every_command_exists() -> None:
     assert named == set(EXPERIMENTS)
 
 
-def test_the_figures_are_those_of_a_whole_run_on_mnist() -> None:
+def test_the_figures_are_from_a_full_run_on_mnist() -> None:
     assert list(MEASURED) == list(EXPERIMENTS)
     for experiment in MEASURED.values():
         assert (experiment["data"], experiment["quick"], experiment["seed"]) == ("mnist", False, 0)
@@ -60,13 +60,13 @@ def test_the_figures_are_those_of_a_whole_run_on_mnist() -> None:
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim["claim"])
-def test_a_figure_that_was_measured_stands_with_its_statement(claim: dict[str, object]) -> None:
+def test_a_measured_figure_is_in_the_section_of_its_statement(claim: dict[str, object]) -> None:
     section = " ".join(SECTIONS[int(str(claim["statement"]))].split())
     assert str(claim["measured"]) in section
     assert claim["holds"] or "does not hold" in section
 
 
-def test_how_many_do_not_hold() -> None:
+def test_number_of_claims_that_do_not_hold() -> None:
     broken = [claim for claim in CLAIMS if not claim["holds"]]
     assert len(broken) == 3
     assert "three did" in PAGE
@@ -74,11 +74,11 @@ def test_how_many_do_not_hold() -> None:
 
 
 @pytest.mark.parametrize(("caption", "path"), re.findall(r"!\[([^\]]*)\]\((\S+)\)", PAGE))
-def test_a_caption_is_the_title_of_what_is_drawn(caption: str, path: str) -> None:
+def test_a_caption_is_the_title_of_its_figure(caption: str, path: str) -> None:
     with Image.open(DOCS / path) as figure:
         assert figure.info["Title"] == caption
 
 
-def test_the_networks_size() -> None:
+def test_number_of_parameters_of_the_network() -> None:
     size = sum(parameter.numel() for parameter in mlp((784, 16, 16, 10)).parameters())
     assert f"= {size:,}," in SECTIONS[1]

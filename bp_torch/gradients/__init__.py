@@ -1,4 +1,4 @@
-"""Comparing gradients: the checker, and the rule that tells a wrong equation from rounding."""
+"""The gradient checker, and the rule that separates a wrong equation from rounding errors."""
 
 from bp_torch.catalogue import Sample
 from bp_torch.gradients.call import CannotCheck

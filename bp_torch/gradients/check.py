@@ -1,4 +1,4 @@
-"""Check the gradients of a function: every check, on every sample."""
+"""Run every check on every sample of a function."""
 
 import functools
 import warnings
@@ -10,20 +10,20 @@ import torch
 from torch import Tensor
 
 from bp_torch.gradients import hints
-from bp_torch.gradients.call import Call, CannotCheck, as_calls, callable_of, pulled_back
-from bp_torch.gradients.case import CheckCase, Pairs, attempt
+from bp_torch.gradients.call import Call, CannotCheck, as_callable, as_calls, vjp
+from bp_torch.gradients.case import CheckCase, Outcomes, catch_errors
 from bp_torch.gradients.checks import first_order, invariants, transforms
 from bp_torch.gradients.differences import has_reduced_precision
 from bp_torch.gradients.report import GradientError, GradientReport, Result, first_line
 
-Check = Callable[[CheckCase], Pairs]
+Check = Callable[[CheckCase], Outcomes]
 FIRST: dict[str, Check] = {
     "side effects": invariants.side_effects,
     "repeatability": invariants.repeatability,
     "value": first_order.value,
     "gradient": first_order.gradient,
 }
-"""If one of these fails, the others are of little use."""
+"""Checks that run first; after a failure the variants are skipped."""
 REST: dict[str, Check] = {
     "linearity": invariants.linearity,
     "subsets of inputs": invariants.subsets,
@@ -32,7 +32,7 @@ REST: dict[str, Check] = {
     "saved tensors": invariants.saved_tensors,
 }
 VARIANTS: dict[str, Check] = {"value": first_order.value_of_variants, "gradient": first_order.gradient_of_variants}
-"""Skipped where one of the first fails: they add nothing to a gradient that is wrong as given."""
+"""Checks of the variants; skipped if one of the first checks fails."""
 SMOOTH: dict[str, Check] = {
     "finite differences": first_order.finite_differences,
     "forward mode": transforms.forward_mode,
@@ -40,7 +40,7 @@ SMOOTH: dict[str, Check] = {
     "vmap": transforms.vmap,
     "double backward": transforms.double_backward,
 }
-"""Skipped where the value is not finite, as of the mean of no numbers."""
+"""Checks that need a finite value."""
 
 
 def check_gradients(
@@ -51,29 +51,28 @@ def check_gradients(
     seed: int = 0,
     fail_fast: bool = False,
 ) -> GradientReport:
-    """Check the gradients of a function, in every way they can be wrong.
+    """Check the gradients of a function: first order, invariants, transforms and precision.
 
     Args:
-        function: any callable of Tensors that returns a Tensor, or several in tuples, lists or dicts: a function, a
-            `torch.autograd.Function`, or an `nn.Module`, whose parameters are then checked too.
-        samples: a list of argument tuples. Where some Tensor of a tuple requires a gradient, those that do are checked
-            and the others held fixed; otherwise every Tensor of floating-point numbers is checked. Nothing in them is
-            changed. Samples below float64 are checked in float64 too, if the function takes it.
-        reference: a function known to be right, with the same signature; it may take a module's parameters as further
-            arguments. The gradients are compared with its gradients, in the same dtype and in float64; failures that
-            it shares do not count. Without one, they are compared with finite differences of the function's own
-            values, in float64.
-        seed: of directions, upstream gradients and copies of the samples.
+        function: a callable that takes Tensors and returns a Tensor, or a nested tuple, list or dict of them. It may be
+            a `torch.autograd.Function`, or an `nn.Module`, whose parameters are then checked too.
+        samples: a list of argument tuples. If some Tensors of a tuple require a gradient, only those are checked;
+            otherwise every floating-point Tensor is. The samples are not modified. A sample in another dtype is also
+            checked in float64, if the function supports it.
+        reference: a function known to be correct, with the same signature; a plain function as the reference of a
+            module takes the parameters as further arguments. Gradients are compared with its gradients, in the same
+            dtype and in float64; failures that it shares do not count. Default: finite differences in float64.
+        seed: seed of the random directions, upstream gradients and variants.
         fail_fast: stop at the first failure.
 
     Returns:
-        The report: `print` it.
+        The report; `print` it.
 
     Raises:
-        CannotCheck: if there is nothing to compare: a function that raises, returns no Tensor, or something not finite;
-            values too rough for finite differences; a sample without an input that needs a gradient; a reference that
-            cannot be called in the same way, returns another shape or dtype, or other values at every call, or has no
-            gradient; nothing but empty inputs or outputs.
+        CannotCheck: if the function raises, or returns no Tensor or one that is not finite; if its values are not
+            accurate enough for finite differences; if a sample has no differentiable input, or all inputs or outputs
+            are empty; if the reference raises, is not deterministic, has no gradient, or returns another shape or
+            dtype than the function.
     """
     calls = as_calls(function, samples)
     results: list[Result] = []
@@ -82,12 +81,13 @@ def check_gradients(
             results.append(result)
             if fail_fast and result.status == "failed":
                 break
-    unclear = [result for result in results if result.status == "inconclusive"]
-    if unclear and not any(result.status == "failed" for result in results):
-        raise CannotCheck(f"sample {unclear[0].sample}, input {unclear[0].input!r}: {unclear[0].message}")
+    inconclusive = [result for result in results if result.status == "inconclusive"]
+    if inconclusive and not any(result.status == "failed" for result in results):
+        first = inconclusive[0]
+        raise CannotCheck(f"sample {first.sample}, input {first.input!r}: {first.message}")
     against = "finite differences" if reference is None else name_of(reference)
     inputs = tuple(dict.fromkeys(name for call in calls for name in call.by_name))
-    return GradientReport(name_of(function), inputs, against, tuple(results), tuple(hints.of_report(results)))
+    return GradientReport(name_of(function), inputs, against, tuple(results), tuple(hints.for_report(results)))
 
 
 def assert_gradients(
@@ -97,14 +97,19 @@ def assert_gradients(
     reference: Callable[..., Any] | None = None,
     seed: int = 0,
 ) -> None:
-    """For a test: `check_gradients`, and raise GradientError with the report as its message if anything failed."""
+    """Run `check_gradients` in a test.
+
+    Raises:
+        GradientError: if a check failed; the message is the report.
+        CannotCheck: see `check_gradients`.
+    """
     report = check_gradients(function, samples, reference=reference, seed=seed)
     if not report.passed:
         raise GradientError(str(report))
 
 
 def name_of(function: Any) -> str:
-    """What to call a function in a report."""
+    """The name of a function in a report."""
     if isinstance(function, functools.partial):
         return name_of(function.func)
     return getattr(function, "__name__", None) or type(function).__name__
@@ -113,74 +118,74 @@ def name_of(function: Any) -> str:
 def _results(calls: Sequence[Call], reference: Callable[..., Any] | None, seed: int) -> Iterator[Result]:
     if not any(x.numel() for call in calls for x in call.inputs):
         raise CannotCheck("every input is empty: there is no gradient to check")
-    oracle = None if reference is None else callable_of(reference, calls[0].parameters, "the reference")
+    oracle = None if reference is None else as_callable(reference, calls[0].parameters, "the reference")
     generator = torch.Generator().manual_seed(seed)
     cases = [CheckCase(number, _in_float64(call), oracle, generator) for number, call in enumerate(calls)]
     for case in cases:
         _require_comparable(case)
-    if not any(case.given.value.numel() for case in cases):
+    if not any(case.as_given.value.numel() for case in cases):
         raise CannotCheck("every output is empty: there is no gradient to check")
     for case, call in zip(cases, calls, strict=True):
         yield from _check_sample(case, call)
 
 
-def _check_sample(case: CheckCase, given: Call) -> Iterator[Result]:
-    """Every check of one sample: in float64 if that is possible, the gradient in its own dtype and in float32 too."""
+def _check_sample(case: CheckCase, sample: Call) -> Iterator[Result]:
+    """Run every check in float64 if possible, then compare the gradient in the sample's dtype and in float32."""
     failed = False
     for name, check in FIRST.items():
         for result in _run(name, check, case):
             failed = failed or result.status == "failed"
             yield result
         if failed and name == "side effects":
-            return  # what follows would compare numbers that change
-    smooth = SMOOTH if case.given.value.isfinite().all() else {}
+            return  # the other checks would compare values that change
+    smooth = SMOOTH if case.as_given.value.isfinite().all() else {}
     for name, check in [*REST.items(), *(() if failed else VARIANTS.items()), *smooth.items()]:
         yield from _run(name, check, case)
-    for dtype in dict.fromkeys((given.dtype, torch.float32)):
+    for dtype in dict.fromkeys((sample.dtype, torch.float32)):
         if dtype != torch.float64:
-            narrow = replace(case, call=given.to(dtype))
+            narrow = replace(case, call=sample.to(dtype))
             yield from _run(f"gradient in {dtype}".replace("torch.", ""), first_order.precision, narrow)
 
 
 def _run(name: str, check: Check, case: CheckCase) -> Iterator[Result]:
-    """The results of one check; failures that the reference shares do not count."""
-    of_reference = _named(name, check, replace(case, call=case.oracle))  # nothing is run until something fails
+    """Run one check; a failure that the reference shares becomes unsupported."""
+    of_reference = _results_of(name, check, replace(case, call=case.oracle))  # a generator: runs only after a failure
     shared = set()
-    for result in _named(name, check, case):
+    for result in _results_of(name, check, case):
         if result.status == "failed" and case.reference is not None:
-            for its in of_reference:
-                if its.status == "failed":
-                    shared.add(_signature(its))
-                if (its.variant, its.input) == (result.variant, result.input):
+            for other in of_reference:
+                if other.status == "failed":
+                    shared.add(_failure_signature(other))
+                if (other.variant, other.input) == (result.variant, result.input):
                     break
-            if _signature(result) in shared:
+            if _failure_signature(result) in shared:
                 message = "the reference fails this too"
                 result = replace(result, status="unsupported", message=message, comparison=None)
         yield result
 
 
-def _named(name: str, check: Check, case: CheckCase) -> Iterator[Result]:
-    """What a check finds, as results."""
-    for variant, outcome in attempt(case.given, check(case)):
+def _results_of(name: str, check: Check, case: CheckCase) -> Iterator[Result]:
+    """The outcomes of a check, as results."""
+    for variant, outcome in catch_errors(case.as_given, check(case)):
         yield Result(**vars(outcome), check=name, sample=case.sample, kind=variant.kind, variant=variant.label)
 
 
-def _signature(result: Result) -> tuple[str, ...]:
-    """What makes two failures the same: the variant, the input, and the exception if there is one."""
+def _failure_signature(result: Result) -> tuple[str, ...]:
+    """Two failures with the same variant, input and exception count as the same."""
     return result.variant, str(result.input), result.message if result.message.startswith("raised") else ""
 
 
 def _in_float64(call: Call) -> Call:
-    """The call in float64, or as it is if the function does not compute in it."""
+    """The call in float64, or unchanged if the function does not support float64."""
     wide = call.to(torch.float64)
     try:
         return wide if wide.value().dtype == torch.float64 else call
-    except (Exception, SystemExit):  # whatever a function raises for a dtype it does not take
+    except (Exception, SystemExit):  # an unsupported dtype may raise anything
         return call
 
 
 def _require_comparable(case: CheckCase) -> None:
-    """Raise CannotCheck unless function and reference return numbers that can be compared."""
+    """Raise CannotCheck unless function and reference return values that can be compared."""
     sample = f"sample {case.sample}"
     value = _value(case.call, f"{sample}: the function")
     if case.reference is None:
@@ -192,40 +197,40 @@ def _require_comparable(case: CheckCase) -> None:
         if ours != theirs:
             raise CannotCheck(f"{sample}: the function returns {what} {ours}, but the reference {theirs}")
     if not torch.allclose(expected, again, equal_nan=True):
-        raise CannotCheck(f"{sample}: the reference returns other values at every call")
+        raise CannotCheck(f"{sample}: the reference returns different values for the same input; make it deterministic")
     if not value.isfinite().all() and expected.isfinite().all():
         raise CannotCheck(f"{sample}: the function returns {_non_finite(value)}, where the reference is finite")
     _require_gradient(case.oracle, expected, f"{sample}: the reference")
 
 
-def _require_differences(call: Call, value: Tensor, whose: str) -> None:
-    """Raise CannotCheck if there can be no finite differences."""
+def _require_differences(call: Call, value: Tensor, label: str) -> None:
+    """Raise CannotCheck if finite differences are impossible."""
     if call.dtype != torch.float64:
-        raise CannotCheck(f"{whose} does not return float64 for float64, and there is no reference")
+        raise CannotCheck(f"{label} does not return float64 for float64; give a reference")
     for what, numbers in {"takes": torch.cat([x.flatten() for x in call.inputs]), "returns": value}.items():
         if not numbers.isfinite().all():
-            raise CannotCheck(f"{whose} {what} {_non_finite(numbers)}, which has no finite differences")
+            raise CannotCheck(f"{label} {what} {_non_finite(numbers)}; finite differences need finite values")
     if has_reduced_precision(call):
-        raise CannotCheck(f"{whose}'s values are less exact than float64, and there is no reference")
+        raise CannotCheck(f"{label}'s values are less accurate than float64; give a reference")
 
 
-def _require_gradient(oracle: Call, value: Tensor, whose: str) -> None:
+def _require_gradient(oracle: Call, value: Tensor, label: str) -> None:
     try:
         output, leaves = oracle.run()
-        pulled_back(output, leaves, torch.ones_like(value))
+        vjp(output, leaves, torch.ones_like(value))
     except Exception as error:
-        raise CannotCheck(f"{whose} has no gradient: {first_line(error)}") from error
+        raise CannotCheck(f"{label} has no gradient: {first_line(error)}") from error
     if not output.requires_grad:
-        raise CannotCheck(f"{whose} has no gradient: its output is cut off from its inputs")
+        raise CannotCheck(f"{label} has no gradient: its output is detached from its inputs")
 
 
-def _value(call: Call, whose: str) -> Tensor:
+def _value(call: Call, label: str) -> Tensor:
     try:
         return call.value()
     except CannotCheck as error:
-        raise CannotCheck(f"{whose} {error}") from None
+        raise CannotCheck(f"{label} {error}") from None
     except (Exception, SystemExit) as error:
-        raise CannotCheck(f"{whose} raised {first_line(error)}") from error
+        raise CannotCheck(f"{label} raised {first_line(error)}") from error
 
 
 def _non_finite(value: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Reports on the catalogue: the checks of each function, and its accuracy in every dtype."""
+"""Reports on catalogue entries: the checks of a function, and its accuracy in every dtype."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from bp_torch.catalogue import CATALOGUE, OpInfo
 from bp_torch.gradients.call import Call, as_calls
 from bp_torch.gradients.check import check_gradients
 from bp_torch.gradients.comparison import Comparison
-from bp_torch.gradients.differences import signed
+from bp_torch.gradients.differences import random_like
 from bp_torch.gradients.perturbation import GradientTriple, compare_all, perturbed
 from bp_torch.gradients.report import Result
 
@@ -21,23 +21,23 @@ HEADINGS = markdown.table(
     [f"{'function':<32}", "samples", "    cases", "wrong", *(f"{name:>15}" for name in DTYPES)], []
 )
 ACCURACY = """\
-Errors are in roundings, ε · max |truth|: the largest of value and gradients over all samples, with PyTorch's own in
-brackets. In float64 PyTorch is the truth."""
+Errors are in roundings, ε · max |truth|: the largest error of value and gradients over all samples, with PyTorch's in
+parentheses. In float64, PyTorch is the truth."""
 
 
 @dataclass(frozen=True)
 class EntryReport:
-    """The report on one function of the catalogue."""
+    """The report on a function of the catalogue."""
 
     function: str
     samples: int
-    cases: int  # results of checks
-    wrong: tuple[Result | Comparison, ...]  # results that failed, and comparisons that did not pass
-    accuracies: dict[str, tuple[float, float]]  # of each dtype: the function's largest error, and PyTorch's
+    cases: int  # number of check results
+    wrong: tuple[Result | Comparison, ...]  # failed results and comparisons
+    accuracies: dict[str, tuple[float, float]]  # by dtype: the largest error of the function, and PyTorch's
 
     @property
     def row(self) -> str:
-        """A row of the table of functions, below `HEADINGS`."""
+        """A row of the table with the headings `HEADINGS`."""
         errors = (
             f"{hand:.2f}" if dtype == "float64" else f"{hand:.2f} ({builtin:.2f})"
             for dtype, (hand, builtin) in self.accuracies.items()
@@ -47,7 +47,7 @@ class EntryReport:
 
 
 def check_entry(name: str) -> EntryReport:
-    """Check one function of the catalogue."""
+    """Check a function of the catalogue."""
     entry = CATALOGUE[name]
     report = check_gradients(entry.function, entry.samples, reference=entry.reference)
     compared = {dtype: compare_samples(entry, getattr(torch, dtype)) for dtype in DTYPES}
@@ -62,16 +62,16 @@ def check_entry(name: str) -> EntryReport:
 
 
 def largest_errors(comparisons: Sequence[Comparison]) -> tuple[float, float]:
-    """The largest hand-written error and PyTorch's, each in roundings ε · max |truth|."""
-    measured = [found for found in comparisons if found.rounding]
-    hand, builtin = zip(*((c.error / c.rounding, c.builtin_error / c.rounding) for c in measured), strict=True)
+    """The largest errors of the hand-written function and of PyTorch, in roundings ε · max |truth|."""
+    nonzero = [comparison for comparison in comparisons if comparison.rounding]
+    hand, builtin = zip(*((c.error / c.rounding, c.builtin_error / c.rounding) for c in nonzero), strict=True)
     return max(hand), max(builtin)
 
 
 def compare_samples(entry: OpInfo, dtype: torch.dtype) -> list[Comparison]:
     """Compare value and gradients of every sample with the reference's.
 
-    The truth is the reference in float64, on the numbers that `dtype` rounds the sample's to.
+    The truth is the reference in float64, at the sample rounded to `dtype`.
     """
     generator = torch.Generator().manual_seed(0)
     with warnings.catch_warnings(action="ignore"):
@@ -83,13 +83,13 @@ def compare_samples(entry: OpInfo, dtype: torch.dtype) -> list[Comparison]:
 
 
 def _compared(call: Call, reference: Callable[..., Tensor], generator: torch.Generator) -> list[Comparison]:
-    upstream = signed(call.value(), generator)
+    upstream = random_like(call.value(), generator)
 
-    def evaluate(nearby: torch.Generator | None) -> GradientTriple:
-        moved, sent = call.at([perturbed(x, nearby) for x in call.inputs]), perturbed(upstream, nearby)
+    def evaluate(generator: torch.Generator | None) -> GradientTriple:
+        point, grad_output = call.at([perturbed(x, generator) for x in call.inputs]), perturbed(upstream, generator)
         hand, builtin, truth = (
-            {"value": each.value(), **each.pull(sent.to(each.dtype))}
-            for each in (moved, moved.of(reference), moved.to(torch.float64).of(reference))
+            {"value": each.value(), **each.vjp(grad_output.to(each.dtype))}
+            for each in (point, point.of(reference), point.to(torch.float64).of(reference))
         )
         return hand, builtin, truth
 

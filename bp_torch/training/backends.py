@@ -1,7 +1,7 @@
-"""What computes gradients and takes steps: autograd, the engine, PyTorch's own layers; in one process or several.
+"""Backends that compute gradients and take steps, in one process or several.
 
-The cost of N examples is a mean, so a shard of n of them counts n/N: summed over the shards, costs and gradients are
-those of the whole mini-batch, however unevenly it is split. Only the first process reads and writes files.
+The cost of N examples is a mean, so a shard of n examples has weight n/N. The weighted sums of costs and gradients are
+those of the whole mini-batch, also for uneven shards. Only the first process reads and writes files.
 """
 
 import math
@@ -24,23 +24,23 @@ from bp_torch.nn import as_builtin
 _Made = TypeVar("_Made")
 CostFunction = Callable[[Tensor, Tensor], Tensor]
 _TIMEOUT = timedelta(minutes=10)
-"""For the other processes: the first may have to download the data, or draw pictures."""
+"""How long processes wait for each other: the first may have to download the data, or draw pictures."""
 
 
 class Cost(NamedTuple):
-    """A cost that a network can be trained by."""
+    """A cost to train with."""
 
-    function: CostFunction  # hand-written, of outputs (N, classes) and targets
-    reference: CostFunction  # the same by PyTorch's own functions
-    output_activation: str  # of a network with this cost
+    function: CostFunction  # hand-written; takes outputs (N, classes) and targets
+    reference: CostFunction  # the same, by PyTorch's own functions
+    output_activation: str  # of the network's last layer
     takes_one_hot: bool  # one-hot targets and outputs in [0, 1]; otherwise class indices and logits
 
     def targets(self, labels: Tensor, classes: int) -> Tensor:
-        """Targets as the cost takes them, from class indices (N,)."""
+        """The cost's targets, from class indices (N,)."""
         return one_hot(labels, classes).float() if self.takes_one_hot else labels
 
     def probabilities(self, outputs: Tensor) -> Tensor:
-        """Outputs as numbers in [0, 1], (N, classes)."""
+        """Outputs in [0, 1], (N, classes)."""
         return outputs if self.takes_one_hot else outputs.softmax(1)
 
 
@@ -68,7 +68,7 @@ class Autograd:
         return cost.detach(), dict(zip(self._parameters, gradients, strict=True))
 
     def sgd_step(self, inputs: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
-        """One step of gradient descent; FloatingPointError, and no step, if cost or gradient is not finite."""
+        """Take one step of gradient descent; FloatingPointError, and no step, if cost or gradient is not finite."""
         cost, gradients = self.gradients(inputs, targets)
         require_finite(cost, gradients)
         for name, parameter in self._parameters.items():
@@ -84,7 +84,7 @@ class Autograd:
         return {name: buffer for name, buffer in buffers.items() if buffer is not None}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over another optimizer's momentum buffers; ValueError if they are of another network."""
+        """Load momentum buffers; ValueError if they are of another network."""
         for name, buffer in state.items():
             if name not in self._parameters or self._parameters[name].shape != buffer.shape:
                 raise ValueError(f"there is no parameter {name!r} of shape {tuple(buffer.shape)}")
@@ -92,10 +92,10 @@ class Autograd:
 
 
 class Distributed(Autograd):
-    """A backend in several processes: each computes its shard of the mini-batch, and gradients are summed."""
+    """A backend in several processes: each computes a shard of the mini-batch, and the gradients are summed."""
 
     def __init__(self, local: "Backend", group: "ProcessGroup") -> None:
-        """Take the backend of this process, whose model must begin alike in all of them, and the processes."""
+        """Take the backend of this process, whose model must be the same in all, and the processes."""
         super().__init__(local.model, local.cost)
         self._local, self._group = local, group
 
@@ -115,16 +115,16 @@ Backend = Backprop | Autograd
 
 
 def build_backend(name: str, model: torch.nn.Module, cost: Cost) -> Backend:
-    """The backend of this name, for one process."""
+    """Make a backend for one process, by its name."""
     if name == "engine":
         return Backprop(model, cost.function)
     return Autograd(as_builtin(model), cost.reference) if name == "builtin" else Autograd(model, cost.function)
 
 
 def require_finite(cost: Tensor, gradients: Gradients) -> None:
-    """Raise FloatingPointError naming what is not finite."""
+    """Raise FloatingPointError if the cost or a gradient is not finite."""
     total = sum((gradient.sum() for gradient in gradients.values()), start=cost)
-    if math.isfinite(total.item()):  # as it is almost always; if only the sum overflows, all is finite after all
+    if math.isfinite(total.item()):  # usually; otherwise the sum alone may have overflowed
         return
     if not cost.isfinite():
         raise FloatingPointError(f"the cost is not finite: {cost.item()}")
@@ -134,47 +134,47 @@ def require_finite(cost: Tensor, gradients: Gradients) -> None:
 
 
 class ProcessLost(RuntimeError):
-    """Another process of this job has ended, or cannot be reached any more; the message is one line."""
+    """Another process of this job has ended or cannot be reached; the message is one line."""
 
 
 class ProcessGroup(NamedTuple):
-    """The processes that train together; by default this one is alone."""
+    """The processes that train together; by default, this one alone."""
 
-    rank: int = 0  # which of them this is
+    rank: int = 0  # of this process
     size: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that measures, reads and writes."""
+        """Whether this is the process that measures, reads and writes."""
         return self.rank == 0
 
     def shard(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, float]:
-        """This process's inputs and targets of a mini-batch, and their weight, its share of the examples.
+        """This process's inputs and targets of a mini-batch, and their weight: its fraction of the examples.
 
-        With fewer examples than processes, the last ones take one example of weight 0: a mean over none is NaN.
+        With fewer examples than processes, the last processes take one example with weight 0: an empty mean is NaN.
         """
-        part, wanted = (tensor.tensor_split(self.size)[self.rank] for tensor in (inputs, targets))
-        return (part, wanted, len(part) / len(inputs)) if len(part) else (inputs[:1], targets[:1], 0.0)
+        part, part_targets = (tensor.tensor_split(self.size)[self.rank] for tensor in (inputs, targets))
+        return (part, part_targets, len(part) / len(inputs)) if len(part) else (inputs[:1], targets[:1], 0.0)
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
-        """The sum of all processes' tensors, in place; ProcessLost if one of them cannot be reached."""
+        """Sum a tensor over all processes, in place; ProcessLost if one of them cannot be reached."""
         if self.size > 1:
             with self.wrap_errors():
                 dist.all_reduce(tensor)
         return tensor
 
     def any(self, condition: bool) -> bool:
-        """Whether it holds in any process; ProcessLost if one of them cannot be reached."""
+        """Whether the condition holds in any process; ProcessLost if one of them cannot be reached."""
         return condition if self.size == 1 else bool(self.all_reduce(torch.tensor(int(condition))).item())
 
     def broadcast_from_first(self, make: Callable[[], _Made]) -> _Made:
-        """What the first process makes, in all; if it raises, SystemExit in the others; ProcessLost if it is gone."""
+        """Make a value in the first process and send it to all; if `make` raises, the others raise SystemExit."""
         if self.size == 1:
             return make()
         made: list[Any] = [None]
         try:
             made = [(make(),)] if self.first else made
-        finally:  # also after an error, for which the others wait
+        finally:  # also after an error, because the others wait
             with self.wrap_errors():
                 dist.broadcast_object_list(made)
         if made[0] is None:
@@ -182,19 +182,19 @@ class ProcessGroup(NamedTuple):
         return cast(_Made, made[0][0])
 
     def local_device(self, device: str) -> str:
-        """Where this process computes: of "cuda" each of a machine's processes has its own."""
+        """The device of this process: with "cuda", each process of a machine has its own."""
         return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and self.size > 1 else device
 
     @contextmanager
     def wrap_errors(self) -> Iterator[None]:
-        """Turn torch's errors of communication into ProcessLost."""
+        """Turn torch's communication errors into ProcessLost."""
         try:
             yield
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             reason = " ".join(str(error).partition("\n")[0].rpartition("] ")[2].split())
-            raise ProcessLost(f"process {self.rank} of {self.size} cannot reach another one ({reason})") from None
+            raise ProcessLost(f"process {self.rank} of {self.size} cannot reach another process ({reason})") from None
 
 
 SINGLE = ProcessGroup()
@@ -202,7 +202,7 @@ SINGLE = ProcessGroup()
 
 @contextmanager
 def init_processes() -> Iterator[ProcessGroup]:
-    """Join the processes that torchrun started, or raise ProcessLost; without it, this one is alone."""
+    """Join the processes that torchrun started, or raise ProcessLost; without torchrun, there is only this one."""
     size = int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
     if size == 1:
         yield SINGLE

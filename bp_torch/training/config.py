@@ -1,4 +1,4 @@
-"""Every flag of a training run; the command line is made from it."""
+"""The configuration of a training run; its fields are the flags of the command line."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -16,7 +16,7 @@ Data = Literal["auto", "mnist", "digits"]
 if TYPE_CHECKING:
     Activation: TypeAlias = str
     Cost: TypeAlias = str
-else:  # the registries name the choices
+else:  # the choices are the keys of the registries
     Activation, Cost = Literal[tuple(ACTIVATIONS)], Literal[tuple(COSTS)]
 
 MOST_NEURONS = 100_000
@@ -32,45 +32,45 @@ _RANGES: dict[str, tuple[float, float]] = {
     "learning_rate": (1e-38, 1e38),
 }
 _NAMES = "run_name", "resume", "replay"
-_ACCEPTED = {int: (int,), float: (float, int), bool: (bool,), str: (str,)}  # True is no int here
+_ACCEPTED = {int: (int,), float: (float, int), bool: (bool,), str: (str,)}  # bool is not accepted as int
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train a network of hand-written layers; every gradient is checked against autograd on the way."""
+    """Train a network of hand-written layers, and check its gradients against autograd's."""
 
-    data: Data = "auto"  # auto: MNIST where it can be had, otherwise digits drawn on the spot.
-    data_root: Path = Path("data")  # Where torchvision keeps MNIST.
-    # A folder with MNIST's four .gz files, for places without a network (or BP_TORCH_MNIST_SOURCE).
+    data: Data = "auto"  # auto: MNIST, or drawn digits if it cannot be downloaded.
+    data_root: Path = Path("data")  # Folder of MNIST, as torchvision stores it.
+    # A folder with MNIST's four .gz files, instead of a download (or set BP_TORCH_MNIST_SOURCE).
     mnist_source: Path | None = None
     hidden: tuple[int, ...] = (16, 16)  # Neurons of each hidden layer.
-    activation: Activation = "sigmoid"  # Applied to each hidden weighted sum.
-    cost: Cost = "squared_error"  # squared_error ends in a sigmoid, cross_entropy in logits.
+    activation: Activation = "sigmoid"  # Activation of the hidden layers.
+    cost: Cost = "squared_error"  # With squared_error the outputs are sigmoids, with cross_entropy logits.
     batch_size: int = 100  # Examples in a mini-batch.
-    learning_rate: float = 3.0  # Of the first step; it falls linearly to 0 at the last.
+    learning_rate: float = 3.0  # Initial learning rate; it falls linearly to 0 at the end.
     epochs: int = 60  # Passes over the training examples.
-    # Of the first weights and of every shuffle; the same seed gives the same run, bit for bit, on one machine.
+    # Seed of the initial weights and of every shuffle; on one machine, the same seed gives the same run, bit for bit.
     seed: int = 0
-    # functions: hand-written, driven by autograd; engine: the same without autograd; builtin: PyTorch's own layers.
+    # functions: hand-written, under autograd; engine: hand-written, without autograd; builtin: PyTorch's own layers.
     backend: Backend = "functions"
-    compare_every: int = 100  # Steps between comparisons of all gradients with autograd's; 0 = never.
-    # Steps that the Backprop tab can walk through, log-spaced, compared too; 0 = none. Each takes about 180 KB.
+    compare_every: int = 100  # Steps between comparisons of the gradients with autograd's; 0: never.
+    # Number of steps recorded for the Backprop tab, log-spaced; 0: none. Each takes about 180 KB.
     frames: int = 60
-    runs_dir: Path = Path("runs")  # Where runs are kept.
-    run_name: str | None = None  # The run's folder in it; by default the time of day.
-    overwrite: bool = False  # Replace the run of this name, if there is one.
-    # Resume the run of this name from its last checkpoint, as it was configured, on the device named now.
+    runs_dir: Path = Path("runs")  # Folder of all runs.
+    run_name: str | None = None  # Name of the run's folder; by default, date and time.
+    overwrite: bool = False  # Replace a run of the same name.
+    # Resume the run of this name from its last checkpoint, with its configuration; --epochs extends it.
     resume: str | None = None
-    # Do not train: compute the mini-batch whose numbers ended the run of this name again, layer by layer.
+    # Do not train: show the mini-batch that ended the run of this name with non-finite numbers, layer by layer.
     replay: str | None = None
-    # Seconds between checkpoints, which are written inside an epoch too; 0 = after every step.
+    # Seconds between checkpoints; 0: after every step.
     checkpoint_seconds: float = 10.0
-    quiet: bool = False  # Show no progress, only errors and the result.
-    device: str = "cpu"  # Where to compute, for instance cuda.
-    threads: int = 1  # Threads of PyTorch on a CPU; one is quickest for small networks.
+    quiet: bool = False  # Show errors and the result, but no progress.
+    device: str = "cpu"  # Device to compute on, such as cpu or cuda.
+    threads: int = 1  # CPU threads; one is quickest for small networks.
 
     def __post_init__(self) -> None:
-        """Check every value; ValueError in one line that names the flag."""
+        """Raise ValueError, in one line that names the flag, if a value is invalid."""
         self._require_types()
         for name, (lowest, highest) in _RANGES.items():
             if not lowest <= getattr(self, name) <= highest:
@@ -83,16 +83,16 @@ class TrainConfig:
         self._require_names()
 
     def sizes(self, inputs: int, classes: int) -> tuple[int, ...]:
-        """Neurons of each layer, the inputs first; ValueError if such a network has too many weights."""
+        """Neurons of each layer, the inputs first; ValueError if the network has too many weights."""
         sizes = inputs, *self.hidden, classes
         if (count := parameters_of(sizes)) > MOST_PARAMETERS:
             hidden = " ".join(map(str, self.hidden))
-            raise ValueError(f"--hidden {hidden} makes {count:,} weights and biases; {MOST_PARAMETERS:,} are the most")
+            raise ValueError(f"--hidden {hidden} makes {count:,} parameters; the maximum is {MOST_PARAMETERS:,}")
         return sizes
 
     @property
     def folder(self) -> Path:
-        """Where the run is kept, once it has a name."""
+        """The run's folder, once it has a name."""
         return self.runs_dir / str(self.run_name)
 
     def as_dict(self) -> dict[str, Any]:
@@ -101,10 +101,10 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """The inverse of `as_dict`, for values from an untrusted file; TypeError or ValueError if they do not fit."""
+        """The inverse of `as_dict`, for untrusted values; TypeError or ValueError if they are invalid."""
         names = {field.name for field in fields(cls)}
-        if wrong := (names ^ values.keys()) - {"data_origin"}:  # of which the file makes a note
-            raise ValueError(f"{min(wrong)!r} is {'missing' if min(wrong) in names else 'no setting'}")
+        if wrong := (names ^ values.keys()) - {"data_origin"}:  # written for readers of the file
+            raise ValueError(f"{min(wrong)!r} is {'missing' if min(wrong) in names else 'unknown'}")
         paths = {
             name: Path(values[name]) for name in ("data_root", "runs_dir", "mnist_source") if values[name] is not None
         }
@@ -124,7 +124,7 @@ class TrainConfig:
         try:
             torch.zeros(1, device=self.device).cpu()
         except (RuntimeError, AssertionError, NotImplementedError):
-            why = "cannot be used here; use cpu, or cuda where there is one"
+            why = "cannot be used here; use cpu, or cuda if this machine has a GPU"
             raise ValueError(f"--device {self.device!r} {why}") from None
 
     def _require_names(self) -> None:
@@ -135,11 +135,11 @@ class TrainConfig:
                 raise ValueError(f"{flag(name)} must be a plain folder name of at most 200 letters, got {value!r}")
         named = [flag(name) for name in (*_NAMES, "overwrite") if getattr(self, name)]
         if len(named) > 1 and named != [flag("run_name"), flag("overwrite")]:
-            raise ValueError(f"{named[-2]} goes without {named[-1]}: each says which run is meant")
+            raise ValueError(f"{named[-2]} and {named[-1]} exclude each other")
 
 
 def parameters_of(sizes: tuple[int, ...]) -> int:
-    """How many weights and biases a network with layers of these sizes has."""
+    """The number of weights and biases of a network with layers of these sizes."""
     return sum((before + 1) * neurons for before, neurons in pairwise(sizes))
 
 

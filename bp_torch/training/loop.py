@@ -1,4 +1,4 @@
-"""Stochastic gradient descent: shuffle, cut into mini-batches, take a step for each, and log."""
+"""Stochastic gradient descent: shuffle, split into mini-batches, take a step for each, and log."""
 
 import math
 import time
@@ -20,16 +20,16 @@ from bp_torch.training.state.run_dir import State, number
 
 
 class NonFinite(RuntimeError):
-    """Cost, gradient or parameters became NaN or infinite; the message is one line."""
+    """A cost, a gradient or a parameter is NaN or infinite; the message is one line."""
 
     def __init__(self, message: str, event: FailureEvent) -> None:
-        """Take the message, and the same for loggers."""
+        """Take the message, and the event for loggers."""
         super().__init__(message)
         self.event = event
 
 
 def build_model(config: TrainConfig, sizes: Sequence[int]) -> torch.nn.Sequential:
-    """The network of hand-written layers, its first weights drawn from the seed."""
+    """The network of hand-written layers, with initial weights from the seed."""
     torch.manual_seed(config.seed)
     return mlp(sizes, config.activation, output_activation=COSTS[config.cost].output_activation).to(config.device)
 
@@ -40,32 +40,33 @@ class Trainer:
     def __init__(
         self, config: TrainConfig, dataset: Dataset, loggers: Sequence[Logger] = (), group: ProcessGroup = SINGLE
     ) -> None:
-        """Prepare the data on the device and draw the first weights."""
+        """Prepare the data on the device and initialise the weights."""
         self.config = config
         self.group = group
         self.cost = COSTS[config.cost]
         self._sizes = config.sizes(dataset.image_shape.numel(), dataset.classes)
-        self.model = build_model(config, self._sizes)  # every backend trains its parameters
+        self.model = build_model(config, self._sizes)  # whose parameters every backend trains
         self.local = build_backend(config.backend, self.model, self.cost)
         self.backend = self.local if group.size == 1 else Distributed(self.local, group)  # in all processes
         train, test = (self._prepared(split, dataset.classes) for split in (dataset.train, dataset.test))
         self.batches = Batches(*train, config.batch_size, seed=config.seed)
-        self.steps = config.epochs * len(self.batches)  # in all
+        self.steps = config.epochs * len(self.batches)
         self.monitor = Monitor(config, self.model, self.local, self.batches, test, dataset.test.images)
-        self.monitor.loggers = loggers  # of several processes only the first reports
-        self.step = 0  # the one to take next, counted over the whole run
+        self.monitor.loggers = loggers  # empty in all processes but the first
+        self.step = 0  # the next step, counted over the whole run
         self.evaluated: EpochEvent | None = None  # after the last epoch
-        self.best = (-math.inf, 0)  # the highest test accuracy so far, and the number of steps it first took
-        self.seconds = 0.0  # spent on training and logging, before and since the run was resumed
+        self.best = (-math.inf, 0)  # highest test accuracy so far, and the step at which it was first reached
+        self.seconds = 0.0  # spent on training and logging, including sessions before the run was resumed
 
     def run(self, after_step: Callable[[], None] = lambda: None) -> dict[str, Any]:
-        """Train to the end, and call `after_step` after each step and its evaluation.
+        """Train to the end; call `after_step` after each step and its evaluation.
 
         Returns:
-            The figures of summary.json; none if this is not the first process.
+            The figures of summary.json; empty if this is not the first process.
 
         Raises:
-            NonFinite: if the cost or a gradient of a step is not finite, which is then not taken; or a set's cost.
+            NonFinite: if the cost or a gradient of a step is not finite, before the step is taken; or if the cost over
+                a whole set is not finite.
             ProcessLost: if another process cannot be reached.
         """
         began = time.perf_counter() - self.seconds
@@ -82,7 +83,7 @@ class Trainer:
         return self._figures()
 
     def state(self) -> State:
-        """What `load_state` needs to go on from here."""
+        """What `load_state` needs to resume from here."""
         values = {
             "config": self.config.as_dict(),
             "sizes": self._sizes,
@@ -96,25 +97,24 @@ class Trainer:
         tensors = {
             "parameters": self.model.state_dict(),
             "optimizer": self.backend.state_dict(),
-            # No generator without a seed of its own is drawn from today, but dropout would.
             "random": {"cpu": torch.get_rng_state(), **{f"cuda{i}": state for i, state in enumerate(cuda)}},
         }
         return State(values, {f"{kind}.{name}": t for kind, named in tensors.items() for name, t in named.items()})
 
     def load_state(self, state: State) -> None:
-        """Go on from there, as if there had been no break; an exception of many kinds if that does not fit."""
+        """Resume from a state as if never interrupted; various exceptions if the state does not fit."""
         values = state.values
         step, seconds, *counts = (number(values[name], least=0) for name in ("step", "seconds", *CheckCounts._fields))
         if step != int(step) or step > self.steps or counts[1] > counts[0]:
-            raise ValueError(f"there is no step {step}, or there are no {counts}")
+            raise ValueError(f"invalid step {step} or counts {counts}")
         accuracy, reached = map(number, values["best"])
         evaluated = values["evaluated"] and {name: number(v, least=0) for name, v in values["evaluated"].items()}
         parameters, optimizer = (state.of_model(kind, self.model) for kind in ("parameters", "optimizer"))
         random = state.group("random")
         if len(parameters) + len(optimizer) + len(random) != len(state.tensors):
-            raise ValueError("there are unexpected tensors")
+            raise ValueError("unexpected tensors")
         if wrong := {tensor.dtype for tensor in parameters.values()} - {torch.float32}:
-            raise TypeError(f"there are parameters of {wrong}")
+            raise TypeError(f"parameters of dtype {wrong}")
         self.model.load_state_dict(parameters)
         self.backend.load_state_dict({name: tensor.to(self.config.device) for name, tensor in optimizer.items()})
         torch.set_rng_state(random.pop("cpu"))
@@ -126,13 +126,13 @@ class Trainer:
         self.monitor.counts = CheckCounts(*counts)  # type: ignore[arg-type]
 
     def require_finite(self) -> None:
-        """Raise NonFinite if the parameters are not: such a state cannot be resumed."""
+        """Raise NonFinite if a parameter is not finite: such a state cannot be resumed."""
         if not all(parameter.isfinite().all() for parameter in self.model.parameters()):
             last = self.batches.epoch(*divmod(self.step - 1, len(self.batches)))
             raise self._failure("the parameters are not finite", next(last), self.step - 1)
 
     def stats(self, batch: Batch) -> list[TensorStats]:
-        """The size of every tensor of a mini-batch's forward and backward pass, by this process alone."""
+        """The largest magnitude in every tensor of a mini-batch's forward and backward pass, in this process alone."""
         return tensor_stats(Backprop(self.model, self.cost.function), self.local.gradients(*batch)[1], batch)
 
     def _take_step(self, batch: Batch) -> None:
@@ -144,14 +144,14 @@ class Trainer:
         except FloatingPointError as error:
             raise self._failure(str(error), batch, self.step) from None
         except ProcessLost:
-            self.monitor.counts = counts  # the step will be logged again
+            self.monitor.counts = counts  # the resumed run logs this step again
             raise
         self.step += 1
         if self.group.first:
             self.monitor.heartbeat(self.step - 1)
 
     def _log(self, batch: Batch, learning_rate: float) -> None:
-        """All processes compute the gradients that will be applied, and the first logs them."""
+        """Compute the gradients of the step in all processes, and log them in the first."""
         cost, gradients = self.backend.gradients(*batch)
         if not cost.isfinite():
             raise FloatingPointError(f"the cost is not finite: {cost.item()}")
@@ -159,7 +159,7 @@ class Trainer:
             self.monitor.log(self.step, batch, learning_rate, cost, gradients)
 
     def _evaluate(self, last: Batch) -> None:
-        """The first process evaluates both sets; all stop if a cost is not finite."""
+        """Evaluate both sets in the first process; stop all if a cost is not finite."""
         finite = True
         if self.group.first:
             evaluated = self.monitor.evaluate(self.step - 1, last)
@@ -182,7 +182,7 @@ class Trainer:
         return prepare(split.images, self.config.device), self.cost.targets(labels, classes)
 
     def _figures(self) -> dict[str, Any]:
-        if self.evaluated is None:  # this is not the first process
+        if self.evaluated is None:  # not the first process
             return {}
         evaluated = asdict(self.evaluated)
         return {

@@ -219,7 +219,7 @@ def test_a_training_run_of_that_name_is_left_alone(ask: Asked, tmp_path: Path) -
     (run / "config.json").write_text("{}")
     status, out, err = ask("averaging", "--quick", "--data", "digits")
     assert (status, out) == (2, "")
-    assert err == f"error: {run.relative_to(tmp_path)} holds a training run of that name: choose another --runs-dir\n"
+    assert err == f"error: {run.relative_to(tmp_path)} holds a training run: choose another --runs-dir\n"
     assert [(path.name, path.read_text()) for path in run.iterdir()] == [("config.json", "{}")]
 
 

@@ -137,9 +137,9 @@ def test_stopped_and_resumed(server: TrainingServer) -> None:
         (("--batch-size", str(10**21)), "--batch-size"),
         (("--resume", "nothing"), "there is no"),
         (("--replay", "nothing"), "there is no"),
-        (("--replay", "a", "--resume", "b"), "--resume goes without --replay"),
+        (("--replay", "a", "--resume", "b"), "--resume and --replay exclude each other"),
         (("--checkpoint-seconds", "-1"), "--checkpoint-seconds"),
-        (("--hidden", "100000", "100000"), "100,000,000 are the most"),
+        (("--hidden", "100000", "100000"), "the maximum is 100,000,000"),
         (("--data", "digits", "--runs-dir", "occupied"), "occupied"),
         (("--data", "mnist", "--mnist-source", "nowhere"), "nowhere"),
         (("--data", "mnist", "--mnist-source", "."), "train-images-idx3-ubyte.gz"),
@@ -205,7 +205,7 @@ def test_a_run_of_that_name_is_refused_or_overwritten(server: TrainingServer) ->
         (("--resume", "once"), "all of its 2 epochs are done"),
         (("--resume", "once", "--seed", "9"), "--seed 9 does not fit"),
         (("--resume", "once", "--epochs", "1"), "cannot resume 'once' with --epochs 1: 2.0 epochs are done"),
-        (("--replay", "once"), "it did not end by a number that is not finite"),
+        (("--replay", "once"), "it did not end with a number that is not finite"),
     ):
         assert server.train(*flags) == 2
         assert says in server.printed()
@@ -274,7 +274,7 @@ def test_an_infinite_cost_ends_in_one_line_and_can_be_replayed(server: TrainingS
     assert line.startswith(
         "error: the cost is not finite: nan, first in the output of module hidden2 (Linear), at step 1 ("
     )
-    assert line.endswith(f"look at it with: {server.program} --replay x")
+    assert line.endswith(f"show it with: {server.program} --replay x")
     assert "Traceback" not in server.printed()
     board = events(server.folder / "runs" / "x")
     assert board.Tags()["scalars"]
@@ -303,7 +303,7 @@ def test_a_cost_infinite_at_the_end_is_no_success(server: TrainingServer) -> Non
     assert server.train("--replay", "one_step") == 1, server.printed()
     assert (server.folder / "stdout0").read_text().startswith("at step 0: the cost over a whole set is not finite")
     assert server.train("--resume", "one_step") == 2
-    assert "no checkpoint that can be read, but failure.safetensors" in server.printed()
+    assert "no readable checkpoint, but failure.safetensors" in server.printed()
 
 
 def test_help_names_every_flag(server: TrainingServer) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from board import points
+from board import scalar_points
 from matplotlib.figure import Figure
 from PIL import Image
 from served import asked
@@ -146,6 +146,6 @@ def test_a_second_time_takes_the_first_ones_place_and_removes_nothing(
 
 def test_only_what_was_done_last_is_shown(address: str) -> None:
     """Of experiments done twice, the second time fewer of them; by both of TensorBoard's loaders."""
-    assert points(address, "experiments", tags.experiment("kept", "metric")) == [(0, 2.0)]
-    assert points(address, "experiments", tags.experiment_curve("kept", "curve")) == [(5, 0.75)]
+    assert scalar_points(address, "experiments", tags.experiment("kept", "metric")) == [(0, 2.0)]
+    assert scalar_points(address, "experiments", tags.experiment_curve("kept", "curve")) == [(5, 0.75)]
     assert set(asked(address, "plugin/images/tags")["experiments"]) == {tags.experiment_picture("kept")}

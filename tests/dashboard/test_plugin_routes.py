@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from board import DAMAGED, GARBAGE, MARKUP, Board, loaded, of, steps
+from board import DAMAGED, GARBAGE, MARKUP, Board, loaded, plugin_data, steps_by_run
 from served import answer, asked, serving, until
 from tiny_frames import tiny_frame, tiny_network
 
@@ -32,15 +32,15 @@ def test_every_frame_of_a_long_run_is_kept_the_first_included(address: str) -> N
 
 def test_a_run_without_frames_is_not_listed(address: str) -> None:
     assert "plain" in asked(address, "runs")
-    assert "plain" not in steps(address)
+    assert "plain" not in steps_by_run(address)
 
 
 def test_bytes_are_those_that_were_written(address: str, board: Board) -> None:
     sent = "application/octet-stream"
-    assert of(address, "network", run="long") == (200, sent, network_file(board.network))
+    assert plugin_data(address, "network", run="long") == (200, sent, network_file(board.network))
     for step in (0, 1, 150, 299):
         expected = frame_file(board.frames[step], board.network)
-        assert of(address, "frame", run="long", step=step) == (200, sent, expected)
+        assert plugin_data(address, "frame", run="long", step=step) == (200, sent, expected)
 
 
 def test_costs_are_those_of_the_mini_batches(address: str, board: Board) -> None:
@@ -67,7 +67,11 @@ def test_no_chart_is_made_of_them(address: str) -> None:
     ],
 )
 def test_what_was_never_written_is_not_found(address: str, what: str, parameters: dict[str, Any]) -> None:
-    assert of(address, what, **parameters) == (404, "text/plain", f"Not found: there is no such {what}".encode())
+    assert plugin_data(address, what, **parameters) == (
+        404,
+        "text/plain",
+        f"Not found: there is no such {what}".encode(),
+    )
 
 
 def test_costs_of_no_run_are_none(address: str) -> None:
@@ -84,36 +88,36 @@ def test_a_question_that_says_too_little_is_told_so(address: str, what: str, mis
 
 
 def test_a_name_with_markup_is_text(address: str) -> None:
-    assert steps(address)[MARKUP] == [7]
-    assert of(address, "frame", run=MARKUP, step=7).status == 200
+    assert steps_by_run(address)[MARKUP] == [7]
+    assert plugin_data(address, "frame", run=MARKUP, step=7).status == 200
     assert len(costs(address, MARKUP)) == 1
 
 
 def test_after_a_break_no_step_is_there_twice_and_the_later_network_counts(address: str, board: Board) -> None:
-    assert steps(address)["resumed"] == [step for step, _ in costs(address, "resumed")] == list(range(7))
-    before, after = (of(address, "frame", run="resumed", step=step).content for step in (3, 4))
+    assert steps_by_run(address)["resumed"] == [step for step, _ in costs(address, "resumed")] == list(range(7))
+    before, after = (plugin_data(address, "frame", run="resumed", step=step).content for step in (3, 4))
     assert before == frame_file(board.frames[3], board.network)
     assert after != frame_file(board.frames[4], board.network)
-    assert b'\\"steps\\": 7' in of(address, "network", run="resumed").content
+    assert b'\\"steps\\": 7' in plugin_data(address, "network", run="resumed").content
 
 
 def test_a_file_that_breaks_off_has_the_frames_before(address: str, board: Board) -> None:
-    whole = steps(address)["cut"]
+    whole = steps_by_run(address)["cut"]
     assert whole == list(range(len(whole)))
     assert 0 < len(whole) < 300
-    assert of(address, "frame", run="cut", step=0).content == frame_file(board.frames[0], board.network)
+    assert plugin_data(address, "frame", run="cut", step=0).content == frame_file(board.frames[0], board.network)
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_damaged_frames_harm_no_other(address: str, board: Board, damage: str) -> None:
     """Garbage is passed on, for the page to tell of; what is no row of bytes cannot be, and one loader says 500."""
-    found = of(address, "frame", run=damage, step=3)
+    found = plugin_data(address, "frame", run=damage, step=3)
     assert found[::2] == (200, GARBAGE) if damage == "garbage" else found.status in (404, 500)
-    assert of(address, "network", run=damage).content == GARBAGE
+    assert plugin_data(address, "network", run=damage).content == GARBAGE
     assert costs(address, damage) == []
     assert loaded(address, board)
     assert {"long", damage} <= set(asked(address, "runs"))
-    assert of(address, "frame", run="long", step=0).status == 200
+    assert plugin_data(address, "frame", run="long", step=0).status == 200
 
 
 def test_the_page_is_served_and_nothing_beside_it(address: str) -> None:
@@ -131,6 +135,6 @@ def test_below_a_path_prefix_as_soon_as_there_is_something(tmp_path: Path) -> No
         assert asked(address, "plugins_listing")["backprop"]["enabled"] is False
         recorder.record(network := tiny_network())
         recorder.record(frame := tiny_frame(0))
-        until(lambda: steps(address) == {"run": [0]})
-        assert of(address, "frame", run="run", step=0).content == frame_file(frame, network)
+        until(lambda: steps_by_run(address) == {"run": [0]})
+        assert plugin_data(address, "frame", run="run", step=0).content == frame_file(frame, network)
         assert answer(address, "plugin/backprop/index.js").kind == "text/javascript"

@@ -12,7 +12,7 @@ from bp_torch import functional
 from bp_torch.catalogue import CATALOGUE, ErrorInput, OpInfo, Sample
 from bp_torch.engine.tape import Tape
 from bp_torch.gradients import check_gradients, compare
-from bp_torch.gradients.call import Call, as_calls, parts_of, pulled_back
+from bp_torch.gradients.call import Call, as_calls, float_tensors, vjp
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 entries = pytest.mark.parametrize("entry", CATALOGUE.values(), ids=list(CATALOGUE))
@@ -66,7 +66,7 @@ def irregular(*shape: int) -> Tensor:
 
 def value_and_gradients(call: Call) -> list[Tensor]:
     value = call.value()
-    return [value, *call.pull(irregular(*value.shape).to(value.dtype)).values()]
+    return [value, *call.vjp(irregular(*value.shape).to(value.dtype)).values()]
 
 
 def cost(call: Call) -> Callable[[Tensor], Tensor]:
@@ -115,7 +115,7 @@ def test_no_graph_if_no_gradient_is_needed(entry: OpInfo) -> None:
     for call in as_calls(entry.function, entry.samples):
         assert not call.output().requires_grad
         with torch.no_grad():
-            needing = call.at([x.requires_grad_() for x in call.fresh().inputs])
+            needing = call.at([x.requires_grad_() for x in call.clone().inputs])
             assert needing.output().grad_fn is None
 
 
@@ -125,11 +125,11 @@ def test_no_differentiable_operation_outside_of_a_function(entry: OpInfo, autoca
     """A tape raises if a call receives the output of PyTorch's own differentiable operations."""
     for sample in as_calls(entry.function, entry.samples):
         for dtype in (torch.float64, torch.bfloat16):
-            call = sample.to(dtype).fresh()
+            call = sample.to(dtype).clone()
             call = call.at([x.requires_grad_() for x in call.inputs])
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast), Tape():
                 output = call.function(*call.args, **call.options)
-            assert all(part.grad_fn is None for part in parts_of(output))
+            assert all(part.grad_fn is None for part in float_tensors(output))
 
 
 @entries
@@ -171,7 +171,7 @@ def test_compiles_into_one_graph(entry: OpInfo) -> None:
         backend = "eager" if number else "aot_eager"
         compiled = torch.compile(entry.function, fullgraph=True, backend=backend, dynamic=False)
         output, leaves = call.of(compiled).run()
-        gradients = pulled_back(output, leaves, irregular(*output.shape))
+        gradients = vjp(output, leaves, irregular(*output.shape))
         torch.testing.assert_close([output.detach(), *gradients], value_and_gradients(call), equal_nan=True)
 
 
@@ -219,7 +219,7 @@ def test_slopes_at_kinks_are_pytorchs(entry: OpInfo) -> None:
     for kink in entry.kinks:
         for function in (entry.function, entry.reference):
             (call,) = as_calls(function, [Sample(kink.args, kink.options)])
-            slope, *_ = call.pull(torch.ones_like(call.value())).values()
+            slope, *_ = call.vjp(torch.ones_like(call.value())).values()
             assert slope.item() == kink.slope
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bp_torch.catalogue import CATALOGUE, Interval, OpInfo
 from bp_torch.gradients import compare
-from bp_torch.gradients.call import Call, as_calls, pulled_back
+from bp_torch.gradients.call import Call, as_calls, vjp
 from bp_torch.gradients.variants import expanded, resized, strided, transposed
 
 LAYOUTS: Sequence[Callable[[Tensor], Tensor]] = (torch.Tensor.contiguous, strided, transposed, expanded)
@@ -61,7 +61,7 @@ def test_value_and_gradients(entry: OpInfo, data: st.DataObject) -> None:
 def value_and_gradients(call: Call) -> dict[str, Tensor]:
     output, leaves = call.run()
     upstream = torch.cos(1.0 + torch.arange(output.numel(), dtype=output.dtype)).reshape(output.shape)
-    gradients = dict(zip(call.by_name, pulled_back(output, leaves, upstream), strict=True))
+    gradients = dict(zip(call.by_name, vjp(output, leaves, upstream), strict=True))
     return {"value": output.detach(), **gradients}
 
 

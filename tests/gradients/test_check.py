@@ -1,4 +1,4 @@
-"""`check_gradients` and its report, as an engineer with a Function of their own meets them."""
+"""`check_gradients` and its report, for functions of a user."""
 
 import json
 import warnings
@@ -26,7 +26,7 @@ class Halved(Detached):
 class Raising(Detached):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        raise ZeroDivisionError("no such luck")
+        raise ZeroDivisionError("no luck")
 
 
 def numbers(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -40,17 +40,19 @@ def statuses(report: GradientReport) -> dict[str, set[str]]:
     return found
 
 
-class TestWhatPasses:
+class TestPassed:
     @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
     @pytest.mark.parametrize("reference", [torch.nn.functional.gelu, None])
-    def test_a_right_function_in_every_dtype(self, dtype: torch.dtype, reference: Callable[..., Tensor] | None) -> None:
+    def test_a_correct_function_in_every_dtype(
+        self, dtype: torch.dtype, reference: Callable[..., Tensor] | None
+    ) -> None:
         report = check_gradients(F.gelu, [(numbers(4, 3, dtype=dtype),)], reference=reference)
         assert report.passed, str(report)
         assert "unsupported" not in set().union(*statuses(report).values())
         own = f"gradient in {str(dtype).removeprefix('torch.')}"
         assert (own in statuses(report)) == (dtype != torch.float64)
 
-    def test_a_whole_network_with_its_parameters(self) -> None:
+    def test_a_network_with_its_parameters(self) -> None:
         report = check_gradients(mlp((5, 4, 3)), [(numbers(6, 5, dtype=torch.float32),)])
         assert report.passed, str(report)
         assert report.inputs == (
@@ -67,7 +69,7 @@ class TestWhatPasses:
 
         assert check_gradients(parts, [Sample((numbers(5),), {"at": 2})]).passed
 
-    def test_a_cell_that_returns_its_state_in_a_tuple_of_its_own(self) -> None:
+    def test_a_module_with_nested_outputs(self) -> None:
         report = check_gradients(torch.nn.LSTM(2, 3), [(numbers(2, 1, 2),)])
         assert report.passed, str(report)
         assert [result.variant for result in report.results if result.check == "unused outputs"].count(
@@ -80,9 +82,9 @@ class TestWhatPasses:
             (torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3)), (5, 4)),
             (torch.nn.Sequential(torch.nn.Conv2d(2, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.ReLU()), (2, 2, 4, 4)),
         ],
-        ids=["a bias that a normalisation takes away", "many kinks at once"],
+        ids=["a bias before a normalisation", "many kinks at once"],
     )
-    def test_layers_behind_a_normalisation(self, network: torch.nn.Module, shape: tuple[int, ...]) -> None:
+    def test_layers_with_a_normalisation(self, network: torch.nn.Module, shape: tuple[int, ...]) -> None:
         for seed in range(2):
             report = check_gradients(network, [(numbers(*shape, dtype=torch.float32),)], seed=seed)
             assert report.passed, str(report)
@@ -91,11 +93,11 @@ class TestWhatPasses:
         "statistic", [lambda x: x.median(1).values, lambda x: x.kthvalue(2, 1).values, lambda x: x.quantile(0.5, 1)]
     )
     def test_order_statistics(self, statistic: Callable[[Tensor], Tensor]) -> None:
-        """Of equal numbers, which stands first is anybody's choice."""
+        """The order of equal values is undefined."""
         report = check_gradients(statistic, [(numbers(4, 5),)])
         assert report.passed, str(report)
 
-    def test_a_module_and_its_reference_have_parameters_by_name(self) -> None:
+    def test_parameters_of_a_module_and_its_reference_match_by_name(self) -> None:
         class Affine(torch.nn.Module):
             def __init__(self, *names: str) -> None:
                 super().__init__()
@@ -108,14 +110,14 @@ class TestWhatPasses:
         report = check_gradients(Affine("scale", "shift"), [(numbers(4, 3),)], reference=Affine("shift", "scale"))
         assert report.passed, str(report)
 
-    def test_what_a_function_does_not_offer_is_no_failure(self) -> None:
+    def test_unsupported_transforms_are_not_failures(self) -> None:
         report = check_gradients(OldStyle, [(numbers(3),)], reference=torch.exp)
         assert report.passed
         assert statuses(report)["forward mode"] == statuses(report)["vmap"] == {"unsupported"}
         assert "NotImplementedError: You must implement the jvp function" in str(report)
 
     @pytest.mark.parametrize("function", [OnceDifferentiable, InNumpy, Detached])
-    def test_neither_is_a_missing_second_derivative(self, function: type[torch.autograd.Function]) -> None:
+    def test_a_missing_second_derivative_is_unsupported(self, function: type[torch.autograd.Function]) -> None:
         report = check_gradients(function, [(numbers(3),)])
         assert report.passed, str(report)
         assert statuses(report)["double backward"] == {"unsupported"}
@@ -135,7 +137,7 @@ class TestWhatPasses:
             report = check_gradients(function, [args], reference=reference)
             assert report.passed, str(report)
 
-    def test_a_size_that_is_refused_is_told_and_no_failure(self) -> None:
+    def test_a_rejected_size_is_unsupported(self) -> None:
         def of_fours(x: Tensor) -> Tensor:
             if len(x) % 4:
                 raise ValueError("only whole blocks")
@@ -144,27 +146,29 @@ class TestWhatPasses:
         for reference in (torch.sin, None):
             report = check_gradients(of_fours, [(numbers(4, 3),)], reference=reference)
             assert report.passed, str(report)
-            told = [result for result in report.results if result.status == "unsupported" and result.kind == "size"]
-            assert {"raised ValueError: only whole blocks"} == {result.message for result in told}
-            assert {result.check for result in told} == {"gradient", "forward mode"}
+            unsupported = [
+                result for result in report.results if result.status == "unsupported" and result.kind == "size"
+            ]
+            assert {"raised ValueError: only whole blocks"} == {result.message for result in unsupported}
+            assert {result.check for result in unsupported} == {"gradient", "forward mode"}
 
-    def test_equal_numbers_need_a_reference(self) -> None:
+    def test_constant_inputs_need_a_reference(self) -> None:
         kinds = [
             {result.kind for result in check_gradients(torch.sin, [(numbers(3),)], reference=reference).results}
             for reference in (torch.sin, None)
         ]
         assert kinds[0] - kinds[1] == {"constant"}
 
-    def test_the_edge_of_a_domain_is_no_mistake(self) -> None:
-        """Targets of 0 and 1: a step further, PyTorch raises an error."""
+    def test_a_sample_at_the_edge_of_the_domain(self) -> None:
+        """With targets of 0 and 1, PyTorch raises an error after any step."""
         input, target = torch.tensor([[0.2, 0.9], [0.0, 1.0]], dtype=torch.float64)
-        with pytest.raises(CannotCheck, match=r"input 'target': the values tell no slope: .* within the domain\?"):
+        with pytest.raises(CannotCheck, match=r"input 'target': the values determine no slope: .* inside the domain\?"):
             check_gradients(torch.nn.functional.binary_cross_entropy, [(input, target)])
         report = check_gradients(torch.nn.functional.binary_cross_entropy, [(input.requires_grad_(), target)])
         assert report.passed, str(report)
 
     def test_gradients_that_cancel_are_noise(self) -> None:
-        """As behind the normalisation of two numbers, which leaves their order alone."""
+        """The gradient of a normalisation of two values is 0."""
 
         def normalised(x: Tensor) -> Tensor:
             x = x - x.mean(-1, keepdim=True)
@@ -174,8 +178,8 @@ class TestWhatPasses:
             failures = check_gradients(normalised, [(numbers(4, 2),)], reference=reference).failures
             assert not {result.check for result in failures} & {"gradient", "linearity", "forward mode", "vmap"}
 
-    def test_rounding_errors_of_a_bias_gradient_are_told_from_a_wrong_equation(self) -> None:
-        """They are those of the upstream gradient alone, whatever the inputs."""
+    def test_rounding_errors_of_a_bias_gradient(self) -> None:
+        """They depend on the upstream gradient only, not on the inputs."""
 
         class Added(torch.autograd.Function):
             @staticmethod
@@ -197,7 +201,7 @@ class TestWhatPasses:
         report = check_gradients(relu_with(1.5), at_the_kink)
         assert "not between the slopes" in str(report)
 
-    def test_where_the_reference_fails_nobody_need_do_better(self) -> None:
+    def test_a_failure_of_the_reference_does_not_count(self) -> None:
         class Stale(Detached):
             @staticmethod
             def backward(ctx: Any, grad_output: Tensor) -> Tensor:
@@ -206,18 +210,20 @@ class TestWhatPasses:
 
         report = check_gradients(Stale, [(numbers(4, 3),)], reference=Stale.apply)
         assert report.passed
-        excused = [result for result in report.results if result.status == "unsupported"]
-        assert {("layouts", "the reference fails this too")} <= {(result.check, result.message) for result in excused}
+        unsupported = [result for result in report.results if result.status == "unsupported"]
+        assert {("layouts", "the reference fails this too")} <= {
+            (result.check, result.message) for result in unsupported
+        }
         assert not check_gradients(Stale, [(numbers(4, 3),)], reference=torch.square).passed
 
-    def test_a_gradient_along_symmetric_matrices_is_believed(self) -> None:
-        """PyTorch's for the Cholesky factor is right for those alone, and finite differences leave them."""
+    def test_a_reference_that_is_correct_for_symmetric_matrices_only(self) -> None:
+        """Finite differences use asymmetric matrices, for which PyTorch's gradient of cholesky is wrong."""
         symmetric = torch.tensor([[4.0, 1.0, 0.5], [1.0, 3.0, 0.2], [0.5, 0.2, 2.0]], dtype=torch.float64)
         report = check_gradients(torch.linalg.cholesky, [(symmetric,)], reference=torch.linalg.cholesky)
         assert report.passed, str(report)
 
-    def test_a_reference_that_is_no_derivative_is_believed(self) -> None:
-        """As of a layer that reverses gradients on purpose."""
+    def test_a_reference_that_is_not_a_derivative(self) -> None:
+        """A layer that reverses gradients on purpose."""
 
         def reversed(x: Tensor) -> Tensor:
             return x.detach() * 2 - x
@@ -229,7 +235,7 @@ class TestWhatPasses:
 
 
 def relu_with(slope: float) -> Callable[[Tensor], Tensor]:
-    """A rectifier whose gradient at 0 is `slope`."""
+    """A ReLU whose gradient at 0 is `slope`."""
 
     class ReLU(torch.autograd.Function):
         @staticmethod
@@ -249,8 +255,8 @@ def _sum(upstream: Tensor | None, slope: Tensor) -> Tensor | int:
     return 0 if upstream is None else upstream * slope
 
 
-class TestWhatFails:
-    def test_the_report_says_where_by_how_much_and_why(self) -> None:
+class TestFailed:
+    def test_the_report_shows_index_error_and_hint(self) -> None:
         report = check_gradients(Halved, [(numbers(4, 3),)], reference=torch.square)
         assert not report.passed
         worst = report.failures[0].comparison
@@ -269,12 +275,12 @@ class TestWhatFails:
         report = check_gradients(Halved, [(numbers(4, 3),)], reference=torch.square, fail_fast=True)
         assert report.failures == report.results[-1:]
 
-    def test_after_a_side_effect_nothing_else_is_checked(self) -> None:
+    def test_a_side_effect_stops_the_other_checks(self) -> None:
         report = check_gradients(lambda x: x.add_(0 * x.detach() + 1), [(numbers(3),)], reference=lambda x: x + 1)
         assert statuses(report).keys() == {"side effects"}
 
-    def test_a_gradient_that_is_almost_right_is_a_wrong_equation(self) -> None:
-        """Which the order shows at short steps alone."""
+    def test_an_error_of_a_hundredth_of_a_percent_is_a_wrong_equation(self) -> None:
+        """The Taylor order shows it at short steps only."""
 
         class Exp(OldStyle):
             @staticmethod
@@ -282,12 +288,12 @@ class TestWhatFails:
                 return 1.0001 * OldStyle.backward(ctx, grad_output)
 
         report = check_gradients(Exp, [(numbers(4),)])
-        assert "WRONG EQUATION: the Taylor remainder shrinks with order" in str(report)
+        assert "WRONG EQUATION: the Taylor remainder has order" in str(report)
 
-    def test_without_a_reference_the_report_says_as_much(self) -> None:
+    def test_the_report_without_a_reference(self) -> None:
         report = check_gradients(Halved, [(numbers(4, 3),)])
         assert "hint: off by the constant factor 0.5" in "".join(map(str, report.failures))
-        assert "WRONG EQUATION: the Taylor remainder shrinks with order 1.00" in str(report)
+        assert "WRONG EQUATION: the Taylor remainder has order 1.00" in str(report)
 
     @pytest.mark.parametrize("reference", [lambda x: (x.sin(), (x.cos(),)), None])
     @pytest.mark.parametrize(("wrong", "check"), [("if unused", "unused outputs"), ("if both", "gradient")])
@@ -315,8 +321,8 @@ class TestWhatFails:
         if wrong == "if unused":
             assert {result.check for result in report.failures} == {check}
 
-    def test_failing_elsewhere_than_the_reference(self) -> None:
-        def product_without_rule_for(*batched: bool) -> Callable[..., Tensor]:
+    def test_a_failure_that_the_reference_does_not_share(self) -> None:
+        def product_that_rejects(*batched: bool) -> Callable[..., Tensor]:
             class Product(torch.autograd.Function):
                 @staticmethod
                 def forward(x: Tensor, y: Tensor) -> Tensor:
@@ -334,16 +340,16 @@ class TestWhatFails:
                 @staticmethod
                 def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, y: Tensor) -> tuple[Tensor, int]:
                     if tuple(dim is not None for dim in in_dims) == batched:
-                        raise ArithmeticError("not so")
+                        raise ArithmeticError("rejected")
                     x, y = (a if dim is None else a.movedim(dim, 0) for a, dim in zip((x, y), in_dims, strict=True))
                     return x * y, 0
 
             return Product.apply
 
         sample = [(numbers(3), numbers(3))]
-        mine, theirs = product_without_rule_for(True, False), product_without_rule_for(False, True)
-        assert {r.check for r in check_gradients(mine, sample, reference=theirs).failures} == {"vmap"}
-        assert check_gradients(mine, sample, reference=mine).passed
+        function, reference = product_that_rejects(True, False), product_that_rejects(False, True)
+        assert {r.check for r in check_gradients(function, sample, reference=reference).failures} == {"vmap"}
+        assert check_gradients(function, sample, reference=function).passed
 
     def test_a_value_that_changes_from_call_to_call(self) -> None:
         report = check_gradients(torch.nn.Dropout(), [(numbers(30),)], reference=torch.nn.functional.relu)
@@ -354,7 +360,7 @@ class TestWhatFails:
         report = check_gradients(lambda x: x.sin() + 1e-9, [(numbers(3),)], reference=torch.sin)
         assert {result.check for result in report.failures} == {"value"}
 
-    def test_what_goes_wrong_now_and_then_is_called_unrepeatable_first(self) -> None:
+    def test_an_intermittent_error_fails_repeatability_first(self) -> None:
         calls = 0
 
         class EveryThird(Detached):
@@ -369,7 +375,7 @@ class TestWhatFails:
         assert "repeatability of 'x', sample 0 as given, called again: FAILED" in str(report)
 
     @pytest.mark.parametrize("where", ["jvp", "vmap"])
-    def test_an_error_in_what_is_offered_is_a_failure(self, where: str) -> None:
+    def test_an_exception_from_a_hand_written_rule_is_a_failure(self, where: str) -> None:
         def raising(*arguments: Any) -> Any:
             raise RuntimeError("my vmap rule requires grad and a jvp function")
 
@@ -380,7 +386,7 @@ class TestWhatFails:
         report = check_gradients(Sine, [(numbers(3),)], reference=torch.sin)
         assert {result.check for result in report.failures} == {"forward mode" if where == "jvp" else "vmap"}
 
-    def test_a_batch_of_upstream_gradients_treated_differently(self) -> None:
+    def test_a_batch_of_upstream_gradients(self) -> None:
         class Doubling(Detached):
             @staticmethod
             def backward(ctx: Any, grad_output: Tensor) -> Tensor:
@@ -391,7 +397,7 @@ class TestWhatFails:
         report = check_gradients(Doubling, [(numbers(3),)], reference=torch.square)
         assert {result.check for result in report.failures} == {"batched gradients"}
 
-    def test_an_error_of_another_kind_is_not_taken_for_a_notice(self) -> None:
+    def test_only_the_error_of_saved_tensors_counts_as_detection(self) -> None:
         class Fragile(Detached):
             @staticmethod
             def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -407,11 +413,11 @@ class TestWhatFails:
         report = check_gradients(Fragile, [(numbers(3),)], reference=torch.square)
         assert "saved tensors" in {result.check for result in report.failures}
 
-    def test_an_exception_from_the_backward_is_a_failure_with_its_place(self) -> None:
+    def test_an_exception_from_the_backward_is_a_failure_with_its_line(self) -> None:
         report = check_gradients(Raising, [(numbers(3),)], reference=torch.square)
-        assert "raised ZeroDivisionError: no such luck, in backward (test_check.py, line" in str(report)
+        assert "raised ZeroDivisionError: no luck, in backward (test_check.py, line" in str(report)
 
-    def test_for_pytest(self) -> None:
+    def test_assert_gradients(self) -> None:
         assert_gradients(OldStyle, [(numbers(3),)], reference=torch.exp)
         with pytest.raises(GradientError, match=r"Halved.*FAILED") as caught:
             assert_gradients(Halved, [(numbers(3),)], reference=torch.square)
@@ -426,8 +432,8 @@ class TestWhatFails:
             assert {"check", "status", "ratio", "comparison", "hint"} <= read["results"][0].keys()
 
 
-class TestNothingIsTouched:
-    def test_samples_numbers_and_warnings(self) -> None:
+class TestSideEffects:
+    def test_samples_random_state_and_warnings_are_unchanged(self) -> None:
         x, weight = numbers(4, 3), torch.nn.Parameter(numbers(2, 3))
         before, state = x.clone(), torch.get_rng_state()
         with warnings.catch_warnings(record=True) as caught:

@@ -1,4 +1,4 @@
-"""Reports on the catalogue, and their table."""
+"""Reports on catalogue entries, and their table."""
 
 from dataclasses import replace
 
@@ -16,26 +16,26 @@ def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CATALOGUE, "tanh", replace(CATALOGUE["tanh"], samples=CATALOGUE["tanh"].samples[:2]))
 
 
-def test_a_right_function() -> None:
-    found = check_entry("tanh")
-    assert found.wrong == ()
-    assert found.samples == 2
-    assert list(found.accuracies) == ["float64", "float32", "bfloat16", "float16"]
-    (_, builtin), *below_float64 = found.accuracies.values()
+def test_a_correct_function() -> None:
+    report = check_entry("tanh")
+    assert report.wrong == ()
+    assert report.samples == 2
+    assert list(report.accuracies) == ["float64", "float32", "bfloat16", "float16"]
+    (_, builtin), *below_float64 = report.accuracies.values()
     assert builtin == 0
     for hand, builtin in below_float64:
         assert 0 < hand <= 2 * builtin + 8
 
 
-def test_a_wrong_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Tanh.backward
-    monkeypatch.setattr(Tanh, "backward", staticmethod(lambda ctx, g: 1.001 * right(ctx, g)))
-    found = check_entry("tanh")
-    assert {type(wrong) for wrong in found.wrong} == {Result, Comparison}
-    assert all(hand > 1000 for hand, _ in list(found.accuracies.values())[:2])
-    cells = [cell.strip() for cell in found.row.split("|")]
-    assert (cells[1], cells[4]) == ("tanh", str(len(found.wrong)))
-    assert [line.count("|") for line in HEADINGS.splitlines()] == 2 * [found.row.count("|")]
+def test_a_wrong_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    correct = Tanh.backward
+    monkeypatch.setattr(Tanh, "backward", staticmethod(lambda ctx, g: 1.001 * correct(ctx, g)))
+    report = check_entry("tanh")
+    assert {type(wrong) for wrong in report.wrong} == {Result, Comparison}
+    assert all(hand > 1000 for hand, _ in list(report.accuracies.values())[:2])
+    cells = [cell.strip() for cell in report.row.split("|")]
+    assert (cells[1], cells[4]) == ("tanh", str(len(report.wrong)))
+    assert [line.count("|") for line in HEADINGS.splitlines()] == 2 * [report.row.count("|")]
 
 
 def test_errors_are_in_roundings() -> None:

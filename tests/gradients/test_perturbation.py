@@ -1,4 +1,4 @@
-"""Evaluation at perturbed numbers: what is granted, and what an error is called."""
+"""Evaluation at perturbed inputs: the tolerance, and the diagnosis of an error."""
 
 import math
 
@@ -16,14 +16,14 @@ def squares(x: torch.Tensor, dtype: torch.dtype) -> Gradients:
 
 
 def compared(hand: Gradients | None = None, factor: float = 1.0, noise: float = 0.0) -> tuple[Comparison, int]:
-    """The gradient of x², right in the judge and altered in the hand-written one; and how often it was computed."""
-    numbers = torch.randn(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    """Compare an altered gradient of x² with the correct one; return the number of evaluations too."""
+    inputs = torch.randn(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     errors, count = torch.Generator().manual_seed(1), 0
 
     def evaluate(generator: torch.Generator | None) -> tuple[Gradients, Gradients, Gradients]:
         nonlocal count
         count += 1
-        x = perturbed(numbers, generator)
+        x = perturbed(inputs, generator)
         ours = squares(x, torch.float64)["x"] * factor + noise * torch.randn(50, generator=errors)
         return hand or {"x": ours.float()}, squares(x, torch.float32), squares(x, torch.float64)
 
@@ -31,7 +31,7 @@ def compared(hand: Gradients | None = None, factor: float = 1.0, noise: float = 
     return comparison, count
 
 
-def test_what_passes_is_not_evaluated_again() -> None:
+def test_a_passed_comparison_is_not_evaluated_again() -> None:
     comparison, count = compared()
     assert comparison.passed
     assert comparison.error_projection is None
@@ -39,7 +39,7 @@ def test_what_passes_is_not_evaluated_again() -> None:
 
 
 @pytest.mark.parametrize("factor", [2, 1.01, 1.0001, -1, 0])
-def test_a_wrong_equation_is_called_one(factor: float) -> None:
+def test_a_wrong_equation(factor: float) -> None:
     comparison, count = compared(factor=factor)
     assert comparison.diagnosis == "WRONG EQUATION"
     assert comparison.error_projection == pytest.approx(1, abs=0.05)
@@ -47,20 +47,20 @@ def test_a_wrong_equation_is_called_one(factor: float) -> None:
     assert count == 1 + EVALUATIONS
 
 
-def test_noise_is_not_called_a_wrong_equation() -> None:
+def test_noise_is_lost_to_rounding() -> None:
     comparison, _ = compared(noise=1e-3)
     assert not comparison.passed
     assert comparison.diagnosis == "LOST TO ROUNDING"
     assert comparison.lost_to_rounding
 
 
-def test_what_is_wrong_at_these_very_numbers_alone_is_not_called_noise() -> None:
-    """As at a kink: the perturbed numbers are off it, and the error is gone."""
+def test_an_error_only_at_the_original_inputs_is_a_wrong_equation() -> None:
+    """As at a kink: the error disappears at perturbed inputs."""
 
     def evaluate(generator: torch.Generator | None) -> tuple[Gradients, Gradients, Gradients]:
         x = perturbed(torch.tensor([1.0, 2.0], dtype=torch.float64), generator)
-        right = {"x": (x > 1).double()}
-        return {"x": (x >= 1).double()}, right, right
+        correct = {"x": (x > 1).double()}
+        return {"x": (x >= 1).double()}, correct, correct
 
     (comparison,) = compare_all(evaluate)
     assert comparison.diagnosis == "WRONG EQUATION"
@@ -71,7 +71,7 @@ def test_a_gradient_that_is_not_finite_is_a_wrong_equation() -> None:
     assert comparison.diagnosis == "WRONG EQUATION"
 
 
-def test_every_gradient_is_compared_by_itself() -> None:
+def test_each_gradient_is_compared_separately() -> None:
     truth = torch.randn(30, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     small = truth[:2] * 1e-6
     hand = {"large": truth.float(), "small": (small * 1.01).float()}
@@ -80,18 +80,18 @@ def test_every_gradient_is_compared_by_itself() -> None:
     assert [(result.name, result.passed) for result in results] == [("large", True), ("small", False)]
 
 
-def test_a_scale_grants_the_rounding_of_larger_numbers() -> None:
-    """1 − y² where y is nearly 1: its error is y's rounding, not its own."""
+def test_a_scale_allows_the_rounding_errors_of_larger_terms() -> None:
+    """1 − y² for y near 1 has the rounding error of y."""
     truth = torch.tensor([1e-10], dtype=torch.float64)
     hand = truth + 1e-16
-    draws = {"x": hand}, {"x": truth}, {"x": truth}
-    assert not compare_all(lambda generator: draws)[0].passed
-    assert compare_all(lambda generator: draws, {"x": 1.0})[0].passed
+    triple = {"x": hand}, {"x": truth}, {"x": truth}
+    assert not compare_all(lambda generator: triple)[0].passed
+    assert compare_all(lambda generator: triple, {"x": 1.0})[0].passed
 
 
-def test_perturbed_numbers_are_near_and_zeros_stay() -> None:
+def test_perturbation_size() -> None:
     x = torch.tensor([0.0, 1.0, -3.0])
-    moved = perturbed(x, torch.Generator().manual_seed(0))
-    assert moved[0] == 0
-    assert torch.equal((moved - x).abs(), RELATIVE_SIZE * x.abs())
+    result = perturbed(x, torch.Generator().manual_seed(0))
+    assert result[0] == 0
+    assert torch.equal((result - x).abs(), RELATIVE_SIZE * x.abs())
     assert perturbed(x, None) is x

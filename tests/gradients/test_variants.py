@@ -1,4 +1,4 @@
-"""Variants of a call: what they change, and what they keep."""
+"""Variants of a call: other values, sizes and layouts."""
 
 import pytest
 import torch
@@ -6,11 +6,11 @@ from torch import Tensor
 
 from bp_torch.gradients.call import Call, as_calls
 from bp_torch.gradients.variants import (
-    MOST_COMPONENTS,
+    MAX_COMPONENTS,
     Variant,
     channels_last,
-    displaced,
     expanded,
+    offset,
     resized,
     strided,
     transposed,
@@ -29,30 +29,37 @@ def all_variants(call: Call) -> list[Variant]:
     return list(variants(call, torch.Generator().manual_seed(0)))
 
 
-def test_every_kind_is_there(call: Call) -> None:
+def test_every_kind_occurs(call: Call) -> None:
     labels = [variant.label for variant in all_variants(call)]
     assert len(set(labels)) == len(labels)
     assert {variant.kind for variant in all_variants(call)} == {"scaled", "kink", "constant", "size"}
-    for label in ("scaled by -1", "scaled by 1000", "with zeros", "with ties", "with equal inputs", "size 5 made 1"):
+    for label in (
+        "scaled by -1",
+        "scaled by 1000",
+        "with zeros",
+        "with ties",
+        "with equal inputs",
+        "size 5 changed to 1",
+    ):
         assert label in labels
 
 
-def test_every_size_changes_in_all_arguments_alike(call: Call) -> None:
-    """So that the call still fits together: 5 examples, 4 inputs, 3 outputs."""
+def test_a_size_changes_in_every_argument(call: Call) -> None:
+    """5 examples, 4 inputs, 3 outputs: the shapes stay compatible."""
     shapes = {
         variant.label: [tuple(x.shape) for x in variant.call.inputs]
         for variant in all_variants(call)
         if variant.kind == "size"
     }
-    assert shapes["size 5 made 33"] == [(33, 4), (3, 4), (3,)]
-    assert shapes["size 4 made 1"] == [(5, 1), (3, 1), (3,)]
-    assert shapes["size 3 made 1030"] == [(5, 4), (1030, 4), (1030,)]
-    assert shapes["every size made 33 or more"] == [(35, 34), (33, 34), (33,)]
+    assert shapes["size 5 changed to 33"] == [(33, 4), (3, 4), (3,)]
+    assert shapes["size 4 changed to 1"] == [(5, 1), (3, 1), (3,)]
+    assert shapes["size 3 changed to 1030"] == [(5, 4), (1030, 4), (1030,)]
+    assert shapes["every size 33 or more"] == [(35, 34), (33, 34), (33,)]
     for variant in all_variants(call):
         variant.call.value()
 
 
-def test_no_two_rows_of_a_larger_size_are_alike(call: Call) -> None:
+def test_rows_of_a_larger_size_are_distinct(call: Call) -> None:
     grown = resized(call, {5: 50}, torch.Generator().manual_seed(0))
     assert grown is not None
     assert len(grown.inputs[0].unique(dim=0)) == 50
@@ -73,17 +80,17 @@ def test_a_module_keeps_the_sizes_of_its_parameters() -> None:
     assert shapes == {(torch.Size([3, 4]), torch.Size([3]))}
 
 
-def test_what_would_grow_too_large_is_not_made(call: Call) -> None:
-    assert resized(call, {5: MOST_COMPONENTS}, torch.Generator()) is None
+def test_too_large_variants_are_skipped(call: Call) -> None:
+    assert resized(call, {5: MAX_COMPONENTS}, torch.Generator()) is None
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (4, 3), (2, 3, 4), (0, 3)])
-def test_other_layouts_hold_the_same_numbers(shape: tuple[int, ...]) -> None:
+def test_other_layouts_have_the_same_values(shape: tuple[int, ...]) -> None:
     x = torch.randn(shape)
-    for other in (strided(x), transposed(x), displaced(x)):
+    for other in (strided(x), transposed(x), offset(x)):
         assert torch.equal(other, x)
-    assert displaced(x).is_contiguous()
-    assert displaced(x).storage_offset() == 1
+    assert offset(x).is_contiguous()
+    assert offset(x).storage_offset() == 1
     if x.numel() > 1:
         assert not strided(x).is_contiguous()
     if x.dim() > 1 and x.numel():
@@ -92,25 +99,25 @@ def test_other_layouts_hold_the_same_numbers(shape: tuple[int, ...]) -> None:
         assert torch.equal(expanded(x), x[:1].repeat(len(x), *[1] * (x.dim() - 1)))
 
 
-def test_images_may_have_their_channels_last() -> None:
+def test_channels_last() -> None:
     x = torch.randn(2, 3, 4, 5)
     assert torch.equal(channels_last(x), x)
     assert channels_last(x).is_contiguous(memory_format=torch.channels_last)
     assert channels_last(x[0]).is_contiguous()
 
 
-def test_between_strided_numbers_lies_nan() -> None:
+def test_strided_has_nan_in_its_gaps() -> None:
     x = strided(torch.tensor([1.0, 2.0]))
     assert x.as_strided((2,), (1,))[1].isnan()
 
 
-def test_kinks_are_visited(call: Call) -> None:
+def test_values_at_kinks(call: Call) -> None:
     by_label: dict[str, tuple[Tensor, ...]] = {variant.label: variant.call.inputs for variant in all_variants(call)}
     assert (by_label["with zeros"][0] == 0).sum() == 10
-    assert {0.0, 1.0, -1.0} <= set(by_label["with landmarks"][0].flatten().tolist())
+    assert {0.0, 1.0, -1.0} <= set(by_label["with kink points"][0].flatten().tolist())
     assert len(by_label["with ties"][0].unique()) == 10
     assert not by_label["all zeros"][0].any()
-    assert len(by_label["all alike"][0].unique()) == 1
+    assert len(by_label["all equal"][0].unique()) == 1
     same = as_calls(torch.nn.functional.l1_loss, [(torch.randn(4), torch.randn(4))])[0]
     input, target = next(variant for variant in all_variants(same) if variant.label == "with equal inputs").call.inputs
     assert (input == target).tolist() == [True, False, True, False]

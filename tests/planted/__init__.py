@@ -1,9 +1,9 @@
-"""Planted bugs, by which gradient checkers are measured, and right functions, by which false alarms are counted."""
+"""Planted bugs, to measure what gradient checkers catch, and correct functions, to count their false alarms."""
 
 from planted import activations, arithmetic, classification, linear, losses, shape, smooth_activations, softmax
-from planted.bug import KINDS, Bug, RightFunction, Samples
-from planted.right import RIGHT
-from planted.rivals import RIVALS
+from planted.baselines import BASELINES
+from planted.bug import KINDS, Bug, CorrectFunction, Samples
+from planted.correct import CORRECT
 
 BUGS: tuple[Bug, ...] = tuple(
     bug
@@ -11,4 +11,4 @@ BUGS: tuple[Bug, ...] = tuple(
     for bug in family.BUGS
 )
 
-__all__ = ["BUGS", "KINDS", "RIGHT", "RIVALS", "Bug", "RightFunction", "Samples"]
+__all__ = ["BASELINES", "BUGS", "CORRECT", "KINDS", "Bug", "CorrectFunction", "Samples"]

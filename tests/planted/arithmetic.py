@@ -1,4 +1,4 @@
-"""Bugs of arithmetic. Right is g ∂y/∂a, summed over the copies of what was broadcast."""
+"""Bugs of arithmetic. The correct gradient is g ∂y/∂a, summed over broadcast dimensions."""
 
 from functools import partial
 
@@ -10,26 +10,26 @@ from bp_torch.functional.arithmetic import Abs, Add, Div, Exp, Log, Mul, Neg, Po
 from bp_torch.functional.reductions import Matmul, Mean, Sum
 from bp_torch.functional.selection import Amax, Maximum, Where
 from planted.alterations import clamped, first_row_negated, last_doubled, ones, positive_part
-from planted.bug import Host, first_input
+from planted.bug import Original, first_input
 
 _draw = RandomTensors(18)
 _X = ((_draw(4, 3),), (_draw(7),))
 _POSITIVE = ((_draw(4, 3).abs() + 0.1,), (_draw(7).abs() + 0.1,))
 _PAIRS = ((_draw(4, 3), _draw(3)), (_draw(5), _draw(5)))
 _RATIOS = tuple((a, b.abs() + 0.3) for a, b in _PAIRS)
-_ALIKE = ((_draw(4, 3), _draw(4, 3)), (_draw(5), _draw(5)))
+_SAME_SHAPE = ((_draw(4, 3), _draw(4, 3)), (_draw(5), _draw(5)))
 
-ADD = Host("add", Add, partial(torch.add, alpha=0.5), _PAIRS, (0.5,))
-SUB = Host("sub", Add, torch.sub, _PAIRS, (-1,))
-MUL = Host("mul", Mul, torch.mul, _PAIRS)
-DIV = Host("div", Div, torch.div, _RATIOS)
-NEG = Host("neg", Neg, torch.neg, _X)
-CUBE = Host("pow", Pow, partial(torch.pow, exponent=3), _X, (3,))
-POW = Host("pow, of Tensors", Pow, torch.pow, tuple((b, a) for a, b in _RATIOS))
-EXP = Host("exp", Exp, torch.exp, _X)
-LOG = Host("log", Log, torch.log, _POSITIVE)
-ABS = Host("abs", Abs, torch.abs, _X)
-MAXIMUM = Host("maximum", Maximum, torch.maximum, _ALIKE)
+ADD = Original("add", Add, partial(torch.add, alpha=0.5), _PAIRS, (0.5,))
+SUB = Original("sub", Add, torch.sub, _PAIRS, (-1,))
+MUL = Original("mul", Mul, torch.mul, _PAIRS)
+DIV = Original("div", Div, torch.div, _RATIOS)
+NEG = Original("neg", Neg, torch.neg, _X)
+CUBE = Original("pow", Pow, partial(torch.pow, exponent=3), _X, (3,))
+POW = Original("pow, of Tensors", Pow, torch.pow, tuple((b, a) for a, b in _RATIOS))
+EXP = Original("exp", Exp, torch.exp, _X)
+LOG = Original("log", Log, torch.log, _POSITIVE)
+ABS = Original("abs", Abs, torch.abs, _X)
+MAXIMUM = Original("maximum", Maximum, torch.maximum, _SAME_SHAPE)
 
 
 def _mean_of_copies(g: Tensor, like: Tensor) -> Tensor:
@@ -45,24 +45,24 @@ def _both(inputs: tuple[Tensor, ...], output: Tensor) -> tuple[Tensor, ...]:
 
 
 _sums = (
-    ADD.backward("α forgotten", "dropped term", lambda g, a, b: (g, g), kept=_both),
-    ADD.backward("α for both", "wrong formula", lambda g, a, b: (0.5 * g, 0.5 * g), kept=_both),
-    ADD.backward("copies averaged", "reduction", lambda g, a, b: (g, 0.5 * _mean_of_copies(g, b)), kept=_both),
-    ADD.backward("first copy alone", "reduction", lambda g, a, b: (g, 0.5 * _first_copy(g, b)), kept=_both),
-    SUB.backward("g for −g", "sign", lambda g, a, b: (g, g), kept=_both),
-    SUB.backward("both negated", "sign", lambda g, a, b: (-g, -g), kept=_both),
+    ADD.backward("α forgotten", "dropped term", lambda g, a, b: (g, g), saved=_both),
+    ADD.backward("α for both", "wrong formula", lambda g, a, b: (0.5 * g, 0.5 * g), saved=_both),
+    ADD.backward("copies averaged", "reduction", lambda g, a, b: (g, 0.5 * _mean_of_copies(g, b)), saved=_both),
+    ADD.backward("first copy alone", "reduction", lambda g, a, b: (g, 0.5 * _first_copy(g, b)), saved=_both),
+    SUB.backward("g for −g", "sign", lambda g, a, b: (g, g), saved=_both),
+    SUB.backward("both negated", "sign", lambda g, a, b: (-g, -g), saved=_both),
     SUB.upstream("g clamped to [−1, 1]", clamped),
     NEG.backward("g for −g", "sign", lambda g: g),
     NEG.result("0.01 % too large", "factor", input=lambda d: 1.0001 * d),
-    NEG.upstream("takes |g|", torch.abs),
+    NEG.upstream("|g| for g", torch.abs),
 )
 
 _products = (
-    MUL.backward("each its own value", "wrong formula", lambda g, a, b: (g * a, g * b)),
+    MUL.backward("each times its own value", "wrong formula", lambda g, a, b: (g * a, g * b)),
     MUL.backward("copies averaged", "reduction", lambda g, a, b: (g * b, _mean_of_copies(g * a, b))),
     MUL.backward("b detached", "second derivative", lambda g, a, b: (g * b.detach(), g * a)),
-    MUL.backward("b alone multiplied", "dropped term", lambda g, a, b: (g, g * a)),
-    DIV.backward("sign of the divisor's", "sign", lambda g, a, b: (g / b, g * a / b**2)),
+    MUL.backward("a's gradient not multiplied by b", "dropped term", lambda g, a, b: (g, g * a)),
+    DIV.backward("divisor's gradient not negated", "sign", lambda g, a, b: (g / b, g * a / b**2)),
     DIV.backward("b for b²", "wrong formula", lambda g, a, b: (g / b, -g * a / b)),
     DIV.backward("10⁻⁶ added to b", "epsilon", lambda g, a, b: (g / (b + 1e-6), -g * a / b**2)),
     DIV.backward("a detached", "second derivative", lambda g, a, b: (g / b, -g * a.detach() / b**2)),
@@ -71,13 +71,13 @@ _products = (
 _powers = (
     CUBE.backward("exponent dropped", "dropped term", lambda g, x: g * x**2),
     CUBE.backward("power not lowered", "wrong formula", lambda g, x: g * 3 * x**3),
-    CUBE.backward("of |x|, with x's sign", "sign", lambda g, x: g * 3 * x * x.abs()),
+    CUBE.backward("x |x| for x²", "sign", lambda g, x: g * 3 * x * x.abs()),
     CUBE.backward("x detached", "second derivative", lambda g, x: g * 3 * x.detach() ** 2),
     POW.backward(
         "logarithm of the exponent", "wrong formula", lambda g, a, b: (g * b * a ** (b - 1), g * a**b * b.abs().log())
     ),
     POW.backward("y dropped", "dropped term", lambda g, a, b: (g * b * a ** (b - 1), g * a.log())),
-    EXP.backward("x for eˣ", "wrong formula", lambda g, x: g * x, kept=first_input),
+    EXP.backward("x for eˣ", "wrong formula", lambda g, x: g * x, saved=first_input),
     EXP.backward("eˣ clamped at 1000", "saturation", lambda g, y: g * y.clamp_max(1e3)),
     EXP.backward("y detached", "second derivative", lambda g, y: g * y.detach()),
     LOG.backward("10⁻⁶ added to x", "epsilon", lambda g, x: g / (x + 1e-6)),
@@ -89,26 +89,30 @@ _powers = (
 )
 
 _MASK = torch.tensor([True, False, True])
-WHERE = Host("where", Where, lambda condition, a, b: torch.where(condition, a, b), ((_MASK, _draw(4, 3), _draw(4, 3)),))
-AMAX = Host("amax", Amax, partial(torch.amax, dim=1), ((_draw(4, 3),), (_draw(2, 5),)), (1, False))
+WHERE = Original(
+    "where", Where, lambda condition, a, b: torch.where(condition, a, b), ((_MASK, _draw(4, 3), _draw(4, 3)),)
+)
+AMAX = Original("amax", Amax, partial(torch.amax, dim=1), ((_draw(4, 3),), (_draw(2, 5),)), (1, False))
 
 _choices = (
     MAXIMUM.backward("all of g to both at a tie", "kink", lambda g, a, b: (g * (a >= b), g * (b >= a))),
     MAXIMUM.backward("half of g to both", "wrong formula", lambda g, a, b: (g / 2, g / 2)),
-    MAXIMUM.backward("the larger in size", "wrong formula", lambda g, a, b: (g * (a.abs() > b.abs()), g * (b > a))),
-    MAXIMUM.backward("the smaller gets g", "sign", lambda g, a, b: (g * (a < b), g * (b < a))),
-    WHERE.backward("gates swapped", "sign", lambda g, c: (None, g * ~c, g * c)),
+    MAXIMUM.backward(
+        "g to the larger absolute value", "wrong formula", lambda g, a, b: (g * (a.abs() > b.abs()), g * (b > a))
+    ),
+    MAXIMUM.backward("g to the smaller", "sign", lambda g, a, b: (g * (a < b), g * (b < a))),
+    WHERE.backward("masks swapped", "sign", lambda g, c: (None, g * ~c, g * c)),
     WHERE.backward("g to both", "dropped term", lambda g, c: (None, g, g)),
-    WHERE.backward("gate by g", "upstream gradient", lambda g, c: (None, g * (g > 0), g * ~c)),
+    WHERE.backward("mask by g", "upstream gradient", lambda g, c: (None, g * (g > 0), g * ~c)),
     AMAX.backward("g to all", "dropped term", lambda g, x, y: g.unsqueeze(1).expand_as(x)),
-    AMAX.backward("shared among all", "reduction", lambda g, x, y: g.unsqueeze(1).expand_as(x) / x.shape[1]),
-    AMAX.backward("of the whole, not of its row", "reduction", lambda g, x, y: g.unsqueeze(1) * (x == x.amax())),
-    AMAX.backward("the minimum gets g", "sign", lambda g, x, y: g.unsqueeze(1) * (x == x.amin(1, keepdim=True))),
+    AMAX.backward("averaged over all", "reduction", lambda g, x, y: g.unsqueeze(1).expand_as(x) / x.shape[1]),
+    AMAX.backward("maximum of all rows", "reduction", lambda g, x, y: g.unsqueeze(1) * (x == x.amax())),
+    AMAX.backward("g to the minimum", "sign", lambda g, x, y: g.unsqueeze(1) * (x == x.amin(1, keepdim=True))),
 )
 
 _MATRICES = ((_draw(4, 3), _draw(3, 5)), (_draw(2, 4, 3), _draw(3, 2)), (_draw(2, 3, 4), _draw(2, 4, 3)))
 _SQUARE = ((_draw(3, 3), _draw(3, 3)),)
-MATMUL = Host("matmul", Matmul, torch.matmul, _MATRICES)
+MATMUL = Original("matmul", Matmul, torch.matmul, _MATRICES)
 
 
 def _by_rows(g: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -130,12 +134,12 @@ _matrices = (
     ),
     MATMUL.backward("B detached", "second derivative", lambda g, a, b: (g @ b.detach().mT, _by_rows(g, a, b))),
     MATMUL.result("first row of A's gradient negated", "sign", input=first_row_negated),
-    MATMUL.result("last element of B's gradient doubled", "one place", other=last_doubled),
+    MATMUL.result("last element of B's gradient doubled", "position", other=last_doubled),
 )
 
 _TABLE = ((_draw(4, 3),), (_draw(2, 5),))
-SUM = Host("sum", Sum, partial(torch.sum, dim=1), _TABLE, (1, False, None))
-MEAN = Host("mean", Mean, partial(torch.mean, dim=1), _TABLE, (1, False, None))
+SUM = Original("sum", Sum, partial(torch.sum, dim=1), _TABLE, (1, False, None))
+MEAN = Original("mean", Mean, partial(torch.mean, dim=1), _TABLE, (1, False, None))
 
 
 def _along_rows(g: Tensor, x: Tensor) -> Tensor:
@@ -143,21 +147,23 @@ def _along_rows(g: Tensor, x: Tensor) -> Tensor:
 
 
 _reductions = (
-    SUM.backward("averaged", "reduction", lambda g, x: _along_rows(g, x) / x.shape[1], kept=first_input),
+    SUM.backward("averaged", "reduction", lambda g, x: _along_rows(g, x) / x.shape[1], saved=first_input),
     SUM.backward(
-        "along the axis that was kept",
+        "along the remaining axis",
         "transposed",
         lambda g, x: g.expand_as(x),
-        kept=first_input,
+        saved=first_input,
         samples=((_draw(3, 3),),),
     ),
     SUM.upstream("ignores g", ones),
-    MEAN.backward("divides by all", "reduction", lambda g, x: _along_rows(g, x) / x.numel(), kept=first_input),
-    MEAN.backward("does not divide", "factor", _along_rows, kept=first_input),
-    MEAN.backward("divides by the kept axis", "reduction", lambda g, x: _along_rows(g, x) / len(x), kept=first_input),
-    MEAN.backward("divides by n − 1", "factor", lambda g, x: _along_rows(g, x) / (x.shape[1] - 1), kept=first_input),
-    MEAN.upstream("only a positive g", positive_part),
+    MEAN.backward("divides by numel", "reduction", lambda g, x: _along_rows(g, x) / x.numel(), saved=first_input),
+    MEAN.backward("does not divide", "factor", _along_rows, saved=first_input),
+    MEAN.backward(
+        "divides by the remaining axis", "reduction", lambda g, x: _along_rows(g, x) / len(x), saved=first_input
+    ),
+    MEAN.backward("divides by n − 1", "factor", lambda g, x: _along_rows(g, x) / (x.shape[1] - 1), saved=first_input),
+    MEAN.upstream("positive part of g", positive_part),
 )
 
 BUGS = (*_sums, *_products, *_powers, *_choices, *_matrices, *_reductions)
-HOSTS = (ADD, SUB, MUL, DIV, NEG, CUBE, POW, EXP, LOG, ABS, MAXIMUM, WHERE, AMAX, MATMUL, SUM, MEAN)
+ORIGINALS = (ADD, SUB, MUL, DIV, NEG, CUBE, POW, EXP, LOG, ABS, MAXIMUM, WHERE, AMAX, MATMUL, SUM, MEAN)

@@ -1,13 +1,13 @@
-"""A planted bug, and the tools that plant one in a right Function.
+"""Planted bugs: wrong derivatives made from correct Functions.
 
-A bug is told in one line: the right Function it lives in (its `Host`), its name, its kind, and what is altered:
+A bug takes one line: the correct Function (an `Original`), a name, a kind and the alteration:
 
-    SIGMOID.backward("(1 − y) dropped", "dropped term", lambda g, y: g * y)          another equation
-    TANH.upstream("takes |g|", torch.abs)                                            the equation of another g
-    LINEAR.result("bias gradient doubled", "factor", bias=lambda d: 2 * d)           its result, altered
-    SIGMOID.methods("tangent doubled", "forward mode", jvp=lambda ctx, t: ...)       any of its static methods
+    SIGMOID.backward("1 − y dropped", "dropped term", lambda g, y: g * y)            another equation
+    TANH.upstream("|g| for g", torch.abs)                                            another upstream gradient
+    LINEAR.result("bias gradient doubled", "factor", bias=lambda d: 2 * d)           another result
+    SIGMOID.methods("tangent doubled", "forward mode", jvp=lambda ctx, t: ...)       another static method
 
-The value stays right: these are bugs of backwards, seen only by those who differentiate.
+The forward stays correct: only derivatives are wrong.
 """
 
 import inspect
@@ -23,40 +23,40 @@ from bp_torch.functional.function import Function, save
 from bp_torch.functional.precision import in_float32
 
 KINDS = (
-    "factor",  # a constant too many or too few
+    "factor",  # a wrong constant
     "sign",
     "transposed",
-    "reduction",  # summed for averaged, over the wrong dimension, divided by the wrong number
+    "reduction",  # sum for mean, the wrong dimension, the wrong divisor
     "dropped term",
     "wrong formula",
-    "one place",  # one element, row or column, or all of them shifted
-    "upstream gradient",  # takes something else for grad_output, or is not linear in it
-    "saturation",  # wrong only for inputs far from 0, or very near to it
-    "overflow",  # NaN, infinite or 0 where the true gradient is an ordinary number
-    "epsilon",  # something small added where 0/0 was feared
-    "kink",  # wrong only where the function has no derivative, measured by PyTorch's choice there
+    "position",  # one element, row or column wrong, or all shifted
+    "upstream gradient",  # not linear in grad_output
+    "saturation",  # wrong only for large or very small inputs
+    "overflow",  # NaN, infinite or 0 where the correct gradient is not
+    "epsilon",  # a small constant added to a divisor
+    "kink",  # differs from PyTorch only where the function has no derivative
     "precision",  # too few digits
     "sizes",  # wrong only for some shapes
     "layout",  # wrong only for some strides
-    "stale",  # what was kept for backward is no longer what it was
-    "side effect",  # changes a tensor that is not its own
-    "subset",  # wrong only when some inputs need no gradient, or when several do
-    "second derivative",  # the first is right
-    "forward mode",  # backward is right
-    "batched",  # right by itself, wrong under vmap
-    "repeatability",  # another answer at another call
+    "stale",  # a saved value has changed since the forward
+    "side effect",  # modifies another Tensor in place
+    "subset",  # depends on which inputs require a gradient
+    "second derivative",  # the first derivative is correct
+    "forward mode",  # the backward is correct
+    "batched",  # correct except under vmap
+    "repeatability",  # differs from call to call
 )
 
 memory: dict[Any, Tensor] = {}
-"""What bugs carry from call to call; emptied before each question to a checker, so that none meets another's calls."""
+"""Tensors that bugs keep between calls; cleared before each check."""
 
 Samples = tuple[tuple[Any, ...], ...]
-"""Calls, as tuples of arguments: tensors in float64 that need no gradient yet, class indices in int64."""
+"""Argument tuples: float64 Tensors that do not require a gradient, int64 class indices."""
 
 
 @dataclass(frozen=True)
-class RightFunction:
-    """A function that is right, for counting false alarms."""
+class CorrectFunction:
+    """A correct function, to count false alarms."""
 
     name: str
     function: Callable[..., Tensor]
@@ -66,27 +66,26 @@ class RightFunction:
 
 @dataclass(frozen=True)
 class Bug:
-    """A function with the right value and a wrong derivative."""
+    """A function with a correct value and a wrong derivative."""
 
     name: str
     kind: str
     function: Callable[..., Tensor]
     reference: Callable[..., Tensor]
-    """PyTorch's own."""
+    """PyTorch's function."""
     samples: Samples
-    """What a careful engineer would write down: ordinary numbers of both signs, not chosen to expose the bug."""
+    """Typical samples: values of both signs, not chosen to expose the bug."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"{self.name}: kind {self.kind!r} is none of {', '.join(KINDS)}")
+            raise ValueError(f"{self.name}: kind {self.kind!r} is not one of {', '.join(KINDS)}")
 
 
 @dataclass(frozen=True)
-class Host:
-    """A right Function that bugs are planted in, PyTorch's reference, and ordinary calls.
+class Original:
+    """A correct Function to plant bugs in, with PyTorch's reference and typical samples.
 
-    A bug offers forward mode only where that is the bug: few people write a jvp, and a right one beside a wrong
-    backward would give it away.
+    A bug supports forward mode only if its kind is "forward mode": a correct jvp would expose a wrong backward.
     """
 
     name: str
@@ -94,19 +93,19 @@ class Host:
     reference: Callable[..., Tensor]
     samples: Samples
     constants: tuple[Any, ...] = ()
-    """What the Function is given after a sample's arguments."""
+    """Further arguments of the Function, after those of a sample."""
 
-    def right(self) -> RightFunction:
-        """The host itself, unharmed."""
-        return RightFunction(f"{self.name}, host of bugs", self._called(self.function), self.reference, self.samples)
+    def correct_function(self) -> CorrectFunction:
+        """The Function without a bug."""
+        return CorrectFunction(f"{self.name}, original", self._as_called(self.function), self.reference, self.samples)
 
     def methods(self, name: str, kind: str, *, samples: Samples = (), **methods: Callable[..., Any]) -> Bug:
-        """A bug in any of the Function's static methods."""
-        members: dict[str, Any] = {"jvp": staticmethod(torch.autograd.Function.jvp)}  # the one that says "none"
+        """A bug in any static methods of the Function."""
+        members: dict[str, Any] = {"jvp": staticmethod(torch.autograd.Function.jvp)}  # raises NotImplementedError
         members |= {name: staticmethod(method) for name, method in methods.items()}
-        members["generate_vmap_rule"] = "vmap" not in methods  # PyTorch wants one or the other
+        members["generate_vmap_rule"] = "vmap" not in methods  # PyTorch rejects both together
         planted: type[Function] = type(self.function.__name__, (self.function,), members)
-        return Bug(f"{self.name}: {name}", kind, self._called(planted), self.reference, samples or self.samples)
+        return Bug(f"{self.name}: {name}", kind, self._as_called(planted), self.reference, samples or self.samples)
 
     def backward(
         self,
@@ -114,32 +113,32 @@ class Host:
         kind: str,
         equation: Callable[..., Any],
         *,
-        kept: Callable[[tuple[Any, ...], Tensor], Any] | None = None,
+        saved: Callable[[tuple[Any, ...], Tensor], Any] | None = None,
         samples: Samples = (),
     ) -> Bug:
-        """A bug in the equation.
+        """A bug in the equation of the backward.
 
         Args:
-            name: what is wrong.
+            name: description of the bug.
             kind: one of `KINDS`.
-            equation: from g and what was kept, the gradient; or a tuple, of the first inputs.
-            kept: from the inputs and the output, what to keep instead of what the right Function keeps.
-            samples: other samples than the host's.
+            equation: (g, *saved) -> the gradient of the first input, or a tuple of gradients.
+            saved: (inputs, output) -> the Tensors to save; by default those that the correct Function saves.
+            samples: samples for this bug, instead of the original's.
         """
-        methods = {"setup_context": _keeping(kept)} if kept else {}
-        return self.methods(name, kind, samples=samples, backward=_by(equation), **methods)
+        methods = {"setup_context": _saving(saved)} if saved else {}
+        return self.methods(name, kind, samples=samples, backward=_backward_of(equation), **methods)
 
     def upstream(self, name: str, change: Callable[[Tensor], Tensor], kind: str = "upstream gradient") -> Bug:
-        """A bug in what is taken for g: the right equation, of change(g)."""
-        right = self.function.backward
-        return self.methods(name, kind, backward=lambda ctx, grad_output: right(ctx, change(grad_output)))
+        """A bug in the upstream gradient: the correct equation of change(g)."""
+        correct = self.function.backward
+        return self.methods(name, kind, backward=lambda ctx, grad_output: correct(ctx, change(grad_output)))
 
     def result(self, name: str, kind: str, *, samples: Samples = (), **changes: Callable[[Tensor], Tensor]) -> Bug:
-        """A bug in the result: the right gradients, altered, by the names that `forward` gives its arguments."""
+        """A bug in the result: correct gradients, changed by the argument name of `forward`."""
         return self.methods(name, kind, samples=samples, backward=_altered(self.function, changes))
 
-    def _called(self, function: type[Function]) -> Callable[..., Tensor]:
-        """`function` as bp_torch calls its own: half precision is computed in float32 and rounded once."""
+    def _as_called(self, function: type[Function]) -> Callable[..., Tensor]:
+        """The function as bp_torch calls it: half precision is computed in float32 and rounded once."""
 
         def call(*args: Any) -> Tensor:
             constants = [c.to(args[0].dtype) if isinstance(c, Tensor) else c for c in self.constants]
@@ -149,23 +148,23 @@ class Host:
 
 
 def first_input(inputs: tuple[Any, ...], output: Tensor) -> Any:
-    """Keep x where the right Function keeps y."""
+    """Save the first input only."""
     return inputs[0]
 
 
-def _by(equation: Callable[..., Any]) -> Callable[..., Any]:
-    """The backward that returns what the equation finds, for each input that needs a gradient."""
+def _backward_of(equation: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward that returns the gradients of the equation, None for inputs that do not require one."""
 
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         gradients = _as_tuple(equation(grad_output, *ctx.saved_tensors))
-        wanted = zip_longest(gradients, ctx.needs_input_grad)
-        return tuple(gradient if needed else None for gradient, needed in wanted)
+        pairs = zip_longest(gradients, ctx.needs_input_grad)
+        return tuple(gradient if needed else None for gradient, needed in pairs)
 
     return backward
 
 
 def _altered(function: type[Function], changes: dict[str, Callable[[Tensor], Tensor]]) -> Callable[..., Any]:
-    """The right backward, with some of its gradients changed."""
+    """The correct backward with some gradients changed."""
     names = tuple(inspect.signature(function.forward).parameters)
 
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -175,12 +174,12 @@ def _altered(function: type[Function], changes: dict[str, Callable[[Tensor], Ten
     return backward
 
 
-def _keeping(kept: Callable[[tuple[Any, ...], Tensor], Any]) -> Callable[..., None]:
+def _saving(saved: Callable[[tuple[Any, ...], Tensor], Any]) -> Callable[..., None]:
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        save(ctx, *_as_tuple(kept(inputs, output)))
+        save(ctx, *_as_tuple(saved(inputs, output)))
 
     return setup_context
 
 
-def _as_tuple(found: Any) -> tuple[Any, ...]:
-    return found if isinstance(found, tuple) else (found,)
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)

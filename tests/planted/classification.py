@@ -1,4 +1,7 @@
-"""Bugs of the costs of choosing one class. Right is gᵢ sᵢ (softmax(x) − onehot(t)), with gᵢ = g / Σ s for the mean."""
+"""Bugs of cross_entropy and nll_loss.
+
+The correct gradient of cross_entropy is gᵢ sᵢ (softmax(x) − onehot(t)), with gᵢ = g / Σ s for the mean.
+"""
 
 from functools import partial
 from typing import Any
@@ -11,7 +14,7 @@ from bp_torch.catalogue.op_info import RandomTensors
 from bp_torch.functional.classification import CrossEntropy, NLLLoss, SoftCrossEntropy
 from bp_torch.functional.function import Function, save
 from planted.alterations import clamped, ones, ones_if_scalar, rounded_to
-from planted.bug import Host
+from planted.bug import Original
 
 _draw = RandomTensors(15)
 
@@ -27,7 +30,7 @@ _WITH_IGNORED = ((_draw(5, 3), torch.tensor([0, 1, 2, 1, 0])), (_draw(4, 6), tor
 
 
 class CrossEntropyInOnePiece(Function):
-    """cross_entropy with class weights, ignored examples and reduction in one Function, as most write it. Right."""
+    """cross_entropy with class weights, ignored examples and reduction in one Function. Correct."""
 
     @staticmethod
     def forward(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
@@ -45,7 +48,7 @@ class CrossEntropyInOnePiece(Function):
 
 
 class NLLLossInOnePiece(CrossEntropyInOnePiece):
-    """The same of nll_loss. Right."""
+    """nll_loss in the same style. Correct."""
 
     @staticmethod
     def forward(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
@@ -64,23 +67,23 @@ def _example_grad(ctx: Any, g: Tensor) -> Tensor:
     return ((g / s.sum() if ctx.reduction == "mean" else g) * s).unsqueeze(1)
 
 
-CE = Host("cross_entropy", CrossEntropyInOnePiece, F.cross_entropy, _XT, (None, -100, "mean"))
-CE_SUM = Host(
+CE = Original("cross_entropy", CrossEntropyInOnePiece, F.cross_entropy, _XT, (None, -100, "mean"))
+CE_SUM = Original(
     "cross_entropy sum",
     CrossEntropyInOnePiece,
     partial(F.cross_entropy, reduction="sum"),
     _XT,
     (None, -100, "sum"),
 )
-CE_EACH = Host("cross_entropy none", CrossEntropy, partial(F.cross_entropy, reduction="none"), _XT)
-CE_IGNORING = Host(
+CE_EACH = Original("cross_entropy none", CrossEntropy, partial(F.cross_entropy, reduction="none"), _XT)
+CE_IGNORING = Original(
     "cross_entropy ignore_index",
     CrossEntropyInOnePiece,
     partial(F.cross_entropy, ignore_index=1),
     _WITH_IGNORED,
     (None, 1, "mean"),
 )
-CE_WEIGHTED = Host(
+CE_WEIGHTED = Original(
     "cross_entropy weight",
     CrossEntropyInOnePiece,
     lambda input, target: F.cross_entropy(input, target, _WEIGHT.to(input.dtype)),
@@ -90,7 +93,7 @@ CE_WEIGHTED = Host(
 
 
 class SmoothedCrossEntropy(Function):
-    """The mean cross-entropy of labels smoothed by 0.1: onehot becomes 0.9 onehot + 0.1 / C. Right."""
+    """The mean cross-entropy with label smoothing 0.1: onehot becomes 0.9 onehot + 0.1 / C. Correct."""
 
     @staticmethod
     def forward(input: Tensor, target: Tensor) -> Tensor:
@@ -106,18 +109,18 @@ class SmoothedCrossEntropy(Function):
         return grad_output / len(x) * (_p(x) - 0.9 * _onehot(t, x) - 0.1 / x.shape[1]), None
 
 
-CE_SMOOTHED = Host(
+CE_SMOOTHED = Original(
     "cross_entropy label_smoothing", SmoothedCrossEntropy, partial(F.cross_entropy, label_smoothing=0.1), _XT
 )
-CE_SOFT = Host(
+CE_SOFT = Original(
     "cross_entropy probabilities",
     SoftCrossEntropy,
     partial(F.cross_entropy, reduction="none"),
     ((_draw(4, 3), _draw.probabilities(4, 3)), (_draw(2, 5), _draw.probabilities(2, 5))),
 )
-NLL = Host("nll_loss", NLLLossInOnePiece, F.nll_loss, _XT, (None, -100, "mean"))
-NLL_EACH = Host("nll_loss none", NLLLoss, partial(F.nll_loss, reduction="none"), _XT)
-NLL_WEIGHTED = Host(
+NLL = Original("nll_loss", NLLLossInOnePiece, F.nll_loss, _XT, (None, -100, "mean"))
+NLL_EACH = Original("nll_loss none", NLLLoss, partial(F.nll_loss, reduction="none"), _XT)
+NLL_WEIGHTED = Original(
     "nll_loss weight",
     NLLLossInOnePiece,
     lambda input, target: F.nll_loss(input, target, _WEIGHT.to(input.dtype)),
@@ -147,31 +150,33 @@ _cross_entropy = (
         "wrong formula",
         lambda g, x, t, w: g / len(x) * _slope(x, x.shape[1] - 1 - t),
     ),
-    CE.backward("target off by one", "one place", lambda g, x, t, w: g / len(x) * _slope(x, (t + 1) % x.shape[1])),
+    CE.backward("target off by one", "position", lambda g, x, t, w: g / len(x) * _slope(x, (t + 1) % x.shape[1])),
     CE.backward("not divided by N", "reduction", lambda g, x, t, w: g * _slope(x, t)),
     CE.backward("mean over all elements", "reduction", lambda g, x, t, w: g / x.numel() * _slope(x, t)),
     CE.backward("divided by C for N", "reduction", lambda g, x, t, w: g / x.shape[1] * _slope(x, t)),
     CE.backward(
-        "class 0 taken for padding", "one place", lambda g, x, t, w: g / len(x) * (t > 0).unsqueeze(1) * _slope(x, t)
+        "class 0 treated as padding", "position", lambda g, x, t, w: g / len(x) * (t > 0).unsqueeze(1) * _slope(x, t)
     ),
-    CE.upstream("scalar g taken as 1", ones_if_scalar),
-    CE.upstream("takes |g|", torch.abs),
+    CE.upstream("scalar g replaced by 1", ones_if_scalar),
+    CE.upstream("|g| for g", torch.abs),
     CE.upstream("g clamped to [−1, 1]", clamped),
     CE.backward("examples after the 64th get 0", "sizes", lambda g, x, t, w: g / len(x) * _first_64(_slope(x, t))),
-    CE.backward("p clamped to at least 0.001", "saturation", lambda g, x, t, w: g / len(x) * _slope_from(1e-3, x, t)),
-    CE.backward("p clamped to at least 10⁻⁷", "saturation", lambda g, x, t, w: g / len(x) * _slope_from(1e-7, x, t)),
     CE.backward(
-        "learns nothing of what is 99 % sure", "saturation", lambda g, x, t, w: g / len(x) * _unless_sure(x, t)
+        "p clamped to at least 0.001", "saturation", lambda g, x, t, w: g / len(x) * _slope_of_clamped(1e-3, x, t)
     ),
+    CE.backward(
+        "p clamped to at least 10⁻⁷", "saturation", lambda g, x, t, w: g / len(x) * _slope_of_clamped(1e-7, x, t)
+    ),
+    CE.backward("0 above 99 % probability", "saturation", lambda g, x, t, w: g / len(x) * _slope_below_99(x, t)),
     CE.backward(
         "NaN for a large x: ∞/∞", "overflow", lambda g, x, t, w: g / len(x) * (_overflowing(x) - _onehot(t, x))
     ),
     CE.backward("float16 inside", "precision", lambda g, x, t, w: g / len(x) * _slope(rounded_to(x, torch.float16), t)),
     CE.backward(
-        "softmax kept by forward",
+        "softmax saved by forward",
         "second derivative",
         lambda g, p, t: g / len(p) * (p - _onehot(t, p)),
-        kept=lambda inputs, _: (_p(inputs[0]), inputs[1]),
+        saved=lambda inputs, _: (_p(inputs[0]), inputs[1]),
     ),
     CE.methods(
         "tangent not divided by N",
@@ -185,7 +190,7 @@ def _first_64(d: Tensor) -> Tensor:
     return torch.cat([d[:64], torch.zeros_like(d[64:])])
 
 
-def _slope_from(least: float, x: Tensor, t: Tensor) -> Tensor:
+def _slope_of_clamped(least: float, x: Tensor, t: Tensor) -> Tensor:
     return _p(x).clamp_min(least) - _onehot(t, x)
 
 
@@ -193,7 +198,7 @@ def _overflowing(x: Tensor) -> Tensor:
     return x.exp() / x.exp().sum(1, keepdim=True)
 
 
-def _unless_sure(x: Tensor, t: Tensor) -> Tensor:
+def _slope_below_99(x: Tensor, t: Tensor) -> Tensor:
     return torch.where(_p(x).gather(1, t.unsqueeze(1)) > 0.99, 0, _slope(x, t))
 
 
@@ -204,7 +209,7 @@ _reductions = (
 )
 
 
-def _of_example(w: Tensor, t: Tensor) -> Tensor:
+def _example_weight(w: Tensor, t: Tensor) -> Tensor:
     return w[t].unsqueeze(1)  # s, (N, 1)
 
 
@@ -215,16 +220,18 @@ def _counted(t: Tensor) -> Tensor:
 _weights = (
     CE_WEIGHTED.backward("class weights ignored", "dropped term", lambda g, x, t, w: g / len(x) * _slope(x, t)),
     CE_WEIGHTED.backward(
-        "divided by N for Σ s", "reduction", lambda g, x, t, w: g / len(x) * _of_example(w, t) * _slope(x, t)
+        "divided by N for Σ s", "reduction", lambda g, x, t, w: g / len(x) * _example_weight(w, t) * _slope(x, t)
     ),
-    CE_WEIGHTED.backward(  # multiplies each column by its own weight
-        "weights of the columns for the targets'", "wrong formula", lambda g, x, t, w: g / w[t].sum() * w * _slope(x, t)
+    CE_WEIGHTED.backward(  # multiplies each column by its weight
+        "weight of each column for the target's", "wrong formula", lambda g, x, t, w: g / w[t].sum() * w * _slope(x, t)
     ),
     CE_IGNORING.backward(
         "ignore_index ignored", "dropped term", lambda g, x, t, w: g / _counted(t).sum() * _slope(x, t)
     ),
     CE_IGNORING.backward(
-        "divided by N for those that count", "reduction", lambda g, x, t, w: g / len(x) * _counted(t) * _slope(x, t)
+        "divided by N, ignored examples included",
+        "reduction",
+        lambda g, x, t, w: g / len(x) * _counted(t) * _slope(x, t),
     ),
     CE_SMOOTHED.backward("label smoothing ignored", "dropped term", lambda g, x, t: g / len(x) * _slope(x, t)),
     CE_SMOOTHED.backward(
@@ -244,11 +251,11 @@ def _by_target(g: Tensor, x: Tensor) -> Tensor:
 
 
 _probabilities = (
-    CE_SOFT.backward(  # and who gives it probabilities will not notice
-        "Σ t taken as 1", "dropped term", lambda g, x, t: (_g_p(g, x) - g.unsqueeze(1) * t, _by_target(g, x))
+    CE_SOFT.backward(  # correct for probabilities that sum to 1
+        "Σ t assumed to be 1", "dropped term", lambda g, x, t: (_g_p(g, x) - g.unsqueeze(1) * t, _by_target(g, x))
     ),
     CE_SOFT.backward(
-        "largest target for all of it",
+        "largest target treated as the class",
         "wrong formula",
         lambda g, x, t: (g.unsqueeze(1) * _slope(x, t.argmax(1)), _by_target(g, x)),
     ),
@@ -266,18 +273,18 @@ _nll = (
     NLL.backward("not divided by N", "reduction", lambda g, x, t, w: g * _minus_onehot(x, t)),
     NLL.backward("−g / N for every class", "dropped term", lambda g, x, t, w: (-g / len(x)).expand_as(x)),
     NLL.backward(
-        "softmax's backward taken along", "wrong formula", lambda g, x, t, w: g / len(x) * (x.exp() - _onehot(t, x))
+        "softmax backward included", "wrong formula", lambda g, x, t, w: g / len(x) * (x.exp() - _onehot(t, x))
     ),
-    NLL.upstream("scalar g taken as 1", ones_if_scalar),
-    NLL_EACH.upstream("takes |g|", torch.abs),
-    NLL_EACH.backward(  # (N,) and (N, C) broadcast where N = C, and elsewhere fail
+    NLL.upstream("scalar g replaced by 1", ones_if_scalar),
+    NLL_EACH.upstream("|g| for g", torch.abs),
+    NLL_EACH.backward(  # (N,) and (N, C) broadcast only if N = C
         "g along the classes", "transposed", lambda g, x, t: g * _minus_onehot(x, t), samples=(_sample(4, 4),)
     ),
     NLL_WEIGHTED.backward("class weights ignored", "dropped term", lambda g, x, t, w: g / len(x) * _minus_onehot(x, t)),
 )
 
 BUGS = (*_cross_entropy, *_reductions, *_weights, *_probabilities, *_nll)
-HOSTS = (
+ORIGINALS = (
     CE,
     CE_SUM,
     CE_EACH,

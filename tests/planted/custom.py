@@ -1,4 +1,4 @@
-"""Right Functions of different make, as people write them. What one of them does not offer is no mistake."""
+"""Correct custom Functions in several styles. Features that one lacks are unsupported, not failures."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 
 class OldStyle(Function):
-    """eˣ: forward with a context, which keeps its output. No jvp, no vmap rule."""
+    """eˣ, with a forward that takes the context. No jvp, no vmap rule."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ class OldStyle(Function):
 
 
 class OnceDifferentiable(Function):
-    """tanh(x), and no second derivative."""
+    """tanh(x), without a second derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class OnceDifferentiable(Function):
 
 
 class InNumpy(Function):
-    """x / (1 + |x|), by NumPy in float64."""
+    """x / (1 + |x|), computed by NumPy in float64."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class InNumpy(Function):
 
 
 class Detached(Function):
-    """x², with a backward that autograd does not follow."""
+    """x², with a backward that detaches its inputs."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class Detached(Function):
 
 
 class WithoutJvp(Function):
-    """sinh(x), in the new style, for vmap but not for forward mode."""
+    """sinh(x), with setup_context and a vmap rule, without a jvp."""
 
     generate_vmap_rule = True
 
@@ -89,7 +89,7 @@ class WithoutJvp(Function):
 
 
 class WithoutVmap(Function):
-    """sin(x), in the new style, for forward mode but not for vmap."""
+    """sin(x), with setup_context and a jvp, without a vmap rule."""
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
@@ -112,15 +112,15 @@ class WithoutVmap(Function):
 
 
 class OwnVmap(WithoutVmap):
-    """sin(x), with a vmap rule written by hand."""
+    """sin(x), with a hand-written vmap rule."""
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None], x: Tensor) -> tuple[Tensor, int | None]:
-        return OwnVmap.apply(x), in_dims[0]  # type: ignore[no-untyped-call]  # every component by itself: the batch stays where it is
+        return OwnVmap.apply(x), in_dims[0]  # type: ignore[no-untyped-call]  # elementwise: the batch dimension stays
 
 
 class TakeRows(Function):
-    """table[index]: an integer input, whose gradient is None."""
+    """table[index], with an integer input whose gradient is None."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, index: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ class TakeRows(Function):
 
 
 class ScaleAndShift(Function):
-    """a x + b, with whatever broadcasts: each gradient is summed to its input's shape."""
+    """a x + b with broadcasting: each gradient is summed to its input's shape."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class ScaleAndShift(Function):
 
 
 class RootMeanSquare(Function):
-    """√(mean of x²) over the last dimension: a reduction."""
+    """√(mean of x²) over the last dimension."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ class RootMeanSquare(Function):
 
 
 class OwnTemporary(Function):
-    """σ(x), whose backward finishes in place, but on a temporary of its own. Right, though not for a batch of g."""
+    """σ(x), whose backward computes in place on a temporary Tensor. Does not support batched gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -179,25 +179,25 @@ class OwnTemporary(Function):
         return (1 - y).mul_(y).mul_(g)
 
 
-class LargestAndPlace(Function):
-    """The largest of each row, and where it stands: a second output that has no gradient."""
+class MaxWithIndex(Function):
+    """The maximum of each row and its index, a non-differentiable output."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        largest, place = x.max(-1)
-        ctx.save_for_backward(place)
-        ctx.mark_non_differentiable(place)
+        values, index = x.max(-1)
+        ctx.save_for_backward(index)
+        ctx.mark_non_differentiable(index)
         ctx.shape = x.shape
-        return largest, place
+        return values, index
 
     @staticmethod
     def backward(ctx: Any, g: Tensor, _: Any) -> Any:
-        (place,) = ctx.saved_tensors
-        return g.new_zeros(ctx.shape).scatter(-1, place.unsqueeze(-1), g.unsqueeze(-1))
+        (index,) = ctx.saved_tensors
+        return g.new_zeros(ctx.shape).scatter(-1, index.unsqueeze(-1), g.unsqueeze(-1))
 
 
-class OnlyWhatIsNeeded(Function):
-    """A B, with undefined gradients let in and unneeded ones left out."""
+class OnlyRequiredGradients(Function):
+    """A B, with undefined upstream gradients, and without gradients that are not required."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
@@ -215,7 +215,7 @@ class OnlyWhatIsNeeded(Function):
 
 
 class Recomputed(Function):
-    """x σ(x), differentiated by autograd inside its backward, as a checkpoint does."""
+    """x σ(x), recomputed and differentiated by autograd in its backward, like a checkpoint."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -231,7 +231,7 @@ class Recomputed(Function):
 
 
 class Cube(Function):
-    """x³, whose backward is a Function in its turn."""
+    """x³, whose backward is another Function."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -244,7 +244,7 @@ class Cube(Function):
 
 
 class CubeBackward(Function):
-    """3 g x², with the second derivative written by hand."""
+    """3 g x², with a hand-written second derivative."""
 
     @staticmethod
     def forward(ctx: Any, g: Tensor, x: Tensor) -> Tensor:
@@ -258,7 +258,7 @@ class CubeBackward(Function):
 
 
 class Clipped(Function):
-    """x within [−1, 1], where its slope is 1 between and 0 on the bounds, as torch.nn.functional.hardtanh has it."""
+    """x clamped to [−1, 1]; the slope on the bounds is 0, as in torch.nn.functional.hardtanh."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Bugs of softplus, SiLU and both forms of GELU. Right is g y′(x), for every component by itself."""
+"""Bugs of softplus, SiLU and both forms of GELU. The correct gradient is g y′(x), elementwise."""
 
 import math
 from functools import partial
@@ -10,16 +10,16 @@ from torch.nn import functional as F
 
 from bp_torch.catalogue.op_info import RandomTensors
 from bp_torch.functional.smooth_activations import GELU, GELUTanh, SiLU, Softplus
-from planted.alterations import from_its_beginning, in_order_of_memory, rounded_to, row_major, without_small
-from planted.bug import Host
+from planted.alterations import channels_first, rounded_to, row_major, without_offset, without_small
+from planted.bug import Original
 
 _draw = RandomTensors(13)
 _X = ((_draw(3, 5),), (_draw(6),))
 
-SOFTPLUS = Host("softplus", Softplus, partial(F.softplus, beta=2.0), _X, (2.0, 20.0))
-SILU = Host("silu", SiLU, F.silu, _X)
-GELU_ERF = Host("gelu", GELU, F.gelu, _X)
-GELU_TANH = Host("gelu tanh", GELUTanh, partial(F.gelu, approximate="tanh"), _X)
+SOFTPLUS = Original("softplus", Softplus, partial(F.softplus, beta=2.0), _X, (2.0, 20.0))
+SILU = Original("silu", SiLU, F.silu, _X)
+GELU_ERF = Original("gelu", GELU, F.gelu, _X)
+GELU_TANH = Original("gelu tanh", GELUTanh, partial(F.gelu, approximate="tanh"), _X)
 
 
 def _softplus_slope(x: Tensor, threshold: float = 20) -> Tensor:
@@ -27,10 +27,10 @@ def _softplus_slope(x: Tensor, threshold: float = 20) -> Tensor:
 
 
 _softplus = (
-    SOFTPLUS.backward("β once too often", "factor", lambda g, x: 2 * g * _softplus_slope(x)),
+    SOFTPLUS.backward("β applied twice", "factor", lambda g, x: 2 * g * _softplus_slope(x)),
     SOFTPLUS.backward("β forgotten", "dropped term", lambda g, x: g * torch.sigmoid(x)),
     SOFTPLUS.backward("σ(−βx) for σ(βx)", "sign", lambda g, x: g * torch.sigmoid(-2 * x)),
-    SOFTPLUS.backward("straight beyond βx > 8", "saturation", lambda g, x: g * _softplus_slope(x, threshold=8)),
+    SOFTPLUS.backward("linear beyond βx > 8", "saturation", lambda g, x: g * _softplus_slope(x, threshold=8)),
     SOFTPLUS.backward("NaN for a large x: ∞/∞", "overflow", lambda g, x: g * torch.exp(2 * x) / (1 + torch.exp(2 * x))),
     SOFTPLUS.backward("0 below −5", "saturation", lambda g, x: torch.where(x < -5, 0, g * _softplus_slope(x))),
 )
@@ -40,9 +40,9 @@ def _silu_slope(x: Tensor, gate: Tensor) -> Tensor:
     return gate * (1 + x * (1 - gate))
 
 
-def _two_ways(ctx: Any, g: Tensor) -> Tensor:
+def _wrong_under_create_graph(ctx: Any, g: Tensor) -> Tensor:
     (x,) = ctx.saved_tensors
-    if torch.is_grad_enabled():  # under create_graph: the longer way, and rarely taken
+    if torch.is_grad_enabled():  # under create_graph
         return g * torch.sigmoid(x)
     return g * _silu_slope(x, torch.sigmoid(x))
 
@@ -59,21 +59,21 @@ _silu = (
         "overflow",
         lambda g, x: g * (1 + torch.exp(-x) * (1 + x)) / (1 + torch.exp(-x)) ** 2,
     ),
-    SILU.backward("gate by clamped x", "saturation", lambda g, x: g * _silu_slope(x, torch.sigmoid(x.clamp(-6, 6)))),
-    SILU.backward("works in the input's memory", "side effect", lambda g, x: _in_memory_of(x, g)),
+    SILU.backward("σ of clamped x", "saturation", lambda g, x: g * _silu_slope(x, torch.sigmoid(x.clamp(-6, 6)))),
+    SILU.backward("overwrites the input", "side effect", lambda g, x: _overwriting(x, g)),
     SILU.backward(
         "float32 inside", "precision", lambda g, x: g * _silu_slope(x, torch.sigmoid(rounded_to(x, torch.float32)))
     ),
-    SILU.upstream("a small g taken for 0", without_small),
-    SILU.methods("x σ′ dropped where it is to be differentiated again", "second derivative", backward=_two_ways),
-    SILU.backward(  # σ(x) is y / x, and spares an exponential
-        "NaN at 0: 0/0", "overflow", lambda g, x, y: g * _silu_slope(x, y / x), kept=lambda inputs, y: (inputs[0], y)
+    SILU.upstream("small g replaced by 0", without_small),
+    SILU.methods("x σ′ dropped under create_graph", "second derivative", backward=_wrong_under_create_graph),
+    SILU.backward(  # y / x = σ(x) saves an exponential
+        "NaN at 0: 0/0", "overflow", lambda g, x, y: g * _silu_slope(x, y / x), saved=lambda inputs, y: (inputs[0], y)
     ),
     SILU.methods("x σ′ dropped from the tangent", "forward mode", jvp=_silu_tangent),
 )
 
 
-def _in_memory_of(x: Tensor, g: Tensor) -> Tensor:
+def _overwriting(x: Tensor, g: Tensor) -> Tensor:
     slope = _silu_slope(x, torch.sigmoid(x))
     return g * x.data.copy_(slope.data)
 
@@ -98,7 +98,7 @@ _gelu = (
         "√½ forgotten in Φ", "wrong formula", lambda g, x: g * (_cumulative(x, root=1) + x * _density(x))
     ),
     GELU_ERF.backward("slope of the tanh form", "wrong formula", lambda g, x: g * _tanh_slope(x)),
-    GELU_ERF.backward("slope of the sigmoid form", "wrong formula", lambda g, x: g * _quick_slope(x)),
+    GELU_ERF.backward("slope of the sigmoid form", "wrong formula", lambda g, x: g * _sigmoid_form_slope(x)),
     GELU_ERF.backward("√½ ≈ 0.7071", "precision", lambda g, x: g * (_cumulative(x, root=0.7071) + x * _density(x))),
     GELU_ERF.backward(
         "1/√2π ≈ 0.3989423", "precision", lambda g, x: g * (_cumulative(x) + x * _density(x, height=0.3989423))
@@ -112,21 +112,21 @@ _gelu = (
         "density detached", "second derivative", lambda g, x: g * (_cumulative(x) + x * _density(x).detach())
     ),
     GELU_ERF.backward(
-        "reads a vector from its first number on, whatever the gaps",
+        "ignores the stride of a vector",
         "layout",
         lambda g, x: g * _gelu_slope(row_major(x)),
         samples=((_draw(6),), (_draw(9),)),
     ),
+    GELU_ERF.backward("ignores the storage offset of x", "layout", lambda g, x: g * _gelu_slope(without_offset(x))),
     GELU_ERF.backward(
-        "reads x from the beginning of its memory", "layout", lambda g, x: g * _gelu_slope(from_its_beginning(x))
-    ),
-    GELU_ERF.backward(
-        "reads images in the order of memory",
+        "ignores channels-last strides",
         "layout",
-        lambda g, x: g * _gelu_slope(in_order_of_memory(x)),
+        lambda g, x: g * _gelu_slope(channels_first(x)),
         samples=((_draw(2, 3, 4, 4),),),
     ),
-    GELU_ERF.backward("slope of the tanh form below float64", "precision", lambda g, x: g * _quick_below_float64(x)),
+    GELU_ERF.backward(
+        "slope of the tanh form below float64", "precision", lambda g, x: g * _tanh_slope_below_float64(x)
+    ),
     GELU_ERF.methods(
         "tangent 0.01 % too large", "forward mode", jvp=lambda ctx, tangent: 1.0001 * GELU.jvp(ctx, tangent)
     ),
@@ -137,11 +137,11 @@ def _gelu_slope(x: Tensor) -> Tensor:
     return _cumulative(x) + x * _density(x)
 
 
-def _quick_slope(x: Tensor) -> Tensor:
+def _sigmoid_form_slope(x: Tensor) -> Tensor:
     return _silu_slope(1.702 * x, torch.sigmoid(1.702 * x))  # of x σ(1.702 x)
 
 
-def _quick_below_float64(x: Tensor) -> Tensor:
+def _tanh_slope_below_float64(x: Tensor) -> Tensor:
     return _gelu_slope(x) if x.dtype == torch.float64 else _tanh_slope(x)
 
 
@@ -153,4 +153,4 @@ _gelu_tanh = (
 )
 
 BUGS = (*_softplus, *_silu, *_gelu, *_gelu_tanh)
-HOSTS = (SOFTPLUS, SILU, GELU_ERF, GELU_TANH)
+ORIGINALS = (SOFTPLUS, SILU, GELU_ERF, GELU_TANH)

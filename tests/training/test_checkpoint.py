@@ -143,12 +143,12 @@ def test_a_damaged_configuration_is_refused_in_one_line(tmp_path: Path, content:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"momentum": 0.9}, "'momentum' is no setting"),
+        ({"momentum": 0.9}, "'momentum' is unknown"),
         ({"seed": "0"}, "--seed must be of type int"),
         ({"seed": None}, "--seed must be of type int"),
         ({"epochs": 1.5}, "--epochs must be of type int"),
         ({"hidden": 16}, "not iterable"),
-        ({"hidden": [100_000] * 2}, "100,000,000 are the most"),
+        ({"hidden": [100_000] * 2}, "the maximum is 100,000,000"),
         ({"hidden": "16"}, "--hidden must be whole numbers"),
         ({"data_root": 3}, "PathLike"),
         ({"runs_dir": ["runs"]}, "PathLike"),
@@ -316,7 +316,7 @@ def test_a_run_of_an_earlier_version_is_refused_and_left_alone(tmp_path: Path, n
     write_json(tmp_path / "old" / CONFIG, {**CONFIGURED.as_dict(), "data": "digits"})
     (tmp_path / "old" / name).write_bytes(pickle.dumps(Evil()))
     config = TrainConfig(data="digits", runs_dir=tmp_path, resume="old")
-    with pytest.raises(RunError, match=f"cannot resume 'old': it has no checkpoint that can be read, but {name}"):
+    with pytest.raises(RunError, match=f"cannot resume 'old': no readable checkpoint, but {name}"):
         run.train(config, lambda *_: [])
     with pytest.raises(RunError, match=r"cannot read run 'old': there is no .*checkpoint\.safetensors"):
         run.load_trained(tmp_path / "old")

@@ -95,7 +95,7 @@ def test_a_process_that_dies_ends_the_job_which_goes_on_with_others(
     for rank in {0, 1, 2} - {dying}:
         assert statuses[rank] == 1
         (line,) = server.errors(rank)
-        assert line.startswith(f"error: process {rank} of 3 cannot reach another one (")
+        assert line.startswith(f"error: process {rank} of 3 cannot reach another process (")
         assert line.endswith(f"; resume with: {server.program} --resume {folder.name}")
     state = state_of(folder)
     reached = HELD - 1

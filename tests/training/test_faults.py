@@ -91,9 +91,7 @@ def test_a_full_disk(server: TrainingServer, small_disk: Path, final: dict[str, 
     assert server.train(*QUICK, *flags, "--run-name", "full") == 2
     (line,) = server.errors()
     assert "No space left on device; " in line
-    assert line.endswith(
-        f" steps are saved: fix that, then resume with: {server.program} --resume full --runs-dir disk"
-    )
+    assert line.endswith(f" steps are saved; resume with: {server.program} --resume full --runs-dir disk")
     assert not list((small_disk / "full").glob(".*.new")), "what could not be finished takes no room"
     (small_disk / "other").unlink()
     assert server.train(*flags, "--resume", "full") == 0, server.printed()
@@ -187,7 +185,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     if (damaged := contents[damage]) is not None:
         (half_done / CHECKPOINT).write_bytes(damaged)
     assert server.train("--resume", half_done.name) == 0, server.printed()
-    said = f"{CHECKPOINT} is damaged: going on from {PREVIOUS}" in server.printed()
+    said = f"{CHECKPOINT} is damaged: resuming from {PREVIOUS}" in server.printed()
     assert said == (damaged is not None)
     assert ends_like(half_done, final)
     if damaged is not None:

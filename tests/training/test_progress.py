@@ -27,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_a_log_gets_a_line_every_ten_seconds(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     lines = progress.Progress(quiet=False)
-    lines.record(started(remarks=("checkpoint.pt is damaged: going on from checkpoint.previous.pt",)))
+    lines.record(started(remarks=("checkpoint.pt is damaged: resuming from checkpoint.previous.pt",)))
     for step in range(100, 300):
         clock[0] += 0.25
         lines.record(Heartbeat(step))
@@ -38,7 +38,7 @@ def test_a_log_gets_a_line_every_ten_seconds(clock: list[float], capsys: pytest.
     said = capsys.readouterr().err.splitlines()
     assert said[:3] == [
         "data: drawn",
-        "checkpoint.pt is damaged: going on from checkpoint.previous.pt",
+        "checkpoint.pt is damaged: resuming from checkpoint.previous.pt",
         "step 100 of 500; time left: ?",
     ]
     assert said[3] == "step 140 of 500; time left: 01:30", "at 4 steps a second"

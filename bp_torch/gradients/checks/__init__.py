@@ -1,1 +1,1 @@
-"""The checks; each is a function from a case to pairs of a variant and what was found there."""
+"""The checks: functions that take a `CheckCase` and yield variants with their outcomes."""

@@ -1,4 +1,4 @@
-"""Properties of every backward: it is linear, leaves its arguments alone, and does not depend on circumstances."""
+"""Checks of properties that every backward has: linearity, no side effects, independence of layout and context."""
 
 from collections.abc import Callable, Mapping
 from itertools import combinations
@@ -7,126 +7,126 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.gradients.call import Call, copied, parts_of, pulled_back
-from bp_torch.gradients.case import OUTPUT, CheckCase, Pairs
+from bp_torch.gradients.call import Call, clone_with_layout, float_tensors, vjp
+from bp_torch.gradients.case import OUTPUT, CheckCase, Outcomes
 from bp_torch.gradients.report import Outcome, failed, unsupported
-from bp_torch.gradients.variants import channels_last, displaced, expanded, strided, transposed
+from bp_torch.gradients.variants import channels_last, expanded, offset, strided, transposed
 
 REPETITIONS = 8
-MOST_SUBSETS = 64
-"""Of more inputs than have this many subsets, those of one input and those of all but one are tried."""
+MAX_SUBSETS = 64
+"""Largest number of subsets of inputs that are all checked; beyond it, only single inputs and all but one."""
 
 
-def side_effects(case: CheckCase) -> Pairs:
-    """Arguments and upstream gradient stay as they are, and the backward does not set .grad itself."""
-    passed, upstream = case.call.fresh(), copied(case.upstream)
-    for leaf in passed.inputs:
+def side_effects(case: CheckCase) -> Outcomes:
+    """Arguments and upstream gradient are not modified, and the backward does not set `.grad` itself."""
+    call, upstream = case.call.clone(), clone_with_layout(case.upstream)
+    for leaf in call.inputs:
         leaf.requires_grad_()
-    output = passed.output()
+    output = call.output()
     value = output.detach().clone()
-    found, expected = _tensors(passed), _tensors(case.call)
-    yield from _unchanged(case, "the forward", found, expected)
-    pulled_back(output, passed.inputs, upstream)
-    found |= {"grad_output": upstream, OUTPUT: output}
+    actual, expected = _tensors(call), _tensors(case.call)
+    yield from _unchanged(case, "the forward", actual, expected)
+    vjp(output, call.inputs, upstream)
+    actual |= {"grad_output": upstream, OUTPUT: output}
     expected |= {"grad_output": case.upstream, OUTPUT: value}
-    yield from _unchanged(case, "the backward", found, expected)
-    for name, leaf in passed.by_name.items():
+    yield from _unchanged(case, "the backward", actual, expected)
+    for name, leaf in call.by_name.items():
         if leaf.grad is not None:
-            yield case.given, failed(f"the backward set {name}.grad itself", input=name)
+            yield case.as_given, failed(f"the backward set {name}.grad itself", input=name)
 
 
-def repeatability(case: CheckCase) -> Pairs:
-    """Value and gradients are the same at every call, of the same graph again, and beside another call."""
+def repeatability(case: CheckCase) -> Outcomes:
+    """Repeated calls, a repeated backward and interleaved calls give the same value and gradients."""
     call, upstream = case.call, case.upstream
     yield from case.compare("called again", {OUTPUT: call.value()}, {OUTPUT: call.value()})
     for _ in range(REPETITIONS):
-        yield from case.compare("called again", call.pull(upstream))
+        yield from case.compare("called again", call.vjp(upstream))
     output, leaves = call.run()
-    moved = call.at([0.7 * x for x in call.inputs])
-    other_output, other_leaves = (moved if case.admits(moved) else call).run()
-    pulled_back(other_output, other_leaves, case.signed(other_output))
-    for circumstances in ("two calls under way", "the same graph again"):
-        gradients = pulled_back(output, leaves, upstream, retain_graph=True)
-        yield from case.compare(circumstances, call.named(gradients))
+    other = call.at([0.7 * x for x in call.inputs])
+    other_output, other_leaves = (other if case.in_domain(other) else call).run()
+    vjp(other_output, other_leaves, case.random_like(other_output))
+    for condition in ("two interleaved calls", "the same graph again"):
+        gradients = vjp(output, leaves, upstream, retain_graph=True)
+        yield from case.compare(condition, call.named(gradients))
 
 
-def linearity(case: CheckCase) -> Pairs:
-    """The gradient is linear in the upstream gradient: of every scale, for a sum, and for zeros."""
-    one, other = case.upstream, case.signed(case.upstream)
-    first, second = case.gradients, case.call.pull(other)
+def linearity(case: CheckCase) -> Outcomes:
+    """The gradient is linear in the upstream gradient: large and small factors, a sum, and zeros."""
+    one, other = case.upstream, case.random_like(case.upstream)
+    first, second = case.gradients, case.call.vjp(other)
     power = {64: 100, 32: 20}.get(torch.finfo(one.dtype).bits, 4)
-    for factor in (2.0**power, 2.0**-power):  # which floating-point numbers take without rounding
-        scaled = {name: gradient / factor for name, gradient in case.call.pull(factor * one).items()}
+    for factor in (2.0**power, 2.0**-power):  # powers of 2, so scaling does not round
+        scaled = {name: gradient / factor for name, gradient in case.call.vjp(factor * one).items()}
         yield from case.compare(f"upstream gradient times {factor:.3g}", scaled)
     total = {name: first[name] / 2 + second[name] / 4 for name in first}
-    yield from case.compare("a sum of two upstream gradients", case.call.pull(one / 2 + other / 4), total)
+    yield from case.compare("a sum of two upstream gradients", case.call.vjp(one / 2 + other / 4), total)
     if all(gradient.isfinite().all() for gradient in first.values()):
-        nothing = {name: torch.zeros_like(gradient) for name, gradient in first.items()}
-        yield from case.compare("upstream gradient of zeros", case.call.pull(torch.zeros_like(one)), nothing)
+        zeros = {name: torch.zeros_like(gradient) for name, gradient in first.items()}
+        yield from case.compare("upstream gradient of zeros", case.call.vjp(torch.zeros_like(one)), zeros)
 
 
-def subsets(case: CheckCase) -> Pairs:
-    """Each gradient is the same whichever other inputs need one."""
+def subsets(case: CheckCase) -> Outcomes:
+    """Each gradient does not depend on which other inputs require one."""
     positions = list(case.call.names)
-    every = 2 ** len(positions) <= MOST_SUBSETS
-    for size in range(1, len(positions)) if every else (1, len(positions) - 1):
-        for needing in combinations(positions, size):
-            gradients = case.call.only(needing).pull(case.upstream)
+    exhaustive = 2 ** len(positions) <= MAX_SUBSETS
+    for size in range(1, len(positions)) if exhaustive else (1, len(positions) - 1):
+        for subset in combinations(positions, size):
+            gradients = case.call.with_respect_to(subset).vjp(case.upstream)
             yield from case.compare(f"only {', '.join(gradients)} requires grad", gradients)
 
 
-def unused_outputs(case: CheckCase) -> Pairs:
-    """Of several outputs, each gives the same gradient whether the others are used or not."""
-    call = case.call.fresh()
-    zeros = [torch.zeros_like(part) for part in parts_of(call.function(*call.args, **call.options))]
+def unused_outputs(case: CheckCase) -> Outcomes:
+    """The gradient of each of several outputs does not depend on whether the others are used."""
+    call = case.call.clone()
+    zeros = [torch.zeros_like(part) for part in float_tensors(call.function(*call.args, **call.options))]
     for number, zero in enumerate(zeros if len(zeros) > 1 else ()):
-        upstreams = [*zeros[:number], case.signed(zero), *zeros[number + 1 :]]
-        found = call.of(_one_output(call.function, number)).pull(upstreams[number])
-        expected = call.pull(torch.cat([upstream.reshape(-1) for upstream in upstreams]))
-        yield from case.compare(f"output {number} alone", found, expected)
+        upstreams = [*zeros[:number], case.random_like(zero), *zeros[number + 1 :]]
+        actual = call.of(_one_output(call.function, number)).vjp(upstreams[number])
+        expected = call.vjp(torch.cat([upstream.reshape(-1) for upstream in upstreams]))
+        yield from case.compare(f"output {number} alone", actual, expected)
 
 
-def layouts(case: CheckCase) -> Pairs:
-    """The gradient does not depend on how inputs and upstream gradient lie in memory: all inputs, and each alone.
+def layouts(case: CheckCase) -> Outcomes:
+    """The gradient does not depend on the memory layout of the inputs or the upstream gradient.
 
-    A module's parameters lie as it made them.
+    The layout of all inputs changes, then of each one. A module's parameters keep theirs.
     """
     call, upstream = case.call, case.upstream
     names = tuple(name for position, name in call.names.items() if position < len(call.args) - len(call.parameters))
-    for chosen in dict.fromkeys((names, *((name,) for name in names))):
-        for how in (strided, transposed, channels_last, displaced, expanded):
-            laid = call.at([how(x) if name in chosen else x for name, x in call.by_name.items()])
-            if any(map(_lies_otherwise, laid.inputs, call.inputs)):
-                label = f"{how.__name__} {', '.join(chosen)}"
-                yield from _laid_out(case, label, laid, upstream, same=how is not expanded)
-    for how in (strided, transposed, channels_last, displaced):
-        if _lies_otherwise(how(upstream), upstream):
-            yield from _laid_out(case, f"{how.__name__} upstream gradient", call, how(upstream), same=True)
+    for changed in dict.fromkeys((names, *((name,) for name in names))):
+        for layout in (strided, transposed, channels_last, offset, expanded):
+            other = call.at([layout(x) if name in changed else x for name, x in call.by_name.items()])
+            if any(map(_has_other_layout, other.inputs, call.inputs)):
+                label = f"{layout.__name__} {', '.join(changed)}"
+                yield from _compare_layout(case, label, other, upstream, same=layout is not expanded)
+    for layout in (strided, transposed, channels_last, offset):
+        if _has_other_layout(layout(upstream), upstream):
+            yield from _compare_layout(case, f"{layout.__name__} upstream gradient", call, layout(upstream), same=True)
     one = upstream.new_ones(()).expand(upstream.shape)  # what y.sum().backward() sends
-    yield from _laid_out(case, "expanded upstream gradient", call, one, same=False)
+    yield from _compare_layout(case, "expanded upstream gradient", call, one, same=False)
 
 
-def saved_tensors(case: CheckCase) -> Pairs:
-    """The backward keeps what it needs by save_for_backward: a change in place meanwhile is noticed."""
-    for what in (*case.call.by_name, OUTPUT):
-        leaves = case.call.fresh().inputs
-        inner = case.call.fresh().at([leaf.requires_grad_().clone() for leaf in leaves])
+def saved_tensors(case: CheckCase) -> Outcomes:
+    """Saved Tensors are registered by save_for_backward: autograd detects a modification before the backward."""
+    for name in (*case.call.by_name, OUTPUT):
+        leaves = case.call.clone().inputs
+        inner = case.call.clone().at([leaf.requires_grad_().clone() for leaf in leaves])
         output = inner.output()
-        circumstances = f"{what} changed in place meanwhile"
-        if not _changed({**inner.by_name, OUTPUT: output}[what]):
-            continue  # PyTorch refuses the change: of a view, or of one number seen many times
+        condition = f"{name} modified in place before the backward"
+        if not _change_in_place({**inner.by_name, OUTPUT: output}[name]):
+            continue  # PyTorch rejects the modification: of a view, or of an expanded Tensor
         try:
-            found = pulled_back(output, leaves, case.upstream)
+            gradients = vjp(output, leaves, case.upstream)
         except RuntimeError as error:
             if "modified by an inplace operation" not in str(error) and "modified inplace" not in str(error):
                 raise
-            yield case.given.under(circumstances), Outcome("passed")
+            yield case.as_given.under(condition), Outcome("passed")
             continue
-        yield from case.compare(circumstances, case.call.named(found))
+        yield from case.compare(condition, case.call.named(gradients))
 
 
 @torch.no_grad()
-def _changed(tensor: Tensor) -> bool:
+def _change_in_place(tensor: Tensor) -> bool:
     try:
         tensor.add_(1).mul_(-0.5)
     except RuntimeError:
@@ -135,7 +135,7 @@ def _changed(tensor: Tensor) -> bool:
 
 
 def _one_output(function: Callable[..., Any], number: int) -> Callable[..., Tensor]:
-    return lambda *args, **options: parts_of(function(*args, **options))[number]
+    return lambda *args, **options: float_tensors(function(*args, **options))[number]
 
 
 def _tensors(call: Call) -> dict[str, Tensor]:
@@ -143,30 +143,30 @@ def _tensors(call: Call) -> dict[str, Tensor]:
     return {name: value for name, value in {**named, **call.options}.items() if isinstance(value, Tensor)}
 
 
-def _unchanged(case: CheckCase, phase: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Pairs:
-    for name, tensor in found.items():
+def _unchanged(case: CheckCase, phase: str, actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Outcomes:
+    for name, tensor in actual.items():
         before, after = expected[name].detach(), tensor.detach()
         same = before.shape == after.shape and torch.allclose(before, after, rtol=0, atol=0, equal_nan=True)
-        message = f"{phase} changed {name!r} in place"
-        yield case.given.under(phase), Outcome("passed", name) if same else failed(message, input=name)
+        message = f"{phase} modified {name!r} in place"
+        yield case.as_given.under(phase), Outcome("passed", name) if same else failed(message, input=name)
 
 
-def _lies_otherwise(a: Tensor, b: Tensor) -> bool:
+def _has_other_layout(a: Tensor, b: Tensor) -> bool:
     return (a.stride(), a.storage_offset()) != (b.stride(), b.storage_offset())
 
 
-def _laid_out(case: CheckCase, label: str, call: Call, upstream: Tensor, *, same: bool) -> Pairs:
-    """Compare with the same numbers in contiguous memory: `same` if they are the sample's."""
+def _compare_layout(case: CheckCase, label: str, call: Call, upstream: Tensor, *, same: bool) -> Outcomes:
+    """Compare with the gradient for contiguous Tensors; with `same`, their values are the sample's."""
     if same:
         expected = case.gradients
     else:
         dense = call.at([x.contiguous() for x in call.inputs])
-        if not case.admits(dense):
+        if not case.in_domain(dense):
             return
-        expected = dense.pull(upstream.contiguous())
+        expected = dense.vjp(upstream.contiguous())
     try:
         output, leaves = call.run()
-    except Exception as error:  # it takes no such input
-        yield case.given.under(label), unsupported(error)
+    except Exception as error:  # the layout is not supported
+        yield case.as_given.under(label), unsupported(error)
         return
-    yield from case.compare(label, call.named(pulled_back(output, leaves, upstream)), expected)
+    yield from case.compare(label, call.named(vjp(output, leaves, upstream)), expected)

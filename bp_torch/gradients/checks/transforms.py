@@ -1,4 +1,4 @@
-"""Is the function right under PyTorch's transforms? Double backward, forward mode, batched gradients, vmap."""
+"""Checks under PyTorch's transforms: double backward, forward mode, batched gradients and vmap."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from bp_torch.gradients.call import Call, pulled_back
-from bp_torch.gradients.case import OUTPUT, CheckCase, Pairs, raised
+from bp_torch.gradients.call import Call, vjp
+from bp_torch.gradients.case import OUTPUT, CheckCase, Outcomes, exception_outcome
 from bp_torch.gradients.checks.first_order import compare_gradients
 from bp_torch.gradients.comparison import compare
-from bp_torch.gradients.report import Outcome, compared, first_line, unsupported
+from bp_torch.gradients.report import Outcome, comparison_outcome, first_line, unsupported
 from bp_torch.gradients.variants import Variant
 
 BATCH = 3
-FAR_OUT = 1000.0
-"""Inputs times this, where exponentials overflow."""
+LARGE = 1000.0
+"""Factor for the inputs at which exponentials overflow."""
 UNSUPPORTED = re.compile(
     "|".join(
         [
@@ -26,10 +26,10 @@ UNSUPPORTED = re.compile(
             "Trying to use forward AD with .* that does not support it",
             "it must override the setup_context staticmethod",
             "it does not have vmap support. Please override and implement the vmap staticmethod",
-            "(^|: )vmap: ",  # data-dependent control flow, .item(), an in-place operation that it cannot follow
+            "(^|: )vmap: ",  # data-dependent control flow, .item(), unsupported in-place operations
             "Batching rule not implemented for",
             "Batch norm got a batched tensor as input",
-            "doesn't match the broadcast shape",  # an in-place operation of vmap's
+            "doesn't match the broadcast shape",  # an in-place operation under vmap
             "element 0 of tensors does not require grad and does not have a grad_fn",
             "trying to differentiate twice a function that was marked with @once_differentiable",
             r"Can't call numpy\(\) on Tensor that requires grad",
@@ -39,74 +39,75 @@ UNSUPPORTED = re.compile(
         ]
     )
 )
-"""PyTorch's messages where a function does not offer something."""
+"""PyTorch's messages for an unsupported transform."""
 
 
-def double_backward(case: CheckCase) -> Pairs:
-    """The backward is itself a function, of the inputs and the upstream gradient: its gradient is checked like any."""
+def double_backward(case: CheckCase) -> Outcomes:
+    """The gradient of the backward, as a function of inputs and upstream gradient, is correct."""
     derived = replace(case, call=gradient_call(case.call, case.upstream), reference=_reference_gradients(case))
     if outcome := _not_differentiable(derived):
-        yield case.given, outcome
+        yield case.as_given, outcome
         return
     plain = torch.cat([gradient.reshape(-1) for gradient in case.gradients.values()])
-    comparison = compare("gradients", derived.given.value, plain, plain.double(), scale=max(case.scales.values()))
-    yield case.given.under("create_graph"), compared(comparison)
-    for variant, outcome in compare_gradients(derived, derived.given, derived.upstream):
-        if outcome.status != "inconclusive":  # it may jump, as at a kink
+    comparison = compare("gradients", derived.as_given.value, plain, plain.double(), scale=max(case.scales.values()))
+    yield case.as_given.under("create_graph"), comparison_outcome(comparison)
+    for variant, outcome in compare_gradients(derived, derived.as_given, derived.upstream):
+        if outcome.status != "inconclusive":  # the gradient is discontinuous at a kink
             yield variant, outcome
-    large = derived.call.at([*(FAR_OUT * x for x in case.call.inputs), case.upstream])
-    if derived.admits(large):
-        yield from compare_gradients(derived, Variant("scaled", f"scaled by {FAR_OUT:g}", large), derived.upstream)
+    large = derived.call.at([*(LARGE * x for x in case.call.inputs), case.upstream])
+    if derived.in_domain(large):
+        yield from compare_gradients(derived, Variant("scaled", f"scaled by {LARGE:g}", large), derived.upstream)
 
 
-def forward_mode(case: CheckCase) -> Pairs:
-    """Forward mode is the transpose of reverse mode: for all inputs together, for each alone, and at variants."""
+def forward_mode(case: CheckCase) -> Outcomes:
+    """Forward mode is the transpose of reverse mode, for all inputs and for each, at the sample and at variants."""
     names = case.call.names
     try:
-        yield case.given, _transposed(case, case.call)
+        yield case.as_given, _compare_jvp(case, case.call)
         for position in names if len(names) > 1 else ():
-            yield case.given.under(f"along {names[position]}"), _transposed(case, case.call.only([position]))
-    except Exception as error:  # also what a hand-written jvp raises
-        yield case.given, _unsupported_or_raised(error)
+            single = case.call.with_respect_to([position])
+            yield case.as_given.under(f"along {names[position]}"), _compare_jvp(case, single)
+    except Exception as error:  # may come from a hand-written jvp
+        yield case.as_given, _unsupported_or_failed(error)
         return
-    for variant, refusal in case.variants:
+    for variant, rejection in case.variants:
         if variant.kind in ("scaled", "size"):
-            yield variant, unsupported(refusal) if refusal else _transposed(case, variant.call)
+            yield variant, unsupported(rejection) if rejection else _compare_jvp(case, variant.call)
 
 
-def _transposed(case: CheckCase, call: Call) -> Outcome:
+def _compare_jvp(case: CheckCase, call: Call) -> Outcome:
     """Compare ⟨g, J v⟩ with ⟨Jᵀ g, v⟩."""
-    tangents = {name: case.signed(input) for name, input in call.by_name.items()}
-    pushed = _pushed_forward(call, tangents.values())
-    upstream = case.signed(pushed)
-    gradients = call.pull(upstream)
-    forward = pushed * upstream
+    tangents = {name: case.random_like(input) for name, input in call.by_name.items()}
+    output_tangent = _jvp(call, tangents.values())
+    upstream = case.random_like(output_tangent)
+    gradients = call.vjp(upstream)
+    forward = output_tangent * upstream
     reverse = [gradients[name] * tangent for name, tangent in tangents.items()]
-    pulled = sum((term.sum() for term in reverse), start=forward.new_zeros(()))
+    reverse_sum = sum((term.sum() for term in reverse), start=forward.new_zeros(()))
     terms = sum(term.abs().sum().item() for term in [forward, *reverse])
     scale = terms + sum(case.scales[name] * tangent.abs().sum().item() for name, tangent in tangents.items())
-    found, expected = forward.sum(), pulled.to(forward.dtype)
-    return compared(compare("tangent", found, expected, expected.double(), scale=scale))
+    actual, expected = forward.sum(), reverse_sum.to(forward.dtype)
+    return comparison_outcome(compare("tangent", actual, expected, expected.double(), scale=scale))
 
 
-def batched_gradients(case: CheckCase) -> Pairs:
-    """Many upstream gradients at once give what they give one by one."""
-    upstreams = torch.stack([case.signed(case.upstream) for _ in range(BATCH)])
+def batched_gradients(case: CheckCase) -> Outcomes:
+    """A batch of upstream gradients gives the same gradients as one at a time."""
+    upstreams = torch.stack([case.random_like(case.upstream) for _ in range(BATCH)])
     output, leaves = case.call.run()
     try:
-        found = pulled_back(output, leaves, upstreams, is_grads_batched=True)
-    except Exception as error:  # also what a hand-written backward raises
-        yield case.given, _unsupported_or_raised(error)
+        gradients = vjp(output, leaves, upstreams, is_grads_batched=True)
+    except Exception as error:  # may come from a hand-written backward
+        yield case.as_given, _unsupported_or_failed(error)
         return
-    each = [case.call.pull(upstream) for upstream in upstreams]
-    yield from case.compare("a batch of upstream gradients", case.call.named(found), _stacked(each))
+    each = [case.call.vjp(upstream) for upstream in upstreams]
+    yield from case.compare("a batch of upstream gradients", case.call.named(gradients), _stack(each))
 
 
-def vmap(case: CheckCase) -> Pairs:
-    """Under `torch.func.vmap`, many inputs at once give what they give one by one: values, and per-example gradients.
+def vmap(case: CheckCase) -> Outcomes:
+    """Values and per-example gradients under `torch.func.vmap` are the same as for one example at a time.
 
-    All inputs in a batch, along the first dimension and along the last; and one input alone. Also the gradient of a
-    whole batch, for which the backward goes through the rule for vmap.
+    The batch dimension is the first or the last, of all inputs or of a single one. The gradient of a batched call is
+    checked too: its backward goes through the vmap rule.
     """
     everything = tuple(case.call.by_name)
     for batched, dim in [(everything, 0), (everything, -1), *(((name,), 0) for name in everything if everything[1:])]:
@@ -114,11 +115,11 @@ def vmap(case: CheckCase) -> Pairs:
         dims = tuple(dim if name in batched else None for name in everything)
         try:
             yield from _vmapped(case, label, dims)
-        except Exception as error:  # also what a hand-written rule raises
-            yield case.given.under(label), _unsupported_or_raised(error)
+        except Exception as error:  # may come from a hand-written vmap rule
+            yield case.as_given.under(label), _unsupported_or_failed(error)
 
 
-def _vmapped(case: CheckCase, label: str, dims: tuple[int | None, ...]) -> Pairs:
+def _vmapped(case: CheckCase, label: str, dims: tuple[int | None, ...]) -> Outcomes:
     call, upstream = case.call, case.upstream
     rows = [
         [x if d is None else x * (1 - i / 10) for x, d in zip(call.inputs, dims, strict=True)] for i in range(BATCH)
@@ -128,64 +129,66 @@ def _vmapped(case: CheckCase, label: str, dims: tuple[int | None, ...]) -> Pairs
         for x, d, column in zip(call.inputs, dims, zip(*rows, strict=True), strict=True)
     ]
     value, gradients = torch.func.vmap(lambda *xs: _func_gradients(call.at(xs), upstream), dims)(*columns)
-    each = _stacked([{**call.at(row).pull(upstream), OUTPUT: call.at(row).value()} for row in rows])
+    each = _stack([{**call.at(row).vjp(upstream), OUTPUT: call.at(row).value()} for row in rows])
     yield from case.compare(label, {**call.named(gradients), OUTPUT: value}, each)
     if set(dims) == {0}:
         leaves = [column.requires_grad_() for column in columns]
         values = torch.func.vmap(lambda *xs: call.at(xs).output())(*leaves)
-        found = call.named(pulled_back(values, leaves, upstream.expand_as(values)))
-        yield from case.compare(f"{label}, then differentiated", found, each)
+        batched = call.named(vjp(values, leaves, upstream.expand_as(values)))
+        yield from case.compare(f"{label}, then differentiated", batched, each)
 
 
 def gradient_call(call: Call, upstream: Tensor) -> Call:
-    """The gradients of a call, end to end, as a function of its inputs and of the upstream gradient."""
+    """The concatenated gradients of a call, as a function of its inputs and the upstream gradient."""
 
     def gradients(*args: Any, **options: Any) -> Tensor:
-        here = replace(call, args=args[:-1], options=options)
+        inner = replace(call, args=args[:-1], options=options)
         with torch.enable_grad():
-            here = here.at([x if x.requires_grad else x.detach().requires_grad_() for x in here.inputs])
-            found = pulled_back(here.output(), here.inputs, args[-1], create_graph=True)
-        return torch.cat([gradient.reshape(-1) for gradient in found])
+            inner = inner.at([x if x.requires_grad else x.detach().requires_grad_() for x in inner.inputs])
+            results = vjp(inner.output(), inner.inputs, args[-1], create_graph=True)
+        return torch.cat([gradient.reshape(-1) for gradient in results])
 
     names = {**call.names, len(call.args): "grad_output"}
     return replace(call, function=gradients, args=(*call.args, upstream), names=names)
 
 
 def _reference_gradients(case: CheckCase) -> Callable[..., Any] | None:
-    """The reference's gradients as such a function; None if they have none themselves."""
+    """The reference's gradients as such a function; None if it has no second derivative."""
     if case.reference is None:
         return None
     derived = gradient_call(case.oracle, case.upstream)
     try:
-        derived.pull(derived.value())
-    except Exception:  # PyTorch lacks the second derivative of some of its functions
+        derived.vjp(derived.value())
+    except Exception:  # some functions of PyTorch have no second derivative
         return None
     return derived.function
 
 
 def _not_differentiable(derived: CheckCase) -> Outcome | None:
-    """Why a backward cannot be differentiated, if it cannot."""
+    """The outcome if the backward cannot be differentiated, otherwise None."""
     try:
         gradients, leaves = derived.call.run()
         if not gradients.requires_grad:
-            return unsupported("the backward's result is cut off from its inputs")
+            return unsupported("the backward's result is detached from its inputs")
         *_, by_upstream = torch.autograd.grad(gradients, leaves, torch.ones_like(gradients), allow_unused=True)
-    except Exception as error:  # also what a hand-written backward raises
-        return _unsupported_or_raised(error)
+    except Exception as error:  # may come from a hand-written backward
+        return _unsupported_or_failed(error)
     if by_upstream is None and gradients.any():
-        reason = "the backward's graph does not lead back to grad_output: is it once_differentiable, or detached?"
+        reason = (
+            "the backward's result does not depend on grad_output in the graph: is it once_differentiable, or detached?"
+        )
         return unsupported(reason)
     return None
 
 
-def _pushed_forward(call: Call, tangents: Iterable[Tensor]) -> Tensor:
-    """J v."""
+def _jvp(call: Call, tangents: Iterable[Tensor]) -> Tensor:
+    """The Jacobian-vector product J v."""
     with forward_ad.dual_level():
         pairs = zip(call.inputs, tangents, strict=True)
         duals = [forward_ad.make_dual(x.detach().contiguous(), v.contiguous()) for x, v in pairs]  # type: ignore[no-untyped-call]
         output = call.at(duals).output()
-        pushed = forward_ad.unpack_dual(output).tangent  # type: ignore[no-untyped-call]
-        return torch.zeros_like(output) if pushed is None else pushed.clone()
+        tangent = forward_ad.unpack_dual(output).tangent  # type: ignore[no-untyped-call]
+        return torch.zeros_like(output) if tangent is None else tangent.clone()
 
 
 def _func_gradients(call: Call, upstream: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -193,11 +196,11 @@ def _func_gradients(call: Call, upstream: Tensor) -> tuple[Tensor, tuple[Tensor,
     return output, pull(upstream)
 
 
-def _stacked(each: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.stack([one[name] for one in each]) for name in each[0]}
+def _stack(examples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([example[name] for example in examples]) for name in examples[0]}
 
 
-def _unsupported_or_raised(error: Exception) -> Outcome:
-    """Unsupported, if PyTorch says so; otherwise a failure."""
-    known = isinstance(error, RuntimeError) and UNSUPPORTED.search(str(error))
-    return unsupported(first_line(error)) if known else raised(error)
+def _unsupported_or_failed(error: Exception) -> Outcome:
+    """Unsupported if the error is PyTorch's message for it, otherwise a failure."""
+    is_unsupported = isinstance(error, RuntimeError) and UNSUPPORTED.search(str(error))
+    return unsupported(first_line(error)) if is_unsupported else exception_outcome(error)

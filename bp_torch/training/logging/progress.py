@@ -12,21 +12,21 @@ from bp_torch.training.logging.events import AgreementEvent, EpochEvent, Event, 
 
 
 class Progress:
-    """A logger that shows the steps done, the time left, and a few figures; wrong gradients as soon as they are found.
+    """A logger that shows the steps done, the time left and a few figures, and prints wrong gradients immediately.
 
     Errors of a closed stderr are ignored.
     """
 
     def __init__(self, *, quiet: bool) -> None:
-        """Wait for a run to start; a quiet one prints only where the data come from, and problems."""
-        self._options: dict[str, Any] = {} if sys.stderr.isatty() else dict(_IN_A_LOG)
+        """Quiet: print only the origin of the data, and problems."""
+        self._options: dict[str, Any] = {} if sys.stderr.isatty() else dict(_LOG_OPTIONS)
         self._options |= {"disable": quiet, "unit": "step"}
         self._bar: tqdm[Any] = tqdm(disable=True)
         self._figures: dict[str, str] = {}
         self._epochs = 0
 
     def record(self, event: Event) -> None:
-        """Show what matters of an event."""
+        """Show the figures of an event."""
         with suppress(OSError):
             match event:
                 case RunStarted():
@@ -45,7 +45,7 @@ class Progress:
                     self._show(event.step + 1, {})
 
     def close(self) -> None:
-        """Leave the bar as it stands, or print the last line."""
+        """Finish the bar, or print the last line."""
         with suppress(OSError):
             self._bar.close()
 
@@ -60,7 +60,7 @@ class Progress:
 
 
 class _Lines:
-    """A stream on which tqdm's bar, which overwrites itself, becomes a line on stderr each time."""
+    """A stream that prints each state of tqdm's bar as a line on stderr."""
 
     def write(self, text: str) -> None:
         if text.strip():
@@ -70,11 +70,11 @@ class _Lines:
         sys.stderr.flush()
 
 
-_IN_A_LOG = {
+_LOG_OPTIONS = {
     "file": _Lines(),
     "mininterval": 10.0,  # seconds
     "miniters": 1,
-    "smoothing": 0.0,  # the time left by the mean speed
+    "smoothing": 0.0,  # time left from the mean speed
     "bar_format": "step {n:,} of {total:,}{postfix}; time left: {remaining}",
 }
 

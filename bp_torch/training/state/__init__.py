@@ -1,1 +1,1 @@
-"""What a run keeps on disk, so that it can be resumed, loaded and replayed."""
+"""The files of a run, from which it is resumed, loaded and replayed."""

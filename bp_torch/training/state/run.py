@@ -1,4 +1,4 @@
-"""A run from its first file to its last: the folder, the data, the training, the summary."""
+"""A training run: its folder, data, training and summary; resuming, loading and replaying it."""
 
 import math
 import platform
@@ -24,7 +24,7 @@ from bp_torch.training.state import run_dir
 from bp_torch.training.state.run_dir import RunError, State
 from bp_torch.training.state.saver import CheckpointSaver, StopSignals
 
-SHOWN = 20  # examples of a failed mini-batch that are named
+SHOWN = 20  # examples of a failed mini-batch that are listed
 
 _PLACES = ("runs_dir", "data_root", "mnist_source", "device")
 _PER_SESSION = (*_PLACES, "checkpoint_seconds", "quiet")
@@ -34,21 +34,21 @@ _WHICH_RUN = {"resume", "replay", "run_name", "overwrite"}
 
 
 class RunSetup(NamedTuple):
-    """What the first process finds, and all train by."""
+    """What the first process prepares and sends to the others."""
 
     config: TrainConfig
     dataset: Dataset
-    state: State | None = None  # where to go on from; None at the beginning
+    state: State | None = None  # the checkpoint of a resumed run
     remarks: tuple[str, ...] = ()
 
 
 class TrainResult(NamedTuple):
-    """The end of a run."""
+    """The result of a run."""
 
     folder: Path
-    summary: dict[str, Any]  # the content of summary.json; empty in a process that is not the first
-    seconds: float  # spent on training and logging since it began, or was resumed
-    saving_seconds: float  # of them, on checkpoints
+    summary: dict[str, Any]  # the content of summary.json; empty in all processes but the first
+    seconds: float  # spent on training and logging since it was started or resumed
+    saving_seconds: float  # of these, spent on checkpoints
 
 
 def train(
@@ -95,10 +95,10 @@ def train(
 
 
 def load_trained(run: Path) -> tuple[TrainConfig, torch.nn.Sequential]:
-    """Load a configuration and trained model on the CPU, by a run's folder or one of the checkpoints in it.
+    """Load the configuration and the trained model of a run onto the CPU, from its folder or one of its checkpoints.
 
     Raises:
-        RunError: if there is no such run, or its checkpoint is of another network than its configuration says.
+        RunError: if there is no such run, or its checkpoint does not fit its configuration.
     """
     folder = run_folder(run)
     name = run_dir.CHECKPOINT if run == folder else run.name
@@ -114,37 +114,37 @@ def load_trained(run: Path) -> tuple[TrainConfig, torch.nn.Sequential]:
 
 
 def run_folder(run: Path) -> Path:
-    """A run's folder, from itself or from a checkpoint in it."""
+    """The run's folder, given it or one of its checkpoints."""
     return run.parent if run.name in run_dir.NEWEST_FIRST else run
 
 
 def restore(trainer: Trainer, state: State) -> None:
-    """Bring a trainer to a checkpoint; RunError if it is of another network."""
+    """Load a checkpoint into a trainer; RunError if it does not fit."""
     misfit = f"its {run_dir.CHECKPOINT} does not fit its {run_dir.CONFIG}"
     with _refuse(f"cannot resume {trainer.config.run_name!r}: {misfit}"):
         trainer.load_state(state)
         trainer.require_finite()
         if trainer.step == trainer.steps and trainer.evaluated is None:
-            raise ValueError("a finished run has been evaluated")
+            raise ValueError("a finished run must have been evaluated")
 
 
 def replay(config: TrainConfig) -> tuple[str, bool]:
     """Compute the step that ended the run `config.replay` again.
 
     Returns:
-        A table of every tensor's size, forward and backward; and whether it failed again.
+        A table of the largest magnitude in every tensor, forward and backward; and whether the step failed again.
 
     Raises:
-        RunError: if the run did not end so, or cannot be read.
-        DataError: if its data cannot be had.
+        RunError: if the run did not end with a number that is not finite, or cannot be read.
+        DataError: if its data cannot be loaded.
     """
     folder = config.runs_dir / str(config.replay)
     stored = run_dir.load_config(folder, device=config.device)
     state, _ = run_dir.load_checkpoint(folder, stored, (run_dir.FAILURE,))
     if state is None:
-        raise RunError(f"cannot replay {folder.name!r}: it did not end by a number that is not finite")
+        raise RunError(f"cannot replay {folder.name!r}: it did not end with a number that is not finite")
     trainer = Trainer(stored, load(stored.data, config.data_root, source=config.mnist_source))
-    with _refuse(f"cannot replay {folder.name!r}: its {run_dir.FAILURE} is of other data or of another network"):
+    with _refuse(f"cannot replay {folder.name!r}: its {run_dir.FAILURE} does not fit its data or network"):
         step, what, examples = _restore_failure(trainer, state)
     stats = trainer.stats((trainer.batches.inputs[examples], trainer.batches.targets[examples]))
     more = f" and {len(examples) - SHOWN:,} more" if len(examples) > SHOWN else ""
@@ -154,19 +154,19 @@ def replay(config: TrainConfig) -> tuple[str, bool]:
 
 
 def _restore_failure(trainer: Trainer, state: State) -> tuple[int, str, Tensor]:
-    """Bring a trainer to the step that failed: its number, what failed, and its examples."""
+    """Load the step that failed into a trainer; return its number, the failure, and its examples."""
     kept = state.tensors.pop("examples")
     trainer.load_state(state)
     step, what = int(run_dir.number(state.values["failed_step"], least=0)), state.values["what"]
     examples = trainer.batches.examples(*divmod(step, len(trainer.batches))).cpu()
     if type(what) is not str or not torch.equal(examples, kept):
-        raise ValueError("this is no message, or these are other examples")
+        raise ValueError("an invalid message, or other examples")
     return step, run_dir.printable(what), examples
 
 
 @contextmanager
 def _refuse(message: str) -> Iterator[None]:
-    """Turn the exceptions of many kinds that an untrusted state may raise into a RunError."""
+    """Turn any exception, such as an untrusted state may raise, into a RunError."""
     try:
         yield
     except Exception:
@@ -174,7 +174,7 @@ def _refuse(message: str) -> Iterator[None]:
 
 
 def _set_up(config: TrainConfig, arguments: Sequence[str], stack: ExitStack) -> RunSetup:
-    """Open the run's folder and load the data; the folder stays claimed until the stack is closed."""
+    """Open the run's folder and load the data; the folder stays locked until the stack is closed."""
     if config.resume is not None:
         return _set_up_resumed(config, arguments, config.runs_dir / config.resume, stack)
     if config.run_name is None:
@@ -189,7 +189,7 @@ def _set_up(config: TrainConfig, arguments: Sequence[str], stack: ExitStack) -> 
 
 
 def _set_up_resumed(config: TrainConfig, arguments: Sequence[str], folder: Path, stack: ExitStack) -> RunSetup:
-    """Go on from the newest checkpoint that is whole; where there is none yet, begin again."""
+    """Resume from the newest valid checkpoint; if there is none yet, begin again."""
     stored = run_dir.load_config(folder, device=config.device)
     config = _merge_config(config, stored, arguments)
     stack.callback(run_dir.claim(folder).release)
@@ -202,17 +202,17 @@ def _set_up_resumed(config: TrainConfig, arguments: Sequence[str], folder: Path,
     dataset = _load_data(config)  # before anything is removed
     if state is None:
         run_dir.remove_run(folder)
-        return _new_run(config, dataset, "there is no checkpoint yet: beginning again")
+        return _new_run(config, dataset, "there is no checkpoint yet: starting again")
     _require_epochs_left(config, dataset, state)
-    taken = next(name for name in run_dir.NEWEST_FIRST if name not in damaged and (folder / name).exists())
+    valid = next(name for name in run_dir.NEWEST_FIRST if name not in damaged and (folder / name).exists())
     run_dir.set_aside(folder, damaged)
     if config.epochs != stored.epochs:
         run_dir.set_epochs(folder, config.epochs)
-    return RunSetup(config, dataset, state, tuple(f"{name} is damaged: going on from {taken}" for name in damaged))
+    return RunSetup(config, dataset, state, tuple(f"{name} is damaged: resuming from {valid}" for name in damaged))
 
 
 def _require_epochs_left(config: TrainConfig, dataset: Dataset, state: State) -> None:
-    """Raise RunError if a checkpoint is beyond the last epoch."""
+    """Raise RunError if a checkpoint is past the last epoch."""
     per_epoch = math.ceil(len(dataset.train.labels) / config.batch_size)
     step = state.values.get("step")
     if type(step) is int and step > config.epochs * per_epoch:
@@ -236,7 +236,7 @@ def _new_run(config: TrainConfig, dataset: Dataset, *remarks: str) -> RunSetup:
 
 
 def _merge_config(config: TrainConfig, stored: TrainConfig, arguments: Sequence[str]) -> TrainConfig:
-    """The stored configuration, with the settings that this session may change; RunError if a flag asks for another."""
+    """The stored configuration, with this session's settings; RunError if a flag cannot change when resuming."""
     flags = {argument.partition("=")[0].replace("_", "-") for argument in arguments}
     given = {
         f.name: getattr(config, f.name)
@@ -244,15 +244,15 @@ def _merge_config(config: TrainConfig, stored: TrainConfig, arguments: Sequence[
         if flag(f.name) in flags or getattr(config, f.name) != f.default
     }
     for name, value in given.items():
-        kept = getattr(stored, name)
-        if name not in _MAY_CHANGE | _WHICH_RUN and value != kept:
-            raise RunError(f"{flag(name)} {value} does not fit the run to resume, which has {kept}: leave it out")
+        before = getattr(stored, name)
+        if name not in _MAY_CHANGE | _WHICH_RUN and value != before:
+            raise RunError(f"{flag(name)} {value} does not fit the run to resume, which has {before}: leave it out")
     changes = {name: getattr(config, name) for name in {*_PER_SESSION, *(_MAY_CHANGE & given.keys())}}
     return replace(stored, **changes, run_name=config.resume, resume=None, overwrite=False)
 
 
 def command_for(action: str, program: str, config: TrainConfig) -> str:
-    """The command that resumes or replays a run where this session keeps it."""
+    """The command that resumes or replays a run with the folders and the device of this session."""
     defaults = TrainConfig()
     moved = [name for name in _PLACES if getattr(config, name) != getattr(defaults, name)]
     places = (word for name in moved for word in (flag(name), str(getattr(config, name))))
@@ -261,7 +261,7 @@ def command_for(action: str, program: str, config: TrainConfig) -> str:
 
 @contextmanager
 def _failures(trainer: Trainer, saver: CheckpointSaver, replay_command: str) -> Iterator[None]:
-    """When training fails, save what can be saved, and say how to go on."""
+    """If training fails, save the state, and say how to resume or replay."""
     config, first = trainer.config, trainer.group.first
     try:
         yield
@@ -269,7 +269,7 @@ def _failures(trainer: Trainer, saver: CheckpointSaver, replay_command: str) -> 
         if first:
             with suppress(OSError):
                 saver.save_failure(error.event)
-        raise NonFinite(f"{error}; look at it with: {replay_command}", error.event) from None
+        raise NonFinite(f"{error}; show it with: {replay_command}", error.event) from None
     except ProcessLost as error:
         if first:
             with suppress(OSError, NonFinite):
@@ -277,12 +277,12 @@ def _failures(trainer: Trainer, saver: CheckpointSaver, replay_command: str) -> 
         raise ProcessLost(f"{error}; resume with: {saver.resume}") from None
     except OSError as error:
         what = f"cannot write {error.filename or config.folder}: {error.strerror}"
-        saved = f"{saver.saved_step:,} steps are saved: fix that, then resume with: {saver.resume}"
+        saved = f"{saver.saved_step:,} steps are saved; resume with: {saver.resume}"
         raise RunError(f"{what}; {saved}") from None
 
 
 def _finish(trainer: Trainer, saver: CheckpointSaver, setup: RunSetup, figures: dict[str, Any]) -> dict[str, Any]:
-    """Save the end; the summary is last, so that a run which has one lacks nothing."""
+    """Save the final state, then the summary: a run that has a summary is complete."""
     if saver.saved_step < trainer.step:
         saver.save()
     summary = {"data": setup.dataset.name, **figures, "data_origin": setup.dataset.origin, "torch": torch.__version__}

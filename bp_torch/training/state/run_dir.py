@@ -1,8 +1,8 @@
-"""A run's folder: the lock that lets one process write there, its files, and reading them as if a stranger had.
+"""The folder of a run: its lock, its files, and how untrusted ones are read.
 
-A checkpoint is one safetensors file. The Tensors are the file's; its metadata holds everything else as JSON, and the
-SHA-256 of the file with zeros in the digest's place. The last two are kept, and the best. Reading one runs no code, and
-takes no more memory than the file's own size, which is limited first.
+A checkpoint is a safetensors file. Its metadata has all values that are not Tensors, as JSON, and the SHA-256 of the
+file with zeros in place of the digest. The last two checkpoints and the best are kept. Reading one runs no code and
+takes no more memory than the file's size, which is checked against a limit first.
 """
 
 import json
@@ -29,33 +29,33 @@ _LOCK = ".lock"
 _DAMAGED = tuple(f"{name}.damaged" for name in NEWEST_FIRST)
 _OF_EARLIER_VERSIONS = "checkpoint.pt", "checkpoint.previous.pt", "best.pt", "failure.pt"
 _EVENTS = "events.out.tfevents.*", "events.out.damaged.*"
-# The configuration last: as long as it is there, the run can be resumed.
+# The configuration is last: as long as it exists, the run can be resumed.
 _OURS = (SUMMARY, SHORTER, *NEWEST_FIRST, FAILURE, *_DAMAGED, *_OF_EARLIER_VERSIONS, *_EVENTS, CONFIG)
 _LARGEST_HEADER = 2**20
 _NO_DIGEST = "0" * 64
-_DECISIVE = "hidden", "activation", "cost", "batch_size", "learning_rate", "seed", "backend", "data"
-"""The settings on which a run's numbers depend, and which do not change when it is resumed."""
+_FIXED = "hidden", "activation", "cost", "batch_size", "learning_rate", "seed", "backend", "data"
+"""Settings that a resumed run must share with its checkpoint."""
 
 
 class RunError(RuntimeError):
-    """A run cannot begin, or go on, in its folder; the message is one line."""
+    """A run cannot be started, resumed or read; the message is one line."""
 
 
 def require_free(folder: Path) -> None:
-    """Raise RunError if there is a run in this folder already; hidden files, such as the lock, do not count."""
+    """Raise RunError if the folder has files; hidden ones, such as the lock, do not count."""
     if folder.exists() and not (folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir())):
         raise RunError(f"run {folder.name!r} exists in {folder.parent}: choose another --run-name, or --overwrite it")
 
 
 def require_no_run(folder: Path) -> None:
-    """Make a folder for other results than a training run's; RunError if there is a run in it."""
+    """Make a folder for other results; RunError if it holds a training run."""
     if (folder / CONFIG).exists():
-        raise RunError(f"{folder} holds a training run of that name: choose another --runs-dir")
+        raise RunError(f"{folder} holds a training run: choose another --runs-dir")
     folder.mkdir(parents=True, exist_ok=True)
 
 
 def claim(folder: Path) -> BaseFileLock:
-    """Keep other trainings out of a run's folder until the lock is released; RunError if one is there already."""
+    """Lock a run's folder against other processes; RunError if it is locked already."""
     lock = FileLock(folder / _LOCK)
     try:
         lock.acquire(blocking=False)
@@ -69,7 +69,7 @@ def claim(folder: Path) -> BaseFileLock:
 
 
 def create_run(folder: Path, *, overwrite: bool) -> BaseFileLock:
-    """Make a run's folder, with its parents, and claim it; RunError if it is in use or cannot be written."""
+    """Make and lock a run's folder; RunError if it is in use or cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = claim(folder)
@@ -82,44 +82,42 @@ def create_run(folder: Path, *, overwrite: bool) -> BaseFileLock:
 
 
 def remove_run(folder: Path) -> None:
-    """Remove the files of a run from its folder, and nothing else."""
+    """Remove the files of a run, and nothing else, from its folder."""
     for pattern in (*_OURS, *(f".{name}.new" for name in _OURS)):
         for old in folder.glob(pattern):
             old.unlink()
 
 
 def require_restartable(folder: Path) -> None:
-    """Raise RunError if a run without a checkpoint has files worth keeping, so that it must not begin again."""
+    """Raise RunError if a run without a checkpoint has other files that starting again would remove."""
     for name in (FAILURE, *_DAMAGED, *_OF_EARLIER_VERSIONS):
         if (folder / name).exists():
-            raise RunError(
-                f"cannot resume {folder.name!r}: it has no checkpoint that can be read, but {name}; --overwrite it"
-            )
+            raise RunError(f"cannot resume {folder.name!r}: no readable checkpoint, but {name}; use --overwrite")
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically; a number that is not finite, which JSON lacks, becomes null."""
+    """Write a JSON file atomically; non-finite numbers, which JSON lacks, become null."""
     finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
     atomic_write(path, (json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def update_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Set some values of a JSON file, and keep the others; one that cannot be read is replaced."""
+    """Set some values of a JSON file, and keep the others; an unreadable file is replaced."""
     try:
-        kept = dict(json.loads(path.read_text(encoding="utf-8")))
+        before = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        kept = {}
-    write_json(path, {**kept, **values})
+        before = {}
+    write_json(path, {**before, **values})
 
 
 class State(NamedTuple):
-    """What a checkpoint holds."""
+    """The content of a checkpoint."""
 
     values: dict[str, Any]  # for JSON
     tensors: dict[str, Tensor]  # by names such as "parameters.hidden1.weight"
 
     def group(self, kind: str) -> dict[str, Tensor]:
-        """The Tensors whose names begin with this word, by the rest of their names."""
+        """The Tensors whose names begin with `kind`, by the rest of their names."""
         return {name.removeprefix(f"{kind}."): t for name, t in self.tensors.items() if name.startswith(f"{kind}.")}
 
     def of_model(self, kind: str, model: torch.nn.Module) -> dict[str, Tensor]:
@@ -134,21 +132,21 @@ class State(NamedTuple):
 
 
 def pack(state: State) -> bytes:
-    """A checkpoint's content."""
+    """The bytes of a checkpoint."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
     content = safetensors.torch.save(tensors, {"sha256": _NO_DIGEST, "state": json.dumps(state.values)})
     return content.replace(_NO_DIGEST.encode(), sha256(content).hexdigest().encode(), 1)
 
 
 def unpack(content: bytes) -> State:
-    """The state in a checkpoint's content; an exception of many kinds if it is damaged or none."""
+    """The state in the bytes of a checkpoint; various exceptions if they are damaged."""
     length = int.from_bytes(content[:8], "little")
     if not 0 < length <= _LARGEST_HEADER:
-        raise ValueError("it has no header of a checkpoint")
+        raise ValueError("no checkpoint header")
     metadata = json.loads(content[8 : 8 + length])["__metadata__"]
     digest = metadata["sha256"].encode()
     if sha256(content.replace(digest, _NO_DIGEST.encode(), 1)).hexdigest().encode() != digest:
-        raise ValueError("its digest is not that of its content")
+        raise ValueError("its SHA-256 does not match")
     values = json.loads(metadata["state"])
     if type(values) is not dict:
         raise TypeError(f"its state is a {type(values).__name__}")
@@ -156,12 +154,12 @@ def unpack(content: bytes) -> State:
 
 
 def save_checkpoint(folder: Path, content: bytes) -> None:
-    """Write a checkpoint, and keep the one before."""
+    """Write a checkpoint, and keep the previous one."""
     atomic_write(folder / CHECKPOINT, content, backup=folder / PREVIOUS)
 
 
 def load_config(folder: Path, **changes: Any) -> TrainConfig:
-    """The configuration of a run, with changes; RunError if there is no such run, or the file is damaged."""
+    """Load the configuration of a run, with changes; RunError if there is none, or it is damaged."""
     config = _load(folder, CONFIG, 2**20, lambda content: TrainConfig.from_dict({**json.loads(content), **changes}))
     if config is None:
         raise RunError(f"cannot read run {folder.name!r}: there is no {folder / CONFIG}")
@@ -171,7 +169,7 @@ def load_config(folder: Path, **changes: Any) -> TrainConfig:
 def load_checkpoint(
     folder: Path, config: TrainConfig, names: Sequence[str] = NEWEST_FIRST
 ) -> tuple[State | None, list[str]]:
-    """The state of the first of these checkpoints that is whole, or None; and the names of the damaged ones before it.
+    """Load the first valid checkpoint of these, or None; and return the names of the damaged ones before it.
 
     Raises:
         RunError: if all that exist are damaged, or the checkpoint does not belong to the configuration.
@@ -193,7 +191,7 @@ def load_checkpoint(
 
 
 def largest_checkpoint(config: TrainConfig) -> int:
-    """Bytes of the largest checkpoint of a network with these hidden layers, momentum included."""
+    """The size in bytes of the largest checkpoint with these hidden layers, momentum included."""
     return 2 * 2**20 + 16 * min(MOST_PARAMETERS, parameters_of((MOST_NEURONS, *config.hidden, MOST_NEURONS)))
 
 
@@ -205,29 +203,29 @@ def set_epochs(folder: Path, epochs: int) -> None:
 
 
 def set_aside(folder: Path, names: Sequence[str]) -> None:
-    """Rename damaged checkpoints, so that none replaces a whole one when the next is saved."""
+    """Rename damaged checkpoints, so that saving the next one does not back them up over a valid one."""
     for name in names:
         (folder / name).replace(folder / f"{name}.damaged")
 
 
 def printable(text: str) -> str:
-    """Untrusted text without control characters, which a terminal might obey."""
+    """Untrusted text without control characters, which a terminal might interpret."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def number(value: object, *, least: float = -math.inf) -> int | float:
-    """A number from an untrusted file, not NaN; ValueError if it is something else, or less than it can be."""
+    """An untrusted value, if it is a number from `least` on and not NaN; otherwise ValueError."""
     if type(value) not in (int, float) or not value >= least:  # type: ignore[operator]
-        raise ValueError(f"a {type(value).__name__} is no number from {least}")
+        raise ValueError(f"expected a number from {least}, got a {type(value).__name__}")
     return value  # type: ignore[return-value]
 
 
 class _Damaged(RunError):
-    """A file is not what its name says."""
+    """A file is damaged."""
 
 
 def _load(folder: Path, name: str, most: int, parse: Callable[[bytes], _Parsed]) -> _Parsed | None:
-    """Read and parse a file of at most so many bytes; None if there is none."""
+    """Read and parse a file of at most `most` bytes; None if there is none."""
     try:
         content = read_limited(folder / name, most + 1)
         if len(content) > most:
@@ -237,14 +235,14 @@ def _load(folder: Path, name: str, most: int, parse: Callable[[bytes], _Parsed])
         return None
     except OSError as error:
         raise RunError(f"cannot read {folder / name}: {error.strerror}") from None
-    except Exception as error:  # of the many kinds that a damaged file makes json or safetensors raise
+    except Exception as error:  # json and safetensors raise many kinds for a damaged file
         reason = printable(str(error).partition("\n")[0]) or type(error).__name__
         raise _Damaged(f"cannot read run {folder.name!r}: its {name} is damaged ({reason:.200})") from None
 
 
 def _fits(state: State, config: TrainConfig) -> bool:
-    """Whether a checkpoint is of this configuration: as JSON, in which 1, 1.0 and true differ and a tuple is a list."""
-    kept, expected = state.values.get("config"), config.as_dict()
-    return isinstance(kept, Mapping) and all(
-        json.dumps(kept.get(name)) == json.dumps(expected[name]) for name in _DECISIVE
+    """Whether a checkpoint has this configuration, compared as JSON: 1, 1.0 and true differ, tuples are lists."""
+    found, expected = state.values.get("config"), config.as_dict()
+    return isinstance(found, Mapping) and all(
+        json.dumps(found.get(name)) == json.dumps(expected[name]) for name in _FIXED
     )

@@ -1,4 +1,4 @@
-"""When a run is saved: every few seconds, when a signal asks it to stop, and at its end."""
+"""When a run is saved: every few seconds, on a signal, and at its end."""
 
 import signal
 import time
@@ -21,13 +21,13 @@ class Interrupted(Exception):
     """A run was stopped by a signal and saved; the message is one line that says how to resume it."""
 
     def __init__(self, message: str, status: int) -> None:
-        """Take the message, and the exit status by which a shell knows the signal: 128 and its number."""
+        """Take the message and the exit status: 128 plus the signal's number, as in a shell."""
         super().__init__(message)
         self.status = status
 
 
 class StopSignals:
-    """Remembers which of Ctrl-C, SIGTERM and SIGHUP came first, if one did."""
+    """Records the first of Ctrl-C, SIGTERM and SIGHUP."""
 
     def __init__(self, *, patient: bool) -> None:
         """Patient: ignore a repeated Ctrl-C (torchrun forwards the first one); otherwise it ends the run at once."""
@@ -36,7 +36,7 @@ class StopSignals:
 
     @contextmanager
     def handle(self) -> Iterator[Self]:
-        """Handle the signals for a while, but for those that are ignored, as by nohup; only the main thread can."""
+        """Handle the signals, except those that are ignored, such as by nohup; only the main thread can."""
         numbers = _SIGNALS if current_thread() is main_thread() else []
         handled = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
         before = {number: signal.signal(number, self._receive) for number in handled}
@@ -53,19 +53,19 @@ class StopSignals:
 
 
 class CheckpointSaver:
-    """Saves a trainer between its steps; of several processes only the first does."""
+    """Saves a trainer between its steps, in the first process."""
 
     def __init__(self, trainer: Trainer, folder: Path, signals: StopSignals, resume: str) -> None:
         """Store the trainer, the folder, the signal handler, and the command that resumes the run."""
         self.resume = resume
         self.seconds = 0.0  # spent on saving
-        self.saved_step = trainer.step  # from which the last checkpoint goes on
+        self.saved_step = trainer.step  # of the last checkpoint
         self._trainer, self._folder, self._signals = trainer, folder, signals
         self._saved_at = time.monotonic()
         self._best: bytes | None = None
 
     def after_step(self) -> None:
-        """Save if it is time to, which raises NonFinite; and if any process received a signal, raise Interrupted."""
+        """Save if due; raise Interrupted if any process received a signal, NonFinite if the state is not finite."""
         trainer = self._trainer
         if trainer.group.first and trainer.best[1] == trainer.step:
             self._best = pack(trainer.state())
@@ -80,7 +80,7 @@ class CheckpointSaver:
             raise Interrupted(f"{done}; resume with: {self.resume}", 128 + (received or 15))
 
     def save(self) -> None:
-        """Write the best checkpoint and then the last: a crash between them is repaired when the run is resumed."""
+        """Write the best checkpoint, then the last; a resumed run repeats what a crash between them lost."""
         began = time.monotonic()
         self._trainer.require_finite()
         self.save_best()
@@ -96,7 +96,7 @@ class CheckpointSaver:
             self._best = None
 
     def save_failure(self, event: FailureEvent) -> None:
-        """Write the network that failed and its mini-batch's indices in the training set; the checkpoints stay."""
+        """Write the network that failed and the indices of its mini-batch; the checkpoints are kept."""
         self.save_best()
         values, tensors = self._trainer.state()
         failure = {**values, "failed_step": event.step, "what": event.what}

@@ -1,6 +1,6 @@
-"""Functions that are right: what a checker says against one of them is a false alarm.
+"""Correct functions, for which any alarm is a false one.
 
-bp_torch's own by its catalogue, the hosts of the bugs, PyTorch's own, and custom Functions of different make.
+Those of bp_torch's catalogue, the originals of the bugs, functions of PyTorch, and custom Functions in several styles.
 """
 
 import warnings
@@ -16,23 +16,23 @@ from bp_torch.catalogue import CATALOGUE, OpInfo
 from bp_torch.catalogue.op_info import RandomTensors
 from bp_torch.gradients.call import as_tensor
 from planted import activations, arithmetic, classification, custom, linear, losses, shape, smooth_activations, softmax
-from planted.bug import RightFunction, Samples
+from planted.bug import CorrectFunction, Samples
 
 _draw = RandomTensors(17)
 
 
-def _of_entry(entry: OpInfo) -> list[RightFunction]:
-    """One for each set of options, with the first three of its calls of a finite value; without Tensors as options."""
+def _of_entry(entry: OpInfo) -> list[CorrectFunction]:
+    """One per set of options without Tensors, with the first three samples of finite value."""
     calls: dict[str, list[tuple[Any, ...]]] = {}
     options = {}
     for sample in entry.samples:
-        plain = not any(isinstance(value, Tensor) for value in sample.options.values())
-        if plain and as_tensor(entry.reference(*sample.args, **sample.options)).isfinite().all():
+        no_tensors = not any(isinstance(value, Tensor) for value in sample.options.values())
+        if no_tensors and as_tensor(entry.reference(*sample.args, **sample.options)).isfinite().all():
             name = ", ".join([entry.name, *(f"{key}={value}" for key, value in sample.options.items())])
             options[name] = sample.options
             calls.setdefault(name, []).append(sample.args)
     return [
-        RightFunction(
+        CorrectFunction(
             f"bp_torch {name}",
             partial(entry.function, **options[name]),
             partial(entry.reference, **options[name]),
@@ -43,17 +43,17 @@ def _of_entry(entry: OpInfo) -> list[RightFunction]:
 
 
 with warnings.catch_warnings(action="ignore"):
-    _catalogue = tuple(right for entry in CATALOGUE.values() for right in _of_entry(entry))
+    _catalogue = tuple(function for entry in CATALOGUE.values() for function in _of_entry(entry))
 
-_hosts = tuple(
-    host.right()
+_originals = tuple(
+    original.correct_function()
     for family in (linear, activations, smooth_activations, softmax, classification, losses, arithmetic, shape)
-    for host in family.HOSTS
+    for original in family.ORIGINALS
 )
 
 
-def _builtin(name: str, function: Callable[..., Tensor], *args: Any) -> RightFunction:
-    return RightFunction(f"torch {name}", function, function, (args,))
+def _builtin(name: str, function: Callable[..., Tensor], *args: Any) -> CorrectFunction:
+    return CorrectFunction(f"torch {name}", function, function, (args,))
 
 
 _x = _draw(4, 6)
@@ -98,33 +98,33 @@ _builtins = (
 
 def _custom(
     function: type[torch.autograd.Function], reference: Callable[..., Tensor], *samples: tuple[Any, ...]
-) -> RightFunction:
-    return RightFunction(f"custom {function.__name__}", function.apply, reference, samples)
+) -> CorrectFunction:
+    return CorrectFunction(f"custom {function.__name__}", function.apply, reference, samples)
 
 
-_ONE: Samples = ((_draw(4, 3),), (_draw(7),))
+_SAMPLES: Samples = ((_draw(4, 3),), (_draw(7),))
 _customs = (
-    _custom(custom.OldStyle, torch.exp, *_ONE),
-    _custom(custom.OnceDifferentiable, torch.tanh, *_ONE),
-    _custom(custom.InNumpy, F.softsign, *_ONE),
-    _custom(custom.Detached, torch.square, *_ONE),
-    _custom(custom.WithoutJvp, torch.sinh, *_ONE),
-    _custom(custom.WithoutVmap, torch.sin, *_ONE),
-    _custom(custom.OwnVmap, torch.sin, *_ONE),
+    _custom(custom.OldStyle, torch.exp, *_SAMPLES),
+    _custom(custom.OnceDifferentiable, torch.tanh, *_SAMPLES),
+    _custom(custom.InNumpy, F.softsign, *_SAMPLES),
+    _custom(custom.Detached, torch.square, *_SAMPLES),
+    _custom(custom.WithoutJvp, torch.sinh, *_SAMPLES),
+    _custom(custom.WithoutVmap, torch.sin, *_SAMPLES),
+    _custom(custom.OwnVmap, torch.sin, *_SAMPLES),
     _custom(custom.TakeRows, lambda table, index: table[index], (_draw(5, 3), torch.tensor([4, 0, 0, 2]))),
     _custom(custom.ScaleAndShift, lambda x, a, b: a * x + b, (_draw(4, 3), _draw(3), _draw(4, 1))),
-    _custom(custom.RootMeanSquare, lambda x: x.square().mean(-1).sqrt(), *_ONE),
-    _custom(custom.OwnTemporary, torch.sigmoid, *_ONE),
-    _custom(custom.OnlyWhatIsNeeded, torch.matmul, (_draw(4, 3), _draw(3, 2))),
-    _custom(custom.Recomputed, F.silu, *_ONE),
-    _custom(custom.Cube, lambda x: x**3, *_ONE),
-    _custom(custom.Clipped, F.hardtanh, *_ONE),
-    RightFunction(
-        "custom LargestAndPlace",
-        lambda x: custom.LargestAndPlace.apply(x)[0],  # type: ignore[no-untyped-call]
+    _custom(custom.RootMeanSquare, lambda x: x.square().mean(-1).sqrt(), *_SAMPLES),
+    _custom(custom.OwnTemporary, torch.sigmoid, *_SAMPLES),
+    _custom(custom.OnlyRequiredGradients, torch.matmul, (_draw(4, 3), _draw(3, 2))),
+    _custom(custom.Recomputed, F.silu, *_SAMPLES),
+    _custom(custom.Cube, lambda x: x**3, *_SAMPLES),
+    _custom(custom.Clipped, F.hardtanh, *_SAMPLES),
+    CorrectFunction(
+        "custom MaxWithIndex",
+        lambda x: custom.MaxWithIndex.apply(x)[0],  # type: ignore[no-untyped-call]
         lambda x: x.max(-1).values,
         ((_draw(4, 3),),),
     ),
 )
 
-RIGHT = (*_catalogue, *_hosts, *_builtins, *_customs)
+CORRECT = (*_catalogue, *_originals, *_builtins, *_customs)

@@ -1,7 +1,7 @@
-"""The checkers people use today, each used as a careful person would, on every sample.
+"""Baselines: other gradient checkers in common use, each run on every sample.
 
-Each is a function of (function, reference, samples) that says whether it raises an alarm. An error raised by the
-function under test is one. All work on copies, so that a bug that writes into its input spoils nothing but its own.
+A baseline is a function of (function, reference, samples) that returns whether it raises an alarm. An exception from
+the function under test counts as an alarm. All baselines work on copies of the samples.
 """
 
 import warnings
@@ -16,11 +16,11 @@ from bp_torch.gradients.checks.transforms import UNSUPPORTED
 from planted.bug import Samples
 
 Differentiable = Callable[..., Tensor]
-Rival = Callable[[Differentiable, Differentiable, Samples], bool]
+Baseline = Callable[[Differentiable, Differentiable, Samples], bool]
 
 
 def gradcheck(function: Differentiable, reference: Differentiable, samples: Samples) -> bool:
-    """`torch.autograd.gradcheck` as it comes: float64, every element by finite differences."""
+    """`torch.autograd.gradcheck` with default options: float64, every element by finite differences."""
     return _alarms(lambda args: torch.autograd.gradcheck(function, args), samples, torch.float64)
 
 
@@ -30,9 +30,9 @@ def gradcheck_fast(function: Differentiable, reference: Differentiable, samples:
 
 
 def gradcheck_in_full(function: Differentiable, reference: Differentiable, samples: Samples) -> bool:
-    """All that `torch.autograd` has to check, as far as the function offers it.
+    """Every check of `torch.autograd` that the function supports.
 
-    That is `gradcheck`, also of batched gradients and of forward mode, and `gradgradcheck` of second derivatives.
+    `gradcheck` with batched gradients and forward mode, and `gradgradcheck` for second derivatives.
     """
     gradcheck, gradgradcheck = torch.autograd.gradcheck, torch.autograd.gradgradcheck
     checks = (
@@ -43,7 +43,7 @@ def gradcheck_in_full(function: Differentiable, reference: Differentiable, sampl
     )
 
     def passes(args: tuple[Any, ...]) -> bool:
-        return all(_passes_or_is_not_offered(check, function, args) for check in checks)
+        return all(_passes_or_unsupported(check, function, args) for check in checks)
 
     return _alarms(passes, samples, torch.float64)
 
@@ -52,8 +52,8 @@ def allclose_of_ones(function: Differentiable, reference: Differentiable, sample
     """`torch.allclose` in float32 after `y.sum().backward()`: an upstream gradient of ones."""
 
     def agree(args: tuple[Any, ...]) -> bool:
-        found, wanted = (_gradients(f, args, torch.ones(()).expand_as) for f in (function, reference))
-        return all(torch.allclose(a, b) for a, b in zip(found, wanted, strict=True))
+        actual, expected = (_gradients(f, args, torch.ones(()).expand_as) for f in (function, reference))
+        return all(torch.allclose(a, b) for a, b in zip(actual, expected, strict=True))
 
     return _alarms(agree, samples, torch.float32)
 
@@ -64,11 +64,11 @@ def assert_close_of_random(function: Differentiable, reference: Differentiable, 
 
 
 def assert_close_in_bfloat16(function: Differentiable, reference: Differentiable, samples: Samples) -> bool:
-    """The same in bfloat16 with atol = rtol = 0.05, as kernel libraries do (Liger-Kernel's test_softmax.py)."""
+    """`torch.testing.assert_close` in bfloat16 with atol = rtol = 0.05 (as in Liger-Kernel's test_softmax.py)."""
     return _alarms(lambda args: _assert_close(function, reference, args, tolerance=5e-2), samples, torch.bfloat16)
 
 
-RIVALS: dict[str, Rival] = {
+BASELINES: dict[str, Baseline] = {
     "gradcheck": gradcheck,
     "gradcheck, fast": gradcheck_fast,
     "gradcheck, in full": gradcheck_in_full,
@@ -78,7 +78,7 @@ RIVALS: dict[str, Rival] = {
 }
 
 
-def _passes_or_is_not_offered(check: Callable[..., bool], function: Differentiable, args: tuple[Any, ...]) -> bool:
+def _passes_or_unsupported(check: Callable[..., bool], function: Differentiable, args: tuple[Any, ...]) -> bool:
     try:
         return check(function, args)
     except RuntimeError as error:
@@ -91,24 +91,24 @@ def _assert_close(
     function: Differentiable, reference: Differentiable, args: tuple[Any, ...], tolerance: float | None = None
 ) -> bool:
     upstream = torch.randn_like(reference(*args))
-    found, wanted = (_gradients(f, args, lambda _: upstream.clone()) for f in (function, reference))
-    torch.testing.assert_close(found, wanted, atol=tolerance, rtol=tolerance)
+    actual, expected = (_gradients(f, args, lambda _: upstream.clone()) for f in (function, reference))
+    torch.testing.assert_close(actual, expected, atol=tolerance, rtol=tolerance)
     return True
 
 
 def _alarms(passes: Callable[[tuple[Any, ...]], bool], samples: Samples, dtype: torch.dtype) -> bool:
-    """Whether, for any sample, the check answers no or raises."""
+    """Whether the check fails or raises for any sample."""
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
         try:
             return not all(passes(_leaves(args, dtype)) for args in samples)
-        except Exception:  # an AssertionError, a GradcheckError, or whatever the function itself raised
+        except Exception:  # AssertionError, GradcheckError, or an exception from the function
             return True
 
 
 def _leaves(args: tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
-    """Copies in another dtype, that need gradients where they can."""
+    """Copies in another dtype; floating-point Tensors require gradients."""
     return tuple(
         arg.detach().to(dtype, copy=True).requires_grad_()
         if isinstance(arg, Tensor) and arg.is_floating_point()
@@ -118,11 +118,11 @@ def _leaves(args: tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
 
 
 def _gradients(function: Differentiable, args: tuple[Any, ...], upstream: Callable[[Tensor], Tensor]) -> list[Any]:
-    """What each argument's grad is after `y.backward(upstream(y))`; on copies again, for function and reference."""
-    own = tuple(arg.detach().clone().requires_grad_() if _differentiable(arg) else arg for arg in args)
-    output = function(*own)
+    """The `.grad` of copies of the arguments after `y.backward(upstream(y))`."""
+    copies = tuple(arg.detach().clone().requires_grad_() if _differentiable(arg) else arg for arg in args)
+    output = function(*copies)
     torch.autograd.backward(output, upstream(output))
-    return [arg.grad for arg in own if _differentiable(arg)]
+    return [arg.grad for arg in copies if _differentiable(arg)]
 
 
 def _differentiable(arg: object) -> bool:
