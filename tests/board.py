@@ -21,7 +21,7 @@ from tiny_frames import tiny_frame, tiny_network
 import bp_torch.functional as F
 from bp_torch import nn
 from bp_torch.dashboard import tags
-from bp_torch.dashboard.event_file import EventFile, of_tab
+from bp_torch.dashboard.event_file import EventFile, plugin_value
 from bp_torch.dashboard.frame_format import frame_file, network_file
 from bp_torch.dashboard.reports import write_experiments, write_tables
 from bp_torch.dashboard.writer import TensorBoardRecorder
@@ -96,7 +96,7 @@ def write_damaged(folder: Path) -> None:
         metadata = SummaryMetadata(plugin_data=plugin, data_class=data_class)
         write_values(
             folder / name,
-            (0, of_tab(tags.NETWORK, GARBAGE)),
+            (0, plugin_value(tags.NETWORK, GARBAGE)),
             (3, Summary.Value(tag=tags.FRAME, tensor=tensor, metadata=metadata)),
         )
     (whole,) = (folder / "long").iterdir()
@@ -119,8 +119,8 @@ def write_unsupported(folder: Path) -> None:
 
 
 def write_blobs(folder: Path, network: bytes, *steps: bytes) -> None:
-    frames = [(step, of_tab(tags.FRAME, content)) for step, content in enumerate(steps)]
-    write_values(folder, (0, of_tab(tags.NETWORK, network)), *frames)
+    frames = [(step, plugin_value(tags.FRAME, content)) for step, content in enumerate(steps)]
+    write_values(folder, (0, plugin_value(tags.NETWORK, network)), *frames)
 
 
 def write_values(folder: Path, *values: tuple[int, Summary.Value]) -> None:

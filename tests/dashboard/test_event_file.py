@@ -14,7 +14,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from bp_torch.dashboard import event_file
-from bp_torch.dashboard.event_file import EventFile, _checksum, event_files, of_tab, repair, scalar
+from bp_torch.dashboard.event_file import EventFile, _checksum, event_files, plugin_value, repair, scalar
 
 
 @given(st.binary(max_size=300))
@@ -45,7 +45,7 @@ def read(path: Path) -> list[Event]:
 
 def test_every_record_of_a_file_is_whole(tmp_path: Path) -> None:
     file = EventFile(tmp_path, first_step=5)
-    file.write([scalar("a/b", 0.5), of_tab("c/d", bytes(range(256)) * 40)], 6)
+    file.write([scalar("a/b", 0.5), plugin_value("c/d", bytes(range(256)) * 40)], 6)
     file.write([], 2**40)
     file.close()
     (path,) = tmp_path.iterdir()
@@ -121,7 +121,7 @@ def test_an_event_that_does_not_fit_leaves_the_file_whole(tmp_path: Path) -> Non
         file = EventFile(tmp_path)
         try:
             for step in range(10):
-                file.write([of_tab("c/d", bytes(900))], step)
+                file.write([plugin_value("c/d", bytes(900))], step)
         except OSError as error:
             os._exit(7 if str(tmp_path) in str(error.filename) else 8)
         os._exit(9)
@@ -148,7 +148,7 @@ def test_what_is_written_is_put_on_the_disk_in_time(tmp_path: Path, monkeypatch:
 
 def test_a_file_of_zeros_or_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a loss of power leaves them, or somebody who wants us to read for ever; of a megabyte, read a part here."""
-    monkeypatch.setattr(event_file, "_REACH", 2**16)
+    monkeypatch.setattr(event_file, "_SEARCH_LIMIT", 2**16)
     path = tmp_path / "events.out.tfevents.1.2"
     with path.open("wb") as file:
         file.truncate(2**42)

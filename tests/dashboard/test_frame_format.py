@@ -156,7 +156,7 @@ def test_large_mini_batches_are_cut_and_counted(examples: int, kept: int) -> Non
     torch.testing.assert_close(inflated(content, 6), frame.inputs[:kept], rtol=0, atol=4e-3)
 
 
-@pytest.mark.parametrize(("inputs", "refused"), [(1024, None), (1025, "it takes 1,025 inputs, and up to 1,024")])
+@pytest.mark.parametrize(("inputs", "refused"), [(1024, None), (1025, "it has 1,025 inputs, and at most 1,024")])
 def test_more_inputs_than_can_be_drawn_are_refused(inputs: int, refused: str | None) -> None:
     content = network_file(tiny_network((inputs, 3)))
     assert str(said(content)["refusal"]).startswith(str(refused))

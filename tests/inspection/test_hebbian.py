@@ -59,5 +59,5 @@ def test_slopes_lower_the_correlation_and_examples_are_averaged() -> None:
 
 
 def test_no_examples() -> None:
-    with pytest.raises(ValueError, match="one example at least"):
+    with pytest.raises(ValueError, match="explanations must not be empty"):
         hebbian([])

@@ -129,7 +129,7 @@ class NetworkEvent(Event):
     functions: tuple[str, ...]  # the activation of each, such as "sigmoid"
     inputs: Tensor  # of the probes, examples that every frame shows, (P, in), float
     labels: Tensor  # of the probes, (P,), int64
-    refusal: str | None  # why there are no frames, of a model that is no chain of dense layers
+    refusal: str | None  # why there are no frames, if the model is not a chain of dense layers
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class FrameCapture:
         """Take a model, its cost, which averages over the examples, and the probes: (P, in), and as the cost does."""
         self._backprop = Backprop(model, cost)
         self._probes = inputs, targets
-        self.refusal: str | None = None  # why there are no frames, of a model that is no chain of dense layers
+        self.refusal: str | None = None  # why there are no frames, if the model is not a chain of dense layers
         try:
             self._states = layer_states(self._backprop, inputs, targets)
         except TypeError as error:
