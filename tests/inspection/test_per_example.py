@@ -1,4 +1,4 @@
-"""Per-example gradients, against the gradient of its own cost by autograd, one example at a time."""
+"""Per-example gradients, compared with autograd's gradient of the cost of one example at a time."""
 
 import math
 from collections.abc import Callable
@@ -64,14 +64,14 @@ def test_each_is_the_gradient_of_its_own_cost(network: str, examples: int) -> No
 
 
 @networks
-def test_norms_are_theirs(network: str) -> None:
+def test_norms_of_per_example_gradients(network: str) -> None:
     model, inputs, targets = drawn(network)
     expected = {name: each.flatten(1).norm(dim=1) for name, each in one_by_one(model, inputs, targets).items()}
     torch.testing.assert_close(per_example_norms(model, F.squared_error, inputs, targets), expected)
 
 
 @networks
-def test_noise_is_theirs(network: str) -> None:
+def test_noise_of_per_example_gradients(network: str) -> None:
     model, inputs, targets = drawn(network)
     each = one_by_one(model, inputs, targets)
     noises = gradient_noise(model, F.squared_error, inputs, targets)
@@ -107,7 +107,7 @@ def test_the_mean_is_the_gradient_whatever_the_cost_weighs() -> None:
 
 
 def test_the_noise_scale_is_right_on_average() -> None:
-    """Of mini-batches of 20 out of 2,000 examples, against tr Σ / |G|² of all of them."""
+    """Mini-batches of 20 out of 2,000 examples, compared with tr Σ / |G|² of all of them."""
     model, inputs, targets = drawn("sigmoid", 2000)
     whole = torch.cat([each.flatten(1) for each in one_by_one(model, inputs, targets).values()], 1)
     scale = whole.var(0).sum() / whole.mean(0).square().sum()
@@ -165,8 +165,8 @@ def test_the_average_approaches_the_scale_of_all_examples() -> None:
     assert [average.update(one) for one in noises][-1] == pytest.approx(scale.item(), rel=0.15)
 
 
-def test_a_spread_that_is_nearly_nothing_is_not_rounding() -> None:
-    """Twenty examples that are alike: the difference of two large sums in float32 would be noise."""
+def test_a_tiny_spread_is_not_lost_in_rounding() -> None:
+    """Of twenty equal examples: in float32 the difference of two large sums would be rounding noise."""
     model, inputs, targets = drawn("sigmoid", 1)
     noises = gradient_noise(model.float(), F.squared_error, inputs.float().repeat(20, 1), targets.float().repeat(20, 1))
     for noise in noises.values():
@@ -332,7 +332,7 @@ class Layer(torch.nn.Module):
 
 @pytest.mark.parametrize("name", MEETINGS)
 def test_examples_that_meet_are_refused(name: str) -> None:
-    """Of five examples with five features, so that no length tells one axis from the other."""
+    """Of five examples with five features, so that axes cannot be identified by their length."""
     function, where = MEETINGS[name]
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), nn.Linear(5, 5), Layer(function))
@@ -443,7 +443,7 @@ def test_a_frozen_parameter_has_none() -> None:
 
 
 class Prototypes(torch.nn.Module):
-    """Products with a matrix of parameters that stands first: the inputs are the weight."""
+    """Products with a matrix of parameters first, so that the inputs are the weight."""
 
     def __init__(self) -> None:
         super().__init__()

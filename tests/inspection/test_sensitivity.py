@@ -1,4 +1,4 @@
-"""Sensitivities against autograd, and wiggles against the cost of PyTorch's own layers."""
+"""Sensitivities compared with autograd, and wiggles compared with the cost of PyTorch's own layers."""
 
 import copy
 import math
@@ -37,7 +37,7 @@ def test_all_are_ranked_by_autograds_size(drawn: tuple[torch.nn.Sequential, Tens
         assert one.layer in ("hidden1", "output")
 
 
-def test_they_are_told_in_words() -> None:
+def test_sensitivities_as_text() -> None:
     most, other = Sensitivity("hidden1.weight", (3, 412), -3.2), Sensitivity("output.bias", (7,), 0.1)
     assert most.compare_to(other) == "hidden1.weight[3, 412]: 32.0 times as sensitive as output.bias[7]"
     assert most.compare_to(replace(other, gradient=0.0)).startswith("hidden1.weight[3, 412]: inf times")
@@ -74,7 +74,7 @@ def test_a_wiggle_of_a_classifier() -> None:
     assert wiggle(model, F.cross_entropy, inputs, targets, most).order == pytest.approx(2, abs=0.05)
 
 
-def test_nan_stands_first() -> None:
+def test_nan_comes_first() -> None:
     model = nn.mlp((3, 4))
     with torch.no_grad():
         model[0].weight[1, 0] = torch.nan

@@ -1,4 +1,4 @@
-"""The tables of an explanation as a terminal shows them, of numbers worked by hand."""
+"""The tables of an explanation in a terminal, with numbers worked by hand."""
 
 import re
 from io import StringIO
@@ -24,7 +24,7 @@ from bp_torch.inspection.tables import (
 
 @pytest.fixture
 def by_hand() -> Explanation:
-    """Two inputs, two rectified neurons, two outputs that are no more than their weighted sums."""
+    """Two inputs, two rectified neurons, two linear outputs."""
     model = nn.mlp((2, 2, 2), "relu")
     values = ([[1.0, -1.0], [2.0, 0.0]], [0.0, -1.0], [[2.0, 1.0], [-1.0, 3.0]], [0.0, 1.0])
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_another_outputs_avenues(by_hand: Explanation) -> None:
     ]
 
 
-def test_layers_stand_from_the_last_to_the_first() -> None:
+def test_layers_are_listed_from_the_last_to_the_first() -> None:
     explanation = drawn(4, 6, 5, 3)
     text = rendered(explanation)
     assert re.findall(r"^(nudges|output|hidden\d|largest)", text, re.M) == [
@@ -112,7 +112,7 @@ def test_layers_stand_from_the_last_to_the_first() -> None:
             assert [float(cell) for cell in cells[1:]] == pytest.approx(expected, abs=6e-4)
 
 
-def test_small_nudges_are_shown_in_powers_of_ten_and_none_as_0() -> None:
+def test_small_nudges_are_shown_in_powers_of_ten_and_zero_as_0() -> None:
     model = torch.nn.Sequential(nn.Linear(2, 3))
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, -1.0]]))
@@ -122,7 +122,7 @@ def test_small_nudges_are_shown_in_powers_of_ten_and_none_as_0() -> None:
     assert nudges == ["+1.22e-04", "0", "+3.0000"]
 
 
-def test_colours_tell_more_from_less(by_hand: Explanation) -> None:
+def test_positive_and_negative_nudges_differ_in_colour(by_hand: Explanation) -> None:
     text = rendered(by_hand, force_terminal=True, color_system="256", legacy_windows=False)
     colours = {number: re.findall(rf"\x1b\[([\d;]+)m *{re.escape(number)}", text) for number in ("-2.0000", "+1.0000")}
     less, more = (set(colours[number]) for number in ("-2.0000", "+1.0000"))
@@ -143,8 +143,8 @@ def test_of_a_large_layer_the_16_with_the_largest_nudges_are_shown(wide: int) ->
         assert shown == sorted(nudges.abs().argsort(descending=True)[:16].tolist())
 
 
-def test_the_digit_and_its_nudges_stand_side_by_side() -> None:
-    """Two rows of pixels are one of letters: full, half and no ink; more, less and no nudge."""
+def test_the_digit_and_its_nudges_are_side_by_side() -> None:
+    """A line of text shows two rows of pixels: full, half and no ink; positive, negative and no nudge."""
     model = torch.nn.Sequential(nn.Linear(16, 1))
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([[0.1, 0.0, -0.1, 0.0] * 2 + [0.0, 0.1, 0.0, -0.1] * 2]))
@@ -158,7 +158,7 @@ def test_the_digit_and_its_nudges_stand_side_by_side() -> None:
 
 @pytest.mark.parametrize("inputs", [5, 9, 12, 1])
 def test_inputs_without_a_picture(inputs: int) -> None:
-    """No square of theirs can be halved."""
+    """They are not a square image of even side."""
     text = rendered(drawn(inputs, 3, 2))
     assert "the digit" not in text
     assert "nudges of its pixels" not in text
@@ -177,12 +177,12 @@ def test_one_layer_and_no_bias() -> None:
     assert [float(row[5]) for row in numbers] == pytest.approx(explanation.pixel_nudges.tolist(), abs=6e-5)
 
 
-def test_a_bias_that_is_not_there_is_not_shown() -> None:
+def test_without_a_bias_none_is_shown() -> None:
     explanation = explain(torch.nn.Sequential(nn.Linear(5, 3, bias=False)), F.squared_error, torch.rand(5), 2)
     assert "bias" not in [row[0] for row in rows(rendered(explanation), "output 2")]
 
 
-def test_large_nudges_are_shown_apart() -> None:
+def test_small_nudges_of_pixels_are_blank() -> None:
     model = torch.nn.Sequential(nn.Linear(16, 1))
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([[100.0] * 8 + [3.0] * 8]))
