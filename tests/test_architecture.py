@@ -16,8 +16,8 @@ MAY_IMPORT = {
     "engine": {"functional"},
     "catalogue": {"functional"},
     "inspection": {"functional", "nn", "engine", "data", "gradients.differences"},
-    "gradients": {"catalogue", "markdown"},
-    "data": {"files"},
+    "gradients": {"catalogue", "markdown", "threads"},
+    "data": {"files", "threads"},
     "training": {"files", "nn", "engine", "inspection", "data", "gradients", "catalogue"},
     "dashboard": {
         "files",
@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "commands": {"catalogue", "dashboard", "data", "functional", "gradients", "inspection", "training"},
     "files": set(),
     "markdown": set(),
+    "threads": set(),
 }
 LIBRARIES = {
     "functional": {"torch"},
@@ -52,6 +53,7 @@ LIBRARIES = {
     "commands": {"torch", "rich", "tyro"},
     "files": set(),
     "markdown": set(),
+    "threads": {"torch"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

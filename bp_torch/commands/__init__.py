@@ -31,6 +31,7 @@ def main() -> None:
         sys.exit(_error(f"unknown command {name!r}; expected one of {', '.join(COMMANDS)}"))
     sys.argv[:2] = [f"bp-torch {name}"]
     try:
+        import_module("bp_torch.commands.cli")  # before torch, which prints warnings
         command = import_module(f"bp_torch.commands.{name}")
     except ModuleNotFoundError as error:
         sys.exit(_error(f"bp-torch needs {error.name}: pip install 'bp_torch[train]'"))

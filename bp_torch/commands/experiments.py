@@ -21,36 +21,36 @@ from bp_torch.inspection.experiments import EXPERIMENTS, ExperimentResult, Setup
 from bp_torch.inspection.tables import claims_list
 from bp_torch.training.state.run_dir import RunError, require_no_run, update_json
 
-EXPLAINED = """equation: holds for every network, unless a line of backpropagation is wrong
-network: measured on this network; another may differ"""
+FOOTNOTE = """equation: holds for every network, unless a line of backpropagation is wrong
+network: found on this network; another might differ"""
 
 
 @dataclass(frozen=True)
 class ExperimentsConfig:
-    """Measure what the lecture says: claim, measured, holds or not."""
+    """Measure the claims of the lecture on backpropagation: claim, figure, holds or not."""
 
     experiments: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Which ones; all of them if none is named."""
+    """Names of experiments; by default, all."""
     data: Literal["auto", "mnist", "digits"] = "auto"
-    """auto: MNIST where it can be had, otherwise digits drawn on the spot."""
+    """auto: MNIST, or drawn digits if it cannot be downloaded."""
     data_root: Path = Path("data")
-    """Where torchvision keeps MNIST."""
+    """Folder of MNIST, as torchvision stores it."""
     mnist_source: Path | None = None
-    """A folder with MNIST's four .gz files, for places without a network (or BP_TORCH_MNIST_SOURCE)."""
+    """A folder with MNIST's four .gz files, instead of a download (or set BP_TORCH_MNIST_SOURCE)."""
     runs_dir: Path = Path("runs")
-    """Where TensorBoard looks for runs; the figures go there too."""
+    """Folder of all runs; figures and TensorBoard's events are written to its folder 'experiments'."""
     quick: bool = False
-    """Rougher figures, in a few seconds."""
+    """Measure roughly, in a few seconds."""
     seed: int = 0
-    """Of all weights and all draws."""
+    """Seed of initial weights and random choices."""
 
     def __post_init__(self) -> None:
-        """Refuse what is none of them."""
+        """Raise ValueError for an unknown experiment or an invalid seed."""
         for name in self.experiments:
             if name not in EXPERIMENTS:
                 raise ValueError(f"unknown experiment {name!r}; expected one of {', '.join(EXPERIMENTS)}")
         if not 0 <= self.seed < 2**32:
-            raise ValueError(f"--seed must be from 0 to {2**32 - 1}, got {self.seed}")
+            raise ValueError(f"--seed must be from 0 to {2**32 - 1:,}, got {self.seed:,}")
 
 
 def main() -> None:
@@ -66,24 +66,24 @@ def _measure() -> int:
     require_no_run(folder)
     print(f"data: {dataset.origin}", file=sys.stderr)
     setup = Setup(dataset, quick=config.quick, seed=config.seed)
-    claims = write_experiments(folder, _results(config, setup, folder), _described(config, dataset.origin))
-    title = f"The lecture's claims, measured on {_described(config, dataset.name)}"
+    claims = write_experiments(folder, _results(config, setup, folder), _describe(config, dataset.origin))
+    title = f"The lecture's claims, measured on {_describe(config, dataset.name)}"
     Console().print(claims_list(claims, title), markup=False)
-    print(EXPLAINED)
+    print(FOOTNOTE)
     print(f"figures     {folder}\ndashboard   {cli.dashboard(config.runs_dir)}")
     return 0
 
 
 def _results(config: ExperimentsConfig, setup: Setup, folder: Path) -> Iterator[tuple[str, ExperimentResult]]:
-    """Each experiment in its turn; its claims are kept beside those of experiments done before."""
+    """Run the experiments; add their claims to those of earlier sessions in claims.json."""
     for name in dict.fromkeys(config.experiments or EXPERIMENTS):
         began = time.perf_counter()
         result = EXPERIMENTS[name](setup)
         yield name, result
         print(f"{name}: {time.perf_counter() - began:.1f} s", file=sys.stderr, flush=True)
-        done = {"data": setup.name, "quick": config.quick, "seed": config.seed}
-        update_json(folder / "claims.json", {name: done | {"claims": [claim._asdict() for claim in result.claims]}})
+        settings = {"data": setup.name, "quick": config.quick, "seed": config.seed}
+        update_json(folder / "claims.json", {name: settings | {"claims": [claim._asdict() for claim in result.claims]}})
 
 
-def _described(config: ExperimentsConfig, data: str) -> str:
+def _describe(config: ExperimentsConfig, data: str) -> str:
     return f"{data}, seed {config.seed}" + (", quick: rough figures" if config.quick else "")

@@ -18,36 +18,36 @@ from bp_torch.inspection import Explanation, Wiggle, explain, hebbian, sensitivi
 from bp_torch.inspection.drawing import draw_explanation
 from bp_torch.inspection.experiments import Setup
 from bp_torch.inspection.per_example import Cost
-from bp_torch.inspection.tables import explanation_tables, explanation_title, hebbian_table, sensitivity_table
+from bp_torch.inspection.tables import explanation_tables, hebbian_table, sensitivity_table
 from bp_torch.training.backends import COSTS
 from bp_torch.training.state.run import load_trained, run_folder
 from bp_torch.training.state.run_dir import RunError, require_no_run
 
 MOST = 5
-"""Connections and weights that are listed."""
+"""Number of connections and of weights in the tables."""
 
 
 @dataclass(frozen=True)
 class ExplainConfig:
-    """Explain one test digit to the terminal and as a figure."""
+    """Explain one test digit, in tables and in a figure."""
 
     example: int = 0
-    """Which test digit, from 0."""
+    """Index of the test digit, from 0; it is not the digit itself."""
     checkpoint: Path | None = None
-    """A run's folder, or a checkpoint in it; without one, the lecture's network is taught first, for two seconds."""
+    """A run's folder, or a checkpoint in it; by default, the lecture's network is trained for two seconds."""
     output: int | None = None
-    """The output neuron whose three avenues are shown; the right one if not given."""
+    """The output neuron whose three avenues are shown; by default, the one of the label."""
     data: Literal["auto", "mnist", "digits"] = "auto"
-    """auto: what the checkpoint was trained on; otherwise MNIST where it can be had, or digits drawn on the spot."""
+    """auto: what the checkpoint was trained on; otherwise MNIST, or drawn digits if it cannot be downloaded."""
     data_root: Path = Path("data")
-    """Where torchvision keeps MNIST."""
+    """Folder of MNIST, as torchvision stores it."""
     mnist_source: Path | None = None
-    """A folder with MNIST's four .gz files, for places without a network (or BP_TORCH_MNIST_SOURCE)."""
+    """A folder with MNIST's four .gz files, instead of a download (or set BP_TORCH_MNIST_SOURCE)."""
     runs_dir: Path = Path("runs")
-    """The figure is written to its folder 'explain'."""
+    """Folder of all runs; the figure is written to its folder 'explain'."""
 
     def __post_init__(self) -> None:
-        """Refuse what is no output."""
+        """Raise ValueError if there is no such output."""
         if self.output is not None and not 0 <= self.output < 10:
             raise ValueError(f"--output must be from 0 to 9, got {self.output}")
 
@@ -69,19 +69,20 @@ def _explain() -> int:
     model, cost = network or Setup(dataset).trained, COSTS[run.cost].function if run else squared_error
     image, label = dataset.test.images[config.example], int(dataset.test.labels[config.example])
     explanation = explain(model, cost, image, label)
-    title = explanation_title(explanation, config.example, label)
+    read_as = int(explanation.outputs.argmax())
+    title = f"Test example {config.example}, labelled {label}, read as {read_as}: cost {explanation.cost:.4f}"
     print(f"data: {dataset.origin}\n{title}")
     strengthened = hebbian_table(hebbian([explanation], count=MOST))
-    moved = sensitivity_table(_wiggled(model, cost, explanation))
-    Console().print(explanation_tables(explanation, config.output), strengthened, moved)
+    sensitive = sensitivity_table(_wiggled(model, cost, explanation))
+    Console().print(explanation_tables(explanation, config.output), strengthened, sensitive)
     draw_explanation(explanation, config.output, title=title).savefig(path)
     print(f"figure: {path}")
     return 0
 
 
 def _figure_path(config: ExplainConfig, data: str) -> Path:
-    """A file for each network, digit and output, in a folder that is made now and not when all is said."""
-    network = "taught" if config.checkpoint is None else run_folder(config.checkpoint).resolve().name
+    """The file for a network, digit and output; its folder is made, so that an error comes early."""
+    network = "trained" if config.checkpoint is None else run_folder(config.checkpoint).resolve().name
     chosen = "" if config.output is None else f"_output_{config.output}"
     folder = config.runs_dir / "explain"
     require_no_run(folder)
@@ -90,7 +91,7 @@ def _figure_path(config: ExplainConfig, data: str) -> Path:
 
 
 def _wiggled(model: torch.nn.Module, cost: Cost, explanation: Explanation) -> list[Wiggle]:
-    """For this digit: the most sensitive weights and biases, and one that is a hundred times less so."""
+    """Wiggle the most sensitive weights and biases of a digit, and one that is a hundred times less sensitive."""
     batch = explanation.image[None], explanation.target[None]
     most, *others = sensitivities(model, cost, *batch)
     chosen = [most, *others[: MOST - 1], min(others, key=lambda one: abs(100 * one.size - most.size))]

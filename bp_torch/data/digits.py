@@ -9,8 +9,6 @@ denormal numbers, which are slow.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import torch
@@ -18,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from bp_torch.data.dataset import Dataset, Split
+from bp_torch.threads import one_thread
 
 # Each style: its digit, its frequency among that digit's styles in percent, and its strokes, separated by "|". A stroke
 # is a list of control points "x y" in percent of the digit's size; y points down. Two close points form a corner.
@@ -103,19 +102,8 @@ def draw(labels: Tensor, *, seed: int) -> Tensor:
         raise ValueError(f"labels: expected digits from 0 to 9, got {int(labels.min())} to {int(labels.max())}")
     styles = _prepare_styles()
     generator = torch.Generator().manual_seed(seed)
-    with _one_thread():
+    with one_thread():
         return torch.cat([_draw(chunk, styles, generator) for chunk in torch.split(labels, _CHUNK)])
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Use one thread: on a busy machine, several would spend most of their CPU time waiting for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _draw_split(count: int, *, seed: int) -> Split:

@@ -3,6 +3,7 @@
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +16,11 @@ from bp_torch.gradients.case import CheckCase, Outcomes, catch_errors
 from bp_torch.gradients.checks import first_order, invariants, transforms
 from bp_torch.gradients.differences import has_reduced_precision
 from bp_torch.gradients.report import GradientError, GradientReport, Result, first_line
+from bp_torch.threads import one_thread
 
 Check = Callable[[CheckCase], Outcomes]
+SMALL = 100_000
+"""Number of components of all inputs up to which one thread is used."""
 FIRST: dict[str, Check] = {
     "side effects": invariants.side_effects,
     "repeatability": invariants.repeatability,
@@ -76,7 +80,8 @@ def check_gradients(
     """
     calls = as_calls(function, samples)
     results: list[Result] = []
-    with warnings.catch_warnings(action="ignore"):
+    small = sum(x.numel() for call in calls for x in call.inputs) <= SMALL
+    with warnings.catch_warnings(action="ignore"), one_thread() if small else nullcontext():
         for result in _results(calls, reference, seed):
             results.append(result)
             if fail_fast and result.status == "failed":

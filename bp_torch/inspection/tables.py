@@ -21,12 +21,6 @@ MOST_ROWS: Final = 16
 """Largest number of neurons in a table. Of a larger layer, those with the largest nudges are shown."""
 
 
-def explanation_title(explanation: Explanation, example: int, label: int) -> str:
-    """For instance 'test example 7, labelled 9, read as 4: cost 1.2345'."""
-    answer = int(explanation.outputs.argmax())
-    return f"test example {example}, labelled {label}, read as {answer}: cost {explanation.cost:.4f}"
-
-
 def explanation_tables(explanation: Explanation, output: int | None = None) -> RenderableType:
     """The pixels and all nudges of one example, from the outputs to the first layer, for a `rich.console.Console`.
 

@@ -142,16 +142,16 @@ def test_a_digit_is_explained_to_a_network_taught_on_the_spot(
     image, label = digits().test.images[7], int(digits().test.labels[7])
     expected = explain(Setup(digits()).trained, squared_error, image, label)
     assert (
-        f"test example 7, labelled {label}, read as {int(expected.outputs.argmax())}: cost {expected.cost:.4f}" in out
+        f"Test example 7, labelled {label}, read as {int(expected.outputs.argmax())}: cost {expected.cost:.4f}" in out
     )
     outputs = rows(out, "nudges of the outputs")
     columns = (expected.outputs, expected.target, expected.output_nudges, expected.layers[-1].weighted_input_nudges)
     assert [row[0] for row in outputs] == [str(n) for n in range(10)]
     for row, numbers in zip(outputs, torch.stack(columns, 1).tolist(), strict=True):
         assert agree(row[1:], numbers)
-    assert out.splitlines()[-1] == "figure: runs/explain/taught/digits_7.png"
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "runs/explain/taught/digits_7.png"]
-    with Image.open(tmp_path / "runs/explain/taught/digits_7.png") as figure:
+    assert out.splitlines()[-1] == "figure: runs/explain/trained/digits_7.png"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "runs/explain/trained/digits_7.png"]
+    with Image.open(tmp_path / "runs/explain/trained/digits_7.png") as figure:
         assert (figure.format, figure.size) == ("PNG", (1400, 900))
 
 
@@ -230,7 +230,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "no file": (("--checkpoint", f"nothing/{CHECKPOINT}"), "there is no nothing/config.json"),
     "half a checkpoint": (("--checkpoint", "half"), f"run 'half': its {CHECKPOINT} is damaged ("),
     "an empty one": (("--checkpoint", f"emptied/{CHECKPOINT}"), f"run 'emptied': its {CHECKPOINT} is damaged ("),
-    "a list": (("--checkpoint", "listed"), f"run 'listed': its {CHECKPOINT} is damaged (it has no header"),
+    "a list": (("--checkpoint", "listed"), f"run 'listed': its {CHECKPOINT} is damaged (no checkpoint header"),
     "another network": (("--checkpoint", "other"), f"run 'other': its {CHECKPOINT} does not fit its config.json"),
     "no parameters": (("--checkpoint", "silent"), f"run 'silent': its {CHECKPOINT} does not fit its config.json"),
     "no configuration": (("--checkpoint", "headless"), "there is no headless/config.json"),

@@ -448,3 +448,19 @@ class TestSideEffects:
     def test_a_seed_gives_the_same_report(self) -> None:
         first, again, other = (check_gradients(F.gelu, [(numbers(3),)], seed=seed) for seed in (0, 0, 1))
         assert first.as_dict() == again.as_dict() != other.as_dict()
+
+
+def test_small_samples_are_checked_with_one_thread() -> None:
+    counts: list[int] = []
+
+    def square(x: torch.Tensor) -> torch.Tensor:
+        counts.append(torch.get_num_threads())
+        return x.square()
+
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        check_gradients(square, [(torch.randn(3),)], reference=torch.square)
+        assert (set(counts), torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(threads)

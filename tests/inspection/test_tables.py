@@ -16,7 +16,6 @@ from bp_torch.inspection.experiments.setup import Claim
 from bp_torch.inspection.tables import (
     claims_list,
     explanation_tables,
-    explanation_title,
     hebbian_table,
     sensitivity_table,
 )
@@ -193,13 +192,6 @@ def test_small_nudges_of_pixels_are_blank() -> None:
 def test_an_input_below_zero_has_no_ink() -> None:
     lines = rendered(drawn(16, 2, image=-torch.ones(16))).splitlines()
     assert [ink for ink, _ in panels(lines)] == ["    ", "    "]
-
-
-def test_the_title_has_index_and_label() -> None:
-    explanation = drawn(4, 6, 5, 3)
-    answer = int(explanation.outputs.argmax())
-    expected = f"test example 7, labelled 9, read as {answer}: cost {explanation.cost:.4f}"
-    assert explanation_title(explanation, 7, 9) == expected
 
 
 def test_no_cell_is_broken_at_80_columns() -> None:

@@ -327,4 +327,4 @@ def test_every_setting_either_decides_the_numbers_or_may_change() -> None:
     """So that a flag added later is thought of."""
     settings = set(CONFIGURED.as_dict())
     logs = {"compare_every"}
-    assert settings == {*run_dir._DECISIVE} | run._MAY_CHANGE | run._WHICH_RUN | logs
+    assert settings == {*run_dir._FIXED} | run._MAY_CHANGE | run._WHICH_RUN | logs

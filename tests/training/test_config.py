@@ -12,11 +12,11 @@ from bp_torch.training.config import TrainConfig
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "--batch-size must be from 1 to 1000000000, got 0"),
+        ({"batch_size": 0}, "--batch-size must be from 1 to 1,000,000,000, got 0"),
         ({"epochs": 0}, "--epochs"),
         ({"threads": -1}, "--threads"),
         ({"compare_every": -1}, "--compare-every"),
-        ({"frames": -1}, "--frames must be from 0 to 1000000, got -1"),
+        ({"frames": -1}, "--frames must be from 0 to 1,000,000, got -1"),
         ({"frames": 1.5}, "--frames must be of type int"),
         ({"seed": -1}, "--seed"),
         ({"learning_rate": 0.0}, "--learning-rate must be from 1e-38 to"),
@@ -69,7 +69,7 @@ def test_the_registries_name_the_choices() -> None:
 
 def test_a_network_too_large_for_its_data_is_refused() -> None:
     config = TrainConfig(hidden=(100_000, 300))
-    with pytest.raises(ValueError, match="--hidden 100000 300 makes 108,503,310 weights and biases"):
+    with pytest.raises(ValueError, match="--hidden 100000 300 makes 108,503,310 parameters"):
         config.sizes(784, 10)
 
 

@@ -14,7 +14,14 @@ from bp_torch.training.logging.events import EpochEvent, Heartbeat, RunStarted, 
 
 
 def started(**changes: Any) -> RunStarted:
-    values = {"config": {}, "data": "digits", "data_origin": "drawn", "versions": {}, "command": "", "model": ""}
+    values = {
+        "config": {"epochs": 5},
+        "data": "digits",
+        "data_origin": "drawn",
+        "versions": {},
+        "command": "",
+        "model": "",
+    }
     return RunStarted(**{**values, "parameters": 3, "step": 100, "steps": 500, **changes})
 
 
@@ -42,8 +49,8 @@ def test_a_log_gets_a_line_every_ten_seconds(clock: list[float], capsys: pytest.
         "step 100 of 500; time left: ?",
     ]
     assert said[3] == "step 140 of 500; time left: 01:30", "at 4 steps a second"
-    assert said[4] == "step 180 of 500, cost=0.7500, test accuracy=80.00%; time left: 01:20"
-    assert said[-1] == "step 300 of 500, cost=0.7500, test accuracy=80.00%; time left: 00:50"
+    assert said[4] == "step 180 of 500, epoch=1 of 5, cost=0.1000, test accuracy=80.00%; time left: 01:20"
+    assert said[-1] == "step 300 of 500, epoch=1 of 5, cost=0.1000, test accuracy=80.00%; time left: 00:50"
     assert len(said) == 3 + 50 // 10 + 1
 
 
@@ -81,7 +88,7 @@ def test_a_terminal_gets_a_bar_with_the_time_that_is_left(monkeypatch: pytest.Mo
     shown = all_of(ours)
     assert "digits:" in shown
     assert "300/500" in shown
-    assert "cost=0.7500" in shown
+    assert "epoch=1 of 5" in shown
     assert re.search(r"\d\d:\d\d<\d\d:\d\d", shown), "elapsed < left"
 
 

@@ -84,7 +84,7 @@ def test_an_optimizer_goes_on_with_its_momentum(engine: bool) -> None:
         ((reference(inputs) - targets) ** 2).sum(1).mean().backward()
         optimizer.step()
     torch.testing.assert_close(list(second.model.parameters()), list(reference.parameters()))
-    with pytest.raises(ValueError, match=r"'hidden1\.weight' of shape"):
+    with pytest.raises(ValueError, match=r"'hidden1\.weight'.* of shape"):
         second.load_state_dict({"hidden1.weight": torch.zeros(3)})
 
 
