@@ -1,7 +1,6 @@
 """The recorder that writes the events of a run for TensorBoard: scalars, histograms, pictures, pages of Markdown."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from textwrap import indent
@@ -12,7 +11,6 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from bp_torch.dashboard import frame_format, layout, pictures, tags
 from bp_torch.dashboard.event_file import EventFile, event_files, histogram, plugin_value, repair, scalar, text
-from bp_torch.inspection import GradientNoise, NoiseScaleAverage
 from bp_torch.markdown import escape, table
 from bp_torch.training.logging import events
 
@@ -46,15 +44,13 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
     def __init__(self, folder: Path, *, purge_step: int = 0) -> None:
         """Begin an event file in the run's folder, whose name is the run's name in TensorBoard.
 
-        TensorBoard drops what was recorded at `purge_step`, where a resumed run continues, and later. The running
-        averages of the noise scale begin anew there.
+        TensorBoard drops what was recorded at `purge_step`, where a resumed run continues, and later.
         """
         self.seconds = 0.0
         self.remarks = [line for path in event_files(folder) if purge_step and (line := _repaired(path))]
         self._run = folder.name
         self._events = EventFile(folder, first_step=purge_step)
         self._network: events.NetworkEvent | None = None
-        self._noise_averages: defaultdict[str, NoiseScaleAverage] = defaultdict(NoiseScaleAverage)
 
     def record(self, record: events.Event) -> None:
         """Write one event; unknown kinds are ignored."""
@@ -81,7 +77,9 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
             case events.AgreementEvent():
                 return _agreement(record)
             case events.NoiseEvent():
-                return [*_of_each(record.parameters, tags.NOISE_FIGURES, tags.noise), *self._noise_scales(record)]
+                scales = {tags.NOISE_SCALE: record.scale, **{tags.noise_scale(n): s for n, s in record.scales.items()}}
+                figures = _of_each(record.parameters, tags.NOISE_FIGURES, tags.noise)
+                return [*figures, *(scalar(tag, scale) for tag, scale in scales.items())]
             case events.HealthEvent():
                 return _of_each(record.parameters, tags.HEALTH_FIGURES, tags.health)
             case events.DistributionEvent():
@@ -101,13 +99,6 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
             case events.RunFinished():
                 return [text(tags.RUN_SUMMARY, finish_page(record)), layout.run_finished()]
         return []
-
-    def _noise_scales(self, record: events.NoiseEvent) -> Iterator[Summary.Value]:
-        """The running average of all parameters together, and of each."""
-        groups: dict[str, Iterable[GradientNoise]] = {tags.NOISE_SCALE: record.parameters.values()}
-        for name, noise in record.parameters.items():
-            groups[tags.noise_scale(name)] = [noise]
-        return (scalar(tag, self._noise_averages[tag].update(group)) for tag, group in groups.items())
 
 
 def _repaired(path: Path) -> str | None:

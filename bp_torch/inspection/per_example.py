@@ -8,7 +8,7 @@ sums over them, N times that.
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -119,29 +119,27 @@ def simple_noise_scale(parameters: Iterable[GradientNoise]) -> float:
     return _noise_scale(*_noise_terms(parameters))
 
 
-class NoiseScaleAverage:
+class NoiseScaleAverage(NamedTuple):
     """The simple noise scale over the course of training: the quotient of running averages of tr Σ and of |G|².
 
     Source:
         McCandlish, Kaplan, Amodei, OpenAI Dota Team, An Empirical Model of Large-Batch Training (2018), appendix A.1.
     """
 
-    def __init__(self, decay: float = 0.9) -> None:
-        """Begin without a mini-batch. Each counts `decay` times as much as the next one."""
-        self._decay = decay
-        self._trace = self._signal = math.nan
+    trace: float = 0.0  # Σₖ decayᵏ tr Σ, where k counts the mini-batches back from the last
+    signal: float = 0.0  # the same of the estimate of |G|²
 
-    def update(self, parameters: Iterable[GradientNoise]) -> float:
-        """Add a mini-batch, unless its terms are not finite, as of a single example; returns the scale so far.
-
-        The scale is infinite while the average of |G|² is not positive, and NaN before the first mini-batch.
-        """
+    def add(self, parameters: Iterable[GradientNoise], decay: float = 0.9) -> "NoiseScaleAverage":
+        """The averages with one more mini-batch; unchanged if its terms are not finite, as of a single example."""
         trace, signal = _noise_terms(parameters)
-        if math.isfinite(trace + signal):
-            first = math.isnan(self._trace)
-            self._trace = trace + (0.0 if first else self._decay * self._trace)
-            self._signal = signal + (0.0 if first else self._decay * self._signal)
-        return _noise_scale(self._trace, self._signal)
+        if not math.isfinite(trace + signal):
+            return self
+        return NoiseScaleAverage(decay * self.trace + trace, decay * self.signal + signal)
+
+    @property
+    def scale(self) -> float:
+        """B = tr Σ / |G|² of the averages: infinite if that of |G|² is not positive, NaN without a mini-batch."""
+        return _noise_scale(*self) if any(self) else math.nan
 
 
 def _noise_terms(parameters: Iterable[GradientNoise]) -> tuple[float, float]:

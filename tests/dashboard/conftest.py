@@ -119,7 +119,7 @@ def one_of_each(run_started: records.RunStarted, picture: records.PictureEvent) 
         run_started,
         records.StepEvent(100, 0, 0.75, 0.5, 0.25, 2000.0),
         records.AgreementEvent(200, (comparison("0.weight", 1.0), comparison("0.bias", 1.5)), 2.0, 2, 1),
-        records.NoiseEvent(200, noise),
+        records.NoiseEvent(200, noise, 0.75, {"0.weight": 0.5, "0.bias": 2.0}),
         records.HealthEvent(300, 5.0, health),
         records.DistributionEvent(400, tensors, tensors, {"1": torch.zeros(100, 16)}),
         records.EpochEvent(500, 1, 0.25, 0.875, 0.5, 0.75),

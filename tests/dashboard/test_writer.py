@@ -21,7 +21,6 @@ from tiny_frames import tiny_frame
 
 from bp_torch.dashboard import frame_format, layout, tags
 from bp_torch.dashboard.writer import TensorBoardRecorder
-from bp_torch.inspection import GradientNoise
 from bp_torch.training.logging import events as records
 from bp_torch.training.logging.events import ParameterHealth, RunStarted
 
@@ -43,11 +42,11 @@ WHOLE_RUN = {
     tags.WORST_ERROR_RATIO: (200, 2**22),
     tags.FAILED_COMPARISONS: (200, 1),
     tags.TAYLOR_ORDER: (200, 2),
-    tags.NOISE_SCALE: (200, 5 / 7.5),  # the trace of both, by 9 - 4 / 2 + 1 - 1 / 2
+    tags.NOISE_SCALE: (200, 0.75),
     tags.noise("mean_norm", "0.weight"): (200, 1.5),
     tags.noise("total_variance", "0.weight"): (200, 4),
     tags.noise("signal_to_noise", "0.weight"): (200, 1.5),
-    tags.noise_scale("0.weight"): (200, 4 / 7),
+    tags.noise_scale("0.weight"): (200, 0.5),
     tags.noise("mean_norm", "0.bias"): (200, 1.5),
     tags.noise("total_variance", "0.bias"): (200, 1),
     tags.noise("signal_to_noise", "0.bias"): (200, 1),
@@ -142,33 +141,6 @@ def test_numbers_that_are_not_finite_are_kept(write: Write) -> None:
     assert found[tags.TRAIN_COST][1] == math.inf, "beyond float32, in which TensorBoard keeps scalars"
     assert math.isnan(found[tags.GRADIENT_NORM][1])
     assert found[tags.health("update_ratio", "0.weight")][1] == math.inf
-
-
-def test_the_noise_scale_is_a_running_average(write: Write) -> None:
-    """With the terms (4, 9 − 2) and then (8, 1 − 4), whose own scale is infinite."""
-    two = torch.ones(2)
-    noises = [
-        GradientNoise(two, torch.tensor([mean]), torch.tensor([trace])) for trace, mean in ((4.0, 3.0), (8.0, 1.0))
-    ]
-    found = [
-        scalars([event]) for event in write(*(records.NoiseEvent(step, {"w": one}) for step, one in enumerate(noises)))
-    ]
-    for tag in (tags.NOISE_SCALE, tags.noise_scale("w")):
-        assert [one[tag] for one in found] == [
-            (0, pytest.approx(4 / 7)), (1, pytest.approx((0.9 * 4 + 8) / (0.9 * 7 - 3)))
-        ]  # fmt: skip
-
-
-def test_a_resumed_run_begins_the_average_anew(tmp_path: Path) -> None:
-    one = records.NoiseEvent(1, {"w": GradientNoise(torch.ones(2), torch.tensor([3.0]), torch.tensor([4.0]))})
-    other = records.NoiseEvent(2, {"w": GradientNoise(torch.ones(2), torch.tensor([2.0]), torch.tensor([2.0]))})
-    for step, record in ((0, one), (2, other)):
-        with TensorBoardRecorder(tmp_path, purge_step=step) as recorder:
-            recorder.record(record)
-    assert points(tmp_path, tags.NOISE_SCALE, event_accumulator) == [
-        (1, pytest.approx(4 / 7)),
-        (2, pytest.approx(2 / 3)),
-    ]
 
 
 def test_histograms_of_weights_gradients_and_activations(write: Write) -> None:

@@ -126,29 +126,32 @@ def noise(trace: float, mean: float, examples: int = 2) -> GradientNoise:
 
 def test_the_average_divides_the_running_averages() -> None:
     """With the terms (4, 9 − 2), (8, 1 − 4) and (2, 4 − 1), the second of which alone has an infinite scale."""
-    average = NoiseScaleAverage(decay=0.5)
+    average, scales = NoiseScaleAverage(), list[float]()
     batches = [[noise(4.0, 3.0)], [noise(8.0, 1.0)], [noise(2.0, 2.0)]]
     assert [simple_noise_scale(batch) for batch in batches] == [4 / 7, torch.inf, 2 / 3]
-    expected = [4 / 7, (2 + 8) / (3.5 - 3), (1 + 4 + 2) / (1.75 - 1.5 + 3)]
-    assert [average.update(batch) for batch in batches] == pytest.approx(expected)
+    for batch in batches:
+        average = average.add(batch, decay=0.5)
+        scales.append(average.scale)
+    assert scales == pytest.approx([4 / 7, (2 + 8) / (3.5 - 3), (1 + 4 + 2) / (1.75 - 1.5 + 3)])
 
 
 def test_the_average_sums_over_parameters() -> None:
-    assert NoiseScaleAverage().update([noise(4.0, 3.0), noise(8.0, 1.0)]) == (4 + 8) / (7 - 3)
+    assert NoiseScaleAverage().add([noise(4.0, 3.0), noise(8.0, 1.0)]).scale == (4 + 8) / (7 - 3)
 
 
 def test_the_average_ignores_terms_that_are_not_finite() -> None:
-    average = NoiseScaleAverage()
-    assert math.isnan(average.update([noise(math.nan, 1.0, examples=1)]))
-    assert average.update([noise(4.0, 3.0)]) == 4 / 7
+    average = NoiseScaleAverage().add([noise(math.nan, 1.0, examples=1)])
+    assert math.isnan(average.scale)
+    average = average.add([noise(4.0, 3.0)])
+    assert average.scale == 4 / 7
     for trace in (math.nan, math.inf):
-        assert average.update([noise(trace, 1.0)]) == 4 / 7
+        assert average.add([noise(trace, 1.0)]) == average
 
 
 def test_the_average_is_infinite_while_noise_hides_the_gradient() -> None:
-    average = NoiseScaleAverage()
-    assert average.update([noise(8.0, 1.0)]) == math.inf
-    assert average.update([noise(4.0, 3.0)]) == pytest.approx((7.2 + 4) / (7 - 2.7))
+    average = NoiseScaleAverage().add([noise(8.0, 1.0)])
+    assert average.scale == math.inf
+    assert average.add([noise(4.0, 3.0)]).scale == pytest.approx((7.2 + 4) / (7 - 2.7))
 
 
 def test_the_average_approaches_the_scale_of_all_examples() -> None:
@@ -156,13 +159,15 @@ def test_the_average_approaches_the_scale_of_all_examples() -> None:
     model, inputs, targets = drawn("sigmoid", 2000)
     targets = model(inputs).detach() + 0.1 * torch.randn(2000, 3).double() + 0.03
     whole = torch.cat([each.flatten(1) for each in one_by_one(model, inputs, targets).values()], 1)
-    scale, average = whole.var(0).sum() / whole.mean(0).square().sum(), NoiseScaleAverage(decay=1)
+    scale, average = whole.var(0).sum() / whole.mean(0).square().sum(), NoiseScaleAverage()
     noises = [
         gradient_noise(model, F.squared_error, inputs[chosen], targets[chosen]).values()
         for chosen in torch.split(torch.randperm(2000), 20)
     ]
     assert sum(math.isinf(simple_noise_scale(one)) for one in noises) > 10
-    assert [average.update(one) for one in noises][-1] == pytest.approx(scale.item(), rel=0.15)
+    for one in noises:
+        average = average.add(one, decay=1)
+    assert average.scale == pytest.approx(scale.item(), rel=0.15)
 
 
 def test_a_tiny_spread_is_not_lost_in_rounding() -> None:

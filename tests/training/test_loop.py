@@ -16,7 +16,7 @@ from bp_torch.engine import Backprop
 from bp_torch.functional.activations import Sigmoid
 from bp_torch.functional.linear import Linear
 from bp_torch.functional.losses import SquaredError
-from bp_torch.inspection import gradient_noise
+from bp_torch.inspection import NoiseScaleAverage, gradient_noise, simple_noise_scale
 from bp_torch.nn import ACTIVATIONS
 from bp_torch.training import loop
 from bp_torch.training.backends import COSTS
@@ -149,6 +149,16 @@ def test_a_wrong_backward_is_found(
     assert summary["gradient_checks"] - summary["gradient_checks_passed"] == failed > 0
 
 
+def test_noise_scales_are_running_averages(small_digits: Dataset) -> None:
+    _, logger, _ = trained(small_digits)
+    averages: dict[str, NoiseScaleAverage] = {}
+    for event in logger.of(NoiseEvent):
+        for name, one in {"": event.parameters.values(), **{n: [p] for n, p in event.parameters.items()}}.items():
+            averages[name] = averages.get(name, NoiseScaleAverage()).add(one)
+        assert {"": event.scale, **event.scales} == {name: average.scale for name, average in averages.items()}
+    assert event.scale != simple_noise_scale(event.parameters.values())
+
+
 def test_what_is_logged(small_digits: Dataset) -> None:
     trainer, logger, summary = train(small_digits, epochs=20, batch_size=300, compare_every=7)
     steps = 20 * 4  # a thousand examples make three mini-batches of 300 and a short one
@@ -163,6 +173,7 @@ def test_what_is_logged(small_digits: Dataset) -> None:
     for name, parameter in noise.parameters.items():
         torch.testing.assert_close(parameter.variance, expected[name].variance)
         assert parameter.norms.shape == (300,)
+    assert noise.scale == pytest.approx(simple_noise_scale(expected.values()))
     assert logger.steps(EpochEvent) == list(range(3, steps, 4))
     assert [step // 4 + 1 for step in logger.steps(DistributionEvent)] == [1, 2, 4, 8, 16, 20]
     assert [step // 4 + 1 for step in logger.steps(PictureEvent)] == [1, 8, 20]

@@ -14,7 +14,7 @@ from bp_torch.data import Dataset
 from bp_torch.engine import Backprop
 from bp_torch.training.backends import Autograd, Backend
 from bp_torch.training.config import TrainConfig
-from bp_torch.training.logging.events import AgreementEvent, EpochEvent, FrameEvent, StepEvent
+from bp_torch.training.logging.events import AgreementEvent, EpochEvent, FrameEvent, NoiseEvent, StepEvent
 from bp_torch.training.loop import Trainer
 from bp_torch.training.state import run
 from bp_torch.training.state.run_dir import BEST, CHECKPOINT, CONFIG, FAILURE, RunError, State, pack, unpack, write_json
@@ -49,6 +49,8 @@ def test_resumed_from_any_step_it_is_the_same_run(small_digits: Dataset, backend
         assert [event.cost for event in rest.of(StepEvent)] == costs
         counts = [(event.compared, event.failed) for event in unbroken.of(AgreementEvent) if event.step >= step]
         assert [(event.compared, event.failed) for event in rest.of(AgreementEvent)] == counts
+        scales = [(event.scale, event.scales) for event in unbroken.of(NoiseEvent) if event.step >= step]
+        assert [(event.scale, event.scales) for event in rest.of(NoiseEvent)] == scales
         evaluated = [event for event in unbroken.of(EpochEvent) if event.step >= step]
         assert rest.of(EpochEvent) == evaluated
 
@@ -94,6 +96,7 @@ def test_an_optimizer_goes_on_with_its_momentum(engine: bool) -> None:
         {"step": -3}, {"step": math.inf}, {"step": 1.5}, {"step": 10**9}, {"step": "0"}, {"step": None}, {"step": True},
         {"gradient_checks": -1}, {"gradient_checks_passed": 7}, {"worst_gradient_ratio": math.nan}, {"seconds": -1.0},
         {"seconds": math.nan}, {"best": 3}, {"best": [0.5]}, {"best": [0.5, "3"]}, {"best": None},
+        {"noise": 3}, {"noise": {"": [1.0]}}, {"noise": {"": [1.0, "2"]}}, {"noise": {"": [1.0, math.nan]}},
         {"evaluated": 3}, {"evaluated": {"epoch": -3}}, {"evaluated": {"nothing": 3}},
     ],
     ids=str,
@@ -145,10 +148,11 @@ def test_a_run_can_be_loaded(stopped: Path, small_digits: Dataset) -> None:
 
 
 def numbered(state: State) -> State:
-    """A state as earlier versions saved it: with the modules' numbers in place of their names."""
+    """A state as earlier versions saved it: with the modules' numbers in place of their names, and without averages of noise."""
     numbers = {"hidden1": "0", "hidden2": "2", "output": "4"}
     parts = [(name.split("."), tensor) for name, tensor in state.tensors.items()]
-    return State(state.values, {".".join(numbers.get(part, part) for part in name): t for name, t in parts})
+    values = {name: value for name, value in state.values.items() if name != "noise"}
+    return State(values, {".".join(numbers.get(part, part) for part in name): t for name, t in parts})
 
 
 def test_checkpoints_of_numbered_modules_are_read(stopped: Path, small_digits: Dataset) -> None:

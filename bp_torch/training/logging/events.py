@@ -63,6 +63,8 @@ class NoiseEvent(Event):
     """How the gradients of one mini-batch's examples spread around their mean."""
 
     parameters: Mapping[str, GradientNoise]  # by each parameter's name
+    scale: float  # the noise scale of all parameters together, from running averages over the logged mini-batches
+    scales: Mapping[str, float]  # the same by each parameter's name
 
 
 @dataclass(frozen=True)
