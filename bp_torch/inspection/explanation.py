@@ -1,7 +1,6 @@
 """The nudges of one example: the changes of activations, weights, biases and pixels that lower its cost.
 
 A nudge is minus the gradient of the example's cost. All gradients come from the `backward`s that train the network.
-`layer_states` computes what many examples need at once.
 """
 
 import copy
@@ -171,9 +170,7 @@ def _row(model: torch.nn.Module, image: Tensor) -> Tensor:
     if not isinstance(image, Tensor):
         raise TypeError(f"explain(): image must be a Tensor, not {type(image).__name__}")
     if not (image.dtype == torch.uint8 or image.is_floating_point()):
-        raise TypeError(
-            f"explain(): image must be uint8 from 0 to 255, or floats in the model's range, not {image.dtype}"
-        )
+        raise TypeError(f"explain(): image must be uint8, or floats in the range of the model, not {image.dtype}")
     if not image.isfinite().all():
         raise ValueError("explain(): image has pixels that are not finite")
     first = next(model.parameters())  # (out, in), if the model begins with a dense layer

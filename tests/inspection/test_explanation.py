@@ -236,7 +236,7 @@ def test_a_wrong_equation_shows_in_the_difference(wrong: str, monkeypatch: pytes
             torch.arange(6),
             0,
             TypeError,
-            "image must be uint8 from 0 to 255, or floats in the model's range, not torch.int64",
+            "image must be uint8, or floats in the range of the model, not torch.int64",
         ),
         (torch.full((6,), torch.nan), 0, ValueError, "image has pixels that are not finite"),
         (torch.rand(6), 3, ValueError, "target must be a class from 0 to 2, got 3"),

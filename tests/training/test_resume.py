@@ -148,7 +148,7 @@ def test_a_run_can_be_loaded(stopped: Path, small_digits: Dataset) -> None:
 
 
 def numbered(state: State) -> State:
-    """A state as earlier versions saved it: with the modules' numbers in place of their names, and without averages of noise."""
+    """A state as earlier versions saved it: with the numbers of modules for their names, and without noise."""
     numbers = {"hidden1": "0", "hidden2": "2", "output": "4"}
     parts = [(name.split("."), tensor) for name, tensor in state.tensors.items()]
     values = {name: value for name, value in state.values.items() if name != "noise"}
