@@ -12,7 +12,7 @@ _SUBPACKAGES = ("catalogue", "dashboard", "data", "engine", "functional", "gradi
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Load a subpackage when it is first asked for (PEP 562)."""
+    """Load a subpackage when it is first accessed (PEP 562)."""
     if name in _SUBPACKAGES:
         return import_module(f"bp_torch.{name}")
     raise AttributeError(f"module 'bp_torch' has no attribute {name!r}")

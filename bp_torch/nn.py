@@ -5,6 +5,7 @@ shape.
 """
 
 import copy
+from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -184,6 +185,9 @@ def mlp(
 ) -> torch.nn.Sequential:
     """A chain of dense layers, each a weighted sum and an activation: `mlp((784, 16, 16, 10))` is the lecture's.
 
+    Its modules are named `hidden1`, `hidden1_sigmoid`, `hidden2`, …, `output`, `output_sigmoid`; its parameters
+    `hidden1.weight`, `hidden1.bias`, ….
+
     Args:
         sizes: the number of neurons of each layer, the input's first.
         activation: what follows each hidden weighted sum; a key of `ACTIVATIONS`.
@@ -191,8 +195,8 @@ def mlp(
             otherwise 'identity', so that the outputs are logits.
 
     Returns:
-        Linear, activation, Linear, activation, …, with torch.nn's default initialisation; its state_dict fits the
-        same chain of torch.nn modules.
+        Linear, activation, Linear, activation, …, with torch.nn's default initialisation. `as_builtin` makes the same
+        chain of torch.nn modules.
 
     Raises:
         ValueError: if there are fewer than two sizes, one is below 1, or an activation is unknown.
@@ -207,11 +211,13 @@ def mlp(
             raise ValueError(f"mlp(): unknown activation {name!r}; expected one of {', '.join(ACTIVATIONS)}")
     if len(sizes) < 2 or min(sizes) < 1:
         raise ValueError(f"mlp(): sizes must be two or more positive numbers, got {tuple(sizes)}")
-    hidden = [activation] * (len(sizes) - 2)
-    layers: list[torch.nn.Module] = []
-    for (inputs, outputs), name in zip(pairwise(sizes), [*hidden, output_activation], strict=True):
-        layers += [Linear(inputs, outputs), ACTIVATIONS[name]()]
-    return torch.nn.Sequential(*layers)
+    modules: OrderedDict[str, torch.nn.Module] = OrderedDict()
+    for number, (inputs, outputs) in enumerate(pairwise(sizes), 1):
+        hidden = number < len(sizes) - 1
+        layer, function = (f"hidden{number}", activation) if hidden else ("output", output_activation)
+        modules[layer] = Linear(inputs, outputs)
+        modules[f"{layer}_{function}"] = ACTIVATIONS[function]()
+    return torch.nn.Sequential(modules)
 
 
 def as_builtin(model: torch.nn.Module) -> torch.nn.Module:

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from recorded_run import PROBES, Reference, write_run
 from safetensors.torch import save
-from served import Answer, answer, asked
+from served import Answer, answer, get_json
 from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_SCALAR, Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.util.tensor_util import make_tensor_proto
@@ -21,7 +21,7 @@ from tiny_frames import tiny_frame, tiny_network
 import bp_torch.functional as F
 from bp_torch import nn
 from bp_torch.dashboard import tags
-from bp_torch.dashboard.event_file import EventFile, of_tab
+from bp_torch.dashboard.event_file import EventFile, plugin_value
 from bp_torch.dashboard.frame_format import frame_file, network_file
 from bp_torch.dashboard.reports import write_experiments, write_tables
 from bp_torch.dashboard.writer import TensorBoardRecorder
@@ -96,7 +96,7 @@ def write_damaged(folder: Path) -> None:
         metadata = SummaryMetadata(plugin_data=plugin, data_class=data_class)
         write_values(
             folder / name,
-            (0, of_tab(tags.NETWORK, GARBAGE)),
+            (0, plugin_value(tags.NETWORK, GARBAGE)),
             (3, Summary.Value(tag=tags.FRAME, tensor=tensor, metadata=metadata)),
         )
     (whole,) = (folder / "long").iterdir()
@@ -119,8 +119,8 @@ def write_unsupported(folder: Path) -> None:
 
 
 def write_blobs(folder: Path, network: bytes, *steps: bytes) -> None:
-    frames = [(step, of_tab(tags.FRAME, content)) for step, content in enumerate(steps)]
-    write_values(folder, (0, of_tab(tags.NETWORK, network)), *frames)
+    frames = [(step, plugin_value(tags.FRAME, content)) for step, content in enumerate(steps)]
+    write_values(folder, (0, plugin_value(tags.NETWORK, network)), *frames)
 
 
 def write_values(folder: Path, *values: tuple[int, Summary.Value]) -> None:
@@ -134,13 +134,13 @@ def loaded(address: str, board: Board) -> bool:
     """Whether TensorBoard has read every run."""
     steps = steps_by_run(address)
     runs = {path.name for path in board.folder.iterdir()}
-    scalars = asked(address, "plugin/scalars/tags").get("experiments", {})
+    scalars = get_json(address, "plugin/scalars/tags").get("experiments", {})
     return (
-        set(asked(address, "runs")) == runs
+        set(get_json(address, "runs")) == runs
         and {"long", "resumed", "recorded", "wide", "inconsistent", MARKUP, "cut", *DAMAGED} <= set(steps)
         and [len(steps[run]) for run in ("long", "recorded", "wide")] == [300, 6, 6]
         and tags.experiment("kept", "metric") in scalars
-        and "gradients" in asked(address, "plugin/text/tags")
+        and "gradients" in get_json(address, "plugin/text/tags")
     )
 
 
@@ -150,10 +150,10 @@ def plugin_data(address: str, route: str, **parameters: Any) -> Answer:
 
 
 def steps_by_run(address: str) -> dict[str, list[int]]:
-    return {run: [step for step, _ in frames] for run, frames in asked(address, "plugin/backprop/runs").items()}
+    return {run: [step for step, _ in frames] for run, frames in get_json(address, "plugin/backprop/runs").items()}
 
 
 def scalar_points(address: str, run: str, tag: str) -> list[tuple[int, float]]:
     """The points of a curve in the Scalars tab."""
-    rows: Iterable[tuple[float, int, float]] = asked(address, f"plugin/scalars/scalars?run={run}&tag={tag}")
+    rows: Iterable[tuple[float, int, float]] = get_json(address, f"plugin/scalars/scalars?run={run}&tag={tag}")
     return [(step, value) for _, step, value in rows]

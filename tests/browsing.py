@@ -1,4 +1,4 @@
-"""The Backprop tab in headless Chromium, which must not complain on its console."""
+"""The Backprop tab in headless Chromium, without errors on the console."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PAT
 
 _FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 MINUTE = 60_000
-"""Milliseconds; a bound that no machine reaches, not a wait."""
+"""Milliseconds; a generous limit, not a wait."""
 expect.set_options(timeout=MINUTE)
 
 ALONE = "data/plugin_entry.html?name=backprop"
@@ -30,32 +30,32 @@ def browsing() -> Iterator[Browser]:
 
 @contextmanager
 def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
-    """A page that waits a minute for what is expected of it; at the end there must have been no complaint."""
+    """A page with a limit of a minute for expectations; at the end there must be no error on its console."""
     context = browser.new_context(**{"viewport": {"width": 1400, "height": 800}, **options})
     context.set_default_timeout(MINUTE)
     page = context.new_page()
-    complaints = complaints_of(page)
+    errors = console_errors(page)
     page.goto(address)
     yield page
     context.close()
-    assert complaints == []
+    assert errors == []
 
 
-def complaints_of(page: Page) -> list[str]:
-    """Filled with errors on the console, and those that nobody catches."""
-    complaints: list[str] = []
+def console_errors(page: Page) -> list[str]:
+    """A list that collects errors on the console and uncaught errors."""
+    errors: list[str] = []
 
     def listen(message: ConsoleMessage) -> None:
         if message.type == "error" and not message.location["url"].endswith("favicon.ico"):
-            complaints.append(f"{message.text} {message.location['url']}")
+            errors.append(f"{message.text} {message.location['url']}")
 
     page.on("console", listen)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    return complaints
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    return errors
 
 
 def choose(page: Page, choices: str) -> None:
-    """Lead an open tab to an address, as a link would, and wait until it is shown: the tab then writes it anew."""
+    """Change the address of an open tab, as a link would, and wait until the tab has rewritten it."""
     page.mouse.move(0, 0)
     page.evaluate(
         """hash => {

@@ -1,4 +1,4 @@
-"""A short training run in frames, and what PyTorch's autograd says of each, in float64."""
+"""A short training run in frames, and autograd's gradients at each step in float64."""
 
 import copy
 from dataclasses import dataclass
@@ -23,23 +23,23 @@ PROBES = prepare(draw(LABELS, seed=1))
 
 @dataclass(frozen=True)
 class Reference:
-    """A step's start: a model of torch.nn in float64, and its mini-batch."""
+    """The start of a step: a torch.nn model in float64, and the mini-batch."""
 
     model: torch.nn.Module
     inputs: Tensor
     targets: Tensor
 
     def of(self, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """The gradient of every parameter, and under "x" that of the inputs, under "2" that of layer 2's input."""
-        cut = inputs.double().requires_grad_()
-        between = self.model[:2](cut)
-        between.retain_grad()
-        cost = (self.model[2:](between) - targets).square().sum() / len(inputs)
+        """The gradients of all parameters, of the inputs ("x") and of the hidden activations ("hidden")."""
+        leaf = inputs.double().requires_grad_()
+        activations = self.model[:2](leaf)
+        activations.retain_grad()
+        cost = (self.model[2:](activations) - targets).square().sum() / len(inputs)
         cost.backward()
-        learning = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
-        found = {name: parameter.grad.clone() for name, parameter in learning}
+        trainable = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        found = {name: parameter.grad.clone() for name, parameter in trainable}
         self.model.zero_grad()
-        return {**found, "x": cut.grad, "2": between.grad}
+        return {**found, "x": leaf.grad, "hidden": activations.grad}
 
     def example(self, probe: int) -> dict[str, Tensor]:
         return self.of(PROBES[probe : probe + 1], torch.eye(10, dtype=torch.float64)[probe : probe + 1])

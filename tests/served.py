@@ -1,4 +1,4 @@
-"""TensorBoard as a user starts it, in a process of its own, and what it answers."""
+"""TensorBoard in its own process, as a user starts it, and its answers."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 
 class Answer(NamedTuple):
-    """Of a server, whatever it thinks of the question."""
+    """An answer of a server, also of an error."""
 
     status: int
     kind: str
@@ -24,7 +24,7 @@ class Answer(NamedTuple):
 
 @contextmanager
 def serving(logdir: Path, *options: str) -> Iterator[str]:
-    """The address of a TensorBoard, which ends with the block."""
+    """The address of a TensorBoard, which is stopped at the end of the block."""
     command = ["-m", "tensorboard.main", "--logdir", str(logdir), "--port", "0", "--host", "127.0.0.1", *options]
     with NamedTemporaryFile() as said, subprocess.Popen([sys.executable, *command], stderr=said) as served:
         try:
@@ -36,7 +36,7 @@ def serving(logdir: Path, *options: str) -> Iterator[str]:
 
 
 def end(served: subprocess.Popen[bytes]) -> None:
-    """Politely first: a TensorBoard can miss SIGTERM, and a test must not wait for it for ever."""
+    """Stop by SIGTERM, and then by SIGKILL, because TensorBoard can miss SIGTERM."""
     served.terminate()
     try:
         served.wait(timeout=5)
@@ -50,7 +50,7 @@ def address_in(said: Path) -> str:
 
 
 def until(happens: Callable[[], Any], seconds: float = 60) -> None:
-    """Wait, for what a server does in its own time; it is for the test to say whether it did."""
+    """Wait until the condition holds, or a time limit; the test must assert the result."""
     end = time.monotonic() + seconds
     while not happens() and time.monotonic() < end:
         time.sleep(0.05)
@@ -65,8 +65,8 @@ def answer(address: str, path: str) -> Answer:
             return Answer(error.code, error.headers.get_content_type(), error.read())
 
 
-def asked(address: str, path: str) -> Any:
-    """What is answered in JSON."""
+def get_json(address: str, path: str) -> Any:
+    """The answer, parsed as JSON."""
     given = answer(address, path)
     assert (given.status, given.kind) == (200, "application/json"), given.content
     return json.loads(given.content)

@@ -1,4 +1,4 @@
-"""Frames of a network that is drawn at random, for what only passes them on."""
+"""Frames of a small network with random numbers, for tests that do not compute with them."""
 
 from itertools import pairwise
 from typing import Any

@@ -20,7 +20,7 @@ TRAIN_CONFIG = TrainConfig(hidden=())
 FILES = [f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
 STATE = State(
     {"config": TRAIN_CONFIG.as_dict(), "sizes": (784, 10), "step": 1, "best": (0.5, 3)},
-    {"parameters.0.weight": torch.ones(10, 784), "parameters.0.bias": torch.ones(10)},
+    {"parameters.output.weight": torch.ones(10, 784), "parameters.output.bias": torch.ones(10)},
 )
 NO_DIGEST = b"0" * 64
 

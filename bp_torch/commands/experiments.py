@@ -13,17 +13,16 @@ from typing import Literal
 import torch
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from bp_torch.commands import cli
 from bp_torch.dashboard.reports import write_experiments
 from bp_torch.data import DataError, load
 from bp_torch.inspection.experiments import EXPERIMENTS, ExperimentResult, Setup
-from bp_torch.inspection.experiments.setup import CLAIM_HEADINGS
+from bp_torch.inspection.tables import claims_list
 from bp_torch.training.state.run_dir import RunError, require_no_run, update_json
 
-FOOTNOTE = """of an equation: holds for every network, unless a line of backpropagation is wrong
-of a network: found on this network; another might differ"""
+FOOTNOTE = """equation: holds for every network, unless a line of backpropagation is wrong
+network: found on this network; another might differ"""
 
 
 @dataclass(frozen=True)
@@ -69,10 +68,7 @@ def _measure() -> int:
     setup = Setup(dataset, quick=config.quick, seed=config.seed)
     claims = write_experiments(folder, _results(config, setup, folder), _describe(config, dataset.origin))
     title = f"The lecture's claims, measured on {_describe(config, dataset.name)}"
-    table = Table(*CLAIM_HEADINGS, title=title, show_lines=True)
-    for claim in claims:
-        table.add_row(*claim.cells)
-    Console().print(table, markup=False)
+    Console().print(claims_list(claims, title), markup=False)
     print(FOOTNOTE)
     print(f"figures     {folder}\ndashboard   {cli.dashboard(config.runs_dir)}")
     return 0

@@ -1,5 +1,5 @@
-"""What TensorBoard shows of a run.
+"""TensorBoard: the recorder, and the Backprop tab.
 
-Nothing is imported here: TensorBoard loads its plugins from below this package, and must not wait for torch. The
+Nothing is imported here, because TensorBoard imports this package to load the tab and should not wait for torch. The
 recorder is `bp_torch.dashboard.writer.TensorBoardRecorder`.
 """

@@ -1,8 +1,8 @@
-"""The files that the Backprop tab reads: a network once, and a frame for each step that it can walk through.
+"""The files that the Backprop tab reads: one of the network, and a frame for each recorded step.
 
-Either is a safetensors file, https://huggingface.co/docs/safetensors: named arrays, and a JSON header whose
-"__metadata__" holds, under "frame" or "network", a JSON object of everything that is no array. Wide layers and large
-mini-batches are cut to what can be drawn; sums over all neurons are taken before.
+Both are safetensors files, https://huggingface.co/docs/safetensors: named arrays, and a JSON header. In its
+"__metadata__", under "frame" or "network", is a JSON object with everything else. Wide layers and large mini-batches
+are cut to what can be drawn; sums are over all neurons.
 
 ∂C/∂y, δ = ∂C/∂z, ∂C/∂w and ∂C/∂b are gradients; a nudge is minus a gradient. One example's nudge of a weighted sum and
 its bias is −δ = f′(z) · nudge of y, that of a weight −δⱼ xₖ.
@@ -13,12 +13,13 @@ mini-batch, "inputs", "labels" and "costs", and for layer l = 0, 1, …:
 | array | shape | what |
 |---|---|---|
 | l.weight, l.bias | (out, in), (out,) | before the step |
-| l.weight.gradient, l.bias.gradient | (out, in), (out,) | of what learns: the step applies them, times −learning rate |
+| l.weight.gradient, l.bias.gradient | (out, in), (out,) | if trainable: the step adds −learning rate times these |
 | l.activations, l.slopes, l.nudges | (P + N, out) | y, f′(z) and −∂Cₙ/∂y |
-| pixel_nudges | (P + N, in) | −∂Cₙ/∂x, where layer 0 is cut: 128 + 127 times its part of the example's largest |
+| pixel_nudges | (P + N, in) | −∂Cₙ/∂x, if layer 0 is cut: 128 + 127 times its ratio to the example's largest |
 
-Inputs are uint8 from "low" to "high", so that pixels are exact; as zlib deflates them, (bytes,), of a frame's the
-mini-batch's alone. pixel_nudges are uint8, too, labels int32, and all else is float32.
+Inputs are uint8 from "low" to "high", so that pixels are exact, and compressed by zlib: (bytes,). Those of a frame are
+the mini-batch's. pixel_nudges are uint8, labels int32, the rest float32. "names" are the names of each layer's weight
+and bias in the model; the part before the last dot is the layer's name.
 """
 
 import json
@@ -36,22 +37,22 @@ from bp_torch.dashboard.tags import AGREEMENT_FIGURES
 from bp_torch.inspection import LayerState
 from bp_torch.training.logging.events import FrameEvent, NetworkEvent
 
-FORMAT: Final = 1  # of the arrays and the metadata
-MOST_NEURONS: Final = 24  # of a layer that are kept
+FORMAT: Final = 1  # version of the arrays and the metadata
+MOST_NEURONS: Final = 24  # of a layer in a file
 MOST_INPUTS: Final = 1024
-MOST_EXAMPLES: Final = 100  # of a mini-batch that are kept
-_VERDICT: Final = "name", "passed", *AGREEMENT_FIGURES
+MOST_EXAMPLES: Final = 100  # of a mini-batch in a file
+_COMPARISON_FIELDS: Final = "name", "passed", *AGREEMENT_FIGURES
 
 
 def unsupported_reason(network: NetworkEvent) -> str | None:
-    """Why frames of a network cannot be drawn, if that is so."""
+    """Why frames of a network cannot be drawn; None if they can."""
     if network.sizes[0] > MOST_INPUTS:
-        return f"it takes {network.sizes[0]:,} inputs, and up to {MOST_INPUTS:,} can be drawn"
+        return f"it has {network.sizes[0]:,} inputs, and at most {MOST_INPUTS:,} can be drawn"
     return network.refusal
 
 
 def network_file(record: NetworkEvent) -> bytes:
-    """What all frames of a run have in common, or why there are none."""
+    """The file of what all frames of a run share, or of the reason why there are none."""
     arrays = {"labels": _plain(record.labels)}
     scale: Mapping[str, float] = {}
     if (refusal := unsupported_reason(record)) is None:
@@ -67,7 +68,7 @@ def network_file(record: NetworkEvent) -> bytes:
 
 
 def frame_file(record: FrameEvent, network: NetworkEvent) -> bytes:
-    """One step, whole, but for the probes' inputs, which do not change."""
+    """The file of one frame. The inputs of the probes are in the network's file."""
     kept = len(network.labels) + min(len(record.inputs), MOST_EXAMPLES)
     pixels, scale = _shades(record.inputs[:MOST_EXAMPLES])
     labels = torch.cat([network.labels, record.labels])[:kept]
@@ -79,7 +80,7 @@ def frame_file(record: FrameEvent, network: NetworkEvent) -> bytes:
         "examples": len(record.inputs),
         "cost": mini_batch_cost(record, network),
         "learning_rate": record.learning_rate,
-        "comparisons": [{name: getattr(c, name) for name in _VERDICT} for c in record.comparisons],
+        "comparisons": [{name: getattr(c, name) for name in _COMPARISON_FIELDS} for c in record.comparisons],
         **scale,
     }
     plain = {name: _plain(array) for name, array in arrays.items()}
@@ -87,14 +88,14 @@ def frame_file(record: FrameEvent, network: NetworkEvent) -> bytes:
 
 
 def mini_batch_cost(record: FrameEvent, network: NetworkEvent) -> float:
-    """The mean over the mini-batch, which is what the step makes smaller."""
+    """The mean cost of the mini-batch."""
     return record.costs[len(network.labels) :].mean().item()
 
 
 def _of_layer(
     layer: LayerState, gradients: Mapping[str, Tensor], examples: int, first: bool
 ) -> Iterator[tuple[str, Tensor]]:
-    """Its arrays, as they are kept: of hidden inputs no more than there are neurons."""
+    """The arrays of a layer, cut to MOST_NEURONS neurons and previous neurons."""
     for kind, name, parameter in zip(("weight", "bias"), layer.names, (layer.weight, layer.bias), strict=True):
         if parameter is not None:
             yield kind, _cut(parameter, first)
@@ -105,7 +106,7 @@ def _of_layer(
 
 
 def _pixel_nudges(first: LayerState, examples: int) -> Mapping[str, np.ndarray]:
-    """−∂Cₙ/∂x = −δ W, the nudges of the pixels, if by more neurons than are kept."""
+    """−∂Cₙ/∂x = −δ W, the nudges of the pixels, if the file has not all neurons."""
     if first.weight.shape[0] <= MOST_NEURONS:
         return {}
     nudges = (first.slopes[:examples] * first.nudges[:examples]) @ first.weight
@@ -118,22 +119,22 @@ def _cut(parameter: Tensor, first: bool) -> Tensor:
 
 
 def _shades(inputs: Tensor) -> tuple[np.ndarray, Mapping[str, float]]:
-    """Inputs in 256 shades from the lowest to the highest, deflated, and what these are."""
+    """Inputs in 256 shades, compressed, and the lowest and the highest input."""
     low, high = (x.item() for x in inputs.aminmax())
     shades = ((inputs - low) * (255 / (high - low) if high > low else 0.0)).round().to(torch.uint8)
-    runs = zlib.compressobj(level=1, strategy=zlib.Z_RLE)  # of black pixels; the quickest, and here the smallest
+    runs = zlib.compressobj(level=1, strategy=zlib.Z_RLE)  # for runs of black pixels: fastest, and smallest here
     deflated = runs.compress(shades.cpu().numpy().tobytes()) + runs.flush()
     return np.frombuffer(deflated, dtype=np.uint8), {"low": low, "high": high}
 
 
 def _plain(array: Tensor) -> np.ndarray:
-    """As it is kept: in one piece, in float32 if it has fractions, and otherwise in int32."""
+    """A contiguous array in float32, or in int32 if it is not floating point."""
     dtype = torch.float32 if array.is_floating_point() else torch.int32
     return array.detach().to("cpu", dtype).contiguous().numpy()
 
 
 def _json(metadata: Mapping[str, Any]) -> str:
-    """JSON has no number that is not finite: null stands for it."""
+    """JSON with null for numbers that are not finite."""
     return json.dumps(_finite(metadata), allow_nan=False)
 
 

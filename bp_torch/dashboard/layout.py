@@ -1,4 +1,4 @@
-"""The Custom Scalars tab, whose charts open on what matters, and the HParams tab, a row for each run."""
+"""The charts of the Custom Scalars tab, and the rows of the HParams tab."""
 
 import re
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from bp_torch.dashboard import tags
 
 
 def exactly(*chosen: str) -> list[str]:
-    """Patterns that match these tags and no others."""
+    """Patterns that match only these tags."""
     return [f"{re.escape(tag)}$" for tag in chosen]
 
 
 def of_all_parameters(tag: str) -> list[str]:
-    """A pattern for a figure of every parameter, given its tag for a parameter without a name."""
+    """A pattern for a figure of all parameters, from its tag with an empty parameter name."""
     return [f"{re.escape(tag)}.+$"]
 
 
-# The titles say what to look for. TensorBoard sets three charts in a row, and matches a pattern from a tag's beginning.
+# The titles give the expected values. TensorBoard matches patterns from the beginning of a tag.
 CHARTS: Final = {
     "Learning": {
         "Cost": exactly(tags.MINI_BATCH_COST, tags.TRAIN_COST, tags.TEST_COST),
@@ -38,8 +38,8 @@ CHARTS: Final = {
         "Largest difference from autograd": of_all_parameters(tags.agreement("difference", "")),
     },
     "Noise of the mini-batch": {
-        "Noise scale: larger mini-batches teach little more": exactly(tags.NOISE_SCALE),
-        "Noise scale of each parameter": of_all_parameters(tags.noise("noise_scale", "")),
+        "Noise scale, running average": exactly(tags.NOISE_SCALE),
+        "Noise scale of each parameter, running average": of_all_parameters(tags.noise_scale("")),
         "Signal to noise: norm of the mean / spread": of_all_parameters(tags.noise("signal_to_noise", "")),
         "Mean norm of one example's gradient": of_all_parameters(tags.noise("mean_norm", "")),
         "Variance of one example's gradient": of_all_parameters(tags.noise("total_variance", "")),
@@ -52,12 +52,12 @@ CHARTS: Final = {
 
 
 def layout() -> Summary.Value:
-    """The value that tells TensorBoard of these charts."""
-    charts = {
-        category: {title: ["Multiline", patterns] for title, patterns in found.items()}
-        for category, found in CHARTS.items()
+    """The value with the layout of the charts."""
+    categories = {
+        category: {title: ["Multiline", patterns] for title, patterns in charts.items()}
+        for category, charts in CHARTS.items()
     }
-    return custom_scalars(charts).value[0]  # type: ignore[no-untyped-call]
+    return custom_scalars(categories).value[0]  # type: ignore[no-untyped-call]
 
 
 METRICS: Final = (
@@ -68,17 +68,17 @@ METRICS: Final = (
     tags.FAILED_COMPARISONS,
     tags.WORST_ERROR_RATIO,
 )
-"""The columns beside the configuration; TensorBoard shows the last value that a run has under each."""
+"""The columns of the HParams tab next to the configuration; each shows the last value of a run."""
 
 
 def run_started(config: Mapping[str, Any], run: str) -> list[Summary.Value]:
-    """A new row, named by its run: runs of one name would be averaged."""
+    """The values that begin a row of the HParams tab. It is named by the run, because rows of one name are averaged."""
     settings = {name: v if isinstance(v, bool | int | float | str) else str(v) for name, v in config.items()}
     columns = hparams_config_pb([HParam(name) for name in settings], [Metric(tag) for tag in METRICS])
     return [columns.value[0], hparams_pb(settings, trial_id=run).value[0]]
 
 
 def run_finished() -> Summary.Value:
-    """The mark that the run came to its end."""
+    """The value that marks the row as finished."""
     _, _, end = hparams({}, {})  # type: ignore[no-untyped-call]
     return end.value[0]

@@ -1,6 +1,6 @@
-"""Pictures of a network: what its first layer looks for, the digits it gets most wrong, and the nudges of some digits.
+"""Pictures of a network: the weights of its first layer, the digits it gets most wrong, and the nudges of some digits.
 
-Each is drawn in one pair of axes, because axes are what makes matplotlib slow.
+Each is drawn in one Axes, because more of them make matplotlib slow.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ from bp_torch.inspection.figures import BLUE, DIVERGING, GREY, ORANGE, Array
 MOST_NEURONS: Final = 64
 MOST_DIGITS: Final = 12
 
-_INCHES: Final = 8.0  # with _DPI, 640 pixels: about the width of an opened image card
+_INCHES: Final = 8.0  # 640 pixels at _DPI, about the width of an enlarged image in TensorBoard
 _DPI: Final = 80
 _TITLE_INCHES: Final = 0.6
 
-# The cell of a misclassified digit, in pixels of the digit: from above, a caption, the digit, its bars, their labels.
+# The cell of a misclassified digit, in pixels of the digit, from top to bottom: caption, digit, bars, labels.
 _COLUMNS: Final = 4
 _CAPTION: Final = 6
 _SIDE: Final = 28
@@ -35,19 +35,19 @@ _BARS: Final = 14
 _LABELS: Final = 9
 _GAP: Final = 9
 
-# The nudges of two digits in a row, in pixels of the digit.
+# The rows of the picture of nudges, in pixels of the digit.
 _IN_A_ROW: Final = 2
 _ROW_CAPTION: Final = 8
 _ROW_GAP: Final = 4
 _NETWORK: Final = 78  # the width of a network
-_ROW_SCALE: Final = 3  # pixels of the picture to one of the digit
+_ROW_SCALE: Final = 3  # pixels of the picture for a pixel of the digit
 
 
 def first_weights(weights: Tensor) -> Summary.Image | None:
-    """Draws the weights (neurons, inputs) of at most 64 neurons as maps of the input: blue excites, orange inhibits.
+    """Draw the weights (neurons, inputs) of at most 64 neurons as maps of the input: blue excites, orange inhibits.
 
-    They are on one scale around zero; what is not finite stays blank. None if there are none, or if the inputs are not
-    the pixels of a square.
+    All maps share a scale around zero; non-finite weights are blank. Returns None if there are no weights, or if the
+    inputs are not a square image.
     """
     neurons, inputs = weights.shape
     side = isqrt(inputs)
@@ -68,15 +68,15 @@ def first_weights(weights: Tensor) -> Summary.Image | None:
 
 
 def worst_digits(images: Tensor, labels: Tensor, outputs: Tensor) -> Summary.Image:
-    """Draws misclassified digits, each above its outputs in [0, 1] as a row of bars; or says that there are none.
+    """Draw misclassified digits, each above its outputs as a row of bars, or a title that there are none.
 
-    Images are uint8 (K, 28, 28), the worst first, of which 12 are drawn; labels (K,), outputs (K, classes).
+    Images are uint8 (K, 28, 28), the worst first, of which 12 are drawn; labels (K,); outputs (K, classes) in [0, 1].
     """
     if not len(images):
-        return render(_page("No test digit is read wrongly", _TITLE_INCHES))
+        return render(_page("No test digit is misclassified", _TITLE_INCHES))
     tiles = images[:MOST_DIGITS].cpu().double().numpy()
     canvas, corners = _tile(tiles, _COLUMNS, above=_CAPTION, below=_BARS + _LABELS, right=_GAP)
-    figure, axes = _sheet("Test digits most wrongly read, above their outputs from 0 to 1", canvas, width=1)
+    figure, axes = _sheet("The worst misclassified test digits, above their outputs from 0 to 1", canvas, width=1)
     axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
     outputs = outputs[:MOST_DIGITS].cpu().double().nan_to_num().clamp(0, 1)
     _draw_outputs(axes, corners, labels[:MOST_DIGITS].tolist(), outputs.numpy())
@@ -84,7 +84,7 @@ def worst_digits(images: Tensor, labels: Tensor, outputs: Tensor) -> Summary.Ima
 
 
 def _draw_outputs(axes: Axes, corners: list[tuple[int, int]], labels: list[int], outputs: Array) -> None:
-    """For each digit, whose upper left corner is given: what it is, what it was read as, and a bar for each class."""
+    """For each digit, given its upper left corner: its label, its answer, and a bar for each class."""
     step = _SIDE / outputs.shape[1]
     answers = outputs.argmax(axis=1).tolist()
     _draw_bars(axes, np.array(corners), labels, answers, outputs)
@@ -97,7 +97,7 @@ def _draw_outputs(axes: Axes, corners: list[tuple[int, int]], labels: list[int],
 
 
 def _draw_bars(axes: Axes, corners: Array, labels: list[int], answers: list[int], outputs: Array) -> None:
-    """All bars of all digits as one collection of lines."""
+    """Draw all bars of all digits as one collection of lines."""
     count, classes = outputs.shape
     step = _SIDE / classes
     colours = np.full(outputs.shape, GREY)
@@ -112,7 +112,7 @@ def _draw_bars(axes: Axes, corners: Array, labels: list[int], answers: list[int]
 
 
 def _tile(tiles: Array, columns: int, *, above: int = 0, below: int, right: int) -> tuple[Array, list[tuple[int, int]]]:
-    """Sets (K, height, width) tiles side by side, NaN in their margins; also each one's upper left corner (x, y)."""
+    """Arrange (K, height, width) tiles with NaN margins on a canvas; also the upper left corner (x, y) of each."""
     count, height, width = tiles.shape
     down, across = above + height + below, width + right
     canvas = np.full((ceil(count / columns) * down, columns * across), np.nan)
@@ -129,7 +129,7 @@ def _page(title: str, inches: float) -> Figure:
 
 
 def _sheet(title: str, canvas: Array, *, width: float) -> tuple[Figure, Axes]:
-    """A page just high enough for a canvas that takes this part of its width."""
+    """A page as high as a canvas requires that takes this part of its width."""
     rows, columns = canvas.shape
     inches = _INCHES * (width - 0.02) * rows / columns
     figure = _page(title, inches + _TITLE_INCHES)
@@ -139,7 +139,7 @@ def _sheet(title: str, canvas: Array, *, width: float) -> tuple[Figure, Axes]:
 
 
 def draw_explanations(explanations: Sequence[Explanation]) -> Summary.Image:
-    """Draws each digit, the nudges of its pixels, and the network with the nudges of its weights, two in a row."""
+    """Draw each digit, the nudges of its pixels, and the network with the nudges of its weights, two to a row."""
     across, down = 2 * _SIDE + 3 * _ROW_GAP + _NETWORK, _SIDE + _ROW_CAPTION + _ROW_GAP
     width, height = _IN_A_ROW * across, -(-len(explanations) // _IN_A_ROW) * down
     figure = Figure(figsize=(width * _ROW_SCALE / _DPI, height * _ROW_SCALE / _DPI), dpi=_DPI)
@@ -162,12 +162,12 @@ def _draw_pixels(axes: Axes, pixels: Tensor, x: float, y: float, **colours: Any)
 
 
 def _caption(explanation: Explanation) -> str:
-    wanted, read = int(explanation.target.argmax()), int(explanation.outputs.argmax())
-    return f"a {wanted}, read as {read}, cost {explanation.cost:.3f}"
+    label, answer = int(explanation.target.argmax()), int(explanation.outputs.argmax())
+    return f"a {label}, read as {answer}, cost {explanation.cost:.3f}"
 
 
 def render(figure: Figure) -> Summary.Image:
-    """Draws a figure in the size it has, in 256 colours: that takes a third of the bytes, and of the time."""
+    """Render a figure at its own size in 256 colours, which takes a third of the bytes and of the time."""
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     width, height = canvas.get_width_height()

@@ -1,4 +1,4 @@
-"""The runs that show what the gradient checker and the experiments found: tables, figures, curves."""
+"""Runs with the results of the gradient checker and of the experiments: tables, figures, curves."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,10 +12,10 @@ from bp_torch.markdown import escape, table
 
 
 def write_experiments(folder: Path, results: Iterable[tuple[str, ExperimentResult]], origin: str) -> list[Claim]:
-    """Writes a run, and each figure as a file beside it, in place of an earlier run's events; returns all claims.
+    """Write the results of experiments as a run, each figure also as a file; returns all claims.
 
-    Each result is written before the next is asked for. The origin says where the data come from, and how the
-    experiments were done.
+    Replaces the events of an earlier run. Each result is written before the next is requested. `origin` describes the
+    data and the settings.
     """
     for old in event_files(folder):
         old.unlink()
@@ -32,7 +32,7 @@ def write_experiments(folder: Path, results: Iterable[tuple[str, ExperimentResul
 
 
 def write_tables(folder: Path, tables: Mapping[str, str]) -> None:
-    """Write tables of Markdown, by their tags, as a run; those of an earlier run there are hidden."""
+    """Write Markdown tables, by their tags, as a run; TensorBoard hides those of an earlier run."""
     events = EventFile(folder)
     events.write([text(tag, table) for tag, table in tables.items()], step=0)
     events.close()

@@ -1,7 +1,7 @@
-"""Every tag, once.
+"""All tags.
 
-TensorBoard folds tags by what stands before the first slash. Under one tag stand values of one kind: a text and a
-picture that share one are both lost to the faster of TensorBoard's two loaders.
+TensorBoard groups tags by the part before the first slash. A tag must have values of one kind: the faster of
+TensorBoard's two loaders drops a text and a picture that share a tag.
 """
 
 from collections.abc import Callable
@@ -20,15 +20,15 @@ WORST_ERROR_RATIO: Final = "agreement/worst_error_ratio"
 FAILED_COMPARISONS: Final = "agreement/failed_comparisons"
 TAYLOR_ORDER: Final = "agreement/taylor_order"
 AGREEMENT_FIGURES: Final = ("difference", "relative_difference", "cosine", "error_ratio")
-"""What is shown of each comparison: attributes of `bp_torch.gradients.Comparison`."""
+"""The figures of each comparison: attributes of `bp_torch.gradients.Comparison`."""
 
 NOISE_SCALE: Final = "noise/scale"
-NOISE_FIGURES: Final = ("mean_norm", "total_variance", "signal_to_noise", "noise_scale")
-"""What is shown of each parameter's noise: attributes of `bp_torch.inspection.GradientNoise`."""
+NOISE_FIGURES: Final = ("mean_norm", "total_variance", "signal_to_noise")
+"""The figures of each parameter's noise: attributes of `bp_torch.inspection.GradientNoise`."""
 
 GRADIENT_NORM: Final = "health/gradient_norm"
 HEALTH_FIGURES: Final = ("gradient_norm", "update_ratio")
-"""What is shown of each parameter's health: attributes of `bp_torch.training.logging.events.ParameterHealth`."""
+"""The figures of each parameter's health: attributes of `bp_torch.training.logging.events.ParameterHealth`."""
 
 FIRST_WEIGHTS: Final = "pictures/first_weights"
 WORST_DIGITS: Final = "pictures/worst_digits"
@@ -39,7 +39,7 @@ CHECKER_SCORES: Final = "checker/planted_bugs"
 
 CLAIMS: Final = "experiments/claims"
 
-BACKPROP: Final = "backprop"  # the plugin that shows the Backprop tab
+BACKPROP: Final = "backprop"  # the name of the tab's plugin
 NETWORK: Final = "backprop/network"
 FRAME: Final = "backprop/frame"
 FRAME_COST: Final = "backprop/cost"
@@ -53,14 +53,19 @@ def _of(group: str) -> Callable[..., str]:
     return lambda *parts: "/".join((group, *parts))
 
 
-# Of one parameter: one of AGREEMENT_FIGURES, NOISE_FIGURES or HEALTH_FIGURES, and the parameter's name.
+# Take one of AGREEMENT_FIGURES, NOISE_FIGURES or HEALTH_FIGURES, and a parameter's name.
 agreement, noise, health = map(_of, ("agreement", "noise", "health"))
-# Histograms: of one parameter's values, of its gradient, and of one layer's activations.
+# Histograms: weights and gradients take a parameter's name, activations a module's.
 weights, gradients, activations = map(_of, ("weights", "gradients", "activations"))
-# Of one experiment: its name and a metric's, or its name alone for its figure.
+# Take an experiment's name; `experiment` also a metric's.
 experiment, experiment_picture = map(_of, ("experiments", "pictures"))
 
 
+def noise_scale(parameter: str) -> str:
+    """The running average of one parameter's noise scale."""
+    return noise("noise_scale", parameter)
+
+
 def experiment_curve(name: str, curve: str) -> str:
-    """A metric of an experiment that depends on a whole number, which stands for the step."""
+    """A curve of an experiment over whole numbers, which take the place of steps."""
     return experiment(f"{name}/by_number", curve)

@@ -1,4 +1,4 @@
-"""The recorder that turns a run's records into what TensorBoard shows: numbers, pictures, pages of Markdown."""
+"""The recorder that writes the events of a run for TensorBoard: scalars, histograms, pictures, pages of Markdown."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,8 +10,7 @@ from typing import Any, Final
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from bp_torch.dashboard import frame_format, layout, pictures, tags
-from bp_torch.dashboard.event_file import EventFile, event_files, histogram, of_tab, repair, scalar, text
-from bp_torch.inspection import simple_noise_scale
+from bp_torch.dashboard.event_file import EventFile, event_files, histogram, plugin_value, repair, scalar, text
 from bp_torch.markdown import escape, table
 from bp_torch.training.logging import events
 
@@ -31,21 +30,21 @@ SCALARS: Final[Mapping[type, Mapping[str, str]]] = {
         tags.TEST_ACCURACY: "test_accuracy",
     },
 }
-"""The single numbers of each kind of record: tag and attribute."""
+"""The scalars of each kind of event: tag and attribute."""
 
 
 class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
-    """Writes each record as one event, whose step is the record's own.
+    """A logger that writes each event of a run as one event of TensorBoard, at the same step.
 
     Attributes:
-        seconds: how long training has waited for this recorder so far.
-        remarks: what was amiss with the files of a resumed run, a sentence each.
+        seconds: time spent in `record` so far.
+        remarks: a sentence for each damaged event file of a resumed run.
     """
 
     def __init__(self, folder: Path, *, purge_step: int = 0) -> None:
-        """Begins an event file in the run's folder, whose name is the run's name in TensorBoard.
+        """Begin an event file in the run's folder, whose name is the run's name in TensorBoard.
 
-        TensorBoard forgets what was recorded at `purge_step`, where the run goes on, and beyond.
+        TensorBoard drops what was recorded at `purge_step`, where a resumed run continues, and later.
         """
         self.seconds = 0.0
         self.remarks = [line for path in event_files(folder) if purge_step and (line := _repaired(path))]
@@ -54,7 +53,7 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
         self._network: events.NetworkEvent | None = None
 
     def record(self, record: events.Event) -> None:
-        """Writes one record; unknown kinds are passed over."""
+        """Write one event; unknown kinds are ignored."""
         began = perf_counter()
         numbers = SCALARS.get(type(record), {}).items()
         if values := [*(scalar(tag, getattr(record, name)) for tag, name in numbers), *self._values(record)]:
@@ -62,15 +61,15 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
         self.seconds += perf_counter() - began
 
     def close(self) -> None:
-        """Closes the event file."""
+        """Close the event file."""
         self._events.close()
 
     def __exit__(self, *exception: object) -> None:
-        """Closes the event file."""
+        """Close the event file."""
         self.close()
 
     def _values(self, record: events.Event) -> list[Summary.Value]:
-        """All but the single numbers."""
+        """All values of an event that are not in `SCALARS`."""
         match record:
             case events.RunStarted():
                 page = text(tags.RUN_START, start_page(record))
@@ -78,8 +77,9 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
             case events.AgreementEvent():
                 return _agreement(record)
             case events.NoiseEvent():
-                scale = scalar(tags.NOISE_SCALE, simple_noise_scale(record.parameters.values()))
-                return [*_of_each(record.parameters, tags.NOISE_FIGURES, tags.noise), scale]
+                scales = {tags.NOISE_SCALE: record.scale, **{tags.noise_scale(n): s for n, s in record.scales.items()}}
+                figures = _of_each(record.parameters, tags.NOISE_FIGURES, tags.noise)
+                return [*figures, *(scalar(tag, scale) for tag, scale in scales.items())]
             case events.HealthEvent():
                 return _of_each(record.parameters, tags.HEALTH_FIGURES, tags.health)
             case events.DistributionEvent():
@@ -90,10 +90,10 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
                 return [Summary.Value(tag=tags.NUDGES, image=pictures.draw_explanations(record.explanations))]
             case events.NetworkEvent():
                 self._network = record
-                return [of_tab(tags.NETWORK, frame_format.network_file(record))]
+                return [plugin_value(tags.NETWORK, frame_format.network_file(record))]
             case events.FrameEvent() if self._network and frame_format.unsupported_reason(self._network) is None:
-                frame = of_tab(tags.FRAME, frame_format.frame_file(record, self._network))
-                return [frame, of_tab(tags.FRAME_COST, frame_format.mini_batch_cost(record, self._network))]
+                frame = plugin_value(tags.FRAME, frame_format.frame_file(record, self._network))
+                return [frame, plugin_value(tags.FRAME_COST, frame_format.mini_batch_cost(record, self._network))]
             case events.FailureEvent():
                 return [text(tags.RUN_FAILURE, failure_page(record))]
             case events.RunFinished():
@@ -102,6 +102,7 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
 
 
 def _repaired(path: Path) -> str | None:
+    """Repair an event file; a sentence if it was damaged."""
     lost = repair(path)
     return f"{path.name} was damaged: {lost:,} bytes of it cannot be read, the rest is kept" if lost else None
 
@@ -118,20 +119,20 @@ def _agreement(record: events.AgreementEvent) -> list[Summary.Value]:
 
 def _distributions(record: events.DistributionEvent) -> list[Summary.Value]:
     kinds = {tags.weights: record.parameters, tags.gradients: record.gradients, tags.activations: record.activations}
-    histograms = (histogram(tag(name), tensor) for tag, found in kinds.items() for name, tensor in found.items())
+    histograms = (histogram(tag(name), tensor) for tag, named in kinds.items() for name, tensor in named.items())
     return [value for value in histograms if value]
 
 
 def _pictures(record: events.PictureEvent) -> list[Summary.Value]:
-    drawn = {
+    images = {
         tags.WORST_DIGITS: pictures.worst_digits(record.worst_images, record.worst_labels, record.worst_outputs),
         tags.FIRST_WEIGHTS: pictures.first_weights(record.first_weights),
     }
-    return [Summary.Value(tag=tag, image=picture) for tag, picture in drawn.items() if picture]
+    return [Summary.Value(tag=tag, image=picture) for tag, picture in images.items() if picture]
 
 
 def start_page(record: events.RunStarted) -> str:
-    """Everything one needs to know to run it again, the data first."""
+    """A page with what is needed to repeat the run, the data first."""
     steps = f"steps {record.step:,} to {record.steps:,}, processes {record.processes}"
     parts = {
         f"Data: {escape(record.data)}": f"**{escape(record.data_origin)}**",
@@ -144,13 +145,13 @@ def start_page(record: events.RunStarted) -> str:
 
 
 def failure_page(record: events.FailureEvent) -> str:
-    """What ended the run, and the mini-batch by which it can be replayed."""
+    """A page with what ended the run, and the examples of its last mini-batch."""
     examples = " ".join(map(str, record.examples.tolist()))
     return f"## At step {record.step:,}\n\n{escape(record.what)}\n\n## Examples\n\n{examples}"
 
 
 def finish_page(record: events.RunFinished) -> str:
-    """The final figures."""
+    """A page with the final figures."""
     return f"## After {record.step:,} steps\n\n{_table('figure', record.summary)}"
 
 
@@ -159,5 +160,5 @@ def _table(heading: str, values: Mapping[str, Any]) -> str:
 
 
 def _verbatim(text: str) -> str:
-    """A block of code by indentation: nothing in the text can end it."""
+    """An indented code block, which no text can end."""
     return indent(text, "    ")

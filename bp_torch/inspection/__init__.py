@@ -1,4 +1,4 @@
-"""What a gradient means: the nudges of one example, the gradients of many, and how much of their mean is noise."""
+"""Inspection of gradients: the nudges of one example, the gradients of each of many, and the noise of their mean."""
 
 from bp_torch.inspection.explanation import *
 from bp_torch.inspection.per_example import *

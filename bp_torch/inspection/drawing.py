@@ -1,6 +1,6 @@
-"""Pictures of an explanation: activations as brightness, nudges in colour, blue for more and orange for less.
+"""Pictures of an explanation: activations as brightness; nudges in colour, blue for more and orange for less.
 
-A negative nudge is also dashed, marked by a dash, or points down: the sign survives a printer without colours.
+A negative nudge is also dashed, marked by a dash, or points down, so that its sign is visible without colours.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ from bp_torch.inspection.explanation import Explanation, LayerExplanation
 from bp_torch.inspection.figures import DIVERGING, LESS, MORE, Array
 
 MOST_NEURONS: Final = 20
-"""Of a layer that are drawn."""
+"""Largest number of neurons of a layer that are drawn."""
 _Box = tuple[float, float, float, float]
-"""Left, bottom, width and height, in the axes' own numbers."""
+"""Left, bottom, width and height in data coordinates."""
 
 
 def draw_explanation(explanation: Explanation, output: int | None = None, *, title: str = "") -> Figure:
-    """Draw one example's nudges, for a lecture: the network, one output's three avenues, and the sums.
+    """Draw the nudges of one example: the network, the three avenues of one output, and the sums.
 
-    An input that is no square image is drawn as a row. The output is the one with the largest target, if not given.
+    Inputs that are not a square image are drawn as a row. By default, the output is the one with the largest target.
 
     Raises:
         ValueError: if there is no such output.
@@ -39,7 +39,7 @@ def draw_explanation(explanation: Explanation, output: int | None = None, *, tit
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.45, 1))[:, 0]
     grid = upper.add_gridspec(2, 2, width_ratios=(1, 4.6))
     image = explanation.image
-    _draw_pixels(upper.add_subplot(grid[0, 0]), image, "the digit, as the network takes it")
+    _draw_pixels(upper.add_subplot(grid[0, 0]), image, "the digit, as the network gets it")
     _draw_pixels(upper.add_subplot(grid[1, 0]), explanation.pixel_nudges, "nudges of its pixels", over=image)
     network = upper.add_subplot(grid[:, 1])
     draw_network(network, explanation, (0, 0, 10, 6), chosen=chosen)
@@ -51,7 +51,7 @@ def draw_explanation(explanation: Explanation, output: int | None = None, *, tit
 
 
 def draw_network(axes: Axes, explanation: Explanation, box: _Box, *, chosen: int | None = None) -> None:
-    """Draw neurons and the nudges of their weights; with an output to point out, also the numbers."""
+    """Draw neurons and the nudges of their weights; with a chosen output also the numbers."""
     columns = _columns(explanation.layers, box)
     size = 14 if chosen is None else min(20, 290 / max(len(column.shown) for column in columns)) ** 2
     for before, after in pairwise(columns):
@@ -65,19 +65,19 @@ def draw_network(axes: Axes, explanation: Explanation, box: _Box, *, chosen: int
 
 
 class _Column(NamedTuple):
-    """A layer as it is drawn: the numbers of the neurons that are shown, and where they stand, (shown, 2)."""
+    """A layer in the picture: the indices of the neurons shown, and their positions, (shown, 2)."""
 
     layer: LayerExplanation
     shown: list[int]
     at: Array
 
     def of(self, values: Tensor) -> Array:
-        """The shown neurons' part of a layer's values."""
+        """The values of the neurons shown."""
         return values[self.shown].cpu().double().numpy()
 
 
 def _columns(layers: Sequence[LayerExplanation], box: _Box) -> list[_Column]:
-    """Layers from left to right; of each, the neurons with the largest nudges, in their order, the first on top."""
+    """The layers from left to right; in each, the neurons with the largest nudges, from top to bottom."""
     left, bottom, width, height = box
     across = np.linspace(left, left + width, len(layers)) if len(layers) > 1 else [left + width]
     columns = []
@@ -89,7 +89,7 @@ def _columns(layers: Sequence[LayerExplanation], box: _Box) -> list[_Column]:
 
 
 def _draw_edges(axes: Axes, before: _Column, after: _Column) -> None:
-    """One line for each weight with a nudge: the larger, in its layer, the stronger."""
+    """Draw a line for each weight with a nudge: the larger within its layer, the stronger."""
     nudges = after.of(after.layer.weight_nudges)[:, before.shown]  # (after, before)
     strength = nudges / np.abs(nudges).max(initial=1e-300)
     for sign, colour, style in ((1, MORE, "solid"), (-1, LESS, (0, (4, 1.5)))):
@@ -97,12 +97,12 @@ def _draw_edges(axes: Axes, before: _Column, after: _Column) -> None:
         size = np.abs(strength[j, k])
         lines = np.stack([before.at[k], after.at[j]], axis=1)
         colours = np.column_stack([np.tile(to_rgb(colour), (len(size), 1)), 0.15 + 0.85 * size])
-        drawn = LineCollection(lines, colors=colours, linewidths=0.3 + 2.2 * size, linestyles=style, zorder=1)  # type: ignore[arg-type]
-        axes.add_collection(drawn, autolim=False)
+        edges = LineCollection(lines, colors=colours, linewidths=0.3 + 2.2 * size, linestyles=style, zorder=1)  # type: ignore[arg-type]
+        axes.add_collection(edges, autolim=False)
 
 
 def _draw_neurons(axes: Axes, columns: Sequence[_Column], size: float) -> None:
-    """A disc for each neuron, the brighter the more active; its rim has the sign of its nudge."""
+    """Draw a disc for each neuron, as bright as its activation; its rim shows the sign of its nudge."""
     activations = [column.of(column.layer.activations) for column in columns]
     brightness = np.concatenate([np.clip(each / max(1.0, each.max()), 0, 1) for each in activations])
     less = np.concatenate([column.of(column.layer.nudges) for column in columns]) < 0
@@ -113,7 +113,7 @@ def _draw_neurons(axes: Axes, columns: Sequence[_Column], size: float) -> None:
 
 
 def _write_numbers(axes: Axes, column: _Column) -> None:
-    """In each disc its activation, beside it its number in the layer; below, if others are left out."""
+    """Write each activation into its disc and the neuron's index next to it; below, how many of the layer are shown."""
     activations, neurons = column.of(column.layer.activations), len(column.layer.activations)
     largest = max(1.0, activations.max())
     for neuron, activation, (x, y) in zip(column.shown, activations, column.at, strict=True):
@@ -126,7 +126,7 @@ def _write_numbers(axes: Axes, column: _Column) -> None:
 
 
 def _draw_copies(axes: Axes, column: _Column) -> None:
-    """Left of each neuron of the first layer, the nudges of its weights: a coloured copy of the digit."""
+    """Draw the nudges of each first-layer neuron's weights to its left: a coloured copy of the digit."""
     nudges, side = column.layer.weight_nudges[column.shown].cpu(), isqrt(len(column.layer.inputs))
     if side * side != len(column.layer.inputs):
         return
@@ -137,7 +137,7 @@ def _draw_copies(axes: Axes, column: _Column) -> None:
 
 
 def _draw_outputs(axes: Axes, explanation: Explanation, column: _Column, chosen: int, size: float) -> None:
-    """Beside each output an arrow, as long as its nudge is large, and its target."""
+    """Draw an arrow next to each output, as long as its nudge, and write its target."""
     limit, gap = _limit(explanation.output_nudges), 6 / len(column.shown)
     for output, (x, y) in zip(column.shown, column.at, strict=True):
         nudge = explanation.output_nudges[output].item()
@@ -152,12 +152,12 @@ def _draw_outputs(axes: Axes, explanation: Explanation, column: _Column, chosen:
 
 
 def _limit(values: Tensor) -> float:
-    """The largest size, or 1 if all are 0."""
+    """The largest magnitude, or 1 if all are 0."""
     return values.abs().max().item() or 1.0
 
 
 def _draw_pixels(axes: Axes, pixels: Tensor, title: str, *, over: Tensor | None = None) -> None:
-    """A square image where the inputs are one, or a row; nudges in colour, over the outline of what they are of."""
+    """Draw pixels as a square image if they are one, otherwise as a row; nudges in colour, with the digit's outline."""
     side = isqrt(len(pixels))
     shape = (side, side) if side * side == len(pixels) else (1, len(pixels))
     if over is None:
@@ -172,7 +172,7 @@ def _draw_pixels(axes: Axes, pixels: Tensor, title: str, *, over: Tensor | None 
 
 
 def _draw_nudges(axes: Axes, nudges: Tensor, aspect: Literal["equal", "auto"] = "equal") -> None:
-    """In colour, with a dash on each rather negative one."""
+    """Draw nudges in colour, with a dash on those below −15 % of the largest."""
     limit = _limit(nudges)
     axes.imshow(nudges.cpu().numpy(), cmap=DIVERGING, vmin=-limit, vmax=limit, aspect=aspect)
     row, column = (nudges < -0.15 * nudges.abs().max()).nonzero().cpu().unbind(1)
@@ -180,24 +180,24 @@ def _draw_nudges(axes: Axes, nudges: Tensor, aspect: Literal["equal", "auto"] = 
 
 
 def _draw_avenues(figure: Figure, layer: LayerExplanation, chosen: int) -> None:
-    """The nudges of one output's bias, weights and previous activations, and the latter's from all outputs."""
+    """Draw the nudges of one output's bias, weights and previous activations; the last also by all outputs."""
     bias, weights, inputs = layer.neuron_gradient(chosen)
     one, two, three, sums = figure.subplots(1, 4, width_ratios=(0.5, 2, 2, 3))
     one.sharey(two)
     _draw_bars(one, torch.tensor([bias]), f"output {chosen}'s bias\n−δ")
-    _draw_bars(two, weights, "its weights: −δ · activation\n(the more active, the more)")
-    _draw_bars(three, inputs, "previous activations: −δ · weight\n(the heavier, the more)")
+    _draw_bars(two, weights, "its weights: −δ · activation\n(proportional to activations)")
+    _draw_bars(three, inputs, "previous activations: −δ · weight\n(proportional to weights)")
     nudges = torch.cat([layer.contributions, layer.input_nudges[None]])
     _draw_nudges(sums, nudges, aspect="auto")
     sums.axhline(len(nudges) - 1.5, color="black")
     rows = len(layer.contributions)
     sums.set_yticks([*range(rows), rows], [*map(str, range(rows)), "sum"], fontsize=8)
-    sums.set_title("each output's nudges of the previous activations,\nadded up: propagating backwards", fontsize=10)
+    sums.set_title("nudges of the previous activations by each output,\nadded up: propagating backwards", fontsize=10)
     sums.set_xlabel("previous neuron", fontsize=9)
 
 
 def _draw_bars(axes: Axes, nudges: Tensor, title: str) -> None:
-    """A bar for each nudge."""
+    """Draw a bar for each nudge."""
     values = nudges.cpu().double().numpy()
     axes.bar(range(len(values)), values, color=np.where(values >= 0, MORE, LESS).tolist())
     axes.axhline(0, color="black", linewidth=0.8)

@@ -1,7 +1,6 @@
-"""One example's nudges: how a single image would change every activation, weight, bias and pixel; and many at once.
+"""The nudges of one example: the changes of activations, weights, biases and pixels that lower its cost.
 
-A nudge is minus the gradient of the example's cost: following it lowers the cost. The numbers come from the same
-`backward`s that train the network; nothing is derived here a second time.
+A nudge is minus the gradient of the example's cost. All gradients come from the `backward`s that train the network.
 """
 
 import copy
@@ -23,16 +22,16 @@ __all__ = ["Explanation", "LayerExplanation", "LayerState", "NeuronGradient", "e
 
 
 class NeuronGradient(NamedTuple):
-    """The three ways to change one neuron's weighted sum z = Σₖ wₖ xₖ + b, as nudges; −δ = −∂C/∂z is that of z."""
+    """The nudges of the terms of one neuron's weighted sum z = Σₖ wₖ xₖ + b. That of z is −δ = −∂C/∂z."""
 
     bias: float | None  # −δ · 1
-    weights: Tensor  # −δ · xₖ, in proportion to the activations they carry, (in,)
-    inputs: Tensor  # −δ · wₖ, the previous activations in proportion to the weights, (in,)
+    weights: Tensor  # −δ · xₖ, proportional to the previous activations, (in,)
+    inputs: Tensor  # −δ · wₖ, proportional to the weights, (in,)
 
 
 @dataclass(frozen=True)
 class LayerExplanation:
-    """A dense layer y = f(z), z = W x + b, as one example passes through it; all without the dimension N."""
+    """A dense layer y = f(z), z = W x + b, for one example; all tensors without the dimension N."""
 
     names: tuple[str, str | None]  # of W and b in the model
     weight: Tensor  # W, (out, in)
@@ -44,8 +43,14 @@ class LayerExplanation:
     weighted_input_nudges: Tensor  # −δ = −∂C/∂z = f′(z) · nudge, (out,)
     weight_nudges: Tensor  # −∂C/∂W = −δ xᵀ, (out, in)
     bias_nudges: Tensor | None  # −∂C/∂b = −δ, (out,)
-    contributions: Tensor  # −δⱼ wⱼₖ, the nudge that neuron j alone gives previous activation k, (out, in)
-    input_nudges: Tensor  # −∂C/∂x = −Wᵀ δ, the contributions of all neurons added up, (in,)
+    contributions: Tensor  # −δⱼ wⱼₖ, the nudge of previous activation k by neuron j alone, (out, in)
+    input_nudges: Tensor  # −∂C/∂x = −Wᵀ δ, the sum of the contributions, (in,)
+
+    @property
+    def name(self) -> str:
+        """The module's name in the model, such as "hidden1"; "layer 0" if it is a number."""
+        name = self.names[0].rpartition(".")[0]
+        return f"layer {name}" if name.isdecimal() else name
 
     def neuron_gradient(self, neuron: int) -> NeuronGradient:
         """The nudges of one neuron's bias, weights and inputs."""
@@ -55,16 +60,16 @@ class LayerExplanation:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The nudges that one example gives a network, from its outputs down to its pixels, as the network was then.
+    """The nudges of one example, from the outputs of a network to its pixels.
 
-    `difference` is the largest of a gradient here from autograd's, of pixels, weights and biases, in units of the
-    largest of its kind; NaN if one is.
+    `difference` is the largest difference between a gradient here and autograd's, of pixels, weights and biases,
+    relative to the largest gradient of the same tensor; NaN if one is NaN.
     """
 
     cost: float
-    image: Tensor  # the pixels as the network takes them, (in,)
-    target: Tensor  # what is wanted of the outputs, (classes,)
-    layers: tuple[LayerExplanation, ...]  # the first one first
+    image: Tensor  # the inputs of the network, (in,)
+    target: Tensor  # (classes,)
+    layers: tuple[LayerExplanation, ...]  # from the first to the last
     difference: float
 
     @property
@@ -74,62 +79,62 @@ class Explanation:
 
     @property
     def output_nudges(self) -> Tensor:
-        """Their nudges, (classes,); of the squared error in proportion to their distance from the target."""
+        """Their nudges, (classes,); for the squared error proportional to their distance from the target."""
         return self.layers[-1].nudges
 
     def chosen(self, output: int | None) -> int:
-        """An output to look at: this one, which must exist, or, of None, the one that is wanted most."""
+        """The index of an output: this one, or by default the one with the largest target."""
         if output is not None and not 0 <= output < len(self.outputs):
             raise ValueError(f"output must be from 0 to {len(self.outputs) - 1}, got {output}")
         return int(self.target.argmax()) if output is None else output
 
     @property
     def pixel_nudges(self) -> Tensor:
-        """The nudges of the pixels, (in,): where the recursion ends."""
+        """The nudges of the pixels, (in,), where the recursion ends."""
         return self.layers[0].input_nudges
 
 
 def explain(
     model: torch.nn.Module, cost: Cost, image: Tensor, target: SupportsIndex | Tensor | Sequence[float]
 ) -> Explanation:
-    """Trace one example forward, and its gradients back, through a chain of dense layers; also through a frozen one.
+    """Compute the nudges of one example in a chain of dense layers, whether its parameters are frozen or not.
 
     Args:
         model: such as `bp_torch.nn.mlp`'s.
         cost: its cost.
-        image: its pixels in any shape; uint8 from 0 to 255, or finite floats as the model takes them.
-        target: a class index, which stands for 1 of that output and 0 of the others; or what is wanted of each output,
+        image: its pixels in any shape; uint8 from 0 to 255, or finite floats in the range that the model takes.
+        target: a class index, for a target of 1 at that output and 0 at the others; or the target of each output,
             (classes,).
 
     Raises:
-        TypeError: if the model is no chain of dense layers, or an argument is of the wrong kind.
+        TypeError: if the model is not a chain of dense layers, or an argument has the wrong type.
         ValueError: if image or target do not fit the model.
 
     Source:
         The lecture's statements 6, 7 and 9.
     """
     with torch.inference_mode(False), torch.no_grad():
-        learning = _learning(model)
-        inputs = _row(learning, image).requires_grad_()
-        wanted, targets = _wanted(cost, target, _outputs(learning, inputs.detach()))
-        value, tape = Backprop(learning, cost).trace(inputs, targets)
-        names = {parameter: name for name, parameter in learning.named_parameters()}
+        trainable = _trainable_copy(model)
+        inputs = _row(trainable, image).requires_grad_()
+        one_hot, targets = _targets(cost, target, _outputs(trainable, inputs.detach()))
+        value, tape = Backprop(trainable, cost).trace(inputs, targets)
+        names = {parameter: name for name, parameter in trainable.named_parameters()}
         gradients = backward(tape, value)
         try:
             layers = tuple(_layer(calls[0], calls[-1], gradients, names) for calls in _dense_layers(tape))
         except TypeError as error:
             raise TypeError(f"explain(): {error}") from None
-        difference = _difference(learning, cost, inputs.detach(), targets, layers)
-        return Explanation(value.item(), inputs.detach()[0], wanted[0], layers, difference)
+        difference = _difference(trainable, cost, inputs.detach(), targets, layers)
+        return Explanation(value.item(), inputs.detach()[0], one_hot[0], layers, difference)
 
 
 def _layer(weighted: Call, active: Call, gradients: dict[Tensor, Tensor], names: Mapping[Any, str]) -> LayerExplanation:
-    """From the call of the weighted sum, and that of its activation."""
+    """Make a LayerExplanation from the calls of the weighted sum and of the activation."""
     input, weight, bias = weighted.inputs
     delta = gradients[weighted.output]  # (1, out)
     grads = dict(weighted.backward(delta))
     weighted.ctx.needs_input_grad = True, False, False
-    each, *_ = weighted.function.backward(weighted.ctx, delta[0].diag())  # each neuron's δ alone: (out, in)
+    each, *_ = weighted.function.backward(weighted.ctx, delta[0].diag())  # for the δ of each neuron alone: (out, in)
     return LayerExplanation(
         names=(names[weight], names.get(bias)),
         weight=weight.detach(),
@@ -146,8 +151,8 @@ def _layer(weighted: Call, active: Call, gradients: dict[Tensor, Tensor], names:
     )
 
 
-def _learning(model: torch.nn.Module) -> torch.nn.Module:
-    """A copy of which everything learns, and which stays as it is."""
+def _trainable_copy(model: torch.nn.Module) -> torch.nn.Module:
+    """A copy of the model with all parameters trainable."""
     if not isinstance(model, torch.nn.Module) or not list(model.parameters()):
         raise TypeError(f"explain(): model must be a chain of dense layers, not {type(model).__name__} without any")
     return copy.deepcopy(model).requires_grad_()
@@ -156,18 +161,16 @@ def _learning(model: torch.nn.Module) -> torch.nn.Module:
 def _outputs(model: torch.nn.Module, inputs: Tensor) -> Tensor:
     try:
         return model(inputs)  # type: ignore[no-any-return]
-    except RuntimeError as error:  # of a layer that is given what it does not take
-        raise TypeError(f"explain(): the model is no chain of dense layers: {error}") from None
+    except RuntimeError as error:  # from a layer with inputs of the wrong shape
+        raise TypeError(f"explain(): the model is not a chain of dense layers: {error}") from None
 
 
 def _row(model: torch.nn.Module, image: Tensor) -> Tensor:
-    """The image as a mini-batch of one, in the model's dtype and on its device."""
+    """The image as a mini-batch of one, in the dtype and on the device of the model."""
     if not isinstance(image, Tensor):
         raise TypeError(f"explain(): image must be a Tensor, not {type(image).__name__}")
     if not (image.dtype == torch.uint8 or image.is_floating_point()):
-        raise TypeError(
-            f"explain(): image must be uint8 from 0 to 255, or floats as the model takes, not {image.dtype}"
-        )
+        raise TypeError(f"explain(): image must be uint8, or floats in the range of the model, not {image.dtype}")
     if not image.isfinite().all():
         raise ValueError("explain(): image has pixels that are not finite")
     first = next(model.parameters())  # (out, in), if the model begins with a dense layer
@@ -178,8 +181,8 @@ def _row(model: torch.nn.Module, image: Tensor) -> Tensor:
     return pixels / 255 if image.dtype == torch.uint8 else pixels
 
 
-def _wanted(cost: Cost, target: SupportsIndex | Tensor | Sequence[float], outputs: Tensor) -> tuple[Tensor, Tensor]:
-    """What is wanted of the outputs, (1, classes), and the same as the cost takes it."""
+def _targets(cost: Cost, target: SupportsIndex | Tensor | Sequence[float], outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """The target of each output, (1, classes), and the same in the form that the cost takes."""
     classes = outputs.shape[1]
     if (isinstance(target, Tensor) and target.dim()) or isinstance(target, Sequence):
         vector = torch.as_tensor(target, dtype=outputs.dtype, device=outputs.device)
@@ -194,35 +197,37 @@ def _wanted(cost: Cost, target: SupportsIndex | Tensor | Sequence[float], output
         raise TypeError(f"explain(): target must be a class index or a vector, not {type(target).__name__}") from None
     if not 0 <= index < classes:
         raise ValueError(f"explain(): target must be a class from 0 to {classes - 1}, got {index}")
-    wanted = torch.eye(classes, dtype=outputs.dtype, device=outputs.device)[index : index + 1]
+    one_hot = torch.eye(classes, dtype=outputs.dtype, device=outputs.device)[index : index + 1]
     try:
-        cost(outputs, wanted)
-        return wanted, wanted
-    except (RuntimeError, TypeError, ValueError):  # as of nll_loss, which takes classes alone
-        return wanted, wanted.argmax(1)
+        cost(outputs, one_hot)
+        return one_hot, one_hot
+    except (RuntimeError, TypeError, ValueError):  # from costs that take only class indices, such as nll_loss
+        return one_hot, one_hot.argmax(1)
 
 
 def _difference(
     model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Tensor, layers: Sequence[LayerExplanation]
 ) -> float:
-    """The largest relative difference from autograd, which differentiates what each function's `forward` does."""
+    """The largest relative difference from autograd's gradients of the functions' `forward`s."""
     found = {"": -layers[0].input_nudges.unsqueeze(0)}
     for layer in layers:
         for name, nudges in zip(layer.names, (layer.weight_nudges, layer.bias_nudges), strict=True):
             if name is not None and nudges is not None:
                 found[name] = found.get(name, 0) - nudges  # layers may share a parameter
     parameters = dict(model.named_parameters())
-    with torch.enable_grad(), _ForwardAlone():
+    with torch.enable_grad(), _ForwardOnly():
         pixels = inputs.clone().requires_grad_()
         value = cost(model(pixels), targets)
-        truths = torch.autograd.grad(value, [parameters.get(name, pixels) for name in found])
-    apart = torch.stack([(mine - truth).abs().max() for mine, truth in zip(found.values(), truths, strict=True)])
-    largest = torch.stack([truth.abs().max() for truth in truths])
-    return (apart / largest.clamp_min(torch.finfo(largest.dtype).tiny)).max().item()  # which keeps NaN
+        expected = torch.autograd.grad(value, [parameters.get(name, pixels) for name in found])
+    differences = torch.stack(
+        [(mine - truth).abs().max() for mine, truth in zip(found.values(), expected, strict=True)]
+    )
+    largest = torch.stack([truth.abs().max() for truth in expected])
+    return (differences / largest.clamp_min(torch.finfo(largest.dtype).tiny)).max().item()  # max keeps NaN
 
 
-class _ForwardAlone(Tape):
-    """Calls run `forward` alone: autograd then differentiates that, and not by the hand-written `backward`."""
+class _ForwardOnly(Tape):
+    """A tape whose calls run only `forward`, so that autograd differentiates it without the hand-written `backward`."""
 
     def record(self, function: Any, inputs: tuple[Any, ...]) -> Tensor:
         return function.forward(*inputs)  # type: ignore[no-any-return]
@@ -230,26 +235,26 @@ class _ForwardAlone(Tape):
 
 @dataclass(frozen=True)
 class LayerState:
-    """A dense layer y = f(z), z = W x + b, as N examples pass through it.
+    """A dense layer y = f(z), z = W x + b, for N examples.
 
-    All gradients follow from these: δ = ∂C/∂z = f′(z) · ∂C/∂y; of a weight δⱼ xₖ, of a bias δⱼ; and neuron j alone adds
+    All gradients follow from these tensors: δ = ∂C/∂z = f′(z) · ∂C/∂y; δⱼ xₖ for a weight, δⱼ for a bias. Neuron j adds
     δⱼ wⱼₖ to the gradient of the previous activation k.
     """
 
-    names: tuple[str | None, str | None]  # of W and b in the model; None of what does not learn, or is not there
-    weight: Tensor  # W, (out, in); it and b are the model's own, and change with it
+    names: tuple[str | None, str | None]  # of W and b in the model; None if it is frozen or missing
+    weight: Tensor  # W, (out, in); like b, shared with the model
     bias: Tensor | None  # b, (out,)
-    function: str  # f's name, such as "sigmoid"; "identity" where there is none
+    function: str  # the name of f, such as "sigmoid"; "identity" if there is none
     activations: Tensor  # y, (N, out)
-    slopes: Tensor  # f′(z), which is what f's `backward` makes of an upstream gradient of 1, (N, out)
-    nudges: Tensor  # −∂Cₙ/∂y, how example n alone would change each activation, (N, out)
+    slopes: Tensor  # f′(z), the `backward` of f for an upstream gradient of 1, (N, out)
+    nudges: Tensor  # −∂Cₙ/∂y, for the cost of example n alone, (N, out)
 
 
 def layer_states(backprop: Backprop, inputs: Tensor, targets: Tensor) -> tuple[LayerState, ...]:
-    """Trace a mini-batch through a chain of dense layers, and its gradients back; the cost averages over the examples.
+    """Compute a LayerState for each layer of a chain of dense layers; the cost averages over the examples.
 
     Raises:
-        TypeError: if it is no chain of dense layers, each with at most one elementwise activation.
+        TypeError: if the model is not a chain of dense layers, each with at most one elementwise activation.
         Otherwise as `Backprop.trace`.
 
     Source:
@@ -263,7 +268,7 @@ def layer_states(backprop: Backprop, inputs: Tensor, targets: Tensor) -> tuple[L
 
 
 def _dense_layers(tape: Tape) -> Iterator[Sequence[Call]]:
-    """The calls of each dense layer of a traced model: its weighted sum, and what follows it."""
+    """The calls of each dense layer of a traced model: the weighted sum, and the calls up to the next one."""
     calls = tape[: tape.model_calls]
     for before, call in pairwise(calls):
         if call.inputs[0] is not before.output:

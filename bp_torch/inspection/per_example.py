@@ -1,14 +1,14 @@
-"""The gradient of each example of a mini-batch, from the same walk back that gives the gradient, and how they spread.
+"""The gradients of the examples of a mini-batch, from the backward pass of the mini-batch, and their noise.
 
-The gradient of example n, gₙ, is N times what it adds to the mini-batch's, so that the mean of all N is the gradient.
-For a cost that averages over the examples that is the gradient of the example's own cost; for one that adds them up,
-N times that.
+The gradient gₙ of example n is N times its contribution to the gradient of the mini-batch, so that the mean of all gₙ
+is the gradient. For a cost that averages over the examples, gₙ is the gradient of the example's cost; for a cost that
+sums over them, N times that.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +16,14 @@ from torch import Tensor
 from bp_torch.engine.backprop import Backprop, Inputs
 from bp_torch.engine.per_example import ExampleGradients, contributions
 
-__all__ = ["GradientNoise", "gradient_noise", "per_example_gradients", "per_example_norms", "simple_noise_scale"]
+__all__ = [
+    "GradientNoise",
+    "NoiseScaleAverage",
+    "gradient_noise",
+    "per_example_gradients",
+    "per_example_norms",
+    "simple_noise_scale",
+]
 
 Cost = Callable[[Any, Any], Tensor]
 
@@ -25,12 +32,12 @@ Cost = Callable[[Any, Any], Tensor]
 def per_example_gradients(model: torch.nn.Module, cost: Cost, inputs: Inputs, targets: Any) -> dict[str, Tensor]:
     """The gradient of each example: gₙ = N δₙ xₙᵀ for a layer's weights, N δₙ for its biases.
 
-    By each parameter's name, (N, *its shape), for N inputs and a model that `bp_torch.engine.Backprop` drives. Row n of
-    the inputs, and of all that is computed from them, must be example n.
+    Returns tensors of (N, *parameter shape) by each parameter's name, for N inputs. The model is one that
+    `bp_torch.engine.Backprop` supports. Row n of the inputs, and of everything computed from them, must be example n.
 
     Raises:
-        TypeError: if a function lets examples meet, such as a mean over them, where a gradient goes through it: what is
-            computed of the inputs before the first parameter is a constant. Otherwise as `Backprop.trace`.
+        TypeError: if a function combines examples, such as a mean over them, after the first parameter. Otherwise as
+            `Backprop.trace`.
 
     Source:
         The lecture's statement 10.
@@ -41,9 +48,10 @@ def per_example_gradients(model: torch.nn.Module, cost: Cost, inputs: Inputs, ta
 
 @torch.no_grad()
 def per_example_norms(model: torch.nn.Module, cost: Cost, inputs: Inputs, targets: Any) -> dict[str, Tensor]:
-    """How long each example's gradient is; of a layer without building it: N ‖δₙ‖ ‖xₙ‖ for weights, N ‖δₙ‖ for biases.
+    """The norm of each example's gradient, N ‖δₙ‖ ‖xₙ‖ for a layer's weights and N ‖δₙ‖ for its biases.
 
-    By each parameter's name, (N,). Takes and raises what `per_example_gradients` does.
+    Returns tensors of (N,) by each parameter's name, without the gradients in memory. Takes and raises the same as
+    `per_example_gradients`.
 
     Source:
         Goodfellow, Efficient Per-Example Gradient Computations (2015).
@@ -55,7 +63,7 @@ def per_example_norms(model: torch.nn.Module, cost: Cost, inputs: Inputs, target
 def _contributions(
     model: torch.nn.Module, cost: Cost, inputs: Inputs, targets: Any
 ) -> Iterator[tuple[str, ExampleGradients]]:
-    """What the examples add to each parameter's gradient, by its name, in the order of the model's parameters."""
+    """The examples' contributions to each parameter's gradient, in the order of the model's parameters."""
     value, tape = Backprop(model, cost).trace(inputs, targets)
     found = contributions(tape, value, _count(inputs))
     return ((name, found[parameter]) for name, parameter in model.named_parameters() if parameter in found)
@@ -67,11 +75,11 @@ def _count(inputs: Inputs) -> int:
 
 @dataclass(frozen=True)
 class GradientNoise:
-    """One parameter's per-example gradients g₁ … g_N, summed up."""
+    """Statistics of one parameter's per-example gradients g₁ … g_N."""
 
     norms: Tensor  # ‖gₙ‖ of each example, (N,)
     mean: Tensor  # the gradient ḡ, in the parameter's shape
-    variance: Tensor  # Σₙ (gₙ − ḡ)² / (N − 1) of each component; NaN of a single example or none
+    variance: Tensor  # Σₙ (gₙ − ḡ)² / (N − 1) of each component; NaN if N < 2
 
     @property
     def mean_norm(self) -> float:
@@ -84,8 +92,13 @@ class GradientNoise:
         return self.variance.sum().item()
 
     @property
+    def squared_gradient(self) -> float:
+        """An unbiased estimate of |G|², where G is the gradient over all examples there are: ‖ḡ‖² − tr Σ / N."""
+        return self.mean.square().sum().item() - self.total_variance / (len(self.norms) or math.nan)
+
+    @property
     def signal_to_noise(self) -> float:
-        """‖ḡ‖ / √tr Σ: how far the mean stands out of the spread of single examples; NaN where both are 0."""
+        """‖ḡ‖ / √tr Σ: the mean relative to the spread of the examples; NaN if both are 0."""
         return float(torch.linalg.vector_norm(self.mean) / self.variance.sum().sqrt())
 
     @property
@@ -95,31 +108,59 @@ class GradientNoise:
 
 
 def simple_noise_scale(parameters: Iterable[GradientNoise]) -> float:
-    """B = tr Σ / |G|², about the size of mini-batch beyond which larger ones teach little more.
+    """B = tr Σ / |G|², about the mini-batch size beyond which larger mini-batches help little.
 
-    tr Σ is the variance summed over all components. G is the gradient over all examples there are, of which a
-    mini-batch knows ḡ: |G|² is estimated by ‖ḡ‖² − tr Σ / N, which is right on average. Where that is not positive,
-    the mini-batch is too small to tell, and the scale is infinite.
+    Both are sums over the parameters, of `total_variance` and of `squared_gradient`. On a small mini-batch the estimate
+    of |G|² is often not positive: the scale is then infinite. `NoiseScaleAverage` combines several mini-batches.
 
     Source:
         McCandlish, Kaplan, Amodei, OpenAI Dota Team, An Empirical Model of Large-Batch Training (2018), appendix A.
     """
-    trace = signal = 0.0
-    for noise in parameters:
-        trace += noise.total_variance
-        signal += noise.mean.square().sum().item() - noise.total_variance / (len(noise.norms) or math.nan)
+    return _noise_scale(*_noise_terms(parameters))
+
+
+class NoiseScaleAverage(NamedTuple):
+    """The simple noise scale over the course of training: the quotient of running averages of tr Σ and of |G|².
+
+    Source:
+        McCandlish, Kaplan, Amodei, OpenAI Dota Team, An Empirical Model of Large-Batch Training (2018), appendix A.1.
+    """
+
+    trace: float = 0.0  # Σₖ decayᵏ tr Σ, where k counts the mini-batches back from the last
+    signal: float = 0.0  # the same of the estimate of |G|²
+
+    def add(self, parameters: Iterable[GradientNoise], decay: float = 0.9) -> "NoiseScaleAverage":
+        """The averages with one more mini-batch; unchanged if its terms are not finite, as of a single example."""
+        trace, signal = _noise_terms(parameters)
+        if not math.isfinite(trace + signal):
+            return self
+        return NoiseScaleAverage(decay * self.trace + trace, decay * self.signal + signal)
+
+    @property
+    def scale(self) -> float:
+        """B = tr Σ / |G|² of the averages: infinite if that of |G|² is not positive, NaN without a mini-batch."""
+        return _noise_scale(*self) if any(self) else math.nan
+
+
+def _noise_terms(parameters: Iterable[GradientNoise]) -> tuple[float, float]:
+    """Tr Σ and the estimate of |G|², summed over the parameters."""
+    terms = [(noise.total_variance, noise.squared_gradient) for noise in parameters]
+    return sum(trace for trace, _ in terms), sum(signal for _, signal in terms)
+
+
+def _noise_scale(trace: float, signal: float) -> float:
     return trace / signal if signal > 0 else (math.nan if math.isnan(trace) else math.inf)
 
 
 @torch.no_grad()
 def gradient_noise(model: torch.nn.Module, cost: Cost, inputs: Inputs, targets: Any) -> dict[str, GradientNoise]:
-    """Norms, mean and variance of the per-example gradients of every parameter, without building them.
+    """Norms, mean and variance of the per-example gradients of every parameter, without the gradients in memory.
 
-    For a layer's weights Σₙ gₙ² = N² (δ²)ᵀ x², one more product of the gradient's size. A variance is the small
-    difference of such sums, so they are taken in float64: a spread below 1e-8 of the mean is lost, which is less than a
-    rounding of the activations in float32.
+    For a layer's weights Σₙ gₙ² = N² (δ²)ᵀ x², a second matrix product. A variance is a small difference of such sums,
+    which are computed in float64: a spread below 1e-8 of the mean is lost, less than the rounding of activations in
+    float32.
 
-    Takes and raises what `per_example_gradients` does.
+    Takes and raises the same as `per_example_gradients`.
 
     Source:
         Dangel, Kunstner, Hennig, BackPACK: Packing more into backprop (2020), for the sums of squares.

@@ -1,4 +1,4 @@
-"""Single weights: how sensitive the cost is to each, whether a wiggle finds it so, and which are strengthened most."""
+"""Single weights: the sensitivity of the cost to each, a wiggle to confirm it, and those that are strengthened most."""
 
 import copy
 import math
@@ -21,12 +21,16 @@ __all__ = ["Connection", "Hebbian", "Sensitivity", "Wiggle", "hebbian", "sensiti
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """One component of the gradient: what the cost changes by, for a small change of one weight or bias."""
+    """One component of the gradient: the change of the cost relative to a small change of one weight or bias."""
 
     name: str  # of the parameter in the model
     index: tuple[int, ...]  # of the component in it
-    layer: int  # that owns it, from 1
     gradient: float  # ∂C/∂w
+
+    @property
+    def layer(self) -> str:
+        """The name of the module that owns the parameter."""
+        return self.name.rpartition(".")[0]
 
     @property
     def size(self) -> float:
@@ -34,28 +38,26 @@ class Sensitivity:
         return abs(self.gradient)
 
     def __str__(self) -> str:
-        """For instance 'w[3,412] of layer 1'."""
-        kind = self.name.rpartition(".")[2]
-        letter = {"weight": "w", "bias": "b"}.get(kind, kind)
-        return f"{letter}[{','.join(map(str, self.index))}] of layer {self.layer}"
+        """For instance 'hidden1.weight[3, 412]'."""
+        return f"{self.name}[{', '.join(map(str, self.index))}]"
 
-    def beside(self, other: "Sensitivity") -> str:
-        """For instance 'w[3,412] of layer 1: 32.0 times as sensitive as b[7] of layer 3'."""
-        return f"{self}: {self.times(other):.1f} times as sensitive as {other}"
+    def compare_to(self, other: "Sensitivity") -> str:
+        """For instance 'hidden1.weight[3, 412]: 32.0 times as sensitive as output.bias[7]'."""
+        return f"{self}: {self.ratio_to(other):.1f} times as sensitive as {other}"
 
-    def times(self, other: "Sensitivity") -> float:
-        """How many times as sensitive the cost is to this one; once, if to neither."""
+    def ratio_to(self, other: "Sensitivity") -> float:
+        """The ratio of the sizes; 1 if both are 0."""
         return self.size / other.size if other.size else math.inf if self.size else 1.0
 
 
 class Wiggle(NamedTuple):
-    """One weight or bias, moved by a small step on the real cost, in float64.
+    """The change of the cost for a small step of one weight or bias, in float64.
 
-    The order is that of the Taylor remainder |measured − predicted| between h and h / 8: 2 if the gradient is right, 1
-    if it is not; NaN where the remainder is lost in rounding.
+    `order` is the order of the Taylor remainder |measured − predicted| between h and h / 8: 2 if the gradient is right,
+    1 if it is wrong, NaN if the remainder is lost in rounding.
     """
 
-    sensitivity: Sensitivity  # which one, and its gradient
+    sensitivity: Sensitivity  # the weight or bias, and its gradient
     step: float  # h
     predicted: float  # h ∂C/∂w
     measured: float  # C(w + h) − C(w)
@@ -63,17 +65,16 @@ class Wiggle(NamedTuple):
 
 
 def sensitivities(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: Tensor) -> list[Sensitivity]:
-    """Every weight and bias by |∂C/∂w|, the most sensitive first; whatever is NaN counts as infinite.
+    """Rank all weights and biases by |∂C/∂w|, the largest first; NaN counts as infinite.
 
-    Takes and raises what `Backprop.gradients` does.
+    Takes and raises the same as `Backprop.gradients`.
 
     Source:
         The lecture's statement 5.
     """
     _, gradients = Backprop(model, cost).gradients(inputs, targets)
-    owners = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in model.named_parameters()))
     found = [
-        Sensitivity(name, index, 1 + owners.index(name.rpartition(".")[0]), component)
+        Sensitivity(name, index, component)
         for name, gradient in gradients.items()
         for index, component in zip(np.ndindex(gradient.shape), gradient.flatten().tolist(), strict=True)
     ]
@@ -89,24 +90,24 @@ def wiggle(
     sensitivity: Sensitivity,
     step: float = 2.0**-10,
 ) -> Wiggle:
-    """Move one weight or bias of a copy of the model by a step h, and see what the cost does.
+    """Change one weight or bias in a copy of the model by a step h, and measure the change of the cost.
 
-    The sensitivity is that of the weight or bias on these inputs; the model may be any module.
+    `sensitivity` is that of the weight or bias on these inputs. The model may be any module.
 
     Source:
         The lecture's statement 5.
     """
     wide = copy.deepcopy(model).double()
-    moved = wide.get_parameter(sensitivity.name)
-    start = moved[sensitivity.index].item()
+    parameter = wide.get_parameter(sensitivity.name)
+    start = parameter[sensitivity.index].item()
     wide_inputs, wide_targets = inputs.double(), targets.double() if targets.is_floating_point() else targets
 
     @cache
     def at(distance: float) -> float:
-        moved[sensitivity.index] = start + distance
+        parameter[sensitivity.index] = start + distance
         return cost(wide(wide_inputs), wide_targets).item()
 
-    longest = step * 2.0**14  # of which `taylor_order` takes the 2⁻¹⁴th and the 2⁻¹⁷th part
+    longest = step * 2.0**14  # `taylor_order` measures at 2⁻¹⁴ and 2⁻¹⁷ of this
     order = taylor_order(lambda t: at(t * longest), sensitivity.gradient * longest)
     return Wiggle(sensitivity, step, sensitivity.gradient * step, at(step) - at(0.0), order)
 
@@ -114,19 +115,18 @@ def wiggle(
 class Connection(NamedTuple):
     """One weight of a layer, and its nudge."""
 
-    neuron: int  # j, at its end
-    previous: int  # k, at its beginning
+    neuron: int  # j, to which it leads
+    previous: int  # k, from which it comes
     increase: float  # −∂C/∂wⱼₖ
     activation: float  # xₖ
     nudge: float  # −∂C/∂yⱼ
 
 
 class Hebbian(NamedTuple):
-    """How far one layer's weights do what the Hebbian remark says, and the connections that are strengthened most.
+    """The connections of one layer that are strengthened most, and how well they follow the Hebbian remark.
 
-    The correlation is that of each weight's nudge −∂C/∂wⱼₖ with the product xₖ · (−∂C/∂yⱼ) of the activation it comes
-    from and the nudge of the one it leads to. It is 1 but for the slopes f′(zⱼ), which may differ from neuron to
-    neuron; NaN where all are the same.
+    `correlation` is that of each weight's nudge −∂C/∂wⱼₖ with the product xₖ · (−∂C/∂yⱼ) of the activation before it
+    and the nudge of the activation after it. It is below 1 if the slopes f′(zⱼ) differ; NaN if all nudges are equal.
     """
 
     correlation: float
@@ -134,9 +134,9 @@ class Hebbian(NamedTuple):
 
 
 def hebbian(explanations: Sequence[Explanation], layer: int = -1, count: int = 10) -> Hebbian:
-    """Measure on one layer whether the strongest strengthening is between active neurons and those to be more active.
+    """Measure on one layer whether weights between active neurons and those that should be more active grow most.
 
-    All numbers are averages over the explanations; `count` is how many of the strongest connections to name.
+    All numbers are averages over the explanations. `count` is the number of connections to return.
 
     Raises:
         ValueError: if there are no explanations.
@@ -145,7 +145,7 @@ def hebbian(explanations: Sequence[Explanation], layer: int = -1, count: int = 1
         The lecture's statement 8; Hebb, The Organization of Behavior (1949).
     """
     if not explanations:
-        raise ValueError("hebbian(): explanations must be of one example at least")
+        raise ValueError("hebbian(): explanations must not be empty")
     layers = [explanation.layers[layer] for explanation in explanations]
     increases = torch.stack([it.weight_nudges for it in layers]).mean(0)  # (out, in)
     products = torch.stack([torch.outer(it.nudges, it.inputs) for it in layers]).mean(0)
@@ -153,6 +153,8 @@ def hebbian(explanations: Sequence[Explanation], layer: int = -1, count: int = 1
     nudges = torch.stack([it.nudges for it in layers]).mean(0)
     correlation = torch.corrcoef(torch.stack([increases.flatten(), products.flatten()]))[0, 1].item()
     strongest = increases.flatten().topk(min(count, increases.numel())).indices.tolist()
-    places = [divmod(place, increases.shape[1]) for place in strongest]
-    connections = (Connection(j, k, increases[j, k].item(), activations[k].item(), nudges[j].item()) for j, k in places)
+    indices = [divmod(place, increases.shape[1]) for place in strongest]
+    connections = (
+        Connection(j, k, increases[j, k].item(), activations[k].item(), nudges[j].item()) for j, k in indices
+    )
     return Hebbian(correlation, tuple(connections))

@@ -10,6 +10,7 @@ import torch
 
 from bp_torch.data import Batch, Batches, Dataset, Split, prepare
 from bp_torch.engine import Backprop
+from bp_torch.inspection import NoiseScaleAverage
 from bp_torch.nn import mlp
 from bp_torch.training.backends import COSTS, SINGLE, Distributed, ProcessGroup, ProcessLost, build_backend
 from bp_torch.training.config import TrainConfig
@@ -91,6 +92,7 @@ class Trainer:
             "seconds": self.seconds,
             "evaluated": self.evaluated and asdict(self.evaluated),
             "best": self.best,
+            "noise": self.monitor.noise,
             **self.monitor.counts._asdict(),
         }
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
@@ -108,8 +110,11 @@ class Trainer:
         if step != int(step) or step > self.steps or counts[1] > counts[0]:
             raise ValueError(f"invalid step {step} or counts {counts}")
         accuracy, reached = map(number, values["best"])
+        averages = values.get("noise", {}).items()  # missing in checkpoints of earlier versions
+        noise = {name: NoiseScaleAverage(number(trace), number(signal)) for name, (trace, signal) in averages}
         evaluated = values["evaluated"] and {name: number(v, least=0) for name, v in values["evaluated"].items()}
-        parameters, optimizer, random = (state.group(kind) for kind in ("parameters", "optimizer", "random"))
+        parameters, optimizer = (state.of_model(kind, self.model) for kind in ("parameters", "optimizer"))
+        random = state.group("random")
         if len(parameters) + len(optimizer) + len(random) != len(state.tensors):
             raise ValueError("unexpected tensors")
         if wrong := {tensor.dtype for tensor in parameters.values()} - {torch.float32}:
@@ -123,6 +128,7 @@ class Trainer:
         self.best = accuracy, int(reached)
         self.step, self.seconds = int(step), seconds
         self.monitor.counts = CheckCounts(*counts)  # type: ignore[arg-type]
+        self.monitor.noise = noise
 
     def require_finite(self) -> None:
         """Raise NonFinite if a parameter is not finite: such a state cannot be resumed."""
@@ -135,7 +141,8 @@ class Trainer:
         return tensor_stats(Backprop(self.model, self.cost.function), self.local.gradients(*batch)[1], batch)
 
     def _take_step(self, batch: Batch) -> None:
-        learning_rate, counts = self.config.learning_rate * (1 - self.step / self.steps), self.monitor.counts
+        learning_rate = self.config.learning_rate * (1 - self.step / self.steps)
+        before = self.monitor.counts, self.monitor.noise
         try:
             if self.monitor.should_log(self.step):
                 self._log(batch, learning_rate)
@@ -143,7 +150,7 @@ class Trainer:
         except FloatingPointError as error:
             raise self._failure(str(error), batch, self.step) from None
         except ProcessLost:
-            self.monitor.counts = counts  # the resumed run logs this step again
+            self.monitor.counts, self.monitor.noise = before  # the resumed run logs this step again
             raise
         self.step += 1
         if self.group.first:

@@ -133,7 +133,8 @@ def test_by_default_a_network_is_trained_and_explained(
 def saved(folder: Path) -> list[Tensor]:
     """The saved weights and biases of a run, layer by layer."""
     tensors = safetensors.torch.load_file(folder / CHECKPOINT)
-    layers = range(0, len([name for name in tensors if name.startswith("parameters.")]), 2)
+    hidden = len([name for name in tensors if name.startswith("parameters.hidden")]) // 2
+    layers = [*(f"hidden{number}" for number in range(1, hidden + 1)), "output"]
     return [tensors[f"parameters.{layer}.{kind}"] for layer in layers for kind in ("weight", "bias")]
 
 
@@ -172,7 +173,7 @@ def test_a_trained_network_is_explained_on_the_data_of_its_run(
         assert float(row[1]) == pytest.approx(output, abs=5.1e-4)
         assert float(row[3]) == pytest.approx(nudge, rel=5.1e-3, abs=5.1e-5)
     hidden = len(json.loads((runs / name / "config.json").read_text())["hidden"])
-    assert re.findall(r"^layer (\d):", out, re.M) == [str(number) for number in range(hidden, 0, -1)]
+    assert re.findall(r"^hidden(\d):", out, re.M) == [str(number) for number in range(hidden, 0, -1)]
     assert (runs / f"figures of {name}" / "explain" / name / "digits_3.png").is_file()
 
 

@@ -40,20 +40,19 @@ def rows(text: str) -> list[list[str]]:
 def test_connections_keep_their_order() -> None:
     result = Hebbian(0.987, (Connection(7, 3, 0.5, 0.25, 2.0), Connection(1, 0, -3e-4, 1.0, -0.125)))
     text = rendered(hebbian_table(result))
-    assert "all weights' nudges with activation · nudge 0.99" in " ".join(text.split())
+    assert "correlation of the nudges of all weights with x · nudge of y: 0.99" in " ".join(text.split())
     assert rows(text) == [["3", "7", "+0.5000", "0.250", "+2.0000"], ["0", "1", "-3.00e-04", "1.000", "-0.1250"]]
 
 
 def test_sensitivities_are_relative_to_the_last() -> None:
-    most, least = Sensitivity("0.weight", (3, 412), 1, -3.2), Sensitivity("4.bias", (7,), 3, 0.1)
+    most, least = Sensitivity("hidden1.weight", (3, 412), -3.2), Sensitivity("output.bias", (7,), 0.1)
     wiggles = [Wiggle(most, 2**-10, -3.125e-3, -3.1e-3, 2.004), Wiggle(least, 2**-10, 9.8e-5, 9.7e-5, math.nan)]
     text = rendered(sensitivity_table(wiggles))
-    assert text.splitlines()[0].rstrip() == "w[3,412] of layer 1: 32.0 times as sensitive as b[7] of layer 3"
-    assert "× that of b[7] of layer 3" in text
-    assert "moved by 0.0010: predicted" in text
+    assert text.splitlines()[0].rstrip() == "hidden1.weight[3, 412]: 32.0 times as sensitive as output.bias[7]"
+    assert "ratio: to output.bias[7]; w is changed by 0.0010" in text
     assert rows(text) == [
-        ["w[3,412] of layer 1", "-3.200e+00", "32.0", "-3.125e-03", "-3.100e-03", "2.00"],
-        ["b[7] of layer 3", "+1.000e-01", "1.0", "+9.800e-05", "+9.700e-05", "nan"],
+        ["hidden1.weight[3, 412]", "-3.20e+00", "32.0", "-3.13e-03", "-3.10e-03", "2.00"],
+        ["output.bias[7]", "+1.00e-01", "1.0", "+9.80e-05", "+9.70e-05", "nan"],
     ]
 
 
@@ -93,16 +92,16 @@ def test_the_tables_are_of_the_digit_and_the_network(explain: Callable[..., str]
         )
     )
     out = explain(model, F.squared_error)
-    nudges = -gradients["2.weight"]
+    nudges = -gradients["output.weight"]
     strongest = [divmod(place, 6) for place in nudges.flatten().argsort(descending=True)[:5].tolist()]
     table = rows(out.partition("strengthened most")[2])
     assert [(int(row[1]), int(row[0])) for row in table] == strongest
     assert [float(row[2]) for row in table] == pytest.approx([nudges[place].item() for place in strongest], abs=6e-5)
     *largest, hundredth = rows(out.partition("times as sensitive as")[2])
     sizes = torch.cat([gradient.flatten().abs() for gradient in gradients.values()]).sort(descending=True).values
-    assert [abs(float(row[1])) for row in largest] == pytest.approx(sizes[:5].tolist(), rel=6e-4)
+    assert [abs(float(row[1])) for row in largest] == pytest.approx(sizes[:5].tolist(), rel=6e-3)
     nearest = sizes[(100 * sizes - sizes[0]).abs().argmin()].item()
-    assert abs(float(hundredth[1])) == pytest.approx(nearest, rel=6e-4)
+    assert abs(float(hundredth[1])) == pytest.approx(nearest, rel=6e-3)
     for row in (*largest, hundredth):
         assert float(row[4]) == pytest.approx(float(row[3]), rel=0.05), "the measured change is the predicted one"
         assert float(row[5]) == pytest.approx(2, abs=0.2)
@@ -113,4 +112,4 @@ def test_the_tables_for_cross_entropy_and_no_hidden_layer(explain: Callable[...,
     out = explain(nn.mlp((784, 10), output_activation="identity"), F.cross_entropy)
     assert len(rows(out.partition("strengthened most")[2])) == 5
     assert len(rows(out.partition("times as sensitive as")[2])) == 6
-    assert "activation · nudge 1.00" in " ".join(out.split()), "the derivative of the identity is 1"
+    assert "with x · nudge of y: 1.00" in " ".join(out.split()), "the derivative of the identity is 1"

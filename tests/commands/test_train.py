@@ -88,7 +88,7 @@ def test_the_curves_are_read_back(finished: Finished) -> None:
     last = board.Scalars(tags.TEST_ACCURACY)[-1]
     assert (last.step, last.value) == (9, pytest.approx(summary["test_accuracy"]))
     assert set(board.Tags()["images"]) == {tags.FIRST_WEIGHTS, tags.WORST_DIGITS, tags.NUDGES}
-    assert {tags.weights("0.weight"), tags.RUN_START} <= set(board.Tags()["tensors"])
+    assert {tags.weights("hidden1.weight"), tags.RUN_START} <= set(board.Tags()["tensors"])
     assert [frame.step for frame in board.Tensors(tags.FRAME)] == list(range(10)), "all, being fewer than 60"
 
 
@@ -214,7 +214,7 @@ def test_a_wrong_equation_is_located_and_ends_with_status_1(
     flags = ("--data", "digits", "--epochs", "2", "--compare-every", "5", "--frames", "0")
     status, out, err = run_script(SCRIPT, *flags)
     assert status == 1
-    assert "step 0: 4.bias[" in err
+    assert "step 0: output.bias[" in err
     assert "WRONG EQUATION: hand-written" in err
     assert "12 of 24 comparisons" in out
 
@@ -222,7 +222,7 @@ def test_a_wrong_equation_is_located_and_ends_with_status_1(
 def test_an_infinite_cost_ends_in_one_line_and_can_be_replayed(server: TrainingServer) -> None:
     assert server.train(*QUICK, *DIVERGING, "--batch-size", "100", "--run-name", "x") == 1
     (line,) = server.errors()
-    assert line.startswith("error: the cost is not finite: nan, first in the output of module 2 (Linear), at step 1 (")
+    assert line.startswith("error: the cost is not finite: nan, first in the output of module hidden2 (Linear), at ")
     assert line.endswith(f"show it with: {server.program} --replay x")
     board = events(server.folder / "runs" / "x")
     assert board.Tags()["scalars"]
@@ -230,11 +230,11 @@ def test_an_infinite_cost_ends_in_one_line_and_can_be_replayed(server: TrainingS
     content = (server.folder / "runs" / "x" / "failure.safetensors").read_bytes()
     assert server.train("--replay", "x") == 1, "it fails again"
     printed = server.stdout()
-    where = "first in the output of module 2 (Linear)"
+    where = "first in the output of module hidden2 (Linear)"
     assert printed.startswith(f"at step 1: the cost is not finite: nan, {where}\nexamples ")
     assert f"\nnow: {where}\n" in printed
     assert " and 80 more\n" in printed
-    assert "\n-> output of module 2 (Linear)" in printed
+    assert "\n-> output of module hidden2 (Linear)" in printed
     (server.folder / "runs" / "x" / "failure.safetensors").write_bytes(content[:-1000])
     assert server.train("--replay", "x") == 2
     assert server.stderr().startswith("error: cannot read run 'x': its failure.safetensors is damaged")

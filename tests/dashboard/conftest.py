@@ -1,4 +1,4 @@
-"""One record of each kind, what is found in the event files that they leave, and one TensorBoard that serves all."""
+"""One event of each kind, the event files that they make, and one TensorBoard for all tests."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from board import Board, loaded, write_board
-from browsing import ALONE, browsing, choose, complaints_of, opened
+from browsing import ALONE, browsing, choose, console_errors, opened
 from playwright.sync_api import Browser, Page, expect
 from served import serving, until
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
@@ -26,7 +26,7 @@ COMMAND = "python scripts/train.py --run-name 'a|b' | tee *log*.txt"
 
 
 def comparison(name: str, factor: float) -> Comparison:
-    """Of a gradient that is `factor` times the true one, with a builtin that errs by 2⁻²³."""
+    """Compare a gradient that is `factor` times the true one, with a builtin that is off by 2⁻²³."""
     truth = torch.tensor([1.0, -0.5], dtype=torch.float64)
     return compare(name, (truth * factor).float(), (truth * (1 + 2**-23)).float(), truth)
 
@@ -49,7 +49,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
 
 @pytest.fixture(scope="session")
 def serve(board: Board) -> Iterator[Callable[[str], str]]:
-    """The address of a TensorBoard on the board, by one of its two loaders, as soon as it has read every run."""
+    """The address of a TensorBoard that has read all runs of the board, by one of its two loaders."""
     with ExitStack() as servers:
 
         @functools.cache
@@ -63,26 +63,26 @@ def serve(board: Board) -> Iterator[Callable[[str], str]]:
 
 @pytest.fixture(params=["true", "false"])
 def address(request: pytest.FixtureRequest, serve: Callable[[str], str]) -> str:
-    """With either loader."""
+    """The address of a TensorBoard, with either loader."""
     return serve(request.param)
 
 
 @pytest.fixture(scope="session")
 def open_tab(browser: Browser, serve: Callable[[str], str]) -> Iterator[tuple[Page, list[str]]]:
-    """The Backprop tab by itself, for all tests that need no page of their own, and what it complains of."""
+    """A page with only the Backprop tab, shared by tests, and the errors on its console."""
     with opened(browser, f"{serve('true')}{ALONE}#backprop&run=recorded", reduced_motion="reduce") as page:
         expect(page.locator(".neuron")).not_to_have_count(0)
-        yield page, complaints_of(page)
+        yield page, console_errors(page)
 
 
 @pytest.fixture
 def tab(open_tab: tuple[Page, list[str]], request: pytest.FixtureRequest) -> Iterator[Page]:
-    """The tab at the address that the test asks for."""
-    page, complaints = open_tab
-    complaints.clear()
+    """The tab at the address of the test's parameter."""
+    page, errors = open_tab
+    errors.clear()
     choose(page, f"run=recorded&{request.param}")
     yield page
-    assert complaints == []
+    assert errors == []
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +93,7 @@ def run_started() -> records.RunStarted:
         data_origin="Drawn digits, in place of MNIST: <no network> & no *disk*",
         versions={"python": "3.11.2", "torch": "2.13.0"},
         command=COMMAND,
-        model="Sequential(\n  (0): Linear(784, 16)\n)",
+        model="Sequential(\n  (hidden1): Linear(784, 16)\n)",
         parameters=13002,
         step=0,
         steps=36000,
@@ -119,7 +119,7 @@ def one_of_each(run_started: records.RunStarted, picture: records.PictureEvent) 
         run_started,
         records.StepEvent(100, 0, 0.75, 0.5, 0.25, 2000.0),
         records.AgreementEvent(200, (comparison("0.weight", 1.0), comparison("0.bias", 1.5)), 2.0, 2, 1),
-        records.NoiseEvent(200, noise),
+        records.NoiseEvent(200, noise, 0.75, {"0.weight": 0.5, "0.bias": 2.0}),
         records.HealthEvent(300, 5.0, health),
         records.DistributionEvent(400, tensors, tensors, {"1": torch.zeros(100, 16)}),
         records.EpochEvent(500, 1, 0.25, 0.875, 0.5, 0.75),
@@ -127,25 +127,27 @@ def one_of_each(run_started: records.RunStarted, picture: records.PictureEvent) 
         tiny_network(step=650),
         tiny_frame(650, costs=torch.tensor([9.0, 9.0, 0.25, 0.5, 0.75, 1.0, 1.25])),
         records.Heartbeat(660),
-        records.FailureEvent(670, "the cost is not finite: nan, first in the output of layer 2", torch.tensor([4, 8])),
+        records.FailureEvent(
+            670, "the cost is not finite: nan, first in the output of module hidden2", torch.tensor([4, 8])
+        ),
         records.RunFinished(700, {"test_accuracy": 0.75, "seconds": 14.5, "data": "digits"}),
     ]
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., list[Event]]:
-    """As `written`, into a folder of the test's own."""
+    """`written` into a temporary folder."""
     return lambda *recorded: written(tmp_path / "run", recorded)
 
 
 @pytest.fixture(scope="session")
 def whole_run(one_of_each: list[records.Event], tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
-    """The events of one record of each kind."""
+    """The events written for `one_of_each`."""
     return written(tmp_path_factory.mktemp("whole") / "run", one_of_each)
 
 
 def written(folder: Path, recorded: Iterable[Any]) -> list[Event]:
-    """Records into a folder and reads the events back, without the two that begin every file."""
+    """Write records to a folder and read the events back, without the first two of the file."""
     with TensorBoardRecorder(folder) as recorder:
         for record in recorded:
             recorder.record(record)

@@ -14,7 +14,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from bp_torch.dashboard import event_file
-from bp_torch.dashboard.event_file import EventFile, _checksum, event_files, of_tab, repair, scalar
+from bp_torch.dashboard.event_file import EventFile, _checksum, event_files, plugin_value, repair, scalar
 
 
 @given(st.binary(max_size=300))
@@ -22,7 +22,7 @@ def test_checksums_are_tensorboards_own(content: bytes) -> None:
     assert _checksum(content) == struct.pack("<I", masked_crc32c(content))
 
 
-def test_the_checksum_of_the_standard_s_example() -> None:
+def test_the_checksum_of_an_example_of_the_standard() -> None:
     """RFC 3720, B.4: of 32 zero bytes, 0x8a9136aa; masked by hand."""
     assert _checksum(bytes(32)) == struct.pack(
         "<I", ((0x8A9136AA >> 15 | (0x8A9136AA << 17) % 2**32) + 0xA282EAD8) % 2**32
@@ -30,7 +30,7 @@ def test_the_checksum_of_the_standard_s_example() -> None:
 
 
 def read(path: Path) -> list[Event]:
-    """By the TFRecord format: length, its checksum, content, its checksum, and so on to the very end."""
+    """Parse TFRecords: length, its checksum, content, its checksum, until the end of the file."""
     content, place, events = path.read_bytes(), 0, []
     while place < len(content):
         length, of_length = struct.unpack_from("<QI", content, place)
@@ -43,9 +43,9 @@ def read(path: Path) -> list[Event]:
     return events
 
 
-def test_every_record_of_a_file_is_whole(tmp_path: Path) -> None:
+def test_every_record_of_a_file_is_valid(tmp_path: Path) -> None:
     file = EventFile(tmp_path, first_step=5)
-    file.write([scalar("a/b", 0.5), of_tab("c/d", bytes(range(256)) * 40)], 6)
+    file.write([scalar("a/b", 0.5), plugin_value("c/d", bytes(range(256)) * 40)], 6)
     file.write([], 2**40)
     file.close()
     (path,) = tmp_path.iterdir()
@@ -59,7 +59,7 @@ def test_every_record_of_a_file_is_whole(tmp_path: Path) -> None:
     assert list(LegacyEventFileLoader(str(path)).Load()) == events
 
 
-def test_what_is_written_can_be_read_before_the_file_is_closed(tmp_path: Path) -> None:
+def test_events_can_be_read_before_the_file_is_closed(tmp_path: Path) -> None:
     file = EventFile(tmp_path)
     file.write([scalar("a/b", 0.5)], 6)
     (path,) = tmp_path.iterdir()
@@ -70,7 +70,7 @@ def test_what_is_written_can_be_read_before_the_file_is_closed(tmp_path: Path) -
 
 @pytest.fixture
 def three(tmp_path: Path) -> tuple[Path, list[Event]]:
-    """A file of five events, of which the last three are a curve."""
+    """A file of five events, the last three of which are a curve."""
     file = EventFile(tmp_path)
     for step in range(3):
         file.write([scalar("a/b", step / 2)], step)
@@ -79,7 +79,7 @@ def three(tmp_path: Path) -> tuple[Path, list[Event]]:
     return path, read(path)
 
 
-def test_a_whole_file_is_left_alone(three: tuple[Path, list[Event]]) -> None:
+def test_a_valid_file_is_not_changed(three: tuple[Path, list[Event]]) -> None:
     path, _ = three
     before = path.stat()
     assert repair(path) == 0
@@ -88,7 +88,7 @@ def test_a_whole_file_is_left_alone(three: tuple[Path, list[Event]]) -> None:
 
 
 @pytest.mark.parametrize("part", ["length", "checksum of the length", "content", "checksum of the content"])
-def test_what_is_whole_behind_a_damage_is_kept(three: tuple[Path, list[Event]], part: str) -> None:
+def test_valid_records_after_a_damaged_one_are_kept(three: tuple[Path, list[Event]], part: str) -> None:
     path, events = three
     content = bytearray(path.read_bytes())
     sizes = [event.ByteSize() + 16 for event in events]
@@ -104,7 +104,7 @@ def test_what_is_whole_behind_a_damage_is_kept(three: tuple[Path, list[Event]], 
 
 
 @pytest.mark.parametrize("kept", range(1, 60, 7))
-def test_a_torn_end_is_taken_off(three: tuple[Path, list[Event]], kept: int) -> None:
+def test_a_truncated_record_at_the_end_is_removed(three: tuple[Path, list[Event]], kept: int) -> None:
     path, events = three
     last = events[-1].ByteSize() + 16
     whole = path.read_bytes()[:-last]
@@ -113,15 +113,15 @@ def test_a_torn_end_is_taken_off(three: tuple[Path, list[Event]], kept: int) -> 
     assert path.read_bytes() == whole
 
 
-def test_an_event_that_does_not_fit_leaves_the_file_whole(tmp_path: Path) -> None:
-    """In a process of its own, that may write no more than 4,000 bytes into a file."""
+def test_an_event_that_does_not_fit_leaves_the_file_valid(tmp_path: Path) -> None:
+    """In a process that may write at most 4,000 bytes to a file."""
     if (pid := os.fork()) == 0:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
         file = EventFile(tmp_path)
         try:
             for step in range(10):
-                file.write([of_tab("c/d", bytes(900))], step)
+                file.write([plugin_value("c/d", bytes(900))], step)
         except OSError as error:
             os._exit(7 if str(tmp_path) in str(error.filename) else 8)
         os._exit(9)
@@ -133,7 +133,7 @@ def test_an_event_that_does_not_fit_leaves_the_file_whole(tmp_path: Path) -> Non
     assert repair(path) == 0
 
 
-def test_what_is_written_is_put_on_the_disk_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_are_synced_to_the_disk_after_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, synced = [0.0], list[float]()
     monkeypatch.setattr("bp_torch.dashboard.event_file.time.monotonic", lambda: now[0])
     monkeypatch.setattr("os.fsync", lambda _: synced.append(now[0]))
@@ -146,9 +146,9 @@ def test_what_is_written_is_put_on_the_disk_in_time(tmp_path: Path, monkeypatch:
     assert len(synced) < 7, "not at each of them"
 
 
-def test_a_file_of_zeros_or_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a loss of power leaves them, or somebody who wants us to read for ever; of a megabyte, read a part here."""
-    monkeypatch.setattr(event_file, "_REACH", 2**16)
+def test_a_file_of_zeros_or_of_random_bytes_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a power failure or an attack; the search is limited to less than a megabyte here."""
+    monkeypatch.setattr(event_file, "_SEARCH_LIMIT", 2**16)
     path = tmp_path / "events.out.tfevents.1.2"
     with path.open("wb") as file:
         file.truncate(2**42)
@@ -156,8 +156,10 @@ def test_a_file_of_zeros_or_without_end_is_given_up(tmp_path: Path, monkeypatch:
     assert path.stat().st_size == 0
 
 
-def test_a_file_of_lengths_that_only_seem_right_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each would have the rest of the file summed up once more."""
+def test_a_file_of_valid_lengths_with_wrong_content_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise each would require a checksum of the rest of the file."""
     lengths, summed = [struct.pack("<Q", 10**5 - 30 * n) for n in range(3000)], list[int]()
     content = b"".join(length + _checksum(length) for length in lengths) + bytes(10**5)
     path = tmp_path / "events.out.tfevents.1.2"
@@ -172,7 +174,7 @@ def test_a_file_of_lengths_that_only_seem_right_is_given_up(tmp_path: Path, monk
     assert sum(summed) < 300 * len(content), "not three thousand times, twice"
 
 
-def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
+def test_what_is_not_a_file_is_ignored(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "events.out.tfevents.1.2")
     (tmp_path / "events.out.tfevents.1.3").mkdir()
     (tmp_path / "mine").write_bytes(b"precious")
@@ -181,8 +183,8 @@ def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
     assert (tmp_path / "mine").read_bytes() == b"precious"
 
 
-def test_a_clock_that_was_set_back_begins_no_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorBoard would read its mark before what is to be forgotten by it."""
+def test_a_new_file_is_last_even_if_the_clock_was_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise TensorBoard would read its start mark before the events that the mark purges."""
     EventFile(tmp_path).close()
     first = event_files(tmp_path)
     monkeypatch.setattr("bp_torch.dashboard.event_file.time.time", lambda: 1.7e9)

@@ -9,7 +9,7 @@ import pytest
 from board import scalar_points
 from matplotlib.figure import Figure
 from PIL import Image
-from served import asked
+from served import get_json
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -72,8 +72,8 @@ def test_every_value_is_written_once_at_its_step(results: dict[str, ExperimentRe
         ("experiments/first/by_number/cosine", 1000): 1.0,
         ("experiments/first/by_number/norm ratio", 3): 8.0,
     }
-    told = {(tags.CLAIMS, 0), *((tags.experiment_picture(name), 0) for name in results)}
-    assert found.keys() - numbers.keys() == {*told, (tags.experiment("second", "lost"), 0)}
+    others = {(tags.CLAIMS, 0), *((tags.experiment_picture(name), 0) for name in results)}
+    assert found.keys() - numbers.keys() == {*others, (tags.experiment("second", "lost"), 0)}
 
 
 def test_figures_are_files_and_pictures_of_one_size(results: dict[str, ExperimentResult], tmp_path: Path) -> None:
@@ -89,13 +89,13 @@ def test_figures_are_files_and_pictures_of_one_size(results: dict[str, Experimen
                 assert (abs(np.asarray(image.convert("RGB")).astype(int) - colour) <= 4).all()
 
 
-def told(folder: Path) -> str:
+def page_of(folder: Path) -> str:
     return values(read(folder))[tags.CLAIMS, 0].tensor.string_val[0].decode()
 
 
 def test_the_page_shows_each_claim_as_it_is(results: dict[str, ExperimentResult], tmp_path: Path) -> None:
     write_experiments(tmp_path, results.items(), ORIGIN)
-    heading, origin, *table = [line for line in told(tmp_path).splitlines() if line]
+    heading, origin, *table = [line for line in page_of(tmp_path).splitlines() if line]
     assert heading.startswith("## ")
     assert origin == ORIGIN
     assert table == [
@@ -108,14 +108,16 @@ def test_the_page_shows_each_claim_as_it_is(results: dict[str, ExperimentResult]
 
 
 def test_why_there_is_no_mnist_is_shown_as_it_is(results: dict[str, ExperimentResult], tmp_path: Path) -> None:
-    """As `bp_torch.data.load` tells it, and as the run of a training does."""
+    """As in the message of `bp_torch.data.load`, and in the page of a training run."""
     write_experiments(tmp_path, results.items(), "MNIST could not be downloaded (<urlopen error [Errno -2] no *name*>)")
-    assert r"(&lt;urlopen error \[Errno -2\] no \*name\*&gt;)" in told(tmp_path).replace(r"\(", "(").replace(r"\)", ")")
+    assert r"(&lt;urlopen error \[Errno -2\] no \*name\*&gt;)" in page_of(tmp_path).replace(r"\(", "(").replace(
+        r"\)", ")"
+    )
 
 
 def test_no_findings_leave_an_empty_table(tmp_path: Path) -> None:
     write_experiments(tmp_path, {}, ORIGIN)
-    assert told(tmp_path).endswith("|---|---|---|---|---|")
+    assert page_of(tmp_path).endswith("|---|---|---|---|---|")
     assert list(values(read(tmp_path))) == [(tags.CLAIMS, 0)]
     assert not list(tmp_path.glob("*.png"))
 
@@ -148,4 +150,4 @@ def test_only_what_was_done_last_is_shown(address: str) -> None:
     """Of experiments done twice, the second time fewer of them; by both of TensorBoard's loaders."""
     assert scalar_points(address, "experiments", tags.experiment("kept", "metric")) == [(0, 2.0)]
     assert scalar_points(address, "experiments", tags.experiment_curve("kept", "curve")) == [(5, 0.75)]
-    assert set(asked(address, "plugin/images/tags")["experiments"]) == {tags.experiment_picture("kept")}
+    assert set(get_json(address, "plugin/images/tags")["experiments"]) == {tags.experiment_picture("kept")}

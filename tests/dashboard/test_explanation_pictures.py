@@ -1,4 +1,4 @@
-"""The nudges of digits, as pixels: ink and nudges where they must be, in the colours they must have."""
+"""The pictures of nudges, pixel by pixel: positions and colours."""
 
 from io import BytesIO
 from typing import Any
@@ -21,7 +21,7 @@ BLUE, HALF_BLUE, ORANGE, WHITE = (0x00, 0x72, 0xB2), (0x7F, 0xB8, 0xD8), (0xD5, 
 WIDTH, HEIGHT = 438, 120
 """Of one digit's place."""
 SHADE = 24
-"""As near as 256 colours for everything come to any of them."""
+"""Tolerance for a palette of 256 colours."""
 
 Array = npt.NDArray[np.int64]
 
@@ -43,7 +43,7 @@ def places(picture: Summary.Image) -> list[Array]:
 
 
 def square(place: Array, left: int) -> Array:
-    """The middle of each pixel of the 28 by 28 that begin at this column, (28, 28, 3)."""
+    """The colour at the centre of each of 28 by 28 pixels from this column on, (28, 28, 3)."""
     return place[24 + 1 : 24 + 84 : 3, 3 * left + 1 : 3 * (left + 28) : 3]
 
 
@@ -56,7 +56,7 @@ def nudges_of(place: Array) -> Array:
 
 
 def as_seen(explanation: Explanation) -> tuple[Array, npt.NDArray[np.float64]]:
-    """How bright each pixel's ink must be, and how far its nudge must be from white, blue positive."""
+    """The expected brightness of each pixel, and the expected difference of its nudge from white, blue positive."""
     ink, nudges = explanation.image.double(), explanation.pixel_nudges.double()
     return (255 * (1 - ink)).view(28, 28).numpy(), (nudges / nudges.abs().max()).view(28, 28).numpy()
 
@@ -109,10 +109,10 @@ def test_no_nudge_is_white() -> None:
     ("hidden", "activation"),
     [((), "sigmoid"), ((100,), "sigmoid"), ((16, 16), "relu"), ((8, 8, 8, 8), "tanh"), ((1,), "softplus")],
 )
-def test_any_network_is_drawn_beside_them(
+def test_any_network_is_drawn_next_to_them(
     hidden: tuple[int, ...], activation: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With large activations too, and without a warning of numpy's or matplotlib's."""
+    """Also with large activations, and without warnings."""
     torch.manual_seed(0)
     model = nn.mlp((784, *hidden, 10), activation, output_activation="identity")
     with torch.no_grad():
@@ -128,14 +128,14 @@ def test_any_network_is_drawn_beside_them(
     assert coloured[:, :15].any() == bool(hidden), "the first hidden layer is on its left"
 
 
-def test_captions_tell_class_answer_and_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_captions_have_class_answer_and_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     figures: list[Any] = []
     monkeypatch.setattr(pictures, "render", figures.append)
     explanations = explained(3, 4)
     draw_explanations(explanations)
     (axes,) = figures[0].axes
-    told = {text.get_text(): text.get_position() for text in axes.texts}
-    assert list(told) == [
+    captions = {text.get_text(): text.get_position() for text in axes.texts}
+    assert list(captions) == [
         f"a {label}, read as {int(one.outputs.argmax())}, cost {one.cost:.3f}" for label, one in enumerate(explanations)
     ]
-    assert list(told.values()) == [(2, 6.5), (148, 6.5), (2, 46.5)]  # above each digit, in pixels of the digits
+    assert list(captions.values()) == [(2, 6.5), (148, 6.5), (2, 46.5)]  # above each digit, in pixels of the digits

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from board import TABLES
-from served import asked
+from served import get_json
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from bp_torch.dashboard.reports import write_tables
@@ -11,7 +11,7 @@ from bp_torch.dashboard.reports import write_tables
 
 def test_tensorboard_shows_the_tables(address: str) -> None:
     """Both of its loaders do."""
-    assert set(asked(address, "plugin/text/tags")["gradients"]) == set(TABLES)
+    assert set(get_json(address, "plugin/text/tags")["gradients"]) == set(TABLES)
 
 
 def test_a_second_time_takes_the_first_ones_place_and_removes_nothing(tmp_path: Path) -> None:

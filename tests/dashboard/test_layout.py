@@ -1,4 +1,4 @@
-"""The charts of the Custom Scalars tab show what is really written, and nothing else by accident."""
+"""The charts of the Custom Scalars tab show the scalars that are written."""
 
 import re
 
@@ -27,12 +27,12 @@ def test_every_scalar_but_the_learning_rate_is_in_exactly_one_chart(written: set
     assert found == {tag: int(tag != tags.LEARNING_RATE) for tag in written}
 
 
-def test_what_is_not_for_charts_is_in_none() -> None:
+def test_other_values_are_in_no_chart() -> None:
     kept = (tags.NETWORK, tags.FRAME, tags.FRAME_COST)
     assert not [(pattern, tag) for pattern in PATTERNS for tag in kept if re.match(pattern, tag)]
 
 
-def test_a_pattern_takes_special_characters_as_they_are() -> None:
+def test_a_pattern_escapes_special_characters() -> None:
     (pattern,) = exactly("a.b/c+")
     assert re.match(pattern, "a.b/c+")
     assert not re.match(pattern, "axb/c+")

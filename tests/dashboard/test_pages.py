@@ -32,17 +32,17 @@ def test_the_page_shows_configuration_and_versions_as_tables(run_started: RunSta
     ]
 
 
-def test_the_data_stand_first_and_their_origin_is_bold(run_started: RunStarted) -> None:
+def test_the_data_come_first_and_their_origin_is_bold(run_started: RunStarted) -> None:
     page = markdown_to_safe_html(start_page(run_started))
     assert page.startswith("<h2>Data: digits</h2>")
     assert "<strong>Drawn digits, in place of MNIST: &lt;no network&gt; &amp; no *disk*</strong>" in page
 
 
-def test_command_and_model_are_shown_as_they_are(run_started: RunStarted) -> None:
+def test_command_and_model_are_shown_verbatim(run_started: RunStarted) -> None:
     command = "python train.py | tee '*.txt'\n\n```\n<b>"
     page = markdown_to_safe_html(start_page(replace(run_started, command=command)))
     assert "<code>python train.py | tee '*.txt'\n\n```\n&lt;b&gt;\n</code>" in page
-    assert "<code>Sequential(\n  (0): Linear(784, 16)\n)\n</code>" in page
+    assert "<code>Sequential(\n  (hidden1): Linear(784, 16)\n)\n</code>" in page
 
 
 def test_no_value_can_break_a_table() -> None:

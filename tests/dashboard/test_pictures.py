@@ -1,4 +1,4 @@
-"""The pictures, as pixels: sizes, colours where they must be, and what cannot be drawn."""
+"""The pictures, pixel by pixel: sizes, colours, and inputs that cannot be drawn."""
 
 import math
 from io import BytesIO
@@ -22,7 +22,7 @@ def pixels(picture: Summary.Image) -> npt.NDArray[np.int64]:
 
 
 def share(picture: Summary.Image, colour: tuple[int, int, int]) -> float:
-    """Of the picture's pixels, those of this colour, as near as 256 colours come to it."""
+    """Which pixels have this colour, within the tolerance of a palette."""
     return float((abs(pixels(picture) - colour) <= 6).all(axis=-1).mean())
 
 
@@ -41,7 +41,7 @@ def test_neurons_beyond_64_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("shape", [(16, 10), (16, 0), (0, 784), (3, 785)])
-def test_inputs_that_are_no_square_image_have_no_picture(shape: tuple[int, int]) -> None:
+def test_inputs_that_are_not_a_square_image_have_no_picture(shape: tuple[int, int]) -> None:
     assert first_weights(torch.randn(shape)) is None
 
 
@@ -110,7 +110,7 @@ def test_outputs_beyond_0_and_1_are_drawn_as_0_and_1() -> None:
     assert worst_digits(images, labels, wild) == worst_digits(images, labels, tame)
 
 
-def test_no_misclassified_digit_is_said_to_be_none() -> None:
+def test_without_a_misclassified_digit_the_picture_says_so() -> None:
     picture = worst_digits(
         torch.empty(0, 28, 28, dtype=torch.uint8), torch.empty(0, dtype=torch.int64), torch.empty(0, 10)
     )

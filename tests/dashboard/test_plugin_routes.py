@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 from board import DAMAGED, GARBAGE, MARKUP, Board, loaded, plugin_data, steps_by_run
-from served import answer, asked, serving, until
+from served import answer, get_json, serving, until
 from tiny_frames import tiny_frame, tiny_network
 
 from bp_torch.dashboard import tags
@@ -15,23 +15,23 @@ from bp_torch.dashboard.writer import TensorBoardRecorder
 
 
 def costs(address: str, run: str) -> list[list[Any]]:
-    return list(asked(address, f"plugin/backprop/costs?run={quote(run)}"))
+    return list(get_json(address, f"plugin/backprop/costs?run={quote(run)}"))
 
 
 def test_the_tab_is_offered(address: str) -> None:
-    listed = asked(address, "plugins_listing")["backprop"]
+    listed = get_json(address, "plugins_listing")["backprop"]
     assert (listed["enabled"], listed["tab_name"]) == (True, "Backprop")
     assert listed["loading_mechanism"]["module_path"].endswith("data/plugin/backprop/index.js")
 
 
 def test_every_frame_of_a_long_run_is_kept_the_first_included(address: str) -> None:
-    taken = asked(address, "plugin/backprop/runs")["long"]
+    taken = get_json(address, "plugin/backprop/runs")["long"]
     assert [step for step, _ in taken] == list(range(300))
     assert taken == sorted(taken, key=lambda frame: frame[1]), "in the order of their times"
 
 
 def test_a_run_without_frames_is_not_listed(address: str) -> None:
-    assert "plain" in asked(address, "runs")
+    assert "plain" in get_json(address, "runs")
     assert "plain" not in steps_by_run(address)
 
 
@@ -50,7 +50,7 @@ def test_costs_are_those_of_the_mini_batches(address: str, board: Board) -> None
 
 
 def test_no_chart_is_made_of_them(address: str) -> None:
-    assert asked(address, "plugin/scalars/tags")["long"].keys() == {
+    assert get_json(address, "plugin/scalars/tags")["long"].keys() == {
         tags.MINI_BATCH_COST, tags.MINI_BATCH_ACCURACY, tags.LEARNING_RATE, tags.EXAMPLES_PER_SECOND
     }  # fmt: skip
 
@@ -82,9 +82,9 @@ def test_costs_of_no_run_are_none(address: str) -> None:
     ("what", "missing"), [("network", "run"), ("costs", "run"), ("frame?run=long", "step"), ("frame?step=0", "run")]
 )
 def test_a_question_that_says_too_little_is_told_so(address: str, what: str, missing: str) -> None:
-    told = answer(address, f"plugin/backprop/{what}")
-    assert (told.status, told.kind) == (400, "text/plain")
-    assert f"?{missing}= is missing" in told.content.decode()
+    response = answer(address, f"plugin/backprop/{what}")
+    assert (response.status, response.kind) == (400, "text/plain")
+    assert f"?{missing}= is missing" in response.content.decode()
 
 
 def test_a_name_with_markup_is_text(address: str) -> None:
@@ -110,13 +110,13 @@ def test_a_file_that_breaks_off_has_the_frames_before(address: str, board: Board
 
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_damaged_frames_harm_no_other(address: str, board: Board, damage: str) -> None:
-    """Garbage is passed on, for the page to tell of; what is no row of bytes cannot be, and one loader says 500."""
+    """Garbage is passed on, and the page reports it. Other values cannot be served, and one loader answers 500."""
     found = plugin_data(address, "frame", run=damage, step=3)
     assert found[::2] == (200, GARBAGE) if damage == "garbage" else found.status in (404, 500)
     assert plugin_data(address, "network", run=damage).content == GARBAGE
     assert costs(address, damage) == []
     assert loaded(address, board)
-    assert {"long", damage} <= set(asked(address, "runs"))
+    assert {"long", damage} <= set(get_json(address, "runs"))
     assert plugin_data(address, "frame", run="long", step=0).status == 200
 
 
@@ -131,8 +131,8 @@ def test_below_a_path_prefix_as_soon_as_there_is_something(tmp_path: Path) -> No
     options = ("--path_prefix=/board", "--load_fast=false", "--reload_interval=1")
     with serving(tmp_path, *options) as address, TensorBoardRecorder(tmp_path / "run") as recorder:
         assert address.endswith("/board/")
-        assert asked(address, "plugin/backprop/runs") == {}
-        assert asked(address, "plugins_listing")["backprop"]["enabled"] is False
+        assert get_json(address, "plugin/backprop/runs") == {}
+        assert get_json(address, "plugins_listing")["backprop"]["enabled"] is False
         recorder.record(network := tiny_network())
         recorder.record(frame := tiny_frame(0))
         until(lambda: steps_by_run(address) == {"run": [0]})

@@ -1,4 +1,4 @@
-"""The Backprop tab as someone sees it: every phase, and its numbers beside autograd's."""
+"""The Backprop tab: every phase, and its numbers compared with autograd's."""
 
 import re
 from collections.abc import Callable
@@ -41,12 +41,12 @@ def read(text: str) -> float:
 
 
 def near(value: float) -> object:
-    """To the three digits that the page writes."""
+    """Equal to the three digits that the page shows."""
     return pytest.approx(value, rel=6e-3, abs=1e-9)
 
 
 def results(page: Page) -> dict[str, float]:
-    """What the chain rule says, by what stands before it."""
+    """The results of the chain rule, by their left-hand sides."""
     names, values = page.locator(".chain dt").all_inner_texts(), page.locator(".chain dd b").all_inner_texts()
     return dict(zip(names, map(read, values), strict=True))
 
@@ -68,7 +68,7 @@ def captions(page: Page) -> list[str]:
 
 
 @at("")
-def test_every_phase_says_something_of_its_own(tab: Page) -> None:
+def test_every_phase_has_its_own_caption(tab: Page) -> None:
     found = captions(tab)
     assert len(set(found)) == len(PHASES)
     assert all(len(caption) > 80 for caption in found)
@@ -84,13 +84,13 @@ def test_the_tab_is_dark_and_narrow_where_the_system_is(browser: Browser, addres
 @at("step=3&example=4&phase=avenues")
 def test_a_weights_chain_rule_is_autograds(tab: Page, recorded: list[Reference]) -> None:
     hover(tab, 'line[data-weight="1.4.2"]')
-    expect(tab.locator("h2")).to_have_text("The weight from neuron 2 of hidden layer 1 to output 4")
+    expect(tab.locator("h2")).to_have_text("The weight from neuron 2 of hidden1 to output 4")
     output = recorded[3].model(recorded[3].inputs.double())[0]
     assert output.shape == (10,)
     truth = recorded[3].example(4)
     found = results(tab)
-    assert found["∂C/∂w"] == near(truth["2.weight"][4, 2].item())
-    assert found["nudge of w: −∂C/∂w"] == near(-truth["2.weight"][4, 2].item())
+    assert found["∂C/∂w"] == near(truth["output.weight"][4, 2].item())
+    assert found["nudge of w: −∂C/∂w"] == near(-truth["output.weight"][4, 2].item())
     numbers = tab.locator(".chain dd span").all_inner_texts()[-1]  # = a · σ′(z) · ∂C/∂a, which multiply to it
     factors = [read(factor.strip("() ")) for factor in numbers.removeprefix("= ").split(" · ")]
     assert torch.tensor(factors).prod().item() == pytest.approx(found["∂C/∂w"], rel=0.02)
@@ -99,11 +99,11 @@ def test_a_weights_chain_rule_is_autograds(tab: Page, recorded: list[Reference])
 @at("step=3&example=4&phase=avenues")
 def test_a_pixels_weight_has_its_chain_rule(tab: Page, recorded: list[Reference]) -> None:
     weight = 14 * 28 + 14
-    truth = recorded[3].example(4)["0.weight"]
+    truth = recorded[3].example(4)["hidden1.weight"]
     box = tab.locator(".map").nth(5).bounding_box()
     assert box is not None
     tab.mouse.move(box["x"] + box["width"] * 14.5 / 28, box["y"] + box["height"] * 14.5 / 28)
-    expect(tab.locator(".name")).to_contain_text(f"0.weight[5, {weight}]")
+    expect(tab.locator(".name")).to_contain_text(f"hidden1.weight[5, {weight}]")
     assert results(tab)["∂C/∂w"] == near(truth[5, weight].item())
 
 
@@ -111,28 +111,28 @@ def test_a_pixels_weight_has_its_chain_rule(tab: Page, recorded: list[Reference]
 def test_a_neurons_chain_rule_is_autograds(tab: Page, recorded: list[Reference]) -> None:
     truth = recorded[2].example(7)
     hover(tab, '[data-neuron="0.3"] circle')
-    expect(tab.locator("h2")).to_have_text("Neuron 3 of hidden layer 1")
+    expect(tab.locator("h2")).to_have_text("Neuron 3 of hidden1")
     found = results(tab)
-    assert found["δⱼ = ∂C/∂zⱼ = ∂C/∂b"] == near(truth["0.bias"][3].item())
-    assert found["nudge of aⱼ: −∂C/∂aⱼ"] == near(-truth["2"][0, 3].item())
-    assert found["nudge of zⱼ and b: −δⱼ"] == near(-truth["0.bias"][3].item())
+    assert found["δⱼ = ∂C/∂zⱼ = ∂C/∂b"] == near(truth["hidden1.bias"][3].item())
+    assert found["nudge of aⱼ: −∂C/∂aⱼ"] == near(-truth["hidden"][0, 3].item())
+    assert found["nudge of zⱼ and b: −δⱼ"] == near(-truth["hidden1.bias"][3].item())
 
 
 @at("step=3&example=4&phase=avenues")
 def test_the_three_avenues_are_autograds(tab: Page, recorded: list[Reference]) -> None:
     truth, model = recorded[3].example(4), recorded[3].model
     rows = [row.locator("td").all_inner_texts() for row in tab.locator(".avenues tbody tr").all()]
-    assert read(rows[0][2]) == near(-truth["2.bias"][4].item())
-    assert [read(row[2]) for row in rows[1:]] == [near(-w) for w in truth["2.weight"][4].tolist()]
-    nudges = -truth["2.bias"][4] * model[2].weight[4]
+    assert read(rows[0][2]) == near(-truth["output.bias"][4].item())
+    assert [read(row[2]) for row in rows[1:]] == [near(-w) for w in truth["output.weight"][4].tolist()]
+    nudges = -truth["output.bias"][4] * model[2].weight[4]
     assert [read(row[3]) for row in rows[1:]] == [near(nudge) for nudge in nudges.tolist()]
     note = tab.locator(".details .note").inner_text()
-    assert read(note.removeprefix("nudge of z and the bias: −δ = −∂C/∂z = ")) == near(-truth["2.bias"][4].item())
+    assert read(note.removeprefix("nudge of z and the bias: −δ = −∂C/∂z = ")) == near(-truth["output.bias"][4].item())
 
 
 @at("step=3&example=4&phase=sums")
 def test_added_up_nudges_are_autograds(tab: Page, recorded: list[Reference]) -> None:
-    truth = -recorded[3].example(4)["2"][0]
+    truth = -recorded[3].example(4)["hidden"][0]
     names = [tab.locator(f'[data-neuron="0.{j}"]').get_attribute("aria-label") or "" for j in range(8)]
     assert [read(name.split(", nudge ")[1]) for name in names] == [near(nudge) for nudge in truth.tolist()]
     assert tab.locator(".contributions rect").count() == 8 * 10
@@ -145,15 +145,15 @@ def test_the_average_table_is_what_sgd_applies(tab: Page, recorded: list[Referen
         "1e" + tab.locator(".details h3").inner_text().split("10")[-1].translate(str.maketrans("⁻⁰¹²³⁴⁵", "-012345"))
     )
     means = [read(cell) * unit for cell in tab.locator(".average tbody td:last-child").all_inner_texts()]
-    wanted = [truth["2.bias"][6].item(), *truth["2.weight"][6].tolist()]
-    assert means == [pytest.approx(-gradient, abs=0.006 * unit) for gradient in wanted]
-    expect(tab.locator(".details .note")).to_contain_text("The means are what SGD applied at this step")
+    expected = [truth["output.bias"][6].item(), *truth["output.weight"][6].tolist()]
+    assert means == [pytest.approx(-gradient, abs=0.006 * unit) for gradient in expected]
+    expect(tab.locator(".details .note")).to_contain_text("SGD applied these means, times the learning rate")
     rows = [tab.locator(f".average tbody tr:nth-child({row}) td").all_inner_texts() for row in (1, 2)]
     for n in range(6):
         alone = recorded[3].of(recorded[3].inputs[n : n + 1], recorded[3].targets[n : n + 1].double())
         shown = [read(row[n]) * unit for row in rows]
         assert shown == [
-            pytest.approx(-g.item(), abs=0.006 * unit) for g in (alone["2.bias"][6], alone["2.weight"][6, 0])
+            pytest.approx(-g.item(), abs=0.006 * unit) for g in (alone["output.bias"][6], alone["output.weight"][6, 0])
         ]
 
 
@@ -174,7 +174,7 @@ def test_the_step_leads_to_the_next_weights(tab: Page, recorded: list[Reference]
     after = [read(cell) for cell in tab.locator(".avenues tbody td:last-child").all_inner_texts()]
     following = recorded[4].model
     assert after == [near(x) for x in (following[2].bias[6].item(), *following[2].weight[6].tolist())]
-    truth = recorded[3].of(recorded[3].inputs, recorded[3].targets.double())["2.weight"][6, 2].item()
+    truth = recorded[3].of(recorded[3].inputs, recorded[3].targets.double())["output.weight"][6, 2].item()
     assert results(tab)["mean ∂C/∂w of 20 examples"] == near(truth)
     assert f"times {RATE:.2f}" in tab.locator(".avenues thead").inner_text()
 
@@ -185,7 +185,7 @@ def test_the_step_leads_to_the_next_weights(tab: Page, recorded: list[Reference]
     indirect=["tab"],
 )
 def test_the_nudges_of_pixels_are_autograds(tab: Page, run: str, request: pytest.FixtureRequest) -> None:
-    """By all neurons, drawn or not."""
+    """Summed over all neurons, drawn or not."""
     expect(tab.locator("svg .pixels:not(.map)").nth(1)).to_be_visible()
     colours = tab.evaluate(
         """async () => {
@@ -206,40 +206,64 @@ def test_the_nudges_of_pixels_are_autograds(tab: Page, run: str, request: pytest
 
 
 @at("phase=forward&example=3")
-def test_the_badge_tells_how_well_the_gradients_agree(tab: Page) -> None:
+def test_the_badge_shows_how_well_the_gradients_agree(tab: Page) -> None:
     tab.locator(".badge summary").click()
     rows = [row.locator("td").all_inner_texts() for row in tab.locator(".popover tbody tr").all()]
-    assert tab.locator(".popover tbody th").all_inner_texts() == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    assert tab.locator(".popover tbody th").all_inner_texts() == [
+        "hidden1.weight",
+        "hidden1.bias",
+        "output.weight",
+        "output.bias",
+    ]
     assert all(row[0] == "✓" and read(row[1]) < 1e-5 for row in rows)
 
 
 @at("run=wrong")
-def test_the_badge_tells_of_a_wrong_gradient(tab: Page) -> None:
+def test_the_badge_reports_a_wrong_gradient(tab: Page) -> None:
     expect(tab.locator(".badge.failed")).to_contain_text("4 of 4 gradients differ from autograd’s")
 
 
 @at("run=wide&phase=average&layer=0&neuron=3")
-def test_what_is_too_wide_is_counted(tab: Page) -> None:
+def test_neurons_and_examples_that_are_not_shown_are_counted(tab: Page) -> None:
     expect(tab.locator("svg.network")).to_contain_text("and 16 more")
     assert tab.locator('[data-neuron^="0."]').count() == 24
-    expect(tab.locator(".details .note")).to_contain_text("Shown are 100 of 130 examples; the mean is over all.")
+    expect(tab.locator(".details .note")).to_contain_text("100 of 130 examples are shown; the mean is over all.")
     expect(tab.locator(".details .note")).to_contain_text("768 more weights are not shown.")
 
 
 @at("run=wide&phase=sums")
-def test_the_neurons_that_are_not_drawn_count_too(tab: Page) -> None:
-    expect(tab.locator(".caption")).to_contain_text("of those drawn, neuron")
+def test_sums_include_neurons_that_are_not_drawn(tab: Page) -> None:
+    expect(tab.locator(".caption")).to_contain_text("Among those drawn, neuron")
     expect(tab.locator(".details .note").last).to_contain_text("24 of 40 weights, the first")
 
 
 @at("run=frozen&phase=average&layer=0&neuron=3")
-def test_a_frozen_layer_takes_no_step(tab: Page) -> None:
-    expect(tab.locator(".details")).to_contain_text("neuron 3 of hidden layer 1 are frozen: nothing is averaged")
+def test_a_frozen_layer_is_not_changed(tab: Page) -> None:
+    expect(tab.locator(".details")).to_contain_text("neuron 3 of hidden1 are frozen. There is nothing to average.")
     tab.locator("[data-phase=step]").last.click()
-    expect(tab.locator(".details")).to_contain_text("frozen: the step leaves them as they are")
-    expect(tab.locator(".caption")).to_contain_text("Whatever is not frozen takes a step")
+    expect(tab.locator(".details")).to_contain_text("are frozen. The step does not change them.")
+    expect(tab.locator(".caption")).to_contain_text("Every weight and bias that is not frozen changes by")
 
 
 @at(f"step={STEPS - 1}")
 def test_the_last_step_is_there(tab: Page) -> None:
     expect(tab.locator(".step")).to_contain_text("step 5 of 6")
+
+
+@at("run=long&phase=sums&layer=0&neuron=3")
+def test_a_layer_named_by_a_number_is_called_layer(tab: Page) -> None:
+    """As in a Sequential without names, and in runs of earlier versions."""
+    expect(tab.locator("h2")).to_have_text("Neuron 3 of layer 0")
+    assert tab.locator("svg.network .title:not(.start):not(.end)").all_text_contents() == ["layer 0", "layer 2"]
+    expect(tab.locator(".name")).to_contain_text("0.bias[3]")
+
+
+@at("run=recorded")
+def test_a_layer_is_called_by_the_name_of_its_module(tab: Page) -> None:
+    assert tab.locator("svg.network .title:not(.start):not(.end)").all_text_contents() == ["hidden1", "output"]
+
+
+@at("run=frozen&phase=forward&layer=0&neuron=3")
+def test_a_frozen_layer_has_a_name(tab: Page) -> None:
+    expect(tab.locator("h2")).to_have_text("Neuron 3 of hidden1")
+    expect(tab.locator(".name")).to_contain_text("frozen hidden1.bias[3] = ")

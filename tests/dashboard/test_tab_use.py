@@ -1,4 +1,4 @@
-"""The Backprop tab in someone's hands: mouse, keys, addresses, TensorBoard around it, and runs that cannot be shown."""
+"""Use of the Backprop tab: mouse, keys, addresses, TensorBoard around it, and runs that cannot be shown."""
 
 import functools
 import re
@@ -27,8 +27,8 @@ def address(serve: Callable[[str], str]) -> str:
     return serve("true")
 
 
-def address_says(page: Page, said: str) -> None:
-    page.wait_for_function("said => location.hash.includes(said)", arg=said)
+def expect_in_address(page: Page, text: str) -> None:
+    page.wait_for_function("text => location.hash.includes(text)", arg=text)
 
 
 @started
@@ -47,7 +47,7 @@ def test_the_slider_reaches_every_step_by_keys(tab: Page) -> None:
 def test_a_click_on_the_slider_finds_the_nearest_step(tab: Page, linear: bool) -> None:
     if linear:
         tab.get_by_role("button", name="Log-spaced").click()
-        address_says(tab, "spacing=linear")
+        expect_in_address(tab, "spacing=linear")
     boxes = [tick.bounding_box() for tick in tab.locator(".tick").all()]
     places = [box["x"] for box in boxes if box]
     for step in (5, 1, 4, 0):
@@ -74,9 +74,9 @@ def test_phases_play_and_pause(tab: Page) -> None:
 
 
 @started
-def test_a_pinned_weight_is_followed_and_let_go(tab: Page) -> None:
+def test_a_pinned_weight_has_curves_until_it_is_unpinned(tab: Page) -> None:
     tab.locator('.avenues button[data-key="weight 1.4.2"]').click()
-    address_says(tab, "pin=1.4.2")
+    expect_in_address(tab, "pin=1.4.2")
     expect(tab.locator(".follow path")).to_have_count(2)
     assert (tab.locator(".follow path").first.get_attribute("d") or "").count("L") == 5
     expect(tab.locator('line[data-weight="1.4.2"]')).to_have_class("edge marked pinned")
@@ -85,9 +85,9 @@ def test_a_pinned_weight_is_followed_and_let_go(tab: Page) -> None:
 
 
 @started
-def test_another_neuron_is_looked_at_beside_the_pinned_weight(tab: Page) -> None:
+def test_another_neuron_can_be_shown_while_a_weight_is_pinned(tab: Page) -> None:
     tab.locator('.avenues button[data-key="weight 1.4.2"]').click()
-    expect(tab.locator("h2")).to_have_text("The weight from neuron 2 of hidden layer 1 to output 4")
+    expect(tab.locator("h2")).to_have_text("The weight from neuron 2 of hidden1 to output 4")
     tab.locator('[data-neuron="1.7"] circle').click()
     tab.mouse.move(0, 0)
     expect(tab.locator("h2")).to_have_text("Output 7")
@@ -96,7 +96,7 @@ def test_another_neuron_is_looked_at_beside_the_pinned_weight(tab: Page) -> None
 
 
 @started
-def test_clicks_are_counted_however_quick(tab: Page) -> None:
+def test_quick_clicks_all_count(tab: Page) -> None:
     tab.evaluate("""() => {
         const click = (title, times) => {
             const button = document.querySelector(`[title^="${title}"]`);
@@ -111,13 +111,13 @@ def test_clicks_are_counted_however_quick(tab: Page) -> None:
 
 
 @started
-def test_maps_go_with_the_phase_again_when_asked(tab: Page) -> None:
+def test_maps_can_return_to_the_default_of_the_phase(tab: Page) -> None:
     title = tab.locator("svg.network .title.end")
     tab.get_by_role("button", name="Weights", exact=True).click()
     tab.keyboard.press("ArrowRight")
     tab.keyboard.press("ArrowRight")
     expect(title).to_have_text("weights")
-    tab.get_by_role("button", name="As the phase has it").click()
+    tab.get_by_role("button", name="Default of the phase").click()
     expect(title).to_have_text("nudges of pixels")
 
 
@@ -128,12 +128,12 @@ def test_the_focus_stays_while_the_pointer_moves(tab: Page) -> None:
     box = tab.locator('line[data-weight="1.4.3"]').bounding_box()
     assert box is not None
     tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    expect(tab.locator("h2")).to_have_text("The weight from neuron 3 of hidden layer 1 to output 4")
+    expect(tab.locator("h2")).to_have_text("The weight from neuron 3 of hidden1 to output 4")
     assert tab.evaluate("document.activeElement.dataset.key") == "pin"
 
 
 @started
-def test_captions_are_not_read_out_while_training_plays(tab: Page) -> None:
+def test_captions_are_not_announced_while_training_plays(tab: Page) -> None:
     caption = tab.locator(".caption")
     expect(caption).to_have_attribute("aria-live", "polite")
     tab.get_by_role("button", name="First step").click()
@@ -143,9 +143,9 @@ def test_captions_are_not_read_out_while_training_plays(tab: Page) -> None:
 
 
 @started
-def test_a_link_in_an_open_tab_means_what_it_means_in_a_new_one(tab: Page) -> None:
+def test_a_link_in_an_open_tab_resets_the_other_choices(tab: Page) -> None:
     tab.locator('.avenues button[data-key="weight 1.4.2"]').click()
-    address_says(tab, "pin=1.4.2")
+    expect_in_address(tab, "pin=1.4.2")
     tab.evaluate("location.hash = '#backprop&run=recorded&step=2'")
     expect(tab.locator("[aria-current=step]")).to_have_attribute("data-phase", "forward")
     expect(tab.locator(".follow")).to_have_count(0)
@@ -156,30 +156,30 @@ def test_a_click_on_a_line_pins_it(tab: Page) -> None:
     box = tab.locator('line[data-weight="1.4.2"]').bounding_box()
     assert box is not None
     tab.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    address_says(tab, "layer=1&neuron=4&pin=1.4.2")
+    expect_in_address(tab, "layer=1&neuron=4&pin=1.4.2")
 
 
 @started
-def test_keys_alone_lead_everywhere(tab: Page) -> None:
+def test_everything_can_be_reached_by_keys(tab: Page) -> None:
     tab.locator('[data-neuron="1.4"]').focus()
     for key in ("ArrowLeft", "ArrowDown", "Enter"):
         tab.keyboard.press(key)
-    expect(tab.locator("h3").last).to_have_text("Three avenues of neuron 5 of hidden layer 1")
+    expect(tab.locator("h3").last).to_have_text("Three avenues of neuron 5 of hidden1")
     tab.keyboard.press("Escape")
-    for key, said in [("w", "example=worst"), ("7", "example=7"), ("Shift+ArrowRight", "step=4"), ("m", "maps=")]:
+    for key, expected in [("w", "example=worst"), ("7", "example=7"), ("Shift+ArrowRight", "step=4"), ("m", "maps=")]:
         tab.locator("body").press(key)
-        address_says(tab, said)
+        expect_in_address(tab, expected)
     tab.locator("body").press("ArrowRight")
-    address_says(tab, "phase=sums")
+    expect_in_address(tab, "phase=sums")
     tab.locator("body").press("?")
     expect(tab.get_by_role("dialog")).to_be_visible()
 
 
 @started
-def test_a_key_pressed_on_what_is_drawn_anew_leaves_the_focus_there(tab: Page) -> None:
+def test_a_redrawn_button_keeps_the_focus(tab: Page) -> None:
     for key, drawn in (("weight 1.4.2", "pin=1.4.2"), ("example 7", "example=7"), ("maps change", "maps=change")):
         tab.locator(f'[data-key="{key}"]').press("Enter")
-        address_says(tab, drawn)
+        expect_in_address(tab, drawn)
         assert tab.evaluate("document.activeElement.dataset.key") == key
 
 
@@ -195,7 +195,7 @@ def test_maps_change_their_pictures(tab: Page, maps: str) -> None:
 
 
 @started
-def test_the_picture_is_saved_whole(tab: Page) -> None:
+def test_the_picture_is_saved_with_its_styles(tab: Page) -> None:
     with tab.expect_download() as saved:
         tab.get_by_role("button", name="SVG").click()
     assert saved.value.suggested_filename == "backprop-recorded-step-3-avenues.svg"
@@ -208,7 +208,7 @@ def test_the_picture_is_saved_whole(tab: Page) -> None:
     assert all(href.startswith("data:image/png") for href in hrefs if href)
 
 
-def test_nudges_run_along_their_lines_unless_motion_is_unwelcome(browser: Browser, address: str) -> None:
+def test_nudges_are_animated_unless_reduced_motion_is_preferred(browser: Browser, address: str) -> None:
     for motion in ("no-preference", "reduce"):
         with opened(browser, f"{address}{ALONE}#backprop&run=recorded&{START}", reduced_motion=motion) as page:
             expect(page.locator(".neuron")).not_to_have_count(0)
@@ -221,12 +221,12 @@ def test_nudges_run_along_their_lines_unless_motion_is_unwelcome(browser: Browse
             assert bool(page.evaluate("window.ran")) is (motion == "no-preference")
 
 
-def test_tensorboard_around_it_has_the_address_and_the_colours(browser: Browser, address: str) -> None:
+def test_the_tab_follows_the_address_and_the_theme_of_tensorboard(browser: Browser, address: str) -> None:
     with opened(browser, f"{address}#backprop&run=recorded&{START}") as page:
         inside = page.frame_locator("iframe")
         expect(inside.locator("[aria-current=step]")).to_have_attribute("data-phase", "avenues")
         inside.locator("[data-phase=average]").first.click()
-        address_says(page, "phase=average&example=4")
+        expect_in_address(page, "phase=average&example=4")
         page.evaluate("location.hash = location.hash.replace('step=3', 'step=5')")
         expect(inside.locator(".step")).to_contain_text("step 5 of 6")
         for theme in ("dark", "light"):
@@ -257,23 +257,23 @@ def shows_after_a_reload(page: Page, text: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("run", "said"),
+    ("run", "message"),
     [
-        ("softmax", "Run softmax cannot be walked through here: module 1 (Softmax): only one elementwise activation"),
+        ("softmax", "Run softmax cannot be shown here: module 1 (Softmax): only one elementwise activation"),
         ("later", "it was written in format 2, and this tab reads format 1"),
         ("garbage", "Run garbage cannot be shown: it is cut short."),
         ("damaged&step=1", "Step 1 of run damaged cannot be shown: it is cut short. Choose another step or run."),
         ("damaged&step=2", "Step 2 of run damaged cannot be shown:"),
         ("damaged&step=3", "Step 3 of run damaged cannot be shown: it is only 0 bytes long."),
-        ("odd&step=0", "Step 0 of run odd cannot be shown: it does not say what was compared."),
-        ("odd&step=1", "Step 1 of run odd cannot be shown: its array 1.weight is 3 by 9, not 3 by 4."),
+        ("inconsistent&step=0", "Step 0 of run inconsistent cannot be shown: its comparisons are missing."),
+        ("inconsistent&step=1", "Step 1 of run inconsistent cannot be shown: its array 1.weight is 3 by 9, not 3"),
         ("gone", "There is no run gone with frames here. Choose another."),
     ],
 )
 @started
-def test_what_cannot_be_shown_is_said(tab: Page, run: str, said: str) -> None:
+def test_runs_and_steps_that_cannot_be_shown_are_reported(tab: Page, run: str, message: str) -> None:
     tab.evaluate("run => location.hash = `#backprop&run=${run}`", run)
-    expect(tab.get_by_role("alert")).to_contain_text(said)
+    expect(tab.get_by_role("alert")).to_contain_text(message)
     if "step" in run:
         tab.get_by_role("button", name="Last step").click()
         expect(tab.locator(".neuron")).to_have_count(7)
@@ -285,7 +285,7 @@ def test_names_are_text_and_never_markup(browser: Browser, address: str) -> None
     with opened(browser, f"{address}{ALONE}#backprop") as page:
         page.get_by_label("Run").select_option(MARKUP)
         expect(page.locator(".neuron")).not_to_have_count(0)
-        address_says(page, "run=%3Cimg")
+        expect_in_address(page, "run=%3Cimg")
         assert page.locator("img").count() == 0
         page.reload()
         expect(page.get_by_label("Run")).to_have_value(MARKUP)
@@ -303,6 +303,6 @@ def test_names_are_text_and_never_markup(browser: Browser, address: str) -> None
     ],
     indirect=True,
 )
-def test_an_address_that_means_nothing_is_forgiven(tab: Page) -> None:
+def test_invalid_values_in_the_address_are_ignored(tab: Page) -> None:
     expect(tab.locator(".caption")).not_to_be_empty()
     expect(tab.get_by_role("alert")).to_be_hidden()

@@ -12,7 +12,10 @@ def test_tags_are_distinct_and_grouped() -> None:
         *(tags.agreement(figure, "p") for figure in tags.AGREEMENT_FIGURES),
         *(tags.noise(figure, "p") for figure in tags.NOISE_FIGURES),
         *(tags.health(figure, "p") for figure in tags.HEALTH_FIGURES),
-        *(make("p") for make in (tags.weights, tags.gradients, tags.activations, tags.experiment_picture)),
+        *(
+            make("p")
+            for make in (tags.noise_scale, tags.weights, tags.gradients, tags.activations, tags.experiment_picture)
+        ),
         *(make("e", "p") for make in (tags.experiment, tags.experiment_curve)),
     ]
     assert len({*constants, *made}) == len(constants) + len(made)

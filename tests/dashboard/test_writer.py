@@ -1,4 +1,4 @@
-"""What is recorded is found in the event files, under the right tag, at the right step, once."""
+"""Each recorded value is in the event files once, under the right tag, at the right step."""
 
 import math
 from collections.abc import Callable
@@ -42,15 +42,15 @@ WHOLE_RUN = {
     tags.WORST_ERROR_RATIO: (200, 2**22),
     tags.FAILED_COMPARISONS: (200, 1),
     tags.TAYLOR_ORDER: (200, 2),
-    tags.NOISE_SCALE: (200, 5 / 7.5),  # the trace of both, by 9 - 4 / 2 + 1 - 1 / 2
+    tags.NOISE_SCALE: (200, 0.75),
     tags.noise("mean_norm", "0.weight"): (200, 1.5),
     tags.noise("total_variance", "0.weight"): (200, 4),
     tags.noise("signal_to_noise", "0.weight"): (200, 1.5),
-    tags.noise("noise_scale", "0.weight"): (200, 4 / 7),
+    tags.noise_scale("0.weight"): (200, 0.5),
     tags.noise("mean_norm", "0.bias"): (200, 1.5),
     tags.noise("total_variance", "0.bias"): (200, 1),
     tags.noise("signal_to_noise", "0.bias"): (200, 1),
-    tags.noise("noise_scale", "0.bias"): (200, 2),
+    tags.noise_scale("0.bias"): (200, 2),
     tags.health("gradient_norm", "0.weight"): (300, 3),
     tags.health("update_ratio", "0.weight"): (300, 0.25),
     tags.health("gradient_norm", "0.bias"): (300, 4),
@@ -77,7 +77,7 @@ def values(events: list[Event]) -> dict[str, Any]:
 
 
 def points(folder: Path, tag: str, loader: ModuleType) -> list[tuple[int, float]]:
-    """A curve as one of TensorBoard's own loaders reads it."""
+    """A curve, read by one of TensorBoard's loaders."""
     board = loader.EventAccumulator(str(folder))
     board.Reload()
     if loader is event_accumulator:
@@ -92,14 +92,12 @@ def test_every_scalar_of_a_run_has_its_tag_step_and_value(whole_run: list[Event]
         assert found[tag] == pytest.approx(expected, rel=1e-6), tag
 
 
-def test_each_record_but_the_pulse_is_one_event(whole_run: list[Event]) -> None:
+def test_each_record_but_the_heartbeat_is_one_event(whole_run: list[Event]) -> None:
     assert [event.step for event in whole_run] == [0, 100, 200, 200, 300, 400, 500, 600, 650, 650, 670, 700]
 
 
-def test_frames_are_of_their_own_plugin_and_of_no_other(
-    whole_run: list[Event], one_of_each: list[records.Event]
-) -> None:
-    """So that no chart is made of what the Backprop tab reads: neither a scalar nor a text."""
+def test_frames_belong_to_their_plugin_only(whole_run: list[Event], one_of_each: list[records.Event]) -> None:
+    """Otherwise TensorBoard would show charts and texts of them."""
     of_plugin = {value.tag: value for value in values(whole_run).values() if value.tag.startswith("backprop/")}
     classes = {tag: value.metadata.data_class for tag, value in of_plugin.items()}
     assert classes == {
@@ -117,7 +115,7 @@ def test_frames_are_of_their_own_plugin_and_of_no_other(
     assert contents[tags.FRAME_COST] == 0.75, "of the mini-batch, not of the probes"
 
 
-def test_a_frame_of_no_known_network_is_passed_over(write: Write) -> None:
+def test_a_frame_without_a_network_is_ignored(write: Write) -> None:
     assert write(tiny_frame(3)) == []
 
 
@@ -125,7 +123,7 @@ def test_a_resumed_run_starts_at_its_first_step(write: Write, run_started: RunSt
     assert [event.step for event in write(replace(run_started, step=600))] == [600]
 
 
-def test_unknown_kinds_are_passed_over(write: Write) -> None:
+def test_unknown_kinds_are_ignored(write: Write) -> None:
     assert write("not a record", None) == []
 
 
@@ -175,11 +173,11 @@ def test_pictures_are_png_of_the_stated_size(write: Write, picture: records.Pict
             assert png.size == (value.image.width, value.image.height)
 
 
-def test_a_first_layer_that_sees_no_image_has_no_picture(write: Write, picture: records.PictureEvent) -> None:
+def test_weights_of_inputs_that_are_not_an_image_have_no_picture(write: Write, picture: records.PictureEvent) -> None:
     assert values(write(replace(picture, first_weights=torch.randn(4, 7)))).keys() == {tags.WORST_DIGITS}
 
 
-def test_the_first_event_tells_of_the_run(write: Write, run_started: RunStarted) -> None:
+def test_the_first_event_describes_the_run(write: Write, run_started: RunStarted) -> None:
     page = make_ndarray(values(write(run_started))[tags.RUN_START].tensor).item().decode()
     for part in (
         "Data: digits",
@@ -210,7 +208,7 @@ def test_hparams_hold_the_configuration_and_name_metrics_that_exist(whole_run: l
 
 @pytest.mark.parametrize("loader", [event_accumulator, plugin_event_accumulator])
 @pytest.mark.parametrize(("purge_step", "expected"), [(100, [(0, 1), (100, 2), (200, 2)]), (0, [(100, 2), (200, 2)])])
-def test_a_resumed_run_replaces_what_was_recorded_from_its_first_step_on(
+def test_a_resumed_run_replaces_the_events_from_its_first_step_on(
     tmp_path: Path, loader: ModuleType, purge_step: int, expected: list[tuple[int, float]]
 ) -> None:
     for first_step, steps, cost in ((0, (0, 100, 200, 300), 1.0), (purge_step, (100, 200), 2.0)):
@@ -220,7 +218,7 @@ def test_a_resumed_run_replaces_what_was_recorded_from_its_first_step_on(
     assert points(tmp_path, tags.MINI_BATCH_COST, loader) == expected
 
 
-def test_a_run_that_is_killed_loses_nothing(tmp_path: Path) -> None:
+def test_a_killed_run_loses_nothing(tmp_path: Path) -> None:
     recorder = TensorBoardRecorder(tmp_path)
     recorder.record(records.StepEvent(7, 0, 1.0, 0.5, 0.1, 1.0))
     assert points(tmp_path, tags.MINI_BATCH_COST, event_accumulator) == [(7, 1)]
@@ -241,14 +239,14 @@ def test_closing_twice_is_allowed_and_ends_the_recording(tmp_path: Path) -> None
         recorder.record(records.StepEvent(0, 0, 1.0, 0.5, 0.1, 1.0))
 
 
-def test_what_ended_a_run_is_shown_with_its_mini_batch(whole_run: list[Event]) -> None:
+def test_a_failure_is_shown_with_its_mini_batch(whole_run: list[Event]) -> None:
     page = make_ndarray(values(whole_run)[tags.RUN_FAILURE].tensor).item().decode()
     assert "At step 670" in page
-    assert "first in the output of layer 2" in page
+    assert "first in the output of module hidden2" in page
     assert page.endswith("4 8")
 
 
-def test_a_resumed_run_mends_its_damaged_files_and_says_so(tmp_path: Path) -> None:
+def test_a_resumed_run_repairs_damaged_files_and_reports_it(tmp_path: Path) -> None:
     with TensorBoardRecorder(tmp_path) as recorder:
         recorder.record(records.EpochEvent(5, 1, 0.25, 0.875, 0.5, 0.75))
     assert recorder.remarks == []

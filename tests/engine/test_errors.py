@@ -85,7 +85,9 @@ def test_inputs_that_are_not_finite(number: float, activation: str) -> None:
     backprop.model = mlp((5, 4, 3), activation, output_activation="sigmoid")
     inputs = INPUTS.clone()
     inputs[1, 2] = number
-    assert_refused(backprop, inputs, TARGETS, FloatingPointError, r"the output of module 0 \(Linear\) is not finite")
+    assert_refused(
+        backprop, inputs, TARGETS, FloatingPointError, r"the output of module hidden1 \(Linear\) is not finite"
+    )
 
 
 @pytest.mark.parametrize("number", [torch.nan, torch.inf])
@@ -116,7 +118,9 @@ def test_a_gradient_that_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
     backprop.sgd_step(INPUTS, TARGETS, 0.1)
     monkeypatch.setattr(Sigmoid, "backward", staticmethod(lambda ctx, g: backward(ctx, g) / (g.shape[1] - 4)))
     before = [p.detach().clone() for p in backprop.model.parameters()]
-    with pytest.raises(FloatingPointError, match=r"the gradient of the output of module 0 \(Linear\) is not finite"):
+    with pytest.raises(
+        FloatingPointError, match=r"the gradient of the output of module hidden1 \(Linear\) is not finite"
+    ):
         backprop.sgd_step(INPUTS, TARGETS, 0.1)
     assert all(torch.equal(p, was) for p, was in zip(backprop.model.parameters(), before, strict=True))
 

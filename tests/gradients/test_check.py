@@ -55,7 +55,13 @@ class TestPassed:
     def test_a_network_with_its_parameters(self) -> None:
         report = check_gradients(mlp((5, 4, 3)), [(numbers(6, 5, dtype=torch.float32),)])
         assert report.passed, str(report)
-        assert report.inputs == ("input", "self.0.weight", "self.0.bias", "self.2.weight", "self.2.bias")
+        assert report.inputs == (
+            "input",
+            "self.hidden1.weight",
+            "self.hidden1.bias",
+            "self.output.weight",
+            "self.output.bias",
+        )
 
     def test_a_sample_with_options_and_several_outputs(self) -> None:
         def parts(x: Tensor, *, at: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The figures of an explanation, read back from what matplotlib was asked to draw."""
+"""The figures of an explanation, read back from matplotlib."""
 
 from collections import defaultdict
 from typing import Any
@@ -39,7 +39,7 @@ def of_kind(axes: Axes, kind: type[Any]) -> list[Any]:
 
 
 def discs(axes: Axes, explanation: Explanation) -> list[np.ndarray]:
-    """Where each layer's neurons stand, top down, each array (count, 2)."""
+    """The positions of each layer's neurons from top to bottom, arrays of (count, 2)."""
     at = np.asarray(of_kind(axes, PathCollection)[0].get_offsets())
     counts = [min(20, len(layer.activations)) for layer in explanation.layers]
     assert len(at) == sum(counts)
@@ -47,7 +47,7 @@ def discs(axes: Axes, explanation: Explanation) -> list[np.ndarray]:
 
 
 def edges(axes: Axes, explanation: Explanation) -> dict[tuple[int, int, int], tuple[bool, bool, float, float]]:
-    """By the layer it ends in, its end and its start: whether it is solid, whether blue, its width and its opacity."""
+    """By layer, end and start of each edge: whether it is solid, whether it is blue, its width and its opacity."""
     places = {tuple(p): (n, i) for n, column in enumerate(discs(axes, explanation)) for i, p in enumerate(column)}
     found = {}
     for lines in of_kind(axes, LineCollection):
@@ -87,7 +87,7 @@ def test_an_edge_is_a_weight_with_a_large_nudge(sizes: tuple[int, ...], activati
 
 
 def test_two_hundredths_of_the_largest_are_too_few() -> None:
-    """A weight's nudge is in proportion to the activation it carries."""
+    """The nudge of a weight is proportional to the activation before it."""
     model = nn.mlp((3, 3, 1), "relu")
     with torch.no_grad():
         for parameter, value in zip(model.parameters(), (torch.eye(3), 0, torch.ones(1, 3), 0), strict=True):
@@ -115,7 +115,7 @@ def test_a_disc_is_as_bright_as_its_neuron_is_active(activation: str) -> None:
     assert [tuple(rim) for rim in drawn.get_edgecolors()] == rims
 
 
-def test_layers_stand_from_left_to_right_in_their_box_and_neurons_from_above() -> None:
+def test_layers_go_from_left_to_right_in_their_box_and_neurons_from_top_to_bottom() -> None:
     explanation = explained(4, 6, 5, 3)
     columns = discs(network_of(explanation), explanation)
     assert [set(column[:, 0]) for column in columns] == [{2}, {6}, {10}]
@@ -156,7 +156,7 @@ def test_of_a_large_layer_the_20_with_the_largest_nudges_are_shown() -> None:
 
 
 def panels(explanation: Explanation, *arguments: Any) -> list[Axes]:
-    """The digit, its nudges, the network; an output's bias, its weights, what they come from; the sums."""
+    """The digit, its nudges, the network; an output's bias, its weights, the previous activations; the sums."""
     figure = draw_explanation(explanation, *arguments, title="a title")
     figure.draw_without_rendering()
     assert figure.get_size_inches().tolist() == [14, 9]

@@ -1,4 +1,4 @@
-"""The experiments' measures, against numbers from elsewhere; and each claim fails where the equations are wrong."""
+"""The measurements of the experiments, compared with independent numbers; claims fail if the equations are wrong."""
 
 import sys
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from bp_torch.inspection.experiments.setup import ExperimentResult, cost, train
 
 @pytest.fixture(scope="module")
 def setup() -> Iterator[Setup]:
-    """Six hundred drawn digits to learn from, two hundred to be tested on; fewer of them are explained."""
+    """Six hundred drawn digits for training, two hundred for tests; fewer are explained."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules["bp_torch.inspection.experiments.one_example"], "EXAMPLES", 20)
         yield few_digits()
@@ -41,7 +41,7 @@ def results(setup: Setup) -> dict[str, ExperimentResult]:
     return {name: EXPERIMENTS[name](setup) for name in ("direction", "wiggles", "one_example", "averaging")}
 
 
-def test_what_does_not_depend_on_the_data_holds(results: dict[str, ExperimentResult]) -> None:
+def test_claims_that_do_not_depend_on_the_data_hold(results: dict[str, ExperimentResult]) -> None:
     assert {claim.claim: claim.holds for one in results.values() for claim in one.claims if not claim.holds} == {}
     assert results["wiggles"].metrics["measured_ratio"] == pytest.approx(32, rel=0.1)
     assert results["direction"].metrics["decrease_along_gradient"] == pytest.approx(1, abs=0.01)
@@ -110,8 +110,8 @@ def _unflattened(vector: Tensor, like: list[torch.nn.Parameter]) -> list[Tensor]
     return [part.view(parameter.shape) for part, parameter in zip(parts, like, strict=True)]
 
 
-def test_the_curvatures_bound_the_hessians_from_within() -> None:
-    """After as many steps as there are dimensions they are its eigenvalues."""
+def test_the_curvatures_are_within_those_of_the_hessian() -> None:
+    """After as many steps as dimensions, they are its extreme eigenvalues."""
     torch.manual_seed(0)
     model, inputs, targets = nn.mlp((3, 2, 2)).double(), torch.randn(5, 3).double(), torch.rand(5, 2).double()
     start = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
@@ -141,8 +141,8 @@ def test_a_path_worked_by_hand() -> None:
     assert path.steps_to(0.5) is None
 
 
-def test_which_way_was_quicker_worked_by_hand() -> None:
-    """Four steps of mini-batches, a tenth of a second each, get as low as one full step of so many seconds."""
+def test_the_quicker_descent_worked_by_hand() -> None:
+    """Four steps of mini-batches, of 0.1 s each, reach the cost of one full step."""
     points = torch.zeros(5, 2)
     sgd = Descent(1.0, 100, points, torch.arange(5) / 10, torch.tensor([4.0, 3.0, 2.5, 2.25, 2.0]))
     for spent, holds in ((1.9, False), (2.1, True)):
@@ -152,8 +152,8 @@ def test_which_way_was_quicker_worked_by_hand() -> None:
         assert claim.holds is holds
 
 
-def test_a_speedup_is_told_by_the_clock(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each reading of the clock is a second later, so that every gradient takes one: a full one no longer."""
+def test_a_speedup_is_measured_by_the_clock(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reading of the clock is a second later, so that every gradient takes one second."""
     seconds = iter(range(10**6))
     module = sys.modules["bp_torch.inspection.experiments.mini_batches"]  # whose name in the package is its function's
     monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(seconds)))
@@ -163,7 +163,7 @@ def test_a_speedup_is_told_by_the_clock(setup: Setup, monkeypatch: pytest.Monkey
     assert [claim.holds for claim in result.claims if "speedup" in claim.claim] == [False]
 
 
-def test_a_walk_is_gradient_descent(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_descent_is_gradient_descent(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter(range(10))
     monkeypatch.setattr(
         sys.modules["bp_torch.inspection.experiments.mini_batches"].time, "perf_counter", lambda: next(seconds)
@@ -180,8 +180,8 @@ def test_a_walk_is_gradient_descent(setup: Setup, monkeypatch: pytest.MonkeyPatc
         optimizer.step()
 
 
-def test_learning_stops_after_its_steps_at_a_rate_that_falls(setup: Setup) -> None:
-    """Six steps an epoch: the seventh is of the second."""
+def test_training_takes_its_steps_at_a_falling_rate(setup: Setup) -> None:
+    """With six steps an epoch, the seventh is in the second epoch."""
     model, builtin = setup.network(), nn.as_builtin(setup.network())
     train(model, setup.inputs, setup.targets, 7, of=14, seed=3)
     batches = Batches(setup.inputs, setup.targets, 100, seed=3)
@@ -194,8 +194,8 @@ def test_learning_stops_after_its_steps_at_a_rate_that_falls(setup: Setup) -> No
     torch.testing.assert_close(model.state_dict(), builtin.state_dict())
 
 
-def test_mini_batches_beside_the_full_gradient(setup: Setup) -> None:
-    """All examples give the full gradient; and a mini-batch's cosine is one of vectors computed elsewhere."""
+def test_mini_batches_compared_with_the_full_gradient(setup: Setup) -> None:
+    """All examples give the full gradient; the cosine of a mini-batch is that of independently computed vectors."""
     model = setup.partly_trained
     curve = _curve(setup, model)
     assert list(curve) == [1, 10, 100, 600]

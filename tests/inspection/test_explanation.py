@@ -1,4 +1,4 @@
-"""One example's wishes: against numbers worked by hand, and against PyTorch's own layers and autograd."""
+"""The nudges of one example, compared with numbers worked by hand, and with autograd through PyTorch's own layers."""
 
 import math
 from collections.abc import Callable
@@ -32,7 +32,7 @@ NETWORKS: dict[str, Callable[[], torch.nn.Module]] = {
 
 @pytest.fixture
 def by_hand() -> torch.nn.Sequential:
-    """Two inputs, two rectified neurons, two outputs that are no more than their weighted sums."""
+    """Two inputs, two rectified neurons, two linear outputs."""
     model = nn.mlp((2, 2, 2), "relu")
     values = ([[1.0, -1.0], [2.0, 0.0]], [0.0, -1.0], [[2.0, 1.0], [-1.0, 3.0]], [0.0, 1.0])
     with torch.no_grad():
@@ -61,7 +61,10 @@ def test_every_number_of_a_network_worked_by_hand(by_hand: torch.nn.Sequential) 
     assert first.contributions.tolist() == [[-5, 5], [2, 0]]
     assert explanation.pixel_nudges.tolist() == [-3, 5]
     assert explanation.difference == 0
-    assert [layer.names for layer in explanation.layers] == [("0.weight", "0.bias"), ("2.weight", "2.bias")]
+    assert [layer.names for layer in explanation.layers] == [
+        ("hidden1.weight", "hidden1.bias"),
+        ("output.weight", "output.bias"),
+    ]
 
 
 def test_the_three_avenues_of_one_neuron(by_hand: torch.nn.Sequential) -> None:
@@ -71,7 +74,7 @@ def test_the_three_avenues_of_one_neuron(by_hand: torch.nn.Sequential) -> None:
 
 
 def automatic(model: torch.nn.Module, cost: Any, image: Tensor, target: int) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """PyTorch's own layers and autograd: minus the gradient of every activation, pixels first, and parameter."""
+    """Minus autograd's gradients of all activations, pixels first, and of all parameters."""
     builtin = nn.as_builtin(model)
     signals = [image[None].clone().requires_grad_()]
     for layer in builtin.modules():
@@ -80,13 +83,13 @@ def automatic(model: torch.nn.Module, cost: Any, image: Tensor, target: int) -> 
     value = cost(signals[-1], torch.eye(3, dtype=image.dtype)[target : target + 1])
     parameters = dict(builtin.named_parameters())
     gradients = torch.autograd.grad(value, [*signals, *parameters.values()])
-    wishes = [-gradient for gradient in gradients]
-    return [wish[0] for wish in wishes[: len(signals)]], dict(zip(parameters, wishes[len(signals) :], strict=True))
+    nudges = [-gradient for gradient in gradients]
+    return [nudge[0] for nudge in nudges[: len(signals)]], dict(zip(parameters, nudges[len(signals) :], strict=True))
 
 
 @pytest.mark.parametrize("cost", COSTS)
 @pytest.mark.parametrize("network", NETWORKS)
-def test_every_wish_is_autograds(network: str, cost: str) -> None:
+def test_every_nudge_is_autograds(network: str, cost: str) -> None:
     torch.manual_seed(1)
     model, image = NETWORKS[network]().double(), torch.rand(6).double()
     hand, builtin = COSTS[cost]
@@ -117,7 +120,7 @@ def test_activations_are_the_models(network: str) -> None:
         torch.testing.assert_close(layer.weighted_inputs, weighted.detach())
 
 
-def test_a_cost_of_classes_alone() -> None:
+def test_a_cost_of_classes() -> None:
     torch.manual_seed(0)
     model = torch.nn.Sequential(nn.Linear(6, 3), nn.LogSoftmax(1)).double()
     image = torch.rand(6).double()
@@ -126,7 +129,7 @@ def test_a_cost_of_classes_alone() -> None:
     assert found.target.tolist() == [0, 1, 0]
 
 
-def test_such_a_cost_takes_no_vector() -> None:
+def test_a_cost_of_classes_takes_no_vector() -> None:
     model = torch.nn.Sequential(nn.Linear(6, 3), nn.LogSoftmax(1))
     with pytest.raises((RuntimeError, ValueError), match="nll_loss"):
         explain(model, F.nll_loss, torch.rand(6), [0.5, 0.5, 0])
@@ -146,16 +149,16 @@ def test_an_image_in_any_form() -> None:
         assert same(explain(model, F.squared_error, image, target), expected)
 
 
-def test_what_is_frozen_is_explained_too() -> None:
+def test_frozen_parameters_are_explained_too() -> None:
     model, image = nn.mlp((6, 4, 3)), torch.rand(6)
     expected = explain(model, F.squared_error, image, 0)
-    for frozen in ("0.weight", "0.bias", "2.weight", "2.bias"):
+    for frozen in ("hidden1.weight", "hidden1.bias", "output.weight", "output.bias"):
         model.get_parameter(frozen).requires_grad_(False)
         assert same(explain(model, F.squared_error, image, 0), expected)
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_an_explanation_stays_as_it_was() -> None:
+def test_an_explanation_does_not_change_with_the_model() -> None:
     model = nn.mlp((6, 3))
     explanation = explain(model, F.squared_error, torch.rand(6), 0)
     before = explanation.layers[0].weight.clone()
@@ -175,13 +178,13 @@ def test_a_gradient_that_is_nan_shows_in_the_difference(monkeypatch: pytest.Monk
     assert math.isnan(explain(nn.mlp((6, 4, 3)), F.squared_error, torch.rand(6), 0).difference)
 
 
-def test_a_layer_met_twice_agrees_with_autograd() -> None:
+def test_a_layer_used_twice_agrees_with_autograd() -> None:
     layer = nn.Linear(4, 4)
     model = torch.nn.Sequential(layer, nn.Tanh(), layer).double()
     assert explain(model, F.squared_error, torch.rand(4), 0).difference < 1e-13
 
 
-def test_nothing_is_changed() -> None:
+def test_the_model_is_not_changed() -> None:
     model, image = nn.mlp((6, 4, 3)), torch.rand(6)
     before = [image.clone(), *(parameter.detach().clone() for parameter in model.parameters())]
     explain(model, F.squared_error, image, 1)
@@ -192,7 +195,7 @@ def test_nothing_is_changed() -> None:
 def linear(
     *, weight: Callable[[Tensor], Tensor] = lambda it: it, bias: Callable[[Tensor], Tensor]
 ) -> Callable[..., Any]:
-    """The backward of `Linear`, with something done to the weights, and to the biases' gradients."""
+    """The backward of `Linear` with changed weights, or changed gradients of biases."""
 
     def backward(ctx: Any, delta: Tensor) -> tuple[Tensor | None, ...]:
         input, matrix = ctx.saved_tensors
@@ -233,7 +236,7 @@ def test_a_wrong_equation_shows_in_the_difference(wrong: str, monkeypatch: pytes
             torch.arange(6),
             0,
             TypeError,
-            "image must be uint8 from 0 to 255, or floats as the model takes, not torch.int64",
+            "image must be uint8, or floats in the range of the model, not torch.int64",
         ),
         (torch.full((6,), torch.nan), 0, ValueError, "image has pixels that are not finite"),
         (torch.rand(6), 3, ValueError, "target must be a class from 0 to 2, got 3"),
@@ -258,18 +261,18 @@ def test_bad_calls(image: Any, target: Any, error: type[Exception], said: str) -
             "module 0 .Conv1d. calls torch.nn",
         ),
         (torch.nn.Sequential(nn.Sigmoid(), nn.Linear(6, 3)), "must begin with a dense layer, not with 0 .Sigmoid."),
-        (torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3)), "no chain of dense layers: Expected 3D"),
+        (torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3)), "not a chain of dense layers: Expected 3D"),
         (torch.nn.Sequential(nn.Sigmoid()), "chain of dense layers, not Sequential without any"),
         (F.relu, "chain of dense layers, not function"),
     ],
 )
-def test_what_is_no_dense_chain(model: Any, said: str) -> None:
+def test_models_that_are_not_dense_chains(model: Any, said: str) -> None:
     with pytest.raises(TypeError, match=said):
         explain(model, F.squared_error, torch.rand(6), 0)
 
 
 @pytest.mark.parametrize("output", [-1, 3])
-def test_an_output_that_is_not_there(output: int) -> None:
+def test_an_output_that_does_not_exist(output: int) -> None:
     explanation = explain(nn.mlp((6, 4, 3)), F.squared_error, torch.rand(6), 1)
     assert [explanation.chosen(one) for one in (None, 0, 2)] == [1, 0, 2]
     for show in (draw_explanation, explanation_tables):

@@ -1,4 +1,4 @@
-"""Explanations asked for in inference mode, and of tensors that change afterwards."""
+"""Explanations computed in inference mode, and of tensors that change afterwards."""
 
 from collections.abc import Callable
 
@@ -40,7 +40,7 @@ def test_the_mode_makes_no_difference(way: Callable[[Tensor], Explanation]) -> N
     assert found.difference == expected.difference < 1e-5
 
 
-def test_it_stays_as_it_is_when_the_network_learns_on() -> None:
+def test_it_does_not_change_when_training_continues() -> None:
     model = network()
     explanation = explain(model, F.squared_error, torch.rand(6), 1)
     before = explanation.layers[0].weight.clone()
@@ -49,7 +49,7 @@ def test_it_stays_as_it_is_when_the_network_learns_on() -> None:
     assert torch.equal(explanation.layers[0].weight, before)
 
 
-def test_it_stays_as_it_is_when_the_image_is_written_over() -> None:
+def test_it_does_not_change_when_the_image_is_overwritten() -> None:
     image = torch.rand(6)
     explanation = explain(network(), F.squared_error, image, 1)
     before = image.clone()

@@ -1,4 +1,4 @@
-"""One palette: Python's colours are the tab's, and no other file has colours of its own."""
+"""Figures and tab share a palette, and no other file defines these colours."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ STATIC = PACKAGE / "dashboard" / "plugin" / "static"
 COLOUR = re.compile(r"#(?:[0-9a-fA-F]{6}|[0-9a-fA-F]{3,4})\b")
 
 
-def test_the_tab_has_pythons_colours() -> None:
+def test_the_tab_has_the_colours_of_the_figures() -> None:
     themes = (STATIC / "colours.js").read_text(encoding="utf-8")
     (light,) = re.findall(r"light: \{(.*)\}", themes)
     assert dict(re.findall(r'(\w+): "(#\w{6})"', light)) == {"paper": "#ffffff", "more": MORE, "less": LESS}
@@ -25,7 +25,7 @@ def test_the_scale_goes_from_less_to_more() -> None:
 
 
 def test_no_other_file_has_colours_that_mean_more_or_less() -> None:
-    """Python's have none at all; the tab's style sheet has greys and the ring's."""
+    """Other Python files have no colours; the tab's style sheet has greys and that of the ring."""
     files = [path for path in PACKAGE.rglob("*.py") if path.name != "figures.py"]
     assert [path for path in files if re.search(r'["\']#[0-9a-fA-F]{6}["\']', path.read_text(encoding="utf-8"))] == []
     meaning = set(COLOUR.findall((STATIC / "colours.js").read_text(encoding="utf-8"))) - {"#ffffff", "#262626"}

@@ -1,4 +1,4 @@
-"""The lecture's table and its Hebbian remark, against numbers worked by hand and autograd."""
+"""The lecture's table and its Hebbian remark, compared with numbers worked by hand and with autograd."""
 
 import copy
 
@@ -32,7 +32,7 @@ def test_each_column_is_one_examples_nudges_and_the_last_what_sgd_applies() -> N
 
 
 def test_the_hebbian_remark_worked_by_hand() -> None:
-    """Without a slope in between, a weight is strengthened by activation times nudge, and by nothing else."""
+    """Without a slope, a weight is strengthened by activation times nudge."""
     model = nn.mlp((2, 2), "relu")
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
@@ -59,5 +59,5 @@ def test_slopes_lower_the_correlation_and_examples_are_averaged() -> None:
 
 
 def test_no_examples() -> None:
-    with pytest.raises(ValueError, match="one example at least"):
+    with pytest.raises(ValueError, match="explanations must not be empty"):
         hebbian([])

@@ -1,5 +1,6 @@
-"""Per-example gradients, against the gradient of its own cost by autograd, one example at a time."""
+"""Per-example gradients, compared with autograd's gradient of the cost of one example at a time."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,14 @@ from bp_torch.engine import Tape
 from bp_torch.engine.per_example import linear_gradients, vmap_gradients
 from bp_torch.functional.function import Function
 from bp_torch.functional.linear import Linear
-from bp_torch.inspection import gradient_noise, per_example_gradients, per_example_norms, simple_noise_scale
+from bp_torch.inspection import (
+    GradientNoise,
+    NoiseScaleAverage,
+    gradient_noise,
+    per_example_gradients,
+    per_example_norms,
+    simple_noise_scale,
+)
 
 NETWORKS: dict[str, Callable[[], torch.nn.Module]] = {
     "sigmoid": lambda: nn.mlp((5, 4, 3)),
@@ -56,14 +64,14 @@ def test_each_is_the_gradient_of_its_own_cost(network: str, examples: int) -> No
 
 
 @networks
-def test_norms_are_theirs(network: str) -> None:
+def test_norms_of_per_example_gradients(network: str) -> None:
     model, inputs, targets = drawn(network)
     expected = {name: each.flatten(1).norm(dim=1) for name, each in one_by_one(model, inputs, targets).items()}
     torch.testing.assert_close(per_example_norms(model, F.squared_error, inputs, targets), expected)
 
 
 @networks
-def test_noise_is_theirs(network: str) -> None:
+def test_noise_of_per_example_gradients(network: str) -> None:
     model, inputs, targets = drawn(network)
     each = one_by_one(model, inputs, targets)
     noises = gradient_noise(model, F.squared_error, inputs, targets)
@@ -99,7 +107,7 @@ def test_the_mean_is_the_gradient_whatever_the_cost_weighs() -> None:
 
 
 def test_the_noise_scale_is_right_on_average() -> None:
-    """Of mini-batches of 20 out of 2,000 examples, against tr Σ / |G|² of all of them."""
+    """Mini-batches of 20 out of 2,000 examples, compared with tr Σ / |G|² of all of them."""
     model, inputs, targets = drawn("sigmoid", 2000)
     whole = torch.cat([each.flatten(1) for each in one_by_one(model, inputs, targets).values()], 1)
     scale = whole.var(0).sum() / whole.mean(0).square().sum()
@@ -111,8 +119,59 @@ def test_the_noise_scale_is_right_on_average() -> None:
     assert trace / signal == pytest.approx(scale.item(), rel=0.03)
 
 
-def test_a_spread_that_is_nearly_nothing_is_not_rounding() -> None:
-    """Twenty examples that are alike: the difference of two large sums in float32 would be noise."""
+def noise(trace: float, mean: float, examples: int = 2) -> GradientNoise:
+    """A parameter of one component."""
+    return GradientNoise(torch.ones(examples), torch.tensor([mean]), torch.tensor([trace]))
+
+
+def test_the_average_divides_the_running_averages() -> None:
+    """With the terms (4, 9 − 2), (8, 1 − 4) and (2, 4 − 1), the second of which alone has an infinite scale."""
+    average, scales = NoiseScaleAverage(), list[float]()
+    batches = [[noise(4.0, 3.0)], [noise(8.0, 1.0)], [noise(2.0, 2.0)]]
+    assert [simple_noise_scale(batch) for batch in batches] == [4 / 7, torch.inf, 2 / 3]
+    for batch in batches:
+        average = average.add(batch, decay=0.5)
+        scales.append(average.scale)
+    assert scales == pytest.approx([4 / 7, (2 + 8) / (3.5 - 3), (1 + 4 + 2) / (1.75 - 1.5 + 3)])
+
+
+def test_the_average_sums_over_parameters() -> None:
+    assert NoiseScaleAverage().add([noise(4.0, 3.0), noise(8.0, 1.0)]).scale == (4 + 8) / (7 - 3)
+
+
+def test_the_average_ignores_terms_that_are_not_finite() -> None:
+    average = NoiseScaleAverage().add([noise(math.nan, 1.0, examples=1)])
+    assert math.isnan(average.scale)
+    average = average.add([noise(4.0, 3.0)])
+    assert average.scale == 4 / 7
+    for trace in (math.nan, math.inf):
+        assert average.add([noise(trace, 1.0)]) == average
+
+
+def test_the_average_is_infinite_while_noise_hides_the_gradient() -> None:
+    average = NoiseScaleAverage().add([noise(8.0, 1.0)])
+    assert average.scale == math.inf
+    assert average.add([noise(4.0, 3.0)]).scale == pytest.approx((7.2 + 4) / (7 - 2.7))
+
+
+def test_the_average_approaches_the_scale_of_all_examples() -> None:
+    """Of mini-batches of 20 out of 2,000 examples, many of which have an infinite scale."""
+    model, inputs, targets = drawn("sigmoid", 2000)
+    targets = model(inputs).detach() + 0.1 * torch.randn(2000, 3).double() + 0.03
+    whole = torch.cat([each.flatten(1) for each in one_by_one(model, inputs, targets).values()], 1)
+    scale, average = whole.var(0).sum() / whole.mean(0).square().sum(), NoiseScaleAverage()
+    noises = [
+        gradient_noise(model, F.squared_error, inputs[chosen], targets[chosen]).values()
+        for chosen in torch.split(torch.randperm(2000), 20)
+    ]
+    assert sum(math.isinf(simple_noise_scale(one)) for one in noises) > 10
+    for one in noises:
+        average = average.add(one, decay=1)
+    assert average.scale == pytest.approx(scale.item(), rel=0.15)
+
+
+def test_a_tiny_spread_is_not_lost_in_rounding() -> None:
+    """Of twenty equal examples: in float32 the difference of two large sums would be rounding noise."""
     model, inputs, targets = drawn("sigmoid", 1)
     noises = gradient_noise(model.float(), F.squared_error, inputs.float().repeat(20, 1), targets.float().repeat(20, 1))
     for noise in noises.values():
@@ -121,7 +180,9 @@ def test_a_spread_that_is_nearly_nothing_is_not_rounding() -> None:
 
 
 def test_a_single_example_has_no_spread() -> None:
-    noise = gradient_noise(*drawn("sigmoid")[:1], F.squared_error, *(t[:1] for t in drawn("sigmoid")[1:]))["0.weight"]
+    noise = gradient_noise(*drawn("sigmoid")[:1], F.squared_error, *(t[:1] for t in drawn("sigmoid")[1:]))[
+        "hidden1.weight"
+    ]
     assert noise.variance.isnan().all()
     assert str(noise.noise_scale) == str(noise.signal_to_noise) == "nan"
 
@@ -276,7 +337,7 @@ class Layer(torch.nn.Module):
 
 @pytest.mark.parametrize("name", MEETINGS)
 def test_examples_that_meet_are_refused(name: str) -> None:
-    """Of five examples with five features, so that no length tells one axis from the other."""
+    """Of five examples with five features, so that axes cannot be identified by their length."""
     function, where = MEETINGS[name]
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), nn.Linear(5, 5), Layer(function))
@@ -383,11 +444,11 @@ def test_a_frozen_parameter_has_none() -> None:
     model = nn.mlp((5, 4, 3))
     model[2].weight.requires_grad_(False)
     found = per_example_gradients(model, F.squared_error, torch.rand(7, 5), torch.rand(7, 3))
-    assert list(found) == ["0.weight", "0.bias", "2.bias"]
+    assert list(found) == ["hidden1.weight", "hidden1.bias", "output.bias"]
 
 
 class Prototypes(torch.nn.Module):
-    """Products with a matrix of parameters that stands first: the inputs are the weight."""
+    """Products with a matrix of parameters first, so that the inputs are the weight."""
 
     def __init__(self) -> None:
         super().__init__()

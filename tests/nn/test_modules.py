@@ -104,6 +104,13 @@ class TestMlp:
         chosen = mlp((4, 3, 2), "relu", output_activation="sigmoid")
         assert type(chosen[-1]).__name__ == "Sigmoid"
 
+    def test_modules_are_named_by_layer(self) -> None:
+        names = [name for name, _ in mlp((5, 4, 3, 2), "leaky_relu").named_children()]
+        assert names == [
+            "hidden1", "hidden1_leaky_relu", "hidden2", "hidden2_leaky_relu", "output", "output_identity"
+        ]  # fmt: skip
+        assert list(mlp((3, 2)).state_dict()) == ["output.weight", "output.bias"]
+
     @pytest.mark.parametrize(
         ("sizes", "activation", "message"),
         [((784,), "sigmoid", "two or more"), ((3, 0, 2), "relu", "positive"), ((3, 2), "step", "'step'")],
@@ -122,6 +129,11 @@ class TestAsBuiltin:
         assert type(model[0][0]) is bp_torch.nn.Linear
         x = torch.randn(5, 4)
         torch.testing.assert_close(twin(x), model(x))
+
+    def test_the_state_dict_of_an_mlp_fits_its_builtin_chain(self) -> None:
+        model, other = mlp((4, 3, 2)), as_builtin(mlp((4, 3, 2)))
+        other.load_state_dict(model.state_dict())
+        torch.testing.assert_close(other.state_dict(), model.state_dict())
 
     def test_no_hand_written_function_is_left(self) -> None:
         output = as_builtin(mlp((4, 3, 2)))(torch.randn(5, 4))

@@ -49,7 +49,7 @@ def packed(step: int) -> bytes:
 def test_a_checkpoint_is_read_back(tmp_path: Path) -> None:
     values = {"step": 2**60 + 1, "seconds": 0.1 + 0.2, "what": "σ\n", "config": DEFAULTS.as_dict(), "none": None}
     tensors = {
-        "parameters.0.weight": torch.randn(3, 4).T,
+        "parameters.output.weight": torch.randn(3, 4).T,
         "parameters.bias": torch.tensor([float("nan"), float("-inf"), -0.0]),
         "random.cpu": torch.arange(9, dtype=torch.uint8),
         "examples": torch.tensor([2**40]),
@@ -62,7 +62,7 @@ def test_a_checkpoint_is_read_back(tmp_path: Path) -> None:
     assert state.tensors.keys() == tensors.keys()
     for name, tensor in tensors.items():
         torch.testing.assert_close(state.tensors[name], tensor, rtol=0, atol=0, equal_nan=True)
-    assert torch.equal(state.group("parameters")["0.weight"], tensors["parameters.0.weight"])
+    assert torch.equal(state.group("parameters")["output.weight"], tensors["parameters.output.weight"])
     assert not damaged
     assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT]
 
@@ -252,14 +252,14 @@ def test_no_source_file_uses_functions_that_could_run_code() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"parameters.0.weight": torch.zeros(16, 783)},
-        {"parameters.0.weight": torch.zeros(784, 16)},
-        {"parameters.0.weight": torch.zeros(16, 784, dtype=torch.float64)},
-        {"parameters.0.weight": torch.zeros(16, 784, dtype=torch.int32)},
-        {"parameters.0.weight": torch.zeros(0, 2**62)},
-        {"parameters.0.weight": None},
-        {"parameters.6.weight": torch.zeros(3)},
-        {"optimizer.0.weight": torch.zeros(3)},
+        {"parameters.hidden1.weight": torch.zeros(16, 783)},
+        {"parameters.hidden1.weight": torch.zeros(784, 16)},
+        {"parameters.hidden1.weight": torch.zeros(16, 784, dtype=torch.float64)},
+        {"parameters.hidden1.weight": torch.zeros(16, 784, dtype=torch.int32)},
+        {"parameters.hidden1.weight": torch.zeros(0, 2**62)},
+        {"parameters.hidden1.weight": None},
+        {"parameters.hidden3.weight": torch.zeros(3)},
+        {"optimizer.hidden1.weight": torch.zeros(3)},
         {"optimizer.nothing": torch.zeros(16, 784)},
         {"random.cpu": None},
         {"random.cpu": torch.zeros(3, dtype=torch.uint8)},

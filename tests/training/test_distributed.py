@@ -129,7 +129,7 @@ def test_a_number_that_is_not_finite_stops_all_processes(server: TrainingServer)
     assert server.wait() == [1, 1]
     for rank in range(2):
         (line,) = server.errors(rank)
-        assert "is not finite: nan, first in the output of module 2 (Linear), at step 1 (epoch 1)" in line
+        assert "is not finite: nan, first in the output of module hidden2 (Linear), at step 1 (epoch 1)" in line
     server.start(*FLAGS, "--epochs", "1", "--batch-size", "1000", *wild[:-1], "wild at the end", processes=2)
     assert server.wait() == [1, 1]
     for rank in range(2):

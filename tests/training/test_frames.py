@@ -125,7 +125,9 @@ def test_a_frame_contains_its_arguments() -> None:
     assert torch.equal(frame.inputs, captured.inputs[PROBES:])
     assert frame.labels.tolist() == [0, 1, 2, 0, 1, 2, 0]  # after three probes
     parameters = dict(captured.model.named_parameters())
-    for layer, (weight, bias) in zip(frame.layers, (("0.weight", "0.bias"), ("2.weight", "2.bias")), strict=True):
+    for layer, (weight, bias) in zip(
+        frame.layers, (("hidden1.weight", "hidden1.bias"), ("output.weight", "output.bias")), strict=True
+    ):
         assert layer.names == (weight, bias)
         assert torch.equal(layer.weight, parameters[weight])
         assert layer.bias is not None
@@ -139,7 +141,7 @@ def test_the_network_event_describes_all_frames(cost: str) -> None:
     assert (network.step, network.steps, network.cost, network.refusal) == (12, 100, cost, None)
     assert network.sizes == (6, 5, 3)
     assert network.functions == ("leakyrelu", "identity")
-    assert network.names == (("0.weight", "0.bias"), ("2.weight", "2.bias"))
+    assert network.names == (("hidden1.weight", "hidden1.bias"), ("output.weight", "output.bias"))
     assert torch.equal(network.inputs, captured.inputs[:PROBES])
     assert network.labels.tolist() == [0, 1, 2]
 
@@ -154,8 +156,8 @@ def test_frozen_parameters_have_no_name_but_all_values() -> None:
     model[0].requires_grad_(False)
     model[2].bias.requires_grad_(False)
     captured = Captured(model, "squared_error")
-    assert [layer.names for layer in captured.frame.layers] == [(None, None), ("2.weight", None)]
-    assert captured.frame.gradients.keys() == {"2.weight"}
+    assert [layer.names for layer in captured.frame.layers] == [(None, None), ("output.weight", None)]
+    assert captured.frame.gradients.keys() == {"output.weight"}
     tensors = [tensor for layer in captured.frame.layers for tensor in (layer.weight, layer.bias)]
     torch.testing.assert_close(tensors, [p.detach() for p in model.parameters()])
     model.requires_grad_()  # for autograd

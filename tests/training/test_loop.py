@@ -16,7 +16,7 @@ from bp_torch.engine import Backprop
 from bp_torch.functional.activations import Sigmoid
 from bp_torch.functional.linear import Linear
 from bp_torch.functional.losses import SquaredError
-from bp_torch.inspection import gradient_noise
+from bp_torch.inspection import NoiseScaleAverage, gradient_noise, simple_noise_scale
 from bp_torch.nn import ACTIVATIONS
 from bp_torch.training import loop
 from bp_torch.training.backends import COSTS
@@ -52,7 +52,7 @@ def test_the_trajectory_is_that_of_plain_sgd(small_digits: Dataset) -> None:
         torch.nn.Linear(16, 16), torch.nn.Sigmoid(),
         torch.nn.Linear(16, 10), torch.nn.Sigmoid(),
     )  # fmt: skip
-    model.load_state_dict(fresh.model.state_dict())
+    model.load_state_dict(dict(zip(model.state_dict(), parameters(fresh), strict=True)))
     step = 0
     for epoch in range(2):
         for inputs, targets in fresh.batches.epoch(epoch):
@@ -115,7 +115,7 @@ def test_every_gradient_agrees(small_digits: Dataset, activation: str, kind: tup
     assert not failed, "\n".join(failed)
     assert summary["gradient_checks"] == summary["gradient_checks_passed"] >= 250
     names = [comparison.name for comparison in logger.of_type(AgreementEvent)[0].comparisons]
-    assert names == ["0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias"]
+    assert names == [f"{layer}.{kind}" for layer in ("hidden1", "hidden2", "output") for kind in ("weight", "bias")]
 
 
 def scaled(backward: Callable[..., Any], factor: float) -> Callable[..., Any]:
@@ -143,6 +143,16 @@ def test_a_wrong_backward_is_reported(
     assert summary["gradient_checks"] - summary["gradient_checks_passed"] == failed > 0
 
 
+def test_noise_scales_are_running_averages(small_digits: Dataset) -> None:
+    _, logger, _ = train(small_digits)
+    averages: dict[str, NoiseScaleAverage] = {}
+    for event in logger.of_type(NoiseEvent):
+        for name, one in {"": event.parameters.values(), **{n: [p] for n, p in event.parameters.items()}}.items():
+            averages[name] = averages.get(name, NoiseScaleAverage()).add(one)
+        assert {"": event.scale, **event.scales} == {name: average.scale for name, average in averages.items()}
+    assert event.scale != simple_noise_scale(event.parameters.values())
+
+
 def test_logged_events(small_digits: Dataset) -> None:
     trainer, logger, summary = train(small_digits, epochs=20, batch_size=300, compare_every=7)
     steps = 20 * 4  # three mini-batches of 300 and one of 100
@@ -157,6 +167,7 @@ def test_logged_events(small_digits: Dataset) -> None:
     for name, parameter in noise.parameters.items():
         torch.testing.assert_close(parameter.variance, expected[name].variance)
         assert parameter.norms.shape == (300,)
+    assert noise.scale == pytest.approx(simple_noise_scale(expected.values()))
     assert logger.steps(EpochEvent) == list(range(3, steps, 4))
     assert [step // 4 + 1 for step in logger.steps(DistributionEvent)] == [1, 2, 4, 8, 16, 20]
     assert [step // 4 + 1 for step in logger.steps(PictureEvent)] == [1, 8, 20]
@@ -175,9 +186,11 @@ def test_logged_events(small_digits: Dataset) -> None:
     total = sum(part.gradient_norm**2 for part in health.parameters.values())
     assert health.gradient_norm == pytest.approx(total**0.5)
     activations = logger.of_type(DistributionEvent)[-1].activations
-    assert list(activations) == ["0.Linear", "1.Sigmoid", "2.Linear", "3.Sigmoid", "4.Linear", "5.Sigmoid"]
+    assert list(activations) == [
+        f"{layer}{activation}" for layer in ("hidden1", "hidden2", "output") for activation in ("", "_sigmoid")
+    ]
     inputs = prepare(small_digits.test.images)
-    torch.testing.assert_close(activations["3.Sigmoid"], trainer.model[:4](inputs).detach())
+    torch.testing.assert_close(activations["hidden2_sigmoid"], trainer.model[:4](inputs).detach())
     assert summary["examples_per_second"] == pytest.approx(20_000 / summary["seconds"])
 
 
@@ -238,14 +251,12 @@ def test_the_reference_gradient_is_that_of_torch_nn(small_digits: Dataset) -> No
     trainer, _, _ = train(small_digits, epochs=1)
     layers = [torch.nn.Linear(784, 16), torch.nn.Linear(16, 16), torch.nn.Linear(16, 10)]
     model = torch.nn.Sequential(*(module for layer in layers for module in (layer, torch.nn.Sigmoid()))).double()
-    model.load_state_dict(trainer.model.state_dict())
+    model.load_state_dict(dict(zip(model.state_dict(), parameters(trainer), strict=True)))
     inputs, targets = next(trainer.batches.epoch(5))
     cost = ((model(inputs.double()) - targets) ** 2).sum(1).mean()
-    expected = dict(
-        zip(dict(model.named_parameters()), torch.autograd.grad(cost, tuple(model.parameters())), strict=True)
-    )
+    expected = torch.autograd.grad(cost, tuple(model.parameters()))
     builtin, truth = trainer.monitor._reference.reference((inputs, targets))
-    torch.testing.assert_close(truth, expected)
+    torch.testing.assert_close(tuple(truth.values()), expected)
     assert {gradient.dtype for gradient in builtin.values()} == {torch.float32}
 
 

@@ -22,7 +22,7 @@ def test_an_infinite_cost_stops_before_the_update(small_digits: Dataset, backend
     config = TrainConfig(cost="cross_entropy", activation="relu", learning_rate=1e30, epochs=3, backend=backend)
     trainer = Trainer(config, small_digits, [logger := RecordingLogger()])
     with pytest.raises(
-        NonFinite, match=r"first in the output of module 2 \(Linear\), at step 1 \(epoch 1\): lower --l"
+        NonFinite, match=r"first in the output of module hidden2 \(Linear\), at step 1 \(epoch 1\): lower --l"
     ) as e:
         trainer.run()
     assert e.value.event.step == trainer.step == 1
@@ -46,11 +46,11 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(
     """The cost is finite."""
     trainer = Trainer(TrainConfig(backend=backend, compare_every=0, frames=0), small_digits)
     infinite = {name: torch.zeros_like(p) for name, p in trainer.model.named_parameters()}
-    infinite["2.weight"][3, 4] = math.inf
+    infinite["hidden2.weight"][3, 4] = math.inf
     monkeypatch.setattr(trainer.backend, "gradients", lambda *_: (torch.tensor(1.0), infinite))
     monkeypatch.setattr(trainer, "local", build_backend(backend, trainer.model, trainer.cost))
     before = [parameter.clone() for parameter in parameters(trainer)]
-    with pytest.raises(NonFinite, match=r"the gradient of '2.weight' is not finite, but when computed once more"):
+    with pytest.raises(NonFinite, match=r"the gradient of 'hidden2.weight' is not finite, but when computed once more"):
         trainer.run()
     assert all(torch.equal(a, b) for a, b in zip(before, parameters(trainer), strict=True))
 
@@ -59,7 +59,7 @@ def test_the_first_gradient_that_is_not_finite_is_named(small_digits: Dataset, m
     monkeypatch.setattr(Linear, "backward", staticmethod(make_infinite(Linear.backward)))
     trainer = Trainer(TrainConfig(compare_every=0, frames=0), small_digits)
     trainer.step = 1  # not logged
-    with pytest.raises(NonFinite, match=r"is not finite, first in the gradient of 4.weight, at step 1"):
+    with pytest.raises(NonFinite, match=r"is not finite, first in the gradient of output.weight, at step 1"):
         trainer.run()
 
 
@@ -75,5 +75,7 @@ def test_parameters_that_are_not_finite_are_not_saved(small_digits: Dataset) -> 
     trainer.require_finite()
     trainer.step = 4
     parameters(trainer)[2][3, 4] = math.inf
-    with pytest.raises(NonFinite, match=r"parameters are not finite, first in the parameter 2.weight, at step 3 "):
+    with pytest.raises(
+        NonFinite, match=r"parameters are not finite, first in the parameter hidden2.weight, at step 3 "
+    ):
         trainer.require_finite()

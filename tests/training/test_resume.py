@@ -14,10 +14,10 @@ from bp_torch.data import Dataset
 from bp_torch.engine import Backprop
 from bp_torch.training.backends import Autograd, Backend
 from bp_torch.training.config import TrainConfig
-from bp_torch.training.logging.events import AgreementEvent, EpochEvent, FrameEvent, StepEvent
+from bp_torch.training.logging.events import AgreementEvent, EpochEvent, FrameEvent, NoiseEvent, StepEvent
 from bp_torch.training.loop import Trainer
 from bp_torch.training.state import run
-from bp_torch.training.state.run_dir import CHECKPOINT, CONFIG, RunError, State, pack, unpack, write_json
+from bp_torch.training.state.run_dir import BEST, CHECKPOINT, CONFIG, FAILURE, RunError, State, pack, unpack, write_json
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,8 @@ def test_a_run_resumed_from_any_step_equals_the_uninterrupted_run(
             (event.compared, event.failed) for event in uninterrupted.of_type(AgreementEvent) if event.step >= step
         ]
         assert [(event.compared, event.failed) for event in rest.of_type(AgreementEvent)] == counts
+        scales = [(event.scale, event.scales) for event in uninterrupted.of_type(NoiseEvent) if event.step >= step]
+        assert [(event.scale, event.scales) for event in rest.of_type(NoiseEvent)] == scales
         evaluated = [event for event in uninterrupted.of_type(EpochEvent) if event.step >= step]
         assert rest.of_type(EpochEvent) == evaluated
 
@@ -88,8 +90,8 @@ def test_momentum_is_restored(engine: bool) -> None:
         ((reference(inputs) - targets) ** 2).sum(1).mean().backward()
         optimizer.step()
     torch.testing.assert_close(list(second.model.parameters()), list(reference.parameters()))
-    with pytest.raises(ValueError, match=r"'0\.weight'.* of shape"):
-        second.load_state_dict({"0.weight": torch.zeros(3)})
+    with pytest.raises(ValueError, match=r"'hidden1\.weight'.* of shape"):
+        second.load_state_dict({"hidden1.weight": torch.zeros(3)})
 
 
 @pytest.mark.parametrize(
@@ -98,6 +100,7 @@ def test_momentum_is_restored(engine: bool) -> None:
         {"step": -3}, {"step": math.inf}, {"step": 1.5}, {"step": 10**9}, {"step": "0"}, {"step": None}, {"step": True},
         {"gradient_checks": -1}, {"gradient_checks_passed": 7}, {"worst_gradient_ratio": math.nan}, {"seconds": -1.0},
         {"seconds": math.nan}, {"best": 3}, {"best": [0.5]}, {"best": [0.5, "3"]}, {"best": None},
+        {"noise": 3}, {"noise": {"": [1.0]}}, {"noise": {"": [1.0, "2"]}}, {"noise": {"": [1.0, math.nan]}},
         {"evaluated": 3}, {"evaluated": {"epoch": -3}}, {"evaluated": {"nothing": 3}},
     ],
     ids=str,
@@ -111,7 +114,7 @@ def test_an_invalid_state_is_refused(small_digits: Dataset, damage: dict[str, An
 
 def test_a_finished_run_without_evaluation_or_with_infinite_weights_is_refused(small_digits: Dataset) -> None:
     trainer = Trainer(TrainConfig(epochs=1, run_name="a"), small_digits)
-    infinite = {"parameters.0.weight": trainer.state().tensors["parameters.0.weight"] / 0}
+    infinite = {"parameters.hidden1.weight": trainer.state().tensors["parameters.hidden1.weight"] / 0}
     for damage in ({"step": trainer.steps}, infinite):
         with pytest.raises(RunError, match=r"cannot resume 'a': its checkpoint\.safetensors does not fit its config"):
             run.restore(trainer, modified(trainer.state(), **damage))
@@ -146,3 +149,51 @@ def test_a_trained_model_is_loaded_from_its_folder(stopped: Path, small_digits: 
     assert config.threads == 3
     expected = Trainer(config, small_digits).model.state_dict()
     assert all(torch.equal(parameter, expected[name]) for name, parameter in model.state_dict().items())
+
+
+def numbered(state: State) -> State:
+    """A state as earlier versions saved it: with the numbers of modules for their names, and without noise."""
+    numbers = {"hidden1": "0", "hidden2": "2", "output": "4"}
+    parts = [(name.split("."), tensor) for name, tensor in state.tensors.items()]
+    values = {name: value for name, value in state.values.items() if name != "noise"}
+    return State(values, {".".join(numbers.get(part, part) for part in name): t for name, t in parts})
+
+
+def test_checkpoints_of_numbered_modules_are_read(stopped: Path, small_digits: Dataset) -> None:
+    """Last, best and failed; to resume, to load and to replay."""
+    folder, states = stopped / "stopped", list[State]()
+    trainer = Trainer(run.run_dir.load_config(folder), small_digits)
+    trainer.run(lambda: states.append(unpack(pack(trainer.state()))))
+    failed = {**states[2].values, "failed_step": 3, "what": "the cost is not finite"}
+    files = {
+        CHECKPOINT: states[3],
+        BEST: states[-1],
+        FAILURE: State(failed, {**states[2].tensors, "examples": trainer.batches.examples(0, 3).cpu()}),
+    }
+    for name, state in files.items():
+        (folder / name).write_bytes(pack(numbered(state)))
+    assert "parameters.2.bias" in unpack((folder / CHECKPOINT).read_bytes()).tensors
+    _, best = run.load_trained(folder / BEST)
+    torch.testing.assert_close(list(best.parameters()), list(trainer.model.parameters()), rtol=0, atol=0)
+    table, again = run.replay(TrainConfig(runs_dir=stopped, replay="stopped"))
+    assert "at step 3" in table
+    assert not again
+    run.train(TrainConfig(runs_dir=stopped, resume="stopped"), lambda *_: [], "")
+    resumed = unpack((folder / CHECKPOINT).read_bytes()).group("parameters")
+    torch.testing.assert_close(resumed, dict(trainer.model.state_dict()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backend", ["functions", "builtin"])
+def test_momentum_of_numbered_modules_is_read(small_digits: Dataset, backend: Any) -> None:
+    trainer = Trainer(TrainConfig(epochs=1, backend=backend), small_digits)
+    momentum = {name: torch.randn_like(parameter) for name, parameter in trainer.model.named_parameters()}
+    tensors = {f"optimizer.{name}": tensor for name, tensor in momentum.items()}
+    trainer.load_state(numbered(modified(trainer.state(), **tensors)))
+    torch.testing.assert_close(trainer.backend.state_dict(), momentum)
+
+
+def test_a_name_and_a_number_of_one_layer_are_refused(small_digits: Dataset) -> None:
+    trainer = Trainer(TrainConfig(epochs=1), small_digits)
+    both = modified(trainer.state(), **{"parameters.0.bias": torch.zeros(16)})
+    with pytest.raises(ValueError, match="unexpected tensors"):
+        trainer.load_state(both)

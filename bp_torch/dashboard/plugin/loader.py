@@ -1,6 +1,6 @@
-"""What TensorBoard loads, and what it serves: which frames there are, their bytes, and the tab's page itself.
+"""The plugin that TensorBoard loads: it serves the list of frames, their bytes, and the page of the tab.
 
-The bytes are passed on as they are; the page reads them, and reports what is wrong with them.
+The bytes are served unchanged; the page reads them, and reports what is wrong with them.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from bp_torch.dashboard.tags import BACKPROP, FRAME, FRAME_COST, NETWORK
 
 _STATIC: Final = files("bp_torch.dashboard.plugin").joinpath("static")
 _KINDS: Final = {".js": "text/javascript", ".css": "text/css"}
-_ALL: Final = 2**31 - 1  # more than there ever are: TensorBoard insists on a number
+_ALL: Final = 2**31 - 1  # no limit; TensorBoard requires a number
 
 
 class BackpropPlugin(TBPlugin):  # type: ignore[misc]
@@ -29,30 +29,30 @@ class BackpropPlugin(TBPlugin):  # type: ignore[misc]
     plugin_name = BACKPROP
 
     def __init__(self, context: TBContext) -> None:
-        """Take TensorBoard's data."""
+        """Store TensorBoard's data provider."""
         self._data: DataProvider = context.data_provider
 
     def is_active(self) -> bool:
-        """TensorBoard finds out by itself whether there are data."""
+        """Return False: TensorBoard finds out by itself whether there are data."""
         return False
 
     def frontend_metadata(self) -> FrontendMetadata:
-        """The tab's name, and where its page begins."""
+        """The name of the tab and the entry point of its page."""
         return FrontendMetadata(es_module_path="/index.js", tab_name="Backprop")
 
     def get_plugin_apps(self) -> dict[str, Any]:
-        """Every address below data/plugin/backprop."""
-        answers = {"/runs": self._runs, "/network": self._network, "/frame": self._frame, "/costs": self._costs}
-        return {**_pages(), **{name: Request.application(answer) for name, answer in answers.items()}}
+        """The handler of each address below data/plugin/backprop."""
+        handlers = {"/runs": self._runs, "/network": self._network, "/frame": self._frame, "/costs": self._costs}
+        return {**_pages(), **{name: Request.application(handler) for name, handler in handlers.items()}}
 
     def _runs(self, request: Request) -> Response:
-        """By each run's name, the steps of its frames and when they were taken."""
+        """The step and the time of each frame, by the run's name."""
         networks, frames = self._blobs(request, NETWORK), self._blobs(request, FRAME)
         runs = {run: [[datum.step, datum.wall_time] for datum in frames.get(run, ())] for run in sorted(networks)}
         return http_util.Respond(request, runs, "application/json")
 
     def _network(self, request: Request) -> Response:
-        """What the frames of a run have in common, `?run=`."""
+        """The network of a run, `?run=`."""
         return self._bytes(request, self._blobs(request, NETWORK, _required_argument(request, "run")))
 
     def _frame(self, request: Request) -> Response:
@@ -63,19 +63,19 @@ class BackpropPlugin(TBPlugin):  # type: ignore[misc]
         return self._bytes(request, chosen)
 
     def _costs(self, request: Request) -> Response:
-        """The mini-batch's cost at each frame of a run, `?run=`: pairs of step and cost."""
+        """Pairs of step and mini-batch cost for the frames of a run, `?run=`."""
         run = _required_argument(request, "run")
         found = _read(self._data.read_scalars, request, FRAME_COST, [run])
         points = [[datum.step, datum.value] for datum in found.get(run, {}).get(FRAME_COST, ())]
         return http_util.Respond(request, points, "application/json")
 
     def _blobs(self, request: Request, tag: str, run: str | None = None) -> dict[str, list[BlobSequenceDatum]]:
-        """All that was logged under a tag, by run; of one run, if that is named."""
+        """The blobs of a tag, by run; of one run if it is given."""
         found = _read(self._data.read_blob_sequences, request, tag, None if run is None else [run])
         return {name: sequences[tag] for name, sequences in found.items() if sequences.get(tag)}
 
     def _bytes(self, request: Request, found: dict[str, list[BlobSequenceDatum]]) -> Response:
-        """The last one found."""
+        """The bytes of the last blob."""
         references = [reference for data in found.values() for datum in data for reference in datum.values]
         if not references:
             raise errors.NotFoundError(f"there is no such {request.path.rpartition('/')[2]}")
@@ -84,10 +84,10 @@ class BackpropPlugin(TBPlugin):  # type: ignore[misc]
 
 
 class BackpropLoader(TBLoader):  # type: ignore[misc]
-    """Makes the plugin."""
+    """Loads the plugin."""
 
     def fix_flags(self, flags: argparse.Namespace) -> None:
-        """Keep every frame: by default TensorBoard drops steps at random, the first among them."""
+        """Keep all frames: by default TensorBoard drops random steps, even the first."""
         if flags.samples_per_plugin is not None:
             flags.samples_per_plugin.setdefault(BACKPROP, 0)
 
@@ -97,7 +97,7 @@ class BackpropLoader(TBLoader):  # type: ignore[misc]
 
 
 def _pages() -> dict[str, Any]:
-    """The page's files, by their addresses: nothing else can be asked for."""
+    """The handlers of the page's files, by their addresses."""
     found = ((file, _KINDS.get(PurePath(file.name).suffix)) for file in _STATIC.iterdir())
     return {f"/{file.name}": Request.application(partial(_page, file, kind)) for file, kind in found if kind}
 
@@ -107,7 +107,7 @@ def _page(file: Traversable, kind: str, request: Request) -> Response:
 
 
 def _read(read: Any, request: Request, tag: str, runs: list[str] | None) -> Any:
-    """What one of the data provider's methods finds under a tag."""
+    """Call a method of the data provider for a tag."""
     return read(
         plugin_util.context(request.environ),
         experiment_id=plugin_util.experiment_id(request.environ),

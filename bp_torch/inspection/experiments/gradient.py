@@ -1,4 +1,4 @@
-"""Statements 4, 5 and 10: a gradient is the best direction, a sensitivity of the cost, an average over examples."""
+"""Statements 4, 5 and 10: the gradient as the best direction, as a sensitivity, as an average over examples."""
 
 import copy
 import math
@@ -20,16 +20,16 @@ from bp_torch.nn import as_builtin
 
 EXAMPLES = 500
 LENGTH = 1e-3
-"""Of the step: all weights and biases together move by so much."""
-TIMES = 32
-"""The lecture's 3.2 against 0.1."""
+"""Length of the step of all weights and biases together."""
+RATIO = 32
+"""3.2 to 0.1, in the lecture."""
 WIGGLED = 16
 ROWS, COLUMNS = 8, 8
-"""Of the table that is drawn."""
+"""Size of the table in the figure."""
 
 
 def direction(setup: Setup) -> ExperimentResult:
-    """Step along the negative gradient, aside from it at every angle, and at random; how much does each decrease?"""
+    """Compare the decrease of the cost along the negative gradient, at angles to it, and in random directions."""
     model = copy.deepcopy(setup.partly_trained).double()
     inputs, targets = setup.inputs[:EXAMPLES].double(), setup.targets[:EXAMPLES].double()
     _, gradients = Backprop(model, cost).gradients(inputs, targets)
@@ -41,35 +41,37 @@ def direction(setup: Setup) -> ExperimentResult:
     start = flatten(model.parameters()).detach()
     first, *after = costs_at(model, [start, *(start + LENGTH * step for step in steps)], inputs, targets)
     decreases = (first - torch.stack(after)) / (LENGTH * downhill.norm())
-    tilted, drawn = decreases.split([len(angles), len(random)])
+    tilted, at_random = decreases.split([len(angles), len(random)])
     best, rivals = tilted[0].item(), decreases[1:]  # the first is along the negative gradient itself
     claim = Claim(
         4,
         "the negative gradient is the direction that decreases the cost most efficiently",
         f"it decreases the cost by {best:.4f} of what its length predicts; 5° aside it is {tilted[1] / best:.4f} of "
-        f"that, and the best of {len(drawn):,} random directions, hardly any of which leans its way, "
-        f"{drawn.max() / best:.1%} (the cost of {EXAMPLES} examples, a step of length {LENGTH:g})",
+        f"that, and the best of {len(at_random):,} random directions, hardly any of which leans its way, "
+        f"{at_random.max() / best:.1%} (the cost of {EXAMPLES} examples, a step of length {LENGTH:g})",
         abs(best - 1) < 0.01 and rivals.max().item() < best,
         "equation",
     )
-    metrics = {"decrease_along_gradient": best, "decrease_best_at_random": drawn.max().item()}
-    figure = _draw_directions(angles, tilted, normalize(downhill[None])[0] @ random.t(), drawn)
+    metrics = {"decrease_along_gradient": best, "decrease_best_at_random": at_random.max().item()}
+    figure = _draw_directions(angles, tilted, normalize(downhill[None])[0] @ random.t(), at_random)
     return ExperimentResult((claim,), metrics, figure)
 
 
 def _tilted(downhill: Tensor, aside: Tensor, angles: Tensor) -> Tensor:
-    """Unit vectors at these angles to `downhill`, each towards another side, (angles, parameters)."""
+    """Unit vectors at these angles to `downhill`, each towards a row of `aside`, (angles, parameters)."""
     along = normalize(downhill[None])
     across = normalize(aside - (aside @ along.t()) * along)
     return angles.cos()[:, None] * along + angles.sin()[:, None] * across
 
 
-def _draw_directions(angles: Tensor, tilted: Tensor, cosines: Tensor, drawn: Tensor) -> Figure:
+def _draw_directions(angles: Tensor, tilted: Tensor, cosines: Tensor, at_random: Tensor) -> Figure:
     figure, (axes,) = panels("How much a step of the same length decreases the cost", 1)
     degrees = angles.rad2deg()
     axes.plot(degrees, angles.cos(), color=GREY, label="cosine of the angle")
     axes.plot(degrees, tilted, "o", color=BLUE, label="measured, at every angle")
-    axes.plot(cosines.acos().rad2deg(), drawn, ".", color=ORANGE, markersize=4, label=f"{len(drawn):,} at random")
+    axes.plot(
+        cosines.acos().rad2deg(), at_random, ".", color=ORANGE, markersize=4, label=f"{len(at_random):,} at random"
+    )
     axes.set(xlabel="angle to the negative gradient, degrees", ylabel="decrease / (length · ‖∇C‖)")
     axes.set_xticks(range(0, 181, 45))
     axes.legend()
@@ -77,49 +79,49 @@ def _draw_directions(angles: Tensor, tilted: Tensor, cosines: Tensor, drawn: Ten
 
 
 def wiggles(setup: Setup) -> ExperimentResult:
-    """Rank all weights and biases of the trained network, wiggle some on the real cost, and compare."""
+    """Rank all weights and biases of the trained network, and compare the sensitivity of some with a wiggle."""
     examples = 1000 if setup.quick else 10_000
     inputs, targets = setup.inputs[:examples], setup.targets[:examples]
     ranked = sensitivities(setup.trained, cost, inputs, targets)
     most = ranked[0]
-    partner = min(ranked, key=lambda one: abs(one.size * TIMES - most.size))
+    partner = min(ranked, key=lambda one: abs(one.size * RATIO - most.size))
     chosen = [most, partner, *ranked[1 : len(ranked) // 2 : len(ranked) // (2 * WIGGLED)]]
-    moved = [wiggle(setup.trained, cost, inputs, targets, one) for one in chosen]
-    ratio = abs(moved[0].measured / moved[1].measured)
-    order = torch.tensor([found.order for found in moved]).nanmedian().item()
-    compared = f"{most.beside(partner)}; wiggled, the cost changes {ratio:.1f} times as much"
-    same = abs(ratio / TIMES - 1) < 0.1
-    worst = torch.tensor([found.measured / found.predicted - 1 for found in moved]).abs().max().item()
+    measured = [wiggle(setup.trained, cost, inputs, targets, one) for one in chosen]
+    ratio = abs(measured[0].measured / measured[1].measured)
+    order = torch.tensor([one.order for one in measured]).nanmedian().item()
+    compared = f"{most.compare_to(partner)}; wiggled, the cost changes {ratio:.1f} times as much"
+    same = abs(ratio / RATIO - 1) < 0.1
+    worst = torch.tensor([one.measured / one.predicted - 1 for one in measured]).abs().max().item()
     claims = (
         Claim(
             5,
             "a component's size is the cost's sensitivity to that weight or bias",
-            f"{len(moved)} of the more sensitive half moved by {moved[0].step:.4f}: the cost changes as predicted, to "
-            f"{worst:.1%}; Taylor order {order:.2f} in the median",
+            f"{len(measured)} of the more sensitive half moved by {measured[0].step:.4f}: the cost changes as "
+            f"predicted, to {worst:.1%}; Taylor order {order:.2f} in the median",
             worst < 0.1 and abs(order - 2) < 0.1,
             "equation",
         ),
-        Claim(5, f"{TIMES} times as large is {TIMES} times as sensitive", compared, same, "equation"),
+        Claim(5, f"{RATIO} times as large is {RATIO} times as sensitive", compared, same, "equation"),
     )
     metrics = {"largest_gradient": most.size, "measured_ratio": ratio, "taylor_order": order}
-    return ExperimentResult(claims, metrics, _draw_sensitivities(ranked, moved))
+    return ExperimentResult(claims, metrics, _draw_sensitivities(ranked, measured))
 
 
-def _draw_sensitivities(ranked: list[Sensitivity], moved: list[Wiggle]) -> Figure:
+def _draw_sensitivities(ranked: list[Sensitivity], measured: list[Wiggle]) -> Figure:
     figure, (sizes, changes) = panels("How sensitive the cost is to every weight and bias", 2)
-    for layer, colour in zip((1, 2, 3), (GREY, GREEN, ORANGE), strict=True):
+    for layer, colour in zip(("hidden1", "hidden2", "output"), (GREY, GREEN, ORANGE), strict=True):
         own = [one.size for one in ranked if one.layer == layer]
-        sizes.plot(range(1, len(own) + 1), own, color=colour, label=f"layer {layer}")
+        sizes.plot(range(1, len(own) + 1), own, color=colour, label=layer)
     sizes.set(title="|∂C/∂w|, ranked in each layer", xscale="log", xlabel="rank")
     sizes.set(yscale="log", ylim=(ranked[0].size / 1e5, None))
     sizes.legend()
-    _draw_changes(changes, moved)
+    _draw_changes(changes, measured)
     return figure
 
 
-def _draw_changes(axes: Axes, moved: list[Wiggle]) -> None:
-    """Each measured change over the predicted one, and where they are the same."""
-    predicted, measured = ([abs(getattr(one, name)) for one in moved] for name in ("predicted", "measured"))
+def _draw_changes(axes: Axes, wiggles: list[Wiggle]) -> None:
+    """Draw each measured change over the predicted one, and the line where they agree."""
+    predicted, measured = ([abs(getattr(one, name)) for one in wiggles] for name in ("predicted", "measured"))
     decades = 10 ** math.floor(math.log10(min(predicted))), 10 ** math.ceil(math.log10(max(predicted)))
     axes.plot(predicted, predicted, color=GREY)
     axes.plot(predicted, measured, "o", color=BLUE)
@@ -128,7 +130,7 @@ def _draw_changes(axes: Axes, moved: list[Wiggle]) -> None:
 
 
 def averaging(setup: Setup) -> ExperimentResult:
-    """Average the gradients of a mini-batch's examples; is it the gradient, and what the step applies?"""
+    """Compare the average gradient of a mini-batch's examples with autograd's gradient and with the step of SGD."""
     model = setup.partly_trained
     inputs, targets = setup.inputs[:BATCH_SIZE], setup.targets[:BATCH_SIZE]
     averaged = flatten(each.mean(0) for each in per_example_gradients(model, cost, inputs, targets).values())
@@ -149,28 +151,28 @@ def averaging(setup: Setup) -> ExperimentResult:
 
 
 def _automatic(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-    """The mini-batch's gradient, by autograd through PyTorch's own layers and cost."""
+    """The gradient of the mini-batch, by autograd through PyTorch's own layers and cost."""
     builtin = as_builtin(model)
     value = torch.nn.functional.mse_loss(builtin(inputs), targets, reduction="sum") / len(inputs)
     return flatten(torch.autograd.grad(value, list(builtin.parameters())))
 
 
 def _applied(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-    """What one step of SGD subtracts for each unit of the learning rate, in float64: w − w′ rounds as w does."""
-    moved = copy.deepcopy(model).double()
-    before = flatten(moved.parameters()).detach()
-    Backprop(moved, cost).sgd_step(inputs.double(), targets.double(), 1.0)
-    return (before - flatten(moved.parameters()).detach()).float()
+    """What a step of SGD subtracts at a learning rate of 1; in float64, because w − w′ has the rounding of w."""
+    wide = copy.deepcopy(model).double()
+    before = flatten(wide.parameters()).detach()
+    Backprop(wide, cost).sgd_step(inputs.double(), targets.double(), 1.0)
+    return (before - flatten(wide.parameters()).detach()).float()
 
 
 def example_nudges(model: torch.nn.Module, inputs: Tensor, targets: Tensor, rows: Sequence[Sensitivity]) -> Tensor:
-    """−∂Cₙ/∂w, how example n would change each of these weights and biases, (rows, N)."""
+    """−∂Cₙ/∂w, the nudges of these weights and biases by each example, (rows, N)."""
     gradients = per_example_gradients(model, cost, inputs, targets)
     return torch.stack([-gradients[row.name].movedim(0, -1)[row.index] for row in rows])
 
 
 def _draw_table(rows: Sequence[Sensitivity], nudges: Tensor, inputs: Tensor) -> Figure:
-    """The lecture's table: its columns are headed by the digits, and the last is the average, which SGD applies."""
+    """Draw the lecture's table: a column for each digit, and the average, which SGD applies, in the last."""
     figure = Figure(figsize=(11, 5), dpi=110, layout="constrained")
     title = "Each example's nudges of some weights and biases, in thousandths; the deepest colour is twice an average"
     figure.suptitle(title, fontsize=13)

@@ -1,4 +1,4 @@
-"""Statements 11, 14 and 15: one class alone teaches nothing else, steps converge, and it takes much labelled data."""
+"""Statements 11, 14 and 15: training on one class, convergence, and the amount of labelled data."""
 
 from statistics import mean, stdev
 from typing import NamedTuple
@@ -14,14 +14,14 @@ from bp_torch.inspection.experiments.setup import LEARNING_RATE, Claim, Experime
 from bp_torch.inspection.figures import BLUE, GREEN, ORANGE, panels
 
 SHOWN = 2
-"""The lecture's example."""
+"""The class in the lecture's example."""
 SIZES = (100, 300, 1000, 3000, 10_000, 30_000)
 PER_CLASS = 10
 MOST_STEPS = 40_000
 
 
 def one_class(setup: Setup) -> ExperimentResult:
-    """Train ten networks on one class each, and one on all of them; what do they answer to every test digit?"""
+    """Train ten networks on one class each and one on all classes, and count their answers to all test digits."""
     steps = 150 if setup.quick else 600
     rows = [_answers(setup, setup.labels == label, steps) for label in range(10)]
     rows.append(_answers(setup, torch.ones_like(setup.labels, dtype=torch.bool), steps))
@@ -30,15 +30,15 @@ def one_class(setup: Setup) -> ExperimentResult:
     claim = Claim(
         11,
         f"trained on {SHOWN}s alone, the network answers {SHOWN} to everything",
-        f"{own:.1%} of all test digits are read as {SHOWN}; of ten classes taught alone, at least {least:.1%} each",
+        f"{own:.1%} of all test digits are read as {SHOWN}; for each of the ten classes, at least {least:.1%}",
         own > 0.99,
     )
-    metrics = {"answers_2_if_taught_2": own, "answers_its_class_least": least}
+    metrics = {"answers_2_if_trained_on_2": own, "answers_its_class_least": least}
     return ExperimentResult((claim,), metrics, _draw_answers(answers))
 
 
 def _answers(setup: Setup, chosen: Tensor, steps: int) -> Tensor:
-    """How often each class is answered, (10,), after training on the chosen examples."""
+    """The share of test digits answered by each class, (10,), after training on the chosen examples."""
     model = train(setup.network(), setup.inputs[chosen], setup.targets[chosen], steps, seed=setup.seed)
     answers = model(setup.test_inputs).argmax(1)
     return torch.bincount(answers, minlength=10) / len(answers)
@@ -59,7 +59,7 @@ def _draw_answers(answers: Tensor) -> Figure:
 
 
 class _Point(NamedTuple):
-    """What it is like at one step; the curvature is ĝᵀ H ĝ, along the gradient's direction ĝ."""
+    """Measurements at one step; the curvature is ĝᵀ H ĝ, along the gradient's direction ĝ."""
 
     step: int
     cost: float
@@ -68,27 +68,27 @@ class _Point(NamedTuple):
 
 
 def convergence(setup: Setup) -> ExperimentResult:
-    """Descend by full gradients on a hundred examples until the gradient is small; how does the surface curve there?"""
-    few = torch.cat([(setup.labels == label).nonzero()[:PER_CLASS, 0] for label in range(10)])
-    inputs, targets = setup.inputs[few].double(), setup.targets[few].double()  # a small gradient is a sum of large ones
+    """Descend by full gradients on a hundred examples until the gradient is small, and measure the curvature there."""
+    chosen = torch.cat([(setup.labels == label).nonzero()[:PER_CLASS, 0] for label in range(10)])
+    inputs, targets = setup.inputs[chosen].double(), setup.targets[chosen].double()  # float64: large terms cancel
     model = setup.network().double()
     points = _descend(model, inputs, targets, least=1e-3 if setup.quick else 1e-4)
-    last, learned = points[-1], accuracy_of(model(inputs), targets)
+    last, accuracy = points[-1], accuracy_of(model(inputs), targets)
     least, most = _curvatures(model, inputs, targets, steps=20 if setup.quick else 100, seed=setup.seed)
-    read = f"{learned:.0%} of the {len(inputs)} are read rightly"
-    begun, grown = (flatten(each.parameters()).norm() for each in (setup.network(), model))
+    correct = f"{accuracy:.0%} of the {len(inputs)} are classified correctly"
+    norm_before, norm_after = (flatten(each.parameters()).norm() for each in (setup.network(), model))
     claims = (
         _vanishes(points[0], last),
         Claim(
             14,
             "where they end is a local minimum: no direction curves downwards",
             f"the curvature is from {least:+.1e} to {most:+.1e}, as far as Lanczos finds it; the weights have grown "
-            f"from a norm of {begun:.1f} to {grown:.1f}",
+            f"from a norm of {norm_before:.1f} to {norm_after:.1f}",
             least >= 0,
         ),
-        Claim(14, "there the network does well on its training examples", read, learned >= 0.99),
+        Claim(14, "there the network does well on its training examples", correct, accuracy >= 0.99),
     )
-    metrics = {"gradient_norm": last.gradient_norm, "least_curvature": least, "training_accuracy": learned}
+    metrics = {"gradient_norm": last.gradient_norm, "least_curvature": least, "training_accuracy": accuracy}
     return ExperimentResult(claims, metrics | {"curvature": last.curvature}, _draw_descent(points))
 
 
@@ -117,27 +117,27 @@ def _descend(model: torch.nn.Module, inputs: Tensor, targets: Tensor, *, least: 
 def _measure(model: torch.nn.Module, driver: Backprop, inputs: Tensor, targets: Tensor, step: int) -> _Point:
     height, gradients = driver.gradients(inputs, targets)
     gradient = flatten(gradients.values())
-    curvature = gradient @ _curved(model, inputs, targets, gradient) / (gradient @ gradient)
+    curvature = gradient @ _hessian_product(model, inputs, targets, gradient) / (gradient @ gradient)
     return _Point(step, height.item(), gradient.norm().item(), curvature.item())
 
 
-def _curved(model: torch.nn.Module, inputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
-    """H d, by the hand-written backwards, differentiated once more."""
+def _hessian_product(model: torch.nn.Module, inputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
+    """H d, by differentiating the hand-written backwards."""
     parameters = list(model.parameters())
     gradients = torch.autograd.grad(cost(model(inputs), targets), parameters, create_graph=True)
     return flatten(torch.autograd.grad(flatten(gradients) @ direction, parameters))
 
 
 def _curvatures(model: torch.nn.Module, inputs: Tensor, targets: Tensor, *, steps: int, seed: int) -> list[float]:
-    """The least and the largest curvature of all directions: Lanczos' bounds from within, of so many steps."""
+    """The smallest and the largest curvature over all directions, estimated by Lanczos' method in `steps` steps."""
     start = torch.randn(len(flatten(model.parameters())), generator=torch.Generator().manual_seed(seed)).double()
     basis, projected = (start / start.norm()).unsqueeze(0), torch.zeros(steps, steps).double()
     for step in range(steps):
-        curved = _curved(model, inputs, targets, basis[step])
-        projected[: step + 1, step] = projected[step, : step + 1] = basis @ curved
-        for _ in range(2):  # once more, for what rounding leaves
-            curved = curved - basis.t() @ (basis @ curved)
-        basis = torch.cat([basis, torch.nn.functional.normalize(curved, dim=0).unsqueeze(0)])
+        product = _hessian_product(model, inputs, targets, basis[step])
+        projected[: step + 1, step] = projected[step, : step + 1] = basis @ product
+        for _ in range(2):  # twice, to remove what rounding leaves
+            product = product - basis.t() @ (basis @ product)
+        basis = torch.cat([basis, torch.nn.functional.normalize(product, dim=0).unsqueeze(0)])
     return torch.linalg.eigvalsh(projected)[[0, -1]].tolist()  # type: ignore[no-any-return]
 
 
@@ -154,10 +154,10 @@ def _draw_descent(points: list[_Point]) -> Figure:
 
 
 def labelled_data(setup: Setup) -> ExperimentResult:
-    """Train networks on more and more examples, by the same number of steps; how well do they read new digits?"""
+    """Train networks on more and more examples by the same number of steps, and measure their test accuracy."""
     steps, seeds = (600, 2) if setup.quick else (6000, 3)
-    known = SIZES[:3:2] if setup.quick else SIZES
-    sizes = (*(size for size in known if size < len(setup.inputs)), len(setup.inputs))
+    candidates = SIZES[:3:2] if setup.quick else SIZES
+    sizes = (*(size for size in candidates if size < len(setup.inputs)), len(setup.inputs))
     reached = {size: [_reached(setup, size, steps, seed) for seed in range(seeds)] for size in sizes}
     means = {size: mean(found) for size, found in reached.items()}
     least, most = sizes[0], sizes[-1]
@@ -174,7 +174,7 @@ def labelled_data(setup: Setup) -> ExperimentResult:
 
 
 def _reached(setup: Setup, size: int, steps: int, seed: int) -> float:
-    """The test accuracy after training on so many examples, drawn by the seed."""
+    """The test accuracy after training on `size` random examples."""
     generator = torch.Generator().manual_seed(setup.seed + seed)
     chosen = torch.randperm(len(setup.inputs), generator=generator)[:size]
     model = train(setup.network(seed), setup.inputs[chosen], setup.targets[chosen], steps, seed=setup.seed + seed)

@@ -1,4 +1,4 @@
-"""Statements 12 and 13: a mini-batch's gradient for the full one; a drunk man's path beside a careful man's."""
+"""Statements 12 and 13: the gradient of a mini-batch compared with the full one, and the paths of both."""
 
 import math
 import time
@@ -24,32 +24,32 @@ from bp_torch.inspection.experiments.setup import (
 )
 from bp_torch.inspection.figures import BLUE, GREEN, GREY, ORANGE, panels
 
-WHAT = f"the gradient of {BATCH_SIZE} examples"
+MINI_BATCH_GRADIENT = f"the gradient of {BATCH_SIZE} examples"
 SIZES = (1, 3, 10, 30, BATCH_SIZE, 300, 1000, 3000, 10_000, 30_000)
 RATES = (1.0, 3.0, 10.0)
-"""Learning rates tried; each path is the one that gets lowest."""
+"""Learning rates to try; each path uses the one that reaches the lowest cost."""
 GRID = 25
 
 Curve = dict[int, Tensor]
-"""By the size of the mini-batch, each draw's cosine to the full gradient, ratio of norms, and seconds: (draws, 3)."""
+"""Cosine to the full gradient, ratio of norms, and seconds of each draw, (draws, 3), by the size of the mini-batch."""
 COSINES, NORM_RATIOS, SECONDS = range(3)
 
 
 def mini_batches(setup: Setup) -> ExperimentResult:
-    """Compare gradients of mini-batches of every size with the full one: at first, in the midst of it, and at last."""
+    """Compare gradients of mini-batches of several sizes with the full one: before, during and after training."""
     curves = {
         "at the first weights": _curve(setup, setup.network()),
         "while it learns": _curve(setup, setup.partly_trained),
         "after learning": _curve(setup, setup.trained),
     }
-    drawn = {size: torch.cat([curve[size] for curve in curves.values()]) for size in curves["after learning"]}
-    seconds = {size: draws[:, SECONDS].median().item() for size, draws in drawn.items()}
+    draws_of = {size: torch.cat([curve[size] for curve in curves.values()]) for size in curves["after learning"]}
+    seconds = {size: draws[:, SECONDS].median().item() for size, draws in draws_of.items()}
     speedup = seconds[len(setup.inputs)] / seconds[BATCH_SIZE]
     measured = f"{speedup:.0f} of them in the time of a full one"
     claims = (
         *(_approximates(name, curve) for name, curve in curves.items()),
         _downhill("while it learns", curves["while it learns"]),
-        Claim(13, f"{WHAT} is a large speedup", measured, speedup > 10),
+        Claim(13, f"{MINI_BATCH_GRADIENT} is a large speedup", measured, speedup > 10),
     )
     cosines = {
         f"cosines_{name.replace(' ', '_')}": {size: draws[:, COSINES].mean().item() for size, draws in curve.items()}
@@ -59,10 +59,10 @@ def mini_batches(setup: Setup) -> ExperimentResult:
 
 
 def _approximates(name: str, curve: Curve) -> Claim:
-    """Well is within 45 degrees: nearer to the full gradient than to what is perpendicular to it."""
+    """The claim holds if the mean angle is below 45 degrees."""
     cosines = curve[BATCH_SIZE][:, COSINES]
     low, mean, high = cosines.min(), cosines.mean(), cosines.max()
-    claim = f"{name}, {WHAT} approximates that of all {max(curve):,} well, within 45°"
+    claim = f"{name}, {MINI_BATCH_GRADIENT} approximates that of all {max(curve):,} well, within 45°"
     measured = f"mean cosine {mean:.3f}, from {low:.2f} to {high:.2f} in {len(cosines)} draws"
     return Claim(13, claim, measured, mean.item() > 0.5**0.5)
 
@@ -72,7 +72,7 @@ def _downhill(name: str, curve: Curve) -> Claim:
     downhill = int((cosines > 0).sum())
     measured = f"{downhill} of {len(cosines)} mini-batches do"
     holds = downhill >= 0.95 * len(cosines)
-    return Claim(13, f"{name}, {WHAT} points downhill all the same", measured, holds)
+    return Claim(13, f"{name}, {MINI_BATCH_GRADIENT} points downhill all the same", measured, holds)
 
 
 def _curve(setup: Setup, model: torch.nn.Module) -> Curve:
@@ -80,8 +80,8 @@ def _curve(setup: Setup, model: torch.nn.Module) -> Curve:
     full = flatten(driver.gradients(setup.inputs, setup.targets)[1].values())
     generator = torch.Generator().manual_seed(setup.seed)
     curve = {}
-    known = SIZES[::2] if setup.quick else SIZES
-    for size in (*(size for size in known if size < examples), examples):
+    candidates = SIZES[::2] if setup.quick else SIZES
+    for size in (*(size for size in candidates if size < examples), examples):
         draws = min(20, max(2, 20_000 // size)) if setup.quick else min(100, max(3, 80_000 // size))
         curve[size] = torch.tensor([_sample(setup, driver, full, size, generator) for _ in range(draws)])
     return curve
@@ -90,8 +90,8 @@ def _curve(setup: Setup, model: torch.nn.Module) -> Curve:
 def _sample(
     setup: Setup, driver: Backprop, full: Tensor, size: int, generator: torch.Generator
 ) -> tuple[float, float, float]:
-    some = torch.randperm(len(setup.inputs), generator=generator)[:size]
-    chosen = some if size < len(setup.inputs) else slice(None)  # all of them need not be gathered
+    indices = torch.randperm(len(setup.inputs), generator=generator)[:size]
+    chosen = indices if size < len(setup.inputs) else slice(None)  # no copy of all examples
     began = time.perf_counter()
     _, gradients = driver.gradients(setup.inputs[chosen], setup.targets[chosen])
     seconds = time.perf_counter() - began
@@ -101,7 +101,7 @@ def _sample(
 
 
 def _draw_gradients(curves: dict[str, Curve], seconds: dict[int, float]) -> Figure:
-    figure, (cosine, norm, clock) = panels("The gradient of a mini-batch beside that of all examples", 3)
+    figure, (cosine, norm, clock) = panels("The gradient of a mini-batch compared with that of all examples", 3)
     for (name, curve), colour in zip(curves.items(), (BLUE, GREEN, ORANGE), strict=True):
         _band(cosine, curve, COSINES, colour, name)
         _band(norm, curve, NORM_RATIOS, colour, name)
@@ -117,7 +117,7 @@ def _draw_gradients(curves: dict[str, Curve], seconds: dict[int, float]) -> Figu
 
 
 def _band(axes: Axes, curve: Curve, column: int, colour: str, name: str) -> None:
-    """The mean of the draws, between the least and the most."""
+    """Draw the mean of the draws, and the band from their minimum to their maximum."""
     draws = [each[:, column] for each in curve.values()]
     axes.plot(list(curve), [each.mean() for each in draws], "o-", color=colour, label=name)
     low, high = [each.min() for each in draws], [each.max() for each in draws]
@@ -127,26 +127,26 @@ def _band(axes: Axes, curve: Curve, column: int, colour: str, name: str) -> None
 class Descent(NamedTuple):
     """One descent."""
 
-    rate: float  # of learning
+    rate: float  # learning rate
     batch_size: int
     points: Tensor  # all parameters before each step and after the last, (steps + 1, parameters)
-    seconds: Tensor  # when each point was reached, (steps + 1,)
-    costs: Tensor  # at each point, on the first 2,000 training examples, or 500 to be quick, (steps + 1,)
+    seconds: Tensor  # time at each point, (steps + 1,)
+    costs: Tensor  # at each point, on the first 2,000 training examples, 500 if quick, (steps + 1,)
 
     def straightness(self, steps: int) -> float:
-        """The mean cosine between one step and the next, of so many steps after the first, which is the longest."""
-        moved = self.points[1 : steps + 2].diff(dim=0)
-        return torch.cosine_similarity(moved[1:], moved[:-1]).mean().item()
+        """The mean cosine between consecutive steps, over `steps` steps after the first, which is the longest."""
+        moves = self.points[1 : steps + 2].diff(dim=0)
+        return torch.cosine_similarity(moves[1:], moves[:-1]).mean().item()
 
     def steps_to(self, height: float) -> int | None:
-        """After how many steps the cost was that low, never to be higher again; None if it is higher at the end."""
+        """The number of steps after which the cost stays at or below `height`; None if it does not."""
         above = (self.costs > height).nonzero()
         steps = int(above[-1]) + 1 if len(above) else 0
         return steps if steps < len(self.costs) else None
 
 
 def paths(setup: Setup) -> ExperimentResult:
-    """Descend from the same weights by mini-batches and by full gradients, and draw both paths on the surface."""
+    """Descend from the same weights by mini-batches and by full gradients, and draw both paths on the cost surface."""
     full_batch = _best(setup, len(setup.inputs), 15 if setup.quick else 200)
     sgd = _best(setup, BATCH_SIZE, 600 if setup.quick else 1800)
     steps = len(full_batch.points) - 2
@@ -173,7 +173,7 @@ def _an_epoch(sgd: Descent, full_batch: Descent) -> Claim:
 
 
 def _sooner(sgd: Descent, full_batch: Descent) -> Claim:
-    """A step by a mini-batch gets on about as far as a full one, so it is the steps' own time that tells."""
+    """The steps of both descents lower the cost about as much, so the time of a step decides."""
     height, seconds = full_batch.costs[-1].item(), full_batch.seconds[-1].item()
     steps = sgd.steps_to(height)
     spent = math.inf if steps is None else sgd.seconds[steps].item()
@@ -205,7 +205,7 @@ def _descend(setup: Setup, batch_size: int, steps: int, rate: float) -> Descent:
 
 
 def _costs(setup: Setup, points: Iterable[Tensor]) -> Tensor:
-    """The cost at each of these points, on the same examples."""
+    """The cost at each point, on the same examples."""
     examples = 500 if setup.quick else 2000
     return costs_at(setup.network(), points, setup.inputs[:examples], setup.targets[:examples])
 
@@ -213,7 +213,7 @@ def _costs(setup: Setup, points: Iterable[Tensor]) -> Tensor:
 def _draw_paths(setup: Setup, sgd: Descent, full_batch: Descent) -> Figure:
     figure, (whole, near, clock, seen) = panels("Two ways down one cost surface", 2, 2)
     styles = (sgd, ORANGE, f"mini-batches of {sgd.batch_size}"), (full_batch, BLUE, "all examples")
-    first = len(full_batch.points)  # the other path is longer
+    first = len(full_batch.points)  # the path of mini-batches is longer
     _draw_surface(whole, setup, _plane(sgd, full_batch), [(path.points, colour) for path, colour, _ in styles])
     _draw_surface(near, setup, _apart(sgd, full_batch), [(path.points[1:first], colour) for path, colour, _ in styles])
     whole.set(title="the plane in which both go farthest", xlabel="1st principal direction", ylabel="2nd")
@@ -228,33 +228,35 @@ def _draw_paths(setup: Setup, sgd: Descent, full_batch: Descent) -> Figure:
 
 
 def _plane(sgd: Descent, full_batch: Descent) -> Tensor:
-    """The two principal directions of both paths, as many points of each, (2, parameters)."""
-    few = sgd.points[:: max(1, len(sgd.points) // len(full_batch.points))]
-    moved = torch.cat([few, full_batch.points]) - full_batch.points[0]
-    _, _, directions = torch.linalg.svd(moved, full_matrices=False)
+    """The first two principal directions of both paths, (2, parameters), from about as many points of each."""
+    thinned = sgd.points[:: max(1, len(sgd.points) // len(full_batch.points))]
+    displacements = torch.cat([thinned, full_batch.points]) - full_batch.points[0]
+    _, _, directions = torch.linalg.svd(displacements, full_matrices=False)
     return directions[:2]  # type: ignore[no-any-return]
 
 
 def _apart(sgd: Descent, full_batch: Descent) -> Tensor:
-    """The direction in which full gradients get on, and that in which mini-batches differ most from them."""
+    """The direction in which full gradients progress, and the one in which mini-batches differ most from them."""
     onward = torch.nn.functional.normalize(full_batch.points[-1] - full_batch.points[1], dim=0)
-    strayed = sgd.points[1 : len(full_batch.points)] - full_batch.points[1:]
-    strayed = strayed - torch.outer(strayed @ onward, onward)
-    return torch.stack([onward, torch.linalg.svd(strayed, full_matrices=False)[2][0]])
+    deviations = sgd.points[1 : len(full_batch.points)] - full_batch.points[1:]
+    deviations = deviations - torch.outer(deviations @ onward, onward)
+    return torch.stack([onward, torch.linalg.svd(deviations, full_matrices=False)[2][0]])
 
 
 def _draw_surface(axes: Axes, setup: Setup, plane: Tensor, descents: list[tuple[Tensor, str]]) -> None:
-    """Paths in a plane through the start of the last one, over the cost's contours there."""
+    """Draw paths projected on a plane through the start of the last one, over the contours of the cost."""
     origin = descents[-1][0][0]
-    shown = [((points - origin) @ plane.t(), colour) for points, colour in descents]
-    corners = torch.cat([points for points, _ in shown])
+    projected = [((points - origin) @ plane.t(), colour) for points, colour in descents]
+    corners = torch.cat([points for points, _ in projected])
     low, high = corners.amin(0), corners.amax(0)
     x, y = (torch.linspace(a, b, GRID) for a, b in zip(low - (high - low) / 6, high + (high - low) / 6, strict=True))
     heights = _costs(setup, torch.cartesian_prod(x, y) @ plane + origin).reshape(GRID, GRID).t()
     levels = torch.logspace(heights.min().log10().item(), heights.max().log10().item(), 15)
-    drawn = axes.contourf(x.numpy(), y.numpy(), heights.numpy(), levels=levels, cmap="Greys_r", alpha=0.7, norm="log")
-    axes.figure.colorbar(drawn, ax=axes, format="%.2g")
-    for points, colour in shown:
+    contours = axes.contourf(
+        x.numpy(), y.numpy(), heights.numpy(), levels=levels, cmap="Greys_r", alpha=0.7, norm="log"
+    )
+    axes.figure.colorbar(contours, ax=axes, format="%.2g")
+    for points, colour in projected:
         axes.plot(*points.t(), color=colour, linewidth=1.2)
         axes.plot(*points[-1], "o", color=colour)
     axes.plot(0, 0, "k*", markersize=11)

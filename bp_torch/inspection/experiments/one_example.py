@@ -1,4 +1,4 @@
-"""Statements 6 to 9: one example's nudges, from its outputs down to its pixels."""
+"""Statements 6 to 9: the nudges of one example, from its outputs to its pixels."""
 
 from itertools import pairwise
 from statistics import mean
@@ -13,40 +13,44 @@ from bp_torch.inspection.sensitivity import hebbian
 
 EXAMPLES = 100
 STEP = 1e-4
-"""How far a step along one avenue goes."""
+"""Length of a step along one avenue."""
 
 
 def one_example(setup: Setup) -> ExperimentResult:
-    """Explain a hundred test digits to a partly trained network, and draw the one of the largest cost."""
+    """Explain a hundred test digits by a partly trained network, and draw the one with the largest cost."""
     pairs = zip(setup.test_images[:EXAMPLES], setup.test_labels[:EXAMPLES], strict=True)
     explanations = [explain(setup.partly_trained, cost, image, label) for image, label in pairs]
     shown = max(explanations, key=lambda one: one.cost)
-    wanted, read = int(shown.target.argmax()), int(shown.outputs.argmax())
-    title = f"The nudges of a {wanted}, read as {read}: cost {shown.cost:.3f}"
+    label, answer = int(shown.target.argmax()), int(shown.outputs.argmax())
+    title = f"The nudges of a {label}, read as {answer}: cost {shown.cost:.3f}"
     layers = range(len(shown.layers))
     correlations = [mean(hebbian([one], layer).correlation for one in explanations) for layer in layers]
     hebbs = _hebbian(explanations, correlations)
     claims = (_output_nudges(explanations), _avenues(explanations), hebbs, _sums(explanations))
-    metrics = {f"hebbian_correlation_layer_{n}": found for n, found in enumerate(correlations, 1)}
+    metrics = {
+        f"hebbian_correlation_{shown.layers[at].name}": found for at, found in zip(layers, correlations, strict=True)
+    }
     return ExperimentResult(claims, metrics, draw_explanation(shown, title=title))
 
 
 def _output_nudges(explanations: list[Explanation]) -> Claim:
     right = sum(bool(((one.output_nudges > 0) == (one.target > 0)).all()) for one in explanations)
-    apart = torch.stack([one.output_nudges - 2 * (one.target - one.outputs) for one in explanations]).abs().max().item()
+    difference = (
+        torch.stack([one.output_nudges - 2 * (one.target - one.outputs) for one in explanations]).abs().max().item()
+    )
     return Claim(
         6,
         "the right output should be nudged up, the others down, in proportion to the distance from the target",
         f"so in {right} of {len(explanations)} digits; the nudge is twice the distance, "
-        + (f"to {apart:.0e}" if apart else "exactly"),
-        right == len(explanations) and apart < 1e-6,
+        + (f"to {difference:.0e}" if difference else "exactly"),
+        right == len(explanations) and difference < 1e-6,
         "equation",
     )
 
 
 def _avenues(explanations: list[Explanation]) -> Claim:
-    """Go a little way along each avenue of the last layer alone, in float64."""
-    found = torch.stack([_kept(one.layers[-1], one.target) for one in explanations])  # (N, 3)
+    """Take a small step along each avenue of the last layer alone, in float64."""
+    found = torch.stack([_decreases(one.layers[-1], one.target) for one in explanations])  # (N, 3)
     least, most = found.amin(0), found.amax(0)
     names = ("biases", "weights", "previous activations")
     ranges = ", ".join(f"{name} {low:.3f} to {high:.3f}" for name, low, high in zip(names, least, most, strict=True))
@@ -59,8 +63,8 @@ def _avenues(explanations: list[Explanation]) -> Claim:
     )
 
 
-def _kept(layer: LayerExplanation, target: Tensor) -> Tensor:
-    """Of what each avenue promises for a small step, the part that it keeps, (3,)."""
+def _decreases(layer: LayerExplanation, target: Tensor) -> Tensor:
+    """The decrease of the cost by a small step along each avenue, relative to the prediction, (3,)."""
     assert layer.bias is not None
     assert layer.bias_nudges is not None
     start = [tensor.double() for tensor in (layer.bias, layer.weight, layer.inputs)]
@@ -69,15 +73,15 @@ def _kept(layer: LayerExplanation, target: Tensor) -> Tensor:
     def height(bias: Tensor, weight: Tensor, inputs: Tensor) -> Tensor:
         return cost((weight @ inputs + bias).sigmoid()[None], target.double()[None])
 
-    kept = []
+    ratios = []
     for avenue, nudge in enumerate(nudges):
         moved = [one + STEP * nudge / nudge.norm() if place == avenue else one for place, one in enumerate(start)]
-        kept.append((height(*start) - height(*moved)) / (STEP * nudge.norm()))
-    return torch.stack(kept)
+        ratios.append((height(*start) - height(*moved)) / (STEP * nudge.norm()))
+    return torch.stack(ratios)
 
 
 def _hebbian(explanations: list[Explanation], correlations: list[float]) -> Claim:
-    """The most active neuron is at one end by the equation δⱼ xₖ; at the other, the slopes have a say."""
+    """By δⱼ xₖ the weight strengthened most starts at the most active neuron; where it ends depends on the slopes."""
     ends = [
         mean(hebbian([one], at, 1).strongest[0].neuron == int(one.layers[at].nudges.argmax()) for one in explanations)
         for at in range(len(correlations))

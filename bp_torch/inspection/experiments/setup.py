@@ -1,4 +1,4 @@
-"""What the experiments share: the lecture's network, its cost and a data set, and what they return."""
+"""The lecture's network, its cost and a data set for all experiments, and their results."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
@@ -20,32 +20,32 @@ SIZES = (784, 16, 16, 10)
 BATCH_SIZE = 100
 LEARNING_RATE = 3.0
 STEPS = 6000
-"""Of a whole training."""
+"""Number of steps of a full training."""
 CLAIM_HEADINGS: Final = ("", "claim", "measured", "holds", "of")
 cost = F.squared_error
 
 
 class Claim(NamedTuple):
-    """One statement, measured.
+    """One statement of the lecture, measured.
 
-    It is of an equation if it is so for every network, unless a line of backpropagation is wrong; of a network if it
-    might have come out otherwise.
+    It is of an equation if it holds for every network, unless a line of backpropagation is wrong. It is of a network if
+    another one may differ.
     """
 
     statement: int  # its number in the lecture
     claim: str
-    measured: str  # what was found, in numbers
+    measured: str  # the result, in numbers
     holds: bool
     of: Literal["equation", "network"] = "network"
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """As a row of a table, below `CLAIM_HEADINGS`."""
+        """A row of a table with the headings `CLAIM_HEADINGS`."""
         return (str(self.statement), self.claim, self.measured, "yes" if self.holds else "no", self.of)
 
 
 class ExperimentResult(NamedTuple):
-    """What one experiment found."""
+    """The result of one experiment."""
 
     claims: tuple[Claim, ...]
     metrics: Mapping[str, float]  # single numbers, by name
@@ -54,9 +54,9 @@ class ExperimentResult(NamedTuple):
 
 
 class Setup:
-    """A data set, prepared, and networks trained on it; a change to one of them is made to a copy.
+    """A prepared data set, and networks trained on it, which must be copied before they are changed.
 
-    Inputs are (N, 784), targets (N, 10), labels (N,). `quick` asks for rougher figures, in an eighth of the time.
+    Inputs are (N, 784), targets (N, 10), labels (N,). With `quick` the experiments take an eighth of the time.
     """
 
     def __init__(self, dataset: Dataset, *, quick: bool = False, seed: int = 0) -> None:
@@ -85,7 +85,7 @@ class Setup:
 
 
 def train(model: Sequential, inputs: Tensor, targets: Tensor, steps: int, *, of: int = 0, seed: int) -> Sequential:
-    """Take so many steps of stochastic gradient descent, of those in which the learning rate falls linearly to 0."""
+    """Take `steps` steps of SGD at a learning rate that falls linearly, to reach 0 after `of` steps."""
     backprop = Backprop(model, cost)
     for step, batch in enumerate(islice(endless_batches(inputs, targets, seed=seed), steps)):
         backprop.sgd_step(*batch, LEARNING_RATE * (1 - step / (of or steps)))
@@ -93,14 +93,14 @@ def train(model: Sequential, inputs: Tensor, targets: Tensor, steps: int, *, of:
 
 
 def endless_batches(inputs: Tensor, targets: Tensor, *, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Mini-batches, shuffled anew each epoch."""
+    """Mini-batches without end, shuffled each epoch."""
     batches = Batches(inputs, targets, BATCH_SIZE, seed=seed)
     return chain.from_iterable(batches.epoch(epoch) for epoch in count())
 
 
 @torch.no_grad()
 def costs_at(model: torch.nn.Module, points: Iterable[Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
-    """The cost with each of these vectors as parameters; the model is left with the last one."""
+    """The cost with each of these vectors as parameters; the model keeps the last one."""
     found = []
     for point in points:
         torch.nn.utils.vector_to_parameters(point, model.parameters())

@@ -63,6 +63,8 @@ class NoiseEvent(Event):
     """How the gradients of one mini-batch's examples spread around their mean."""
 
     parameters: Mapping[str, GradientNoise]  # by each parameter's name
+    scale: float  # the noise scale of all parameters together, from running averages over the logged mini-batches
+    scales: Mapping[str, float]  # the same by each parameter's name
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class NetworkEvent(Event):
     functions: tuple[str, ...]  # the activation of each, such as "sigmoid"
     inputs: Tensor  # of the probes, examples that every frame shows, (P, in), float
     labels: Tensor  # of the probes, (P,), int64
-    refusal: str | None  # why there are no frames, of a model that is no chain of dense layers
+    refusal: str | None  # why there are no frames, if the model is not a chain of dense layers
 
 
 @dataclass(frozen=True)

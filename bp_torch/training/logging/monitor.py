@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from bp_torch.data import Batch, Batches, accuracy_of, classes_of, first_of_each
 from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, perturbed, taylor_order
-from bp_torch.inspection import explain, gradient_noise
+from bp_torch.inspection import GradientNoise, NoiseScaleAverage, explain, gradient_noise
 from bp_torch.nn import as_builtin
 from bp_torch.training.backends import COSTS, Backend, Cost, CostFunction
 from bp_torch.training.config import TrainConfig
@@ -43,6 +43,7 @@ class Monitor:
         """Take the hand-written model, this process's backend, both sets, and the test images (N, H, W)."""
         self.loggers: Sequence[events.Logger] = ()
         self.counts = CheckCounts()  # of the comparisons so far
+        self.noise: Mapping[str, NoiseScaleAverage] = {}  # by each parameter's name; "" is all parameters together
         self.comparing_seconds = 0.0  # spent on them
         self._config, self._model, self._cost, self._local = config, model, COSTS[config.cost], local
         self._train, self._test, self._images = (batches.inputs, batches.targets), test, images
@@ -138,15 +139,25 @@ class Monitor:
         hand = self._reference.hand_written(batch) if self._config.backend == "builtin" else gradients
         comparisons = self._reference.compare(hand, batch)
         order = self._reference.taylor_order(hand, batch, seed=step)
-        noise = gradient_noise(self._model, self._cost.function, *batch)
+        noise = self._measure_noise(step, batch)
         checks = self.counts.gradient_checks + len(comparisons)
         passed = self.counts.gradient_checks_passed + sum(one.passed for one in comparisons)
         worst = max(self.counts.worst_gradient_ratio, *(one.error_ratio for one in comparisons))
         self.counts = CheckCounts(checks, passed, worst)
         self.comparing_seconds += time.perf_counter() - began
         self.record(events.AgreementEvent(step, comparisons, order, checks, checks - passed))
-        self.record(events.NoiseEvent(step, noise))
+        self.record(noise)
         return comparisons
+
+    def _measure_noise(self, step: int, batch: Batch) -> events.NoiseEvent:
+        noise = gradient_noise(self._model, self._cost.function, *batch)
+        groups: dict[str, Iterable[GradientNoise]] = {
+            "": noise.values(),
+            **{name: [one] for name, one in noise.items()},
+        }
+        self.noise = {name: self.noise.get(name, NoiseScaleAverage()).add(group) for name, group in groups.items()}
+        scales = {name: average.scale for name, average in self.noise.items()}
+        return events.NoiseEvent(step, noise, scales.pop(""), scales)
 
     def _measure(self, examples: Batch) -> tuple[float, float, Tensor]:
         outputs = torch.cat([self._local.model(chunk) for chunk in torch.split(examples[0], CHUNK)])
@@ -157,7 +168,7 @@ class Monitor:
         activations, signal = {}, self._test[0][:SHOWN]
         for name, layer in self._model.named_children():
             signal = layer(signal)
-            activations[f"{name}.{type(layer).__name__}"] = signal
+            activations[name] = signal
         self.record(events.DistributionEvent(step, parameters, self._local.gradients(*last)[1], activations))
 
     def _explain(self, step: int, last: Batch) -> None:
@@ -166,7 +177,7 @@ class Monitor:
         explanations = [explain(self._model, self._cost.function, *example) for example in examples]
         self.record(events.ExplanationEvent(step, tuple(explanations)))
         if not self._config.compare_every:
-            self.record(events.NoiseEvent(step, gradient_noise(self._model, self._cost.function, *last)))
+            self.record(self._measure_noise(step, last))
 
     def _log_pictures(self, step: int, outputs: Tensor) -> None:
         probabilities, labels = self._cost.probabilities(outputs), self._test_labels

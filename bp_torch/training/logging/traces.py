@@ -24,7 +24,7 @@ class FrameCapture:
         """Take a model, its cost, which averages over the examples, and the probes: (P, in), and as the cost does."""
         self._backprop = Backprop(model, cost)
         self._probes = inputs, targets
-        self.refusal: str | None = None  # why there are no frames, of a model that is no chain of dense layers
+        self.refusal: str | None = None  # why there are no frames, if the model is not a chain of dense layers
         try:
             self._states = layer_states(self._backprop, inputs, targets)
         except TypeError as error:
@@ -113,10 +113,11 @@ def first_non_finite(stats: Sequence[TensorStats]) -> str:
 
 def table_of(stats: Sequence[TensorStats]) -> str:
     """One line for each tensor; an arrow at the first that is not finite."""
-    lines, first = [f"   {'what':<44} {'largest':>11}"], next((s for s in stats if s.non_finite), None)
+    width, first = max(len(s.name) for s in stats), next((s for s in stats if s.non_finite), None)
+    lines = [f"   {'what':<{width}} {'largest':>11}"]
     for s in stats:
         mark = "->" if s is first else "  "
         largest = "" if s.non_finite == s.numel else f"{s.largest:.4g}"
         remark = f"{s.non_finite:,} of {s.numel:,} not finite" if s.non_finite else ""
-        lines.append(f"{mark} {s.name:<44} {largest:>11}  {remark}".rstrip())
+        lines.append(f"{mark} {s.name:<{width}} {largest:>11}  {remark}".rstrip())
     return "\n".join(lines)

@@ -109,7 +109,7 @@ def load_trained(run: Path) -> tuple[TrainConfig, torch.nn.Sequential]:
     with _refuse(f"cannot read run {folder.name!r}: its {name} does not fit its {run_dir.CONFIG}"):
         inputs, *_, outputs = state.values["sizes"]
         model = build_model(config, config.sizes(inputs, outputs))
-        model.load_state_dict(state.group("parameters"))
+        model.load_state_dict(state.of_model("parameters", model))
     return config, model
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import safetensors.torch
+import torch
 from filelock import BaseFileLock, FileLock, Timeout
 from torch import Tensor
 
@@ -113,11 +114,21 @@ class State(NamedTuple):
     """The content of a checkpoint."""
 
     values: dict[str, Any]  # for JSON
-    tensors: dict[str, Tensor]  # by names such as "parameters.0.weight"
+    tensors: dict[str, Tensor]  # by names such as "parameters.hidden1.weight"
 
     def group(self, kind: str) -> dict[str, Tensor]:
         """The Tensors whose names begin with `kind`, by the rest of their names."""
         return {name.removeprefix(f"{kind}."): t for name, t in self.tensors.items() if name.startswith(f"{kind}.")}
+
+    def of_model(self, kind: str, model: torch.nn.Module) -> dict[str, Tensor]:
+        """The group `kind`, by the names of an mlp's parameters.
+
+        Earlier versions numbered the modules, "0.weight", "0.bias", "2.weight", …: these are renamed by position.
+        """
+        layers = dict.fromkeys(name.rpartition(".")[0] for name, _ in model.named_parameters())
+        names = {str(2 * number): layer for number, layer in enumerate(layers)}
+        parts = [(*name.partition("."), tensor) for name, tensor in self.group(kind).items()]
+        return {f"{names.get(layer, layer)}{dot}{parameter}": tensor for layer, dot, parameter, tensor in parts}
 
 
 def pack(state: State) -> bytes:

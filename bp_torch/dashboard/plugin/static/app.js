@@ -1,9 +1,9 @@
-// The tab: the state, what follows from it, and what is drawn anew when it changes.
+// The tab: its state, and what is redrawn when the state changes.
 
 import {averageTable} from "./average.js";
 import {html, refocused, set} from "./dom.js";
 import {download} from "./download.js";
-import {historyBox, followed} from "./weight_history.js";
+import {historyBox, historySteps} from "./weight_history.js";
 import {followTheme, onAddress, onReload, readAddress, writeAddress} from "./host.js";
 import {onKeys} from "./keys.js";
 import {emptyState, helpDialog, refusal} from "./messages.js";
@@ -60,7 +60,7 @@ class App {
     onKeys(this.#actions(), () => this.drawn && !this.help.open);
   }
 
-  /** Asks which runs and steps there are, and shows what is chosen. */
+  /** Requests the list of runs and steps, and shows the current state. */
   async reload() {
     try {
       await this.#store.reload();
@@ -70,7 +70,7 @@ class App {
     await this.show();
   }
 
-  /** Shows what the address says, if it says anything of this tab, and nothing of what was chosen before. */
+  /** Replaces the state by that of the address, if the address is of this tab. */
   onHashChange() {
     const state = readAddress();
     if (!Object.keys(state).length) return;
@@ -78,13 +78,13 @@ class App {
     this.show();
   }
 
-  /** Chooses otherwise: any of run, step, phase, example, layer, neuron, maps, pin, column and spacing. */
+  /** Changes any of run, step, phase, example, layer, neuron, maps, pin, column and spacing. */
   change(choices) {
     this.state = {...this.state, ...choices};
     this.show();
   }
 
-  /** Shows what is chosen; what cannot be is replaced by what comes nearest. */
+  /** Shows the state; an invalid choice is replaced by the nearest valid one. */
   async show() {
     const request = ++this.#requests;
     const {runs} = this.#store;
@@ -92,20 +92,19 @@ class App {
     const run = this.state.run ?? this.#store.newest;
     if (!runs.includes(run)) return this.#showMessage(`There is no run ${run} with frames here. Choose another.`, run);
     try {
-      const drawing = await this.#prepared(run);
-      if (request === this.#requests) drawing();
+      const draw = await this.#prepare(run);
+      if (request === this.#requests) draw();
     } catch (error) {
       if (request === this.#requests) this.#showMessage(`Run ${run} cannot be shown: ${error.message}.`, run);
     }
   }
 
-  /** How to draw what is chosen of a run, or the message why that cannot be. */
-  async #prepared(run) {
+  /** Loads what is needed; returns the function that draws it, or that shows a message. */
+  async #prepare(run) {
     const network = await this.#store.network(run);
     if (network.refusal) return () => this.#showMessage(refusal(run, network), run);
     const step = nearest(this.#store.steps(run), this.state.step);
-    if (step === undefined)
-      return () => this.#showMessage(`Run ${run} has no frames yet: its first step is still to come.`, run);
+    if (step === undefined) return () => this.#showMessage(`Run ${run} has no frames yet.`, run);
     const costs = await this.#store.costs(run);
     const timeline = () =>
       this.timeline.update(this.#store.steps(run), costs, step, this.state.spacing === "linear", network.steps);
@@ -125,10 +124,10 @@ class App {
     this.notice.hidden = true;
     this.main.hidden = false;
     this.main.classList.remove("damaged");
-    document.body.classList.toggle("still", view.phase.id === before?.view.phase.id); // a change of step is not drawn out
+    document.body.classList.toggle("still", view.phase.id === before?.view.phase.id); // no animation when the step changes
     this.main.dataset.phase = view.phase.id;
     this.stepper.update(phases, view.phase);
-    set(this.caption, {"aria-live": this.timeline.runs ? "off" : "polite"});
+    set(this.caption, {"aria-live": this.timeline.isMoving ? "off" : "polite"});
     this.caption.textContent = captionOf(frame, view.phase, view);
     this.#showNetwork(frame, view, before);
     refocused(() => {
@@ -193,11 +192,11 @@ class App {
     if (pin) this.#showHistory(pin);
   }
 
-  /** Draws a pinned weight's curves once the frames are there. */
+  /** Draws the curves of a pinned weight when its frames have arrived. */
   async #showHistory(pin) {
     const {run, frame} = this.drawn;
     const box = this.history;
-    const steps = followed(this.#store.steps(run), frame.step);
+    const steps = historySteps(this.#store.steps(run), frame.step);
     const frames = await Promise.all(steps.map((step) => this.#store.frame(run, step).catch(() => null)));
     const title = html("h3", {}, "The pinned weight through training");
     if (box.isConnected) box.replaceChildren(title, historyBox(frames, pin, steps.indexOf(frame.step)));
@@ -209,7 +208,7 @@ class App {
     refocused(() => this.#showChain());
   }
 
-  /** A neuron is looked at; a weight is pinned, too. */
+  /** Selects a neuron; pins a weight. */
   #choose(target) {
     this.change({layer: target.l, neuron: target.j, ...(target.k === undefined ? {} : {pin: nameOf(target)})});
   }
@@ -218,21 +217,21 @@ class App {
     const {maps} = this.state;
     const pin = view.pin ? nameOf(view.pin) : null;
     const {phase, exampleId: example} = view;
-    const {layer, neuron, spacing, column} = this.state; // without a choice it is the example's own output
+    const {layer, neuron, spacing, column} = this.state; // not from the view: by default they follow the example
     this.state = {run, step: frame.step, phase: phase.id, example, layer, neuron, maps, pin, spacing, column};
     writeAddress(this.state);
   }
 
-  /** The steps beside this one, so that they are there when they are needed. */
+  /** Loads the neighbouring steps in advance. */
   #prefetch(run, step) {
     const steps = this.#store.steps(run);
     const place = steps.indexOf(step);
-    for (const beside of [steps[place + 1], steps[place - 1], steps[place + 2]]) {
-      if (beside !== undefined) this.#store.frame(run, beside).catch(() => {}); // reported when it is shown
+    for (const next of [steps[place + 1], steps[place - 1], steps[place + 2]]) {
+      if (next !== undefined) this.#store.frame(run, next).catch(() => {}); // errors are reported when it is shown
     }
   }
 
-  /** What keys do. */
+  /** The actions of the keys. */
   #actions() {
     return {
       ArrowRight: () => this.stepper.move(1),
@@ -249,7 +248,7 @@ class App {
     };
   }
 
-  /** Unpins, closes the badge, and leaves the network, whose arrow keys lead from neuron to neuron. */
+  /** Unpins, closes the badge, and moves the focus out of the network. */
   #clearSelection() {
     document.activeElement?.blur();
     this.bar.querySelector("details")?.removeAttribute("open");
@@ -271,7 +270,7 @@ class App {
     );
   }
 
-  /** A frame that cannot be read leaves the others to choose from. */
+  /** Reports a damaged frame, and keeps the slider to choose another. */
   #damaged(run, step, error, timeline) {
     this.#showMessage(`Step ${step} of run ${run} cannot be shown: ${error.message}. Choose another step or run.`, run);
     this.state = {...this.state, run, step};
@@ -280,7 +279,7 @@ class App {
     timeline();
   }
 
-  /** A message in place of the network, below the list of runs, if there is one. */
+  /** Shows a message in place of the network; below the list of runs if a run is given. */
   #showMessage(message, run) {
     this.notice.replaceChildren(message);
     this.notice.hidden = false;

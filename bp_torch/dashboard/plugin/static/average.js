@@ -1,5 +1,5 @@
 // The lecture's table: a row for each of a neuron's weights, a column for each example of the mini-batch, and the mean.
-// Some columns have their numbers; a strip beside them has every column in colour, and chooses which those are.
+// Some columns have numbers. A strip next to them shows all columns in colour; a click there chooses the columns.
 
 import {neuronName} from "./chain.js";
 import {html} from "./dom.js";
@@ -14,15 +14,14 @@ const COLUMNS = 6;
 export function averageTable(frame, l, j, column, change) {
   const name = neuronName(frame.network, l, j);
   if (!frame.learns(l))
-    return [html("p", {}, `The weights and bias of ${name} are frozen: nothing is averaged for them.`)];
+    return [html("p", {}, `The weights and bias of ${name} are frozen. There is nothing to average.`)];
   const rows = rowsOf(frame, l, j);
   const unit = unitOf(rows);
   const first = Math.max(0, Math.min(frame.miniBatch.length - COLUMNS, column));
-  const examples = frame.examples === 1 ? "one example" : `${count(frame.examples)} examples`;
   return [
-    html("h3", {}, `Nudges that ${examples} give to ${name}, in ${unit.name}`),
+    html("h3", {}, `Nudges of the weights of ${name}, in ${unit.name}`),
     html("table", {class: "average"}, headOf(frame, first, change), bodyOf(rows, unit.size, first, change)),
-    html("p", {class: "note"}, verdict(frame, rows), remainder(frame, l, rows)),
+    html("p", {class: "note"}, agreementNote(frame, rows), remainderNote(frame, l, rows)),
   ];
 }
 
@@ -32,7 +31,7 @@ function headOf(frame, first, change) {
     const attributes = {"data-key": name, "aria-label": name, title: name};
     return html("button", {...attributes, onclick: () => change({column: first + by})}, text);
   };
-  const [before, after] = [move("◀", -COLUMNS, "Columns before"), move("▶", COLUMNS, "Columns after")];
+  const [before, after] = [move("◀", -COLUMNS, "Previous columns"), move("▶", COLUMNS, "Next columns")];
   const digits = Array.from({length: Math.min(COLUMNS, examples)}, (_, i) => heading(frame, first + i, change));
   const all = html("th", {scope: "col", class: "all"}, before, ` all ${examples} `, after);
   const mean = html("th", {scope: "col", class: "mean"}, "mean");
@@ -52,7 +51,7 @@ function bodyOf(rows, unit, first, change) {
   return html("tbody", {}, ...body);
 }
 
-/** The bias and the weights, of pixels those with the largest means: a nudge by each example, and the mean. */
+/** Rows for the bias and the weights with the largest means: the nudge by each example, and the mean. */
 function rowsOf(frame, l, j) {
   const {miniBatch, layers} = frame;
   const {ins, biasGradient, weightGradient} = layers[l];
@@ -78,19 +77,19 @@ function rowsOf(frame, l, j) {
   return [...bias, ...weights];
 }
 
-/** Two digits after the point, and a true minus sign unless all are 0. */
+/** With two decimals and a true minus sign. */
 const hundredths = (x) => (Math.abs(x) < 0.005 ? "0.00" : x.toFixed(2).replace("-", "−"));
 
 const meanOf = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-/** A power of ten, so that the means have digits before the point. */
+/** The power of ten of the largest mean. */
 function unitOf(rows) {
   const most = largest(rows.map(({mean}) => mean)) || 1;
   const exponent = Math.floor(Math.log10(most));
   return {size: 10 ** exponent, name: `units of ${power(exponent)}`};
 }
 
-/** Every column in colour, a box around those with numbers; a click moves it. */
+/** All columns in colour, with a box around those that have numbers; a click moves it. */
 function stripOf(rows, scale, first, choose) {
   const examples = rows[0].nudges.length;
   const values = rows.flatMap(({nudges}) => nudges);
@@ -104,10 +103,10 @@ function stripOf(rows, scale, first, choose) {
     const {left, width} = canvas.getBoundingClientRect();
     choose(Math.floor(((event.clientX - left) / width) * examples));
   };
-  return html("div", {onclick: at, title: "Each example a column; click to see its numbers"}, canvas, box);
+  return html("div", {onclick: at, title: "A column for each example; click to see its numbers"}, canvas, box);
 }
 
-/** The digit itself; choosing it shows its nudges. */
+/** The digit as a button that chooses its example. */
 function heading(frame, n, change) {
   const example = frame.probes + n;
   const name = `example ${n} of the mini-batch, a ${frame.labels[example]}`;
@@ -123,21 +122,18 @@ function heading(frame, n, change) {
   );
 }
 
-/** Whether the means of the columns are what SGD applied. */
-function verdict(frame, rows) {
+/** Whether the means agree with the gradient that SGD applied. */
+function agreementNote(frame, rows) {
   if (frame.miniBatch.length < frame.examples)
-    return `Shown are ${frame.miniBatch.length} of ${count(frame.examples)} examples; the mean is over all. `;
+    return `${frame.miniBatch.length} of ${count(frame.examples)} examples are shown; the mean is over all. `;
   const difference = largest(rows.map(({mean, applied}) => mean - applied));
   const most = largest(rows.map(({applied}) => applied));
-  const part = most ? difference / most : difference;
-  const same =
-    part < 1e-4
-      ? "The means are what SGD applied at this step, times the learning rate"
-      : "The means are NOT what SGD applied";
-  return `${same}: they differ by ${number(part, 2)} of the largest. `;
+  const relative = most ? difference / most : difference;
+  const result = relative < 1e-4 ? "SGD applied these means, times the learning rate" : "SGD did NOT apply these means";
+  return `${result}. The largest difference is ${number(relative, 2)} of the largest mean. `;
 }
 
-function remainder(frame, l, rows) {
+function remainderNote(frame, l, rows) {
   const {biasGradient, weightGradient} = frame.layers[l];
   const more = (weightGradient ? frame.network.sizes[l] : 0) + (biasGradient ? 1 : 0) - rows.length;
   return more > 0 ? `${count(more)} more weights are not shown.` : "";

@@ -1,4 +1,4 @@
-// The chain rule with a frame's numbers in it: equations as text, each {left, symbols, numbers, result}.
+// The chain rule with a frame's numbers: equations as text, each {left, symbols, numbers, result}.
 
 import {factor, number, signed} from "./numbers.js";
 import {shape} from "./maps.js";
@@ -15,29 +15,37 @@ const SYMBOLS = {
   gelutanh: "GELU",
 };
 
-/** Such as "output 7", "neuron 3 of hidden layer 1" or, of layer −1, "the pixel in row 7, column 12". */
+/** The name of a layer's module in the model, such as "hidden1"; "layer 2" if it is a number. */
+export function layerName(network, l) {
+  const parameter = network.names[l].find((name) => typeof name === "string");
+  if (parameter === undefined) return l === network.names.length - 1 ? "output" : `hidden${l + 1}`; // all frozen
+  const name = parameter.slice(0, Math.max(0, parameter.lastIndexOf(".")));
+  return /^\d*$/.test(name) ? `layer ${name || l}` : name;
+}
+
+/** Such as "output 7", "neuron 3 of hidden1" or, if l is −1, "the pixel in row 7, column 12". */
 export function neuronName(network, l, j) {
   if (l === network.functions.length - 1) return `output ${j}`;
-  if (l >= 0) return `neuron ${j} of hidden layer ${l + 1}`;
+  if (l >= 0) return `neuron ${j} of ${layerName(network, l)}`;
   const [width] = shape(network.sizes[0]);
   return `the pixel in row ${Math.floor(j / width)}, column ${j % width}`;
 }
 
-/** Such as "4.weight[7, 3]", as PyTorch knows it. */
+/** Such as "output.weight[7, 3]". */
 export function weightName(network, l, j, k) {
-  return `${network.names[l][0] ?? "frozen weight"}[${j}, ${k}]`;
+  return `${network.names[l][0] ?? `frozen ${layerName(network, l)}.weight`}[${j}, ${k}]`;
 }
 
-/** How a weight's gradient and its nudge come about, of one example. */
+/** The gradient and the nudge of a weight by one example. */
 export function weightChain(frame, l, j, k, example) {
   const before = frame.before(l, example)[k];
-  const {slope, upstream, fromAbove, given} = at(frame, l, j, example);
+  const {slope, upstream, activationGradient, formula} = at(frame, l, j, example);
   const gradient = before * slope * upstream;
   return [
-    fromAbove,
+    activationGradient,
     {
       left: "∂C/∂w",
-      symbols: `aₖ · ${given.slope} · ${fromAbove.short}`,
+      symbols: `aₖ · ${formula.slope} · ${activationGradient.short}`,
       numbers: `${number(before)} · ${factor(slope)} · ${factor(upstream)}`,
       result: number(gradient),
     },
@@ -45,17 +53,17 @@ export function weightChain(frame, l, j, k, example) {
   ];
 }
 
-/** A neuron's activation, its gradients and its nudges, of one example. */
+/** The activation, gradients and nudges of a neuron in one example. */
 export function neuronChain(frame, l, j, example) {
-  const {slope, upstream, fromAbove, given} = at(frame, l, j, example);
+  const {slope, upstream, activationGradient, formula} = at(frame, l, j, example);
   const activation = frame.row(l, "activations", example)[j];
   return [
     weightedSum(frame, l, j, example),
-    {left: "aⱼ", symbols: given.value, result: number(activation)},
-    fromAbove,
+    {left: "aⱼ", symbols: formula.value, result: number(activation)},
+    activationGradient,
     {
       left: "δⱼ = ∂C/∂zⱼ = ∂C/∂b",
-      symbols: `${given.slope} · ${fromAbove.short}`,
+      symbols: `${formula.slope} · ${activationGradient.short}`,
       numbers: `${factor(slope)} · ${factor(upstream)}`,
       result: number(slope * upstream),
     },
@@ -64,7 +72,7 @@ export function neuronChain(frame, l, j, example) {
   ].filter(Boolean);
 }
 
-/** What the mini-batch's mean of a weight's gradient is, and what the step makes of it. */
+/** The mean gradient of a weight over the mini-batch, and the weight after the step. */
 export function stepChain(frame, l, j, k) {
   const {weight, weightGradient, ins} = frame.layers[l];
   if (!weightGradient) return [{left: "w ← w", result: "it is frozen"}];
@@ -80,7 +88,7 @@ export function stepChain(frame, l, j, k) {
   ];
 }
 
-/** The factors at a neuron: its slope, its upstream gradient ∂C/∂a, and how both are written. */
+/** The factors at a neuron: its slope and its upstream gradient ∂C/∂a, as numbers and as symbols. */
 function at(frame, l, j, example) {
   const {network} = frame;
   const upstream = -frame.row(l, "nudges", example)[j];
@@ -90,38 +98,38 @@ function at(frame, l, j, example) {
   return {
     slope: frame.row(l, "slopes", example)[j],
     upstream,
-    given: {value: identity ? "zⱼ" : `${symbol}(zⱼ)`, slope: identity ? "1" : `${symbol}′(zⱼ)`},
-    fromAbove: last ? ofTheCost(frame, j, example, upstream) : ofTheLayerAfter(network, l, upstream),
+    formula: {value: identity ? "zⱼ" : `${symbol}(zⱼ)`, slope: identity ? "1" : `${symbol}′(zⱼ)`},
+    activationGradient: last ? costGradient(frame, j, example, upstream) : hiddenGradient(network, l, upstream),
   };
 }
 
 /** ∂C/∂a of an output. */
-function ofTheCost(frame, j, example, upstream) {
-  const wanted = frame.target(example)[j];
+function costGradient(frame, j, example, upstream) {
+  const target = frame.target(example)[j];
   const output = frame.row(frame.layers.length - 1, "activations", example)[j];
   const equation = {left: "∂C/∂aⱼ", short: "∂C/∂aⱼ", result: number(upstream)};
   switch (frame.network.cost) {
     case "squared_error":
-      return {...equation, short: "2(aⱼ − yⱼ)", symbols: "2(aⱼ − yⱼ)", numbers: `2 · (${number(output)} − ${wanted})`};
+      return {...equation, short: "2(aⱼ − yⱼ)", symbols: "2(aⱼ − yⱼ)", numbers: `2 · (${number(output)} − ${target})`};
     case "cross_entropy":
       return {
         ...equation,
         short: "(softmax(a)ⱼ − yⱼ)",
         symbols: "softmax(a)ⱼ − yⱼ",
-        numbers: `${number(upstream + wanted)} − ${wanted}`,
+        numbers: `${number(upstream + target)} − ${target}`,
       };
     default:
       return equation;
   }
 }
 
-/** ∂C/∂a of a hidden neuron: the sum over the layer after it. */
-function ofTheLayerAfter(network, l, upstream) {
-  const symbols = `Σ w · ∂C/∂z, over ${network.sizes[l + 2]} neurons after it`;
+/** ∂C/∂a of a hidden neuron: a sum over the next layer. */
+function hiddenGradient(network, l, upstream) {
+  const symbols = `Σ w · ∂C/∂z over ${layerName(network, l + 1)}`;
   return {left: "∂C/∂aⱼ", short: "∂C/∂aⱼ", symbols, result: number(upstream)};
 }
 
-/** z, where all that it is the sum of was kept. */
+/** z, if the file has all of its terms. */
 function weightedSum(frame, l, j, example) {
   const {bias, ins} = frame.layers[l];
   if (ins !== frame.network.sizes[l]) return null;

@@ -1,5 +1,5 @@
-// The one place of the colours that have a meaning: blue for more and orange for less, which colour-blind eyes tell
-// apart, over the page's own. The light theme's are those of bp_torch/inspection/figures.py.
+// All colours with a meaning: blue for more and orange for less, which colour-blind readers can distinguish. Those of the
+// light theme are the colours of bp_torch/inspection/figures.py.
 
 const THEMES = {
   light: {paper: "#ffffff", more: "#0072b2", less: "#d55e00"},

@@ -1,4 +1,4 @@
-// Beside each neuron of a layer a square for its nudge by each neuron of the layer after it, before they are added up.
+// Next to each neuron of a layer, a square for its nudge by each neuron of the next layer, before they are added up.
 
 import {neuronName} from "./chain.js";
 import {css, divergingStrong} from "./colours.js";
@@ -12,9 +12,10 @@ export class Contributions {
     this.element = svg("g", {class: "contributions"});
   }
 
-  /** Shows the nudges that `each` neuron gives to those of the layer before it, `layer`; or nothing. */
+  /** Shows the nudges that `each` neuron gives to those of the previous layer, `layer`; null clears them. */
   update(contributions) {
-    if (contributions?.layer !== this.layer) this.element.replaceChildren(...(contributions ? this.#squares(contributions) : []));
+    if (contributions?.layer !== this.layer)
+      this.element.replaceChildren(...(contributions ? this.#squares(contributions) : []));
     this.layer = contributions?.layer;
     if (!contributions) return;
     const scale = largest(contributions.each.map(largest)) || 1;
@@ -29,14 +30,14 @@ export class Contributions {
     });
   }
 
-  /** The title, the numbers, and squares still without colours: for the first neuron after the layer, the second, … */
+  /** The title, the numbers, and the squares without colours, ordered by the neuron that gives the nudge. */
   #squares({layer, each}) {
     const column = this.geometry.columns[layer];
     const left = column.x + column.radius + 24;
     const width = this.geometry.columns[layer + 1].x - column.radius - 12 - left;
     const side = Math.min(11, column.gap / 1.2 - 3, width / each.length);
-    const who = layer + 2 === this.geometry.columns.length ? "output" : "neuron";
-    const every = each.length > 10 ? 2 : 1; // two digits take the room of two
+    const giver = layer + 2 === this.geometry.columns.length ? "output" : "neuron";
+    const every = each.length > 10 ? 2 : 1; // two digits are as wide as two squares
     const numbered = [...each.keys()].filter((j) => j % every === 0);
     const top = column[0].y - side / 2 - 3;
     const numbers = numbered.map((j) => svg("text", {class: "which", x: left + (j + 0.45) * side, y: top}, `${j}`));
@@ -46,6 +47,6 @@ export class Contributions {
         return svg("rect", square, svg("title"));
       }),
     );
-    return [title("start", left, column[0].y - 21, `nudges by each ${who}`), ...numbers, ...squares];
+    return [title("start", left, column[0].y - 21, `nudges by each ${giver}`), ...numbers, ...squares];
   }
 }

@@ -1,13 +1,13 @@
-// Elements, made in one line. A string among the children becomes text, never markup.
+// Creates elements. A string among the children becomes text, never markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An HTML element; attributes that begin with "on" are listeners, and false ones are left out. */
+/** Creates an HTML element. Attributes that begin with "on" are listeners; false and null ones are left out. */
 export function html(name, attributes = {}, ...children) {
   return filled(document.createElement(name), attributes, children);
 }
 
-/** The same of SVG. */
+/** Creates an SVG element. */
 export function svg(name, attributes = {}, ...children) {
   return filled(document.createElementNS(SVG, name), attributes, children);
 }
@@ -15,7 +15,7 @@ export function svg(name, attributes = {}, ...children) {
 /** A title in a picture; `anchor` is "start", "end" or "" for the middle. */
 export const title = (anchor, x, y, text = "") => svg("text", {class: `title ${anchor}`, x, y}, text);
 
-/** Gives an element these attributes. */
+/** Sets attributes of an element. */
 export function set(element, attributes) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
@@ -25,7 +25,7 @@ export function set(element, attributes) {
   return element;
 }
 
-/** Draws anew, and gives the focus back to what has the same data-key as what had it. */
+/** Redraws, and returns the focus to the element with the same data-key. */
 export function refocused(draw) {
   const key = document.activeElement?.dataset.key;
   draw();

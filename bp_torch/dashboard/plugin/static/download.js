@@ -1,4 +1,4 @@
-// Saves a picture as a file of its own, with the styles that the page gives it written into it.
+// Saves a picture as a file, with the styles of the page written into it.
 
 import {html, set, svg} from "./dom.js";
 
@@ -29,10 +29,10 @@ export function download(picture, name, caption) {
     viewBox: `0 -30 ${width} ${height + 30}`,
     "font-family": "sans-serif",
   });
-  const ink = getComputedStyle(document.body).color;
+  const textColour = getComputedStyle(document.body).color;
   copy.prepend(
     svg("rect", {y: -30, width, height: height + 30, fill: paper}),
-    svg("text", {x: 8, y: -10, "font-size": 13, fill: ink}, caption),
+    svg("text", {x: 8, y: -10, "font-size": 13, fill: textColour}, caption),
   );
   const link = html("a", {
     download: name,

@@ -1,15 +1,15 @@
-// A network and its frames, read from their files; see bp_torch/dashboard/frame_format.py for what is in them.
+// Reads networks and frames from their files; bp_torch/dashboard/frame_format.py describes the format.
 //
 // Signs, in the whole tab: ∂C/∂a, δ = ∂C/∂z, ∂C/∂w and ∂C/∂b are gradients. A nudge is minus a gradient, what lowers the
 // cost: of an activation −∂C/∂a, of a weighted sum and its bias −δ, of a weight −δ · a. Nothing that has a nudge's sign is
-// called δ, and "nudge" stands beside every number that is one.
+// called δ, and every number that is a nudge is labelled "nudge".
 
 import {read} from "./safetensors.js";
 
 export const FORMAT = 1;
 const NO_NUDGE = 128; // among the shades of "pixel_nudges"
 
-/** What the frames of a run have in common. `refusal` says why none can be shown, where that is so. */
+/** What all frames of a run share. `refusal` is the reason if they cannot be shown. */
 export async function readNetwork(buffer) {
   const {arrays, metadata} = read(buffer);
   const network = json(metadata.network, "network");
@@ -22,15 +22,15 @@ export async function readNetwork(buffer) {
   const lists = [sizes, kept, functions, names].every(Array.isArray) && names.every(Array.isArray);
   const lengths = lists && [sizes.length, kept.length, functions.length + 1, names.length + 1];
   if (!lists || new Set(lengths).size > 1 || !functions.length) {
-    throw new Error("what it says of its layers does not fit together");
+    throw new Error("the lists of its layers differ in length");
   }
-  if (![...sizes, ...kept, steps, low, high].every(Number.isFinite)) throw new Error("it lacks numbers of itself");
+  if (![...sizes, ...kept, steps, low, high].every(Number.isFinite)) throw new Error("sizes or steps are missing");
   const labels = take(arrays, "labels", [null]);
   const inputs = await inflate(take(arrays, "inputs", [null]), labels.length * sizes[0]);
   return {...network, labels, inputs, range: [low, high]};
 }
 
-/** One step, of a network. */
+/** One frame of a network. */
 export async function readFrame(buffer, network) {
   const {arrays, metadata} = read(buffer);
   const state = json(metadata.frame, "frame");
@@ -38,7 +38,7 @@ export async function readFrame(buffer, network) {
   const probes = network.labels.length;
   if (labels.length <= probes) throw new Error("it has no mini-batch");
   if (!Array.isArray(state.comparisons) || !state.comparisons.every((one) => one && typeof one.name === "string")) {
-    throw new Error("it does not say what was compared");
+    throw new Error("its comparisons are missing");
   }
   const inputs = await inflate(take(arrays, "inputs", [null]), (labels.length - probes) * network.sizes[0]);
   const costs = take(arrays, "costs", [labels.length]);
@@ -49,23 +49,23 @@ export async function readFrame(buffer, network) {
   return new Frame(network, {...state, labels, costs, layers, inputs, pixelNudges});
 }
 
-/** A step of training: the network before it, and the nudges of P probes and then the examples of its mini-batch. */
+/** A step of training: the network before it, and the nudges of P probes followed by the examples of its mini-batch. */
 class Frame {
   constructor(network, state) {
     Object.assign(this, state, {network, probes: network.labels.length});
   }
 
-  /** Where the mini-batch's examples stand among all. */
+  /** The indices of the mini-batch's examples. */
   get miniBatch() {
     return Array.from({length: this.labels.length - this.probes}, (_, n) => this.probes + n);
   }
 
-  /** The mini-batch's example of the highest cost. */
+  /** The index of the mini-batch's example with the highest cost. */
   get worst() {
     return this.miniBatch.reduce((worst, n) => (this.costs[n] > this.costs[worst] ? n : worst));
   }
 
-  /** What the network takes of an example. */
+  /** The inputs of an example. */
   input(example) {
     const {network, probes} = this;
     const probe = example < probes;
@@ -76,24 +76,24 @@ class Frame {
     return Float32Array.from(shades, (shade) => low + (shade / 255) * (high - low));
   }
 
-  /** What reaches a layer: the activations before it, or the example's pixels. */
+  /** The inputs of a layer: the previous activations, or the example's pixels. */
   before(l, example) {
     return l === 0 ? this.input(example) : this.row(l - 1, "activations", example);
   }
 
-  /** One example's activations, slopes or nudges at a layer. */
+  /** The activations, slopes or nudges of a layer in one example. */
   row(l, kind, example) {
     const {out} = this.layers[l];
     return this.layers[l][kind].subarray(example * out, (example + 1) * out);
   }
 
-  /** An example's nudge of each weighted sum, and so of each bias: −δ = f′(z) · (−∂C/∂a). */
+  /** An example's nudges of the weighted sums, which are those of the biases: −δ = f′(z) · (−∂C/∂a). */
   sumNudges(l, example) {
     const nudges = this.row(l, "nudges", example);
     return this.row(l, "slopes", example).map((slope, j) => slope * nudges[j]);
   }
 
-  /** A neuron's weights. */
+  /** The weights of a neuron. */
   weights(l, j) {
     const {weight, ins} = this.layers[l];
     return weight.subarray(j * ins, (j + 1) * ins);
@@ -105,13 +105,13 @@ class Frame {
     return this.before(l, example).map((a) => nudge * a);
   }
 
-  /** The nudges of the activations before a neuron by it alone: −δⱼ wⱼₖ. */
+  /** The nudges that one neuron gives to the previous activations: −δⱼ wⱼₖ. */
   contributions(l, j, example) {
     const nudge = this.sumNudges(l, example)[j];
     return this.weights(l, j).map((w) => nudge * w);
   }
 
-  /** The nudges of the activations before a layer, or of the pixels, by all its neurons, kept or not. */
+  /** The nudges of the inputs of a layer by all of its neurons, including those that are not in the file. */
   inputNudges(l, example) {
     if (l > 0) return this.row(l - 1, "nudges", example);
     const {out, ins} = this.layers[0];
@@ -123,18 +123,18 @@ class Frame {
     return sum;
   }
 
-  /** The mini-batch's average nudges of a neuron's weights: minus the gradient that is applied. */
+  /** The average nudges of a neuron's weights over the mini-batch: minus the gradient. */
   averageNudges(l, j) {
     const {weightGradient, ins} = this.layers[l];
     return weightGradient ? weightGradient.subarray(j * ins, (j + 1) * ins).map((g) => -g) : new Float32Array(ins);
   }
 
-  /** Whether a layer has anything that the step changes. */
+  /** Whether the step changes the layer. */
   learns(l) {
     return Boolean(this.layers[l].weightGradient || this.layers[l].biasGradient);
   }
 
-  /** The class whose output is largest. */
+  /** The class with the largest output. */
   answer(example) {
     const outputs = this.row(this.layers.length - 1, "activations", example);
     return outputs.indexOf(Math.max(...outputs));
@@ -163,10 +163,10 @@ function layerOf(arrays, network, l, examples) {
   };
 }
 
-/** An array that must be there, of this shape; null stands for any length. */
+/** The array of this name; an Error unless it has this shape, in which null stands for any length. */
 function take(arrays, name, shape) {
   const found = Object.hasOwn(arrays, name) ? arrays[name] : null;
-  if (!found || found.shape.length !== shape.length) throw new Error(`it lacks the array ${name}`);
+  if (!found || found.shape.length !== shape.length) throw new Error(`its array ${name} is missing`);
   if (shape.some((length, i) => length !== null && length !== found.shape[i])) {
     throw new Error(`its array ${name} is ${found.shape.join(" by ")}, not ${shape.join(" by ")}`);
   }
@@ -181,7 +181,7 @@ async function inflate(deflated, length) {
   } catch {
     throw new Error("its pictures are damaged");
   }
-  if (inflated.length !== length) throw new Error("it lacks pictures");
+  if (inflated.length !== length) throw new Error("pictures are missing");
   return inflated;
 }
 
@@ -192,5 +192,5 @@ function json(text, what) {
   } catch {
     // reported below
   }
-  throw new Error(`it does not say what ${what} it is`);
+  throw new Error(`its ${what} metadata is missing or damaged`);
 }

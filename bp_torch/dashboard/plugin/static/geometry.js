@@ -1,4 +1,4 @@
-// Where everything stands in the picture of a network, and what stands where.
+// The positions of everything in the picture of a network, and what is at a position.
 
 import {shape} from "./maps.js";
 
@@ -9,13 +9,13 @@ export const DIGIT = {x: 6, y: 190, width: 172, height: 172};
 
 const TOP = 44;
 const BOTTOM = HEIGHT - 40;
-const FIRST = 345; // the columns of the first layer and of the last
+const FIRST = 345; // x of the first and the last layer's column
 const LAST = 960;
-const BEFORE = 104; // how far the maps stand before the neurons that they belong to
-const NEAR = 5; // how close to a line counts as on it
+const BEFORE = 104; // distance from a map to its neuron
+const NEAR = 5; // distance at which the pointer is on a line
 
 export class Geometry {
-  /** Of a frame's layers; each becomes a column of places, with its `x`, the `gap` between neurons and their `radius`. */
+  /** Makes each layer of a frame a column of places, with its `x`, the `gap` between neurons and their `radius`. */
   constructor(layers, inputs) {
     this.layers = layers;
     this.inputs = inputs;
@@ -23,7 +23,7 @@ export class Geometry {
     this.mapSide = Math.min(30, this.columns[0].gap - 2);
   }
 
-  /** The middle of the maps. */
+  /** The x of the centre of the maps. */
   get mapsX() {
     return this.columns[0].x - BEFORE;
   }
@@ -34,7 +34,7 @@ export class Geometry {
     return {x: this.mapsX - half, y: this.columns[0][j].y - half, width: 2 * half, height: 2 * half};
   }
 
-  /** The box of one pixel in it, large enough to be seen. */
+  /** The box of a pixel in a map, large enough to be visible. */
   pixel(j, k) {
     const [width] = shape(this.inputs);
     const side = this.mapSide / width;
@@ -43,21 +43,21 @@ export class Geometry {
     return {x: x + (k % width) * side, y: y + Math.floor(k / width) * side, width: size, height: size};
   }
 
-  /** The weights between two columns, in the order in which a frame has them: {l, j, k} of each. */
+  /** The weights between two columns as {l, j, k}, in the order of the frame. */
   weights(l) {
     const {ins, out} = this.layers[l];
     return Array.from({length: l ? out * ins : 0}, (_, place) => ({l, j: Math.floor(place / ins), k: place % ins}));
   }
 
-  /** Where a weight's line begins and ends. */
+  /** The end points of a weight's line. */
   line({l, j, k}) {
     const [from, to] = [this.columns[l - 1][k], this.columns[l][j]];
     return {x1: from.x, y1: from.y, x2: to.x, y2: to.y};
   }
 
-  /** What is at a point: a neuron {l, j}, a pixel's weight {l, j, k}, or the nearest line of those that can be seen. */
-  at(point, isSeen) {
-    return this.#neuronAt(point) ?? this.#pixelAt(point) ?? this.#lineAt(point, isSeen);
+  /** What is at a point: a neuron {l, j}, a pixel's weight {l, j, k}, or the nearest visible line. */
+  at(point, isVisible) {
+    return this.#neuronAt(point) ?? this.#pixelAt(point) ?? this.#lineAt(point, isVisible);
   }
 
   #neuronAt({x, y}) {
@@ -80,13 +80,13 @@ export class Geometry {
     return null;
   }
 
-  #lineAt({x, y}, isSeen) {
+  #lineAt({x, y}, isVisible) {
     const l = this.columns.findIndex((column) => column.x > x);
     if (l < 1) return null;
     const distances = this.weights(l).map((at, place) => {
       const {x1, y1, x2, y2} = this.line(at);
       const distance = Math.abs(y1 + ((y2 - y1) * (x - x1)) / (x2 - x1) - y);
-      return {at, distance: distance < NEAR && isSeen(l, place) ? distance : Infinity};
+      return {at, distance: distance < NEAR && isVisible(l, place) ? distance : Infinity};
     });
     const nearest = distances.reduce((a, b) => (b.distance < a.distance ? b : a));
     return nearest.distance < NEAR ? nearest.at : null;

@@ -1,27 +1,27 @@
-// TensorBoard around the tab: its address, its colours, and its button to load anew.
-// The tab is a frame of the same origin; opened by itself, the page is its own host.
+// The page of TensorBoard around the tab: its address, its theme, and its reload button.
+// The tab is an iframe of the same origin. Opened alone, the page is its own host.
 
 import {setTheme} from "./colours.js";
 
 const NAME = "backprop";
-const QUIET = 200; // milliseconds
+const DELAY = 200; // milliseconds
 const host = window.parent;
 let waiting = null;
 
-/** Calls when there may be new data. TensorBoard waits for an answer to each of its messages. */
-export function onReload(call) {
+/** Calls back when there may be new data. TensorBoard waits for a reply to each of its messages. */
+export function onReload(callback) {
   const {port1, port2} = new MessageChannel();
   port1.onmessage = ({data}) => {
     const {type, id, isReply} = JSON.parse(data);
     if (isReply) return;
     port1.postMessage(JSON.stringify({type, id, payload: null, error: null, isReply: true}));
-    if (type === "experimental.DataReloaded") call();
+    if (type === "experimental.DataReloaded") callback();
   };
   host.postMessage("experimental.bootstrap", "*", [port2]);
 }
 
-/** Keeps the page's colours as TensorBoard's are, or the system's where none is around; calls when they change. */
-export function followTheme(call) {
+/** Follows the theme of TensorBoard, or of the system if the page is alone; calls back when it changes. */
+export function followTheme(callback) {
   const system = matchMedia("(prefers-color-scheme: dark)");
   const follow = () => {
     const dark = host === window ? system.matches : host.document.body.classList.contains("dark-mode");
@@ -29,35 +29,35 @@ export function followTheme(call) {
   };
   const changed = () => {
     follow();
-    call();
+    callback();
   };
   if (host === window) system.addEventListener("change", changed);
   else new MutationObserver(changed).observe(host.document.body, {attributeFilter: ["class"]});
   follow();
 }
 
-/** What the address holds, such as {run: "a", step: "12"}. */
+/** The state in the address, such as {run: "a", step: "12"}. */
 export function readAddress() {
   const [name, ...rest] = host.location.hash.slice(1).split("&");
   return name === NAME ? Object.fromEntries(new URLSearchParams(rest.join("&"))) : {};
 }
 
-/** Puts this into the address once nothing has changed for a moment, as browsers allow few changes a second. */
+/** Writes the state into the address after a delay, because browsers limit the changes per second. */
 export function writeAddress(state) {
   clearTimeout(waiting);
-  waiting = setTimeout(() => write(state), QUIET);
+  waiting = setTimeout(() => write(state), DELAY);
 }
 
-/** Unless another tab is open; the way back is not lengthened. */
+/** Replaces the entry of the history, unless another tab is open. */
 function write(state) {
   const here = host.location.hash.slice(1).split("&")[0];
   if (here !== NAME && host !== window) return;
   const chosen = Object.entries(state).filter(([, value]) => value !== null && value !== undefined);
-  const {pathname, search} = host.location; // without them it would be relative to the page's <base>
+  const {pathname, search} = host.location; // without them the address would be relative to the page's <base>
   host.history.replaceState(host.history.state, "", `${pathname}${search}#${NAME}&${new URLSearchParams(chosen)}`);
 }
 
-/** Calls when someone else changed the address. */
-export function onAddress(call) {
-  host.addEventListener("hashchange", call);
+/** Calls back when the address was changed from outside. */
+export function onAddress(callback) {
+  host.addEventListener("hashchange", callback);
 }

@@ -1,4 +1,4 @@
-// What TensorBoard imports; it then calls render() in a page of the tab's own.
+// TensorBoard imports this module and calls render() in the page of the tab.
 import {start} from "./app.js";
 import {html} from "./dom.js";
 

@@ -1,16 +1,16 @@
-// Maps of a value at each pixel, such as a digit, a neuron's weights, or their nudges.
+// Draws a value for each pixel, such as a digit, the weights of a neuron, or their nudges.
 
 import {divergingStrong, grey} from "./colours.js";
 
-const SHADES = 127; // of either sign
+const SHADES = 127; // of each sign
 
-/** How the inputs lie in a picture: [width, height], (28, 28) for MNIST. */
+/** The width and height of the inputs as a picture, [28, 28] for MNIST. */
 export function shape(inputs) {
   const width = Math.ceil(Math.sqrt(inputs));
   return [width, Math.ceil(inputs / width)];
 }
 
-/** A canvas that shows each value as a pixel. */
+/** A canvas with a pixel for each value. */
 export function draw(values, colour, [width, height] = shape(values.length)) {
   const canvas = Object.assign(document.createElement("canvas"), {width, height});
   const context = canvas.getContext("2d");
@@ -20,16 +20,16 @@ export function draw(values, colour, [width, height] = shape(values.length)) {
   return canvas;
 }
 
-/** Greys from the lowest input to the highest. */
+/** A grey scale from the lowest input to the highest. */
 export const greys = (low, high) => (value) => grey((value - low) / (high - low || 1));
 
-/** Colours symmetric around 0, the largest size in full; mixed once, and not for each pixel. */
+/** A colour scale symmetric around 0, from a palette that is mixed once. */
 export function divergingScale(largest) {
   const palette = Array.from({length: 2 * SHADES + 1}, (_, i) => divergingStrong(i / SHADES - 1));
   return (value) => palette[Math.round((value / (largest || 1) + 1) * SHADES)] ?? palette[SHADES];
 }
 
-/** The largest size among the values. */
+/** The largest magnitude of the finite values. */
 export function largest(values) {
   let found = 0;
   for (const value of values) if (Math.abs(value) > found && Number.isFinite(value)) found = Math.abs(value);

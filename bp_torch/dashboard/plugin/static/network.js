@@ -1,6 +1,6 @@
-// The network as a picture: the digit, a map of each first-layer neuron, neurons, and the weights between them.
+// The picture of the network: the digit, a map for each first-layer neuron, the neurons, and the weights as lines.
 
-import {neuronName} from "./chain.js";
+import {layerName, neuronName} from "./chain.js";
 import {css, diverging, grey} from "./colours.js";
 import {set, svg, title} from "./dom.js";
 import {DIGIT, Geometry, HEIGHT, TITLES, WIDTH} from "./geometry.js";
@@ -12,7 +12,7 @@ const MAP_TITLES = {weights: "weights", change: "nudges of weights", pixels: "nu
 const MOST_PULSES = 60;
 
 export class NetworkView {
-  /** Draws what does not change; `layers` are a frame's. `on` has hover(target) and choose(target). */
+  /** Draws what all frames share; `layers` are those of one frame. `on` has hover(target) and choose(target). */
   constructor(network, layers, on) {
     this.network = network;
     this.on = on;
@@ -34,7 +34,7 @@ export class NetworkView {
     this.element = this.#assembled(layers);
   }
 
-  /** Shows a frame's example as a scene says. */
+  /** Draws a scene of one example of a frame. */
   update(frame, scene, view) {
     this.view = view;
     this.#showPixels(frame, scene);
@@ -42,7 +42,7 @@ export class NetworkView {
     scene.maps.forEach((values, j) => this.maps[j].setAttribute("href", draw(values, colour).toDataURL()));
     this.mapsTitle.textContent = MAP_TITLES[view.maps];
     frame.layers.forEach((_, l) => this.#showNeurons(frame, scene, l));
-    const behind = scene.contributions ? scene.contributions.layer + 1 : 0; // lines that would hide the contributions
+    const behind = scene.contributions ? scene.contributions.layer + 1 : 0; // its lines would hide the contributions
     const scale = largest(scene.edges.flatMap((values, l) => (values && l && l !== behind ? [largest(values)] : [])));
     frame.layers.forEach((_, l) => this.#showEdges(l, scene.edges[l], l === behind ? Infinity : scale));
     this.contributions.update(scene.contributions);
@@ -52,7 +52,7 @@ export class NetworkView {
     if (view.pin) this.#edgeOf(view.pin)?.classList.add("pinned");
   }
 
-  /** Rings a neuron, and lets a weight's line, or its pixel, stand out. */
+  /** Rings a neuron, and highlights a weight's line or its pixel. */
   mark({l, j, k}) {
     const column = this.geometry.columns[l];
     set(this.ring, {cx: column[j].x, cy: column[j].y, r: column.radius + 3});
@@ -63,12 +63,12 @@ export class NetworkView {
     this.dot.classList.toggle("hidden", !pixel);
   }
 
-  /** A weight's line; a pixel's has none. */
+  /** The line of a weight; weights of pixels have none. */
   #edgeOf({l, j, k}) {
     return this.edges[l][j * this.geometry.layers[l].ins + k];
   }
 
-  /** Lets the strongest nudges run along their lines, from right to left, or activations from left to right. */
+  /** Animates the strongest nudges along their lines from right to left, or activations from left to right. */
   pulse(values, backwards) {
     if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
     const moving = this.edges.flatMap((lines, l) =>
@@ -93,11 +93,9 @@ export class NetworkView {
   }
 
   #assembled(layers) {
-    const last = layers.length - 1;
     const titles = layers.flatMap(({all, out}, l) => {
       const {x} = this.geometry.columns[l];
-      const hidden = layers.length > 5 ? `hidden ${l + 1}` : `hidden layer ${l + 1}`;
-      const name = title("", x, TITLES, l === last ? "outputs" : hidden);
+      const name = title("", x, TITLES, layerName(this.network, l));
       return all === out ? [name] : [name, title("", x, HEIGHT - 26, `and ${count(all - out)} more`)];
     });
     const pixels = [
@@ -157,15 +155,15 @@ export class NetworkView {
       role: "button",
     };
     const listeners = {
-      onkeydown: (event) => this.#walk(event, l, j),
+      onkeydown: (event) => this.#moveFocus(event, l, j),
       onfocus: () => this.on.hover({l, j}),
       onblur: () => this.on.hover(null),
     };
     return svg("g", {...attributes, ...listeners}, circle, text, arrow, ...label);
   }
 
-  /** Arrow keys lead from neuron to neuron, Enter chooses one. */
-  #walk(event, l, j) {
+  /** Arrow keys move the focus from neuron to neuron, Enter chooses one. */
+  #moveFocus(event, l, j) {
     if (event.shiftKey || event.ctrlKey || event.altKey || event.metaKey) return;
     const steps = {ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0]};
     if (event.key === "Enter" || event.key === " ") this.on.choose({l, j});
@@ -192,10 +190,10 @@ export class NetworkView {
     const scale = arrows[l] ? largest(arrows[l]) || 1 : 1;
     this.neurons[l].forEach((group, j) => {
       const nudge = arrows[l]?.[j] ?? 0;
-      const nudged = nudge ? `, nudge ${signed(nudge)}` : "";
+      const suffix = nudge ? `, nudge ${signed(nudge)}` : "";
       set(group, {
         tabindex: l === this.view.layer && j === this.view.neuron ? 0 : -1,
-        "aria-label": `${neuronName(this.network, l, j)}: ${number(activations[j])}${nudged}`,
+        "aria-label": `${neuronName(this.network, l, j)}: ${number(activations[j])}${suffix}`,
       });
       const [circle, text, arrow, label] = group.children;
       this.#showValue(
@@ -213,18 +211,18 @@ export class NetworkView {
   #showValue(circle, text, value, shade, radius) {
     circle.style.fill = css(grey(shade));
     text.textContent = radius >= 10 ? brief(value) : "";
-    text.style.fill = shade > 0.46 ? "#000" : "#fff"; // whichever stands out more
+    text.style.fill = shade > 0.46 ? "#000" : "#fff"; // the one with more contrast
     text.style.fontSize = `${radius * (text.textContent.length > 4 ? 0.7 : 0.85)}px`;
   }
 
   #showLabel(label, frame, j) {
     const {example} = this.view;
-    const wanted = frame.labels[example] === j;
-    label.textContent = `${j}${wanted ? " ← target" : frame.answer(example) === j ? " ← answered" : ""}`;
-    label.classList.toggle("wanted", wanted);
+    const isTarget = frame.labels[example] === j;
+    label.textContent = `${j}${isTarget ? " ← target" : frame.answer(example) === j ? " ← answered" : ""}`;
+    label.classList.toggle("target", isTarget);
   }
 
-  /** Lines as thick as their values; of an infinite scale, as thin as they can be. */
+  /** Draws each line as thick as its value; thinnest if the scale is infinite. */
   #showEdges(l, values, scale) {
     this.edges[l].forEach((line, place) => {
       const value = values ? values[place] : 0;
@@ -248,7 +246,7 @@ export class NetworkView {
       });
     };
     const text = (x, words) => svg("text", {x}, words);
-    const thickest = scale ? `the thickest line is ${number(scale)}` : "";
+    const thickest = scale ? `thickest line: ${number(scale)}` : "";
     this.legend.replaceChildren(
       line(0, 1),
       text(42, "more, positive"),
@@ -264,7 +262,7 @@ export class NetworkView {
   }
 }
 
-/** Nudges over a digit: the stronger, the less of it shows through. */
+/** Nudges to draw over a digit: the stronger, the more opaque. */
 function overlayImage(values) {
   const canvas = draw(values, (value) => diverging(Math.sign(value)));
   const context = canvas.getContext("2d");
@@ -275,13 +273,13 @@ function overlayImage(values) {
   return canvas;
 }
 
-/** Up for more and down for less, as long as the nudge is large. */
+/** Up for more, down for less; its length is that of the nudge. */
 function showArrow(arrow, t) {
   arrow.style.scale = `1 ${Math.abs(t) < 0.02 ? 0 : Math.sign(t) * (0.25 + 0.75 * Math.abs(t))}`;
   arrow.style.fill = css(diverging(Math.sign(t)));
 }
 
-/** The activations that are black and white. */
+/** The activations that are drawn black and white. */
 function rangeOf(activations, name) {
   if (name === "sigmoid") return [0, 1];
   if (name === "tanh") return [-1, 1];

@@ -5,7 +5,7 @@ const SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
 /** Such as 0.128, −1.78, 3.1·10⁻⁵, 0, ∞ or NaN. */
 export function number(x, digits = 3) {
   if (x === undefined) return "unknown";
-  if (x === null) return "not finite"; // of which JSON has no more to say
+  if (x === null) return "not finite"; // JSON has no NaN or infinity
   if (Number.isNaN(x)) return "NaN";
   if (!Number.isFinite(x)) return x > 0 ? "∞" : "−∞";
   const size = Math.abs(x);
@@ -13,16 +13,16 @@ export function number(x, digits = 3) {
   return (x < 0 ? "−" : "") + text;
 }
 
-/** The same, with a plus where it is positive. */
+/** The same, with a plus sign if positive. */
 export const signed = (x) => (x > 0 ? "+" : "") + number(x);
 
-/** In brackets where it is negative, as a factor is written. */
+/** As a factor: in brackets if negative. */
 export const factor = (x) => (x < 0 ? `(${number(x)})` : number(x));
 
 /** Such as 12,544. */
 export const count = (n) => n.toLocaleString("en-US");
 
-/** So short that it fits into a neuron. */
+/** Short enough to fit into a neuron. */
 export function brief(x) {
   if (!Number.isFinite(x)) return number(x);
   const size = Math.abs(x);

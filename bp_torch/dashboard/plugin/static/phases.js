@@ -1,10 +1,10 @@
-// The lecture's steps: what each draws of a frame, and says of it.
+// The phases of the lecture: what each draws, and its caption.
 
-import {neuronName} from "./chain.js";
+import {layerName, neuronName} from "./chain.js";
 import {largest} from "./maps.js";
 import {count, number, signed} from "./numbers.js";
 
-/** The phases of a network, in order; `layer` is the one whose nudges of the layer before are added up. */
+/** The phases of a network, in order. `layer` is the layer whose nudges of the previous activations are added up. */
 export function phasesOf(network) {
   const last = network.functions.length - 1;
   const back = Array.from({length: last}, (_, i) => ({
@@ -24,14 +24,14 @@ export function phasesOf(network) {
   ];
 }
 
-/** Which maps of first-layer weights a phase shows, if nobody chose others; `chosen` is the neuron's layer. */
+/** The maps of first-layer weights that a phase shows by default; `chosen` is the layer of the chosen neuron. */
 export function defaultMaps(phase, chosen) {
   if (phase.layer === 0) return "pixels";
   const changes = phase.id === "average" || phase.id === "step" || (phase.id === "avenues" && chosen === 0);
   return changes ? "change" : "weights";
 }
 
-/** What to draw: `edges[l]` a value for each weight, `arrows[l]` one for each neuron, and so on; null for nothing. */
+/** What to draw: in `edges[l]` a value for each weight, in `arrows[l]` one for each neuron; null draws nothing. */
 export function sceneOf(frame, phase, view) {
   const count = frame.layers.length;
   const scene = {edges: Array(count).fill(null), arrows: Array(count).fill(null), contributions: null, pixels: null};
@@ -66,7 +66,7 @@ const SCENES = {
   },
 };
 
-/** The nudges of the layer before by each neuron of a layer, and their sums; and the nudges of the weights after it. */
+/** The nudges of the previous activations by each neuron of a layer, their sums, and the nudges of later weights. */
 function addUp(scene, frame, layer, example) {
   const {out, ins} = frame.layers[layer];
   const each = Array.from({length: out}, (_, j) => frame.contributions(layer, j, example));
@@ -76,7 +76,7 @@ function addUp(scene, frame, layer, example) {
   if (layer === 0) {
     scene.pixels = frame.inputNudges(0, example);
   } else {
-    scene.contributions = {layer: layer - 1, each}; // the lines are behind them
+    scene.contributions = {layer: layer - 1, each}; // drawn over the lines
     scene.arrows[layer - 1] = frame.inputNudges(layer, example);
   }
 }
@@ -97,7 +97,7 @@ function mapsOf(frame, phase, {example, maps}) {
   return Array.from({length: frame.layers[0].out}, (_, j) => values(j));
 }
 
-/** What a phase says, in plain words. */
+/** The caption of a phase. */
 export function captionOf(frame, phase, view) {
   if (phase.layer !== undefined) return addedUp(frame, phase.layer, view);
   return CAPTIONS[phase.id](frame, view);
@@ -107,11 +107,11 @@ const CAPTIONS = {
   forward(frame, {example}) {
     const answer = frame.answer(example);
     const label = frame.labels[example];
-    const verdict = answer === label ? "which is right" : `but it is a ${label}`;
+    const verdict = answer === label ? "which is right" : `but the digit is a ${label}`;
     const sum = frame.network.cost === "squared_error" ? ", the sum of squared differences from the target" : "";
     return (
-      `Each neuron adds up the activations before it, each times a weight, adds its bias, and passes the sum through its activation function. ` +
-      `Output ${answer} is largest, ${verdict}. The cost of this example is ${number(frame.costs[example])}${sum}.`
+      `Each neuron multiplies the previous activations by its weights and adds them up with its bias. Its activation function is applied to the sum. ` +
+      `Output ${answer} is the largest, ${verdict}. The cost of this example is ${number(frame.costs[example])}${sum}.`
     );
   },
   nudges(frame, {example}) {
@@ -122,36 +122,40 @@ const CAPTIONS = {
       (m, nudge, j) => (j !== label && Math.abs(nudge) > Math.abs(nudges[m] ?? 0) ? j : m),
       -1,
     );
-    const others = most < 0 ? "" : ` Of the others, output ${most} has the largest nudge, ${signed(nudges[most])}.`;
+    const others = most < 0 ? "" : ` Among the others, output ${most} has the largest nudge, ${signed(nudges[most])}.`;
     const outputs = frame.row(last, "activations", example);
-    const own = `Output ${label} is ${number(outputs[label])} and should be larger: its nudge, minus the slope of the cost, is ${signed(nudges[label])}.`;
-    const far = {squared_error: "the output", cross_entropy: "its probability"}[frame.network.cost];
-    const why = far ? ` Each nudge is in proportion to how far off ${far} is.` : "";
-    return `${label < nudges.length ? own : ""}${others}${why}`;
+    const target = `Output ${label} is ${number(outputs[label])} and should be larger. Its nudge, minus the gradient of the cost, is ${signed(nudges[label])}.`;
+    const compared = {squared_error: "the output", cross_entropy: "its probability"}[frame.network.cost];
+    const why = compared ? ` Each nudge is proportional to the difference between ${compared} and the target.` : "";
+    return `${label < nudges.length ? target : ""}${others}${why}`;
   },
   avenues(frame, {example, layer, neuron}) {
     const name = neuronName(frame.network, layer, neuron);
     const nudge = frame.sumNudges(layer, example)[neuron];
-    const before = layer ? "the activations before it" : "the pixels";
+    const [inputs, weights, nudges] = layer
+      ? ["the previous activations", "lines", "arrows"]
+      : ["the pixels", "map", "colours over the digit"];
     return (
-      `There are three ways to change ${name}: its bias (nudge ${signed(nudge)}); its weights (the ${layer ? "lines" : "map"}), in proportion ` +
-      `to ${before}; and ${before} (the ${layer ? "arrows" : "colours over the digit"}), in proportion to its weights. Choose another neuron to see its own.`
+      `There are three ways to change ${name}. Its bias has the nudge ${signed(nudge)}. The nudges of its weights (the ${weights}) are proportional ` +
+      `to ${inputs}. The nudges of ${inputs} (the ${nudges}) are proportional to its weights. Click another neuron to see its avenues.`
     );
   },
   average(frame, {layer, neuron}) {
     const name = neuronName(frame.network, layer, neuron);
     return (
-      `Every example of the mini-batch of ${count(frame.examples)} has its own nudges. The lines show their average, ` +
-      `which is the negative gradient. The table has every example’s nudges of the weights of ${name}, and their mean.`
+      `Each of the ${count(frame.examples)} examples of the mini-batch has its own nudges. The lines show their average, ` +
+      `which is the negative gradient. The table shows each example’s nudges of the weights of ${name}, and their mean.`
     );
   },
   step(frame) {
     const moved = frame.layers.flatMap(({weightGradient}) => (weightGradient ? [largest(weightGradient)] : []));
     const most = frame.learning_rate * Math.max(0, ...moved);
-    const who = frame.layers.every((_, l) => frame.learns(l)) ? "Every weight and bias" : "Whatever is not frozen";
+    const who = frame.layers.every((_, l) => frame.learns(l))
+      ? "Every weight and bias"
+      : "Every weight and bias that is not frozen";
     return (
-      `${who} takes a step: the average nudge times the learning rate, ${number(frame.learning_rate)}. ` +
-      `The largest move of a weight is ${number(most)}. Then comes the next mini-batch: move on in training, below.`
+      `${who} changes by its average nudge times the learning rate, ${number(frame.learning_rate)}. ` +
+      `The largest change of a weight is ${number(most)}. Move the slider to see another step of training.`
     );
   },
 };
@@ -159,22 +163,22 @@ const CAPTIONS = {
 function addedUp(frame, layer, {example, maps}) {
   const {network} = frame;
   const last = layer === network.functions.length - 1;
-  const who = last ? "Each output" : `Each neuron of hidden layer ${layer + 1}`;
+  const who = last ? "Each output" : `Each neuron of ${layerName(network, layer)}`;
   if (layer === 0) {
     return (
-      `${who} has its own nudge for every pixel${maps === "pixels" ? ", a map beside it" : ""}. Their sum lies over the digit: blue pixels should be brighter, ` +
-      `orange ones darker. Here the recursion ends, for pixels cannot be changed; but weights can.`
+      `${who} has its own nudge for every pixel${maps === "pixels" ? ", shown in its map" : ""}. Their sum is drawn over the digit: blue pixels should be brighter, ` +
+      `orange pixels darker. The recursion ends here, because the pixels are given.`
     );
   }
   const sum = frame.inputNudges(layer, example);
   const {out, all} = frame.layers[layer];
-  const some = out < all ? ` (of ${count(all)}, ${out} are drawn)` : "";
+  const some = out < all ? ` (${out} of ${count(all)} are drawn)` : "";
   const most = sum.reduce((m, nudge, k) => (Math.abs(nudge) > Math.abs(sum[m]) ? k : m), 0);
   return (
-    `${who} has its own nudge for each neuron before it, a square beside it${some}. Their sum is the arrow: ` +
-    `${sum.length < network.sizes[layer] ? "of those drawn, " : ""}neuron ${most} gets the largest, ${signed(sum[most])}. ` +
+    `${who} has its own nudge for each previous neuron, shown as a square${some}. The arrow is their sum. ` +
+    `${sum.length < network.sizes[layer] ? "Among those drawn, neuron" : "Neuron"} ${most} has the largest, ${signed(sum[most])}. ` +
     (last
-      ? "Adding up all nudges, and passing them on, is what propagating backwards means."
-      : "The same again, a layer further back.")
+      ? "To add up all nudges and pass them on is to propagate backwards."
+      : "This is the same step, one layer further back.")
   );
 }

@@ -1,20 +1,20 @@
-// A button that plays: one after another, until the last is reached or the button is pressed again.
+// A button that plays a sequence until its end, or until it is pressed again.
 
 import {html} from "./dom.js";
 
 export class Player {
-  /** Of `what`, so many milliseconds each. `on` has begin(), and next(), which says whether that was the last. */
+  /** Plays `what`, `every` milliseconds an item. `on` has begin(), and next(), which returns whether it reached the last. */
   constructor(what, every, on) {
     Object.assign(this, {what, every, on});
     this.element = html("button", {onclick: () => this.toggle()}, `Play ${what}`);
   }
 
-  get plays() {
+  get isPlaying() {
     return Boolean(this.timer);
   }
 
   toggle() {
-    if (this.plays) return this.stop();
+    if (this.isPlaying) return this.stop();
     this.on.begin();
     this.element.textContent = `Pause ${this.what}`;
     this.timer = setInterval(() => this.on.next() && this.stop(), this.every);

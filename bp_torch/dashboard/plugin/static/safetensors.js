@@ -1,9 +1,9 @@
 // Reads a safetensors file, https://huggingface.co/docs/safetensors: the length of a JSON header as eight bytes, the
-// header, and the arrays that it tells of, each from one place to another.
+// header, and the arrays at the offsets that the header gives.
 
 const KINDS = {F32: Float32Array, I32: Int32Array, U8: Uint8Array};
 
-/** Its arrays by name, each with its shape, and its metadata; an Error that says what is damaged. */
+/** The arrays by name, each with its shape, and the metadata; an Error that says what is damaged. */
 export function read(buffer) {
   const [header, start] = headerOf(buffer);
   const {__metadata__: metadata = {}, ...entries} = header;
@@ -20,7 +20,7 @@ function headerOf(buffer) {
   try {
     header = JSON.parse(new TextDecoder("utf-8", {fatal: true}).decode(new Uint8Array(buffer, 8, length)));
   } catch {
-    throw new Error("its header is no JSON");
+    throw new Error("its header is not JSON");
   }
   if (header === null || typeof header !== "object" || Array.isArray(header)) throw new Error("it has no header");
   return [header, 8 + length];

@@ -1,9 +1,9 @@
-// Above the picture: the phases, from one to the next by buttons, or played.
+// The bar of phases above the picture, with buttons to move and to play.
 
 import {html, set} from "./dom.js";
 import {Player} from "./player.js";
 
-const PLAY_EVERY = 3500; // milliseconds a phase stays
+const PLAY_EVERY = 3500; // milliseconds for each phase
 
 export class Stepper {
   /** `on` has phase(id). */
@@ -16,11 +16,11 @@ export class Stepper {
       next: () => this.move(1) >= this.phases.length - 1,
     });
     const arrow = (text, title, by) => html("button", {title, "aria-label": title, onclick: () => this.move(by)}, text);
-    const [before, after] = [arrow("◀", "Phase before (←)", -1), arrow("▶", "Next phase (→)", 1)];
+    const [before, after] = [arrow("◀", "Previous phase (←)", -1), arrow("▶", "Next phase (→)", 1)];
     this.element = html("nav", {"aria-label": "Phases"}, before, this.list, after, this.player.element);
   }
 
-  /** Shows these phases, and at which of them it is. */
+  /** Shows the phases and marks the current one. */
   update(phases, {id}) {
     if (this.phases.length !== phases.length) this.list.replaceChildren(...phases.map(this.#item, this));
     Object.assign(this, {phases, id});
@@ -28,14 +28,14 @@ export class Stepper {
       set(button, {"aria-current": button.dataset.phase === id && "step"});
   }
 
-  /** So many phases on, or back. */
+  /** Moves by a number of phases, back if negative; returns the new index. */
   move(by) {
     const place = this.phases.findIndex(({id}) => id === this.id) + by;
     if (this.phases[place]) this.#choose(this.phases[place].id);
     return place;
   }
 
-  /** At once, so that the next move begins from there, though it is still to be drawn. */
+  /** Sets the phase at once, so that the next move starts from it even before it is drawn. */
   #choose(id) {
     this.id = id;
     this.on.phase(id);

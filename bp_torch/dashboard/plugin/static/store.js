@@ -1,14 +1,14 @@
-// What the server answered, and is kept: a frame does not change, unless its run is made anew.
+// Requests to the server, cached. A frame never changes, unless its run is overwritten.
 
 import {readFrame, readNetwork} from "./frame.js";
 
-const MOST_KEPT = 400;
+const CACHE_SIZE = 400;
 
 export class Store {
   #runs = {};
-  #kept = new Map();
+  #cache = new Map();
 
-  /** Asks again which runs there are. */
+  /** Requests the list of runs. */
   async reload() {
     this.#runs = await (await request("runs")).json();
   }
@@ -17,47 +17,49 @@ export class Store {
     return Object.keys(this.#runs);
   }
 
-  /** The run of the latest frame; of runs without any, the first. */
+  /** The run with the latest frame; the first if none has frames. */
   get newest() {
     const latest = (run) => this.#runs[run].at(-1)?.[1] ?? -Infinity;
     return this.runs.reduce((newest, run) => (latest(run) > latest(newest) ? run : newest));
   }
 
-  /** The steps of a run's frames, ascending. */
+  /** The steps of a run's frames, in order. */
   steps(run) {
     return (this.#runs[run] ?? []).map(([step]) => step);
   }
 
-  /** What the run's frames have in common. */
+  /** The network of a run. */
   network(run) {
-    return this.#once("network", {run}, this.#runs[run]?.[0]?.[1], (answer) => answer.arrayBuffer().then(readNetwork));
+    return this.#cached("network", {run}, this.#runs[run]?.[0]?.[1], (answer) =>
+      answer.arrayBuffer().then(readNetwork),
+    );
   }
 
   /** One frame. */
   async frame(run, step) {
     const network = await this.network(run);
-    const taken = this.#runs[run].find(([its]) => its === step)?.[1];
-    return this.#once("frame", {run, step}, taken, async (answer) => readFrame(await answer.arrayBuffer(), network));
+    const time = this.#runs[run].find(([logged]) => logged === step)?.[1];
+    return this.#cached("frame", {run, step}, time, async (answer) => readFrame(await answer.arrayBuffer(), network));
   }
 
-  /** The mini-batch's cost at each frame: pairs of step and cost. */
+  /** Pairs of step and mini-batch cost for all frames. */
   costs(run) {
     const last = this.#runs[run]?.at(-1)?.[1];
-    return this.#once("costs", {run}, last, async (answer) => {
-      return (await answer.json()).map(([step, cost]) => [step, Number(cost)]); // NaN comes as a word
+    return this.#cached("costs", {run}, last, async (answer) => {
+      return (await answer.json()).map(([step, cost]) => [step, Number(cost)]); // NaN is sent as a string
     });
   }
 
-  /** Asks, unless the answer of that time is kept; a failure is not. */
-  #once(what, query, time, read) {
+  /** Requests, unless an answer of this time is cached; failures are not cached. */
+  #cached(what, query, time, read) {
     const key = JSON.stringify([what, query, time]);
-    if (!this.#kept.has(key)) {
+    if (!this.#cache.has(key)) {
       const answer = request(what, query).then(read);
-      this.#kept.set(key, answer);
-      answer.catch(() => this.#kept.delete(key));
-      if (this.#kept.size > MOST_KEPT) this.#kept.delete(this.#kept.keys().next().value);
+      this.#cache.set(key, answer);
+      answer.catch(() => this.#cache.delete(key));
+      if (this.#cache.size > CACHE_SIZE) this.#cache.delete(this.#cache.keys().next().value);
     }
-    return this.#kept.get(key);
+    return this.#cache.get(key);
   }
 }
 
@@ -67,6 +69,6 @@ async function request(what, query = {}) {
   const answer = await fetch(address);
   if (answer.ok) return answer;
   const reason = (await answer.text()).slice(0, 200) || `${answer.status}`;
-  const way = reason.includes("blob key") ? ". It can read it if it is started with --load_fast false" : "";
-  throw new Error(`TensorBoard answers: ${reason}${way}`);
+  const advice = reason.includes("blob key") ? ". Start TensorBoard with --load_fast false to read it" : "";
+  throw new Error(`TensorBoard answers: ${reason}${advice}`);
 }

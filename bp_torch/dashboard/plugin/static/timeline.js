@@ -1,4 +1,4 @@
-// The slider over training: a tick for each logged step, below the mini-batch's cost at it.
+// The slider over training: a tick for each logged step, below the curve of the mini-batch's cost.
 
 import {html, set, svg} from "./dom.js";
 import {count, number} from "./numbers.js";
@@ -6,17 +6,17 @@ import {Player} from "./player.js";
 
 const HEIGHT = 84;
 const SIDES = 14;
-const FLOOR = 58; // where the cost is 0
+const FLOOR = 58; // y of cost 0
 const PLAY_EVERY = 350; // milliseconds
 
 export class Timeline {
-  /** `on` has step(number), and spacing(linear) when the other spacing is asked for. */
+  /** `on` has step(number) and spacing(linear). */
   constructor(on) {
     this.on = on;
     this.steps = [];
     this.costs = [];
     this.width = 0;
-    this.held = false;
+    this.dragging = false;
     this.curve = svg("path", {class: "curve"});
     this.area = svg("path", {class: "area"});
     this.marks = svg("g");
@@ -38,7 +38,7 @@ export class Timeline {
       },
       this.drawing,
     );
-    this.says = html("output", {class: "step"});
+    this.status = html("output", {class: "step"});
     this.player = new Player("training", PLAY_EVERY, {
       begin: () => this.step === this.steps.at(-1) && this.move(-Infinity),
       next: () => this.move(1) === this.steps.length - 1,
@@ -54,26 +54,26 @@ export class Timeline {
         {class: "controls"},
         this.player.element,
         button("|◀", "First step", -Infinity),
-        button("◀", "Step before (Shift ←)", -1),
+        button("◀", "Previous step (Shift ←)", -1),
         button("▶", "Next step (Shift →)", 1),
         button("▶|", "Last step", Infinity),
         this.spacing,
-        this.says,
+        this.status,
       ),
       this.slider,
     );
     this.#listen();
   }
 
-  /** Shows these steps and their costs, and where among them it is; `all` is how many steps the run takes. */
-  update(steps, costs, step, linear, all) {
+  /** Shows steps, their costs and the current step; `total` is the number of steps of the run. */
+  update(steps, costs, step, linear, total) {
     Object.assign(this, {steps, costs, step, linear});
     this.spacing.textContent = linear ? "Linear" : "Log-spaced";
-    this.spacing.title = `Steps are spaced ${linear ? "evenly" : "by their logarithm"}; click for the other`;
+    this.spacing.title = `Steps are spaced ${linear ? "evenly" : "by their logarithm"}. Click to change.`;
     const place = steps.indexOf(step);
-    const cost = costs.find(([its]) => its === step)?.[1];
-    const text = `step ${count(step)} of ${count(all)}, cost ${number(cost)}`;
-    this.says.textContent = `${text} · ${place + 1} of ${steps.length} logged`;
+    const cost = costs.find(([logged]) => logged === step)?.[1];
+    const text = `step ${count(step)} of ${count(total)}, cost ${number(cost)}`;
+    this.status.textContent = `${text} · ${place + 1} of ${steps.length} logged`;
     set(this.slider, {
       "aria-valuemin": steps[0],
       "aria-valuemax": steps.at(-1),
@@ -83,35 +83,35 @@ export class Timeline {
     this.#draw();
   }
 
-  /** So many logged steps on, or back. */
+  /** Moves by a number of logged steps, back if negative; returns the new index. */
   move(by) {
     const place = Math.max(0, Math.min(this.steps.length - 1, this.steps.indexOf(this.step) + by));
     if (this.steps[place] !== this.step) this.#choose(this.steps[place]);
     return place;
   }
 
-  /** Whether one step follows another, and there is no time to read. */
-  get runs() {
-    return this.held || this.player.plays;
+  /** Whether steps are passing, by playing or dragging. */
+  get isMoving() {
+    return this.dragging || this.player.isPlaying;
   }
 
   #listen() {
     const chosen = ({clientX}) => this.#nearest(clientX - this.drawing.getBoundingClientRect().left);
     this.slider.addEventListener("pointerdown", (event) => {
-      this.held = true;
+      this.dragging = true;
       this.slider.setPointerCapture(event.pointerId);
       this.player.stop();
       this.#choose(chosen(event));
     });
-    this.slider.addEventListener("pointermove", (event) => this.held && this.#choose(chosen(event)));
-    for (const end of ["pointerup", "pointercancel"]) this.slider.addEventListener(end, () => (this.held = false));
+    this.slider.addEventListener("pointermove", (event) => this.dragging && this.#choose(chosen(event)));
+    for (const end of ["pointerup", "pointercancel"]) this.slider.addEventListener(end, () => (this.dragging = false));
     new ResizeObserver(([{contentRect}]) => {
-      this.width = contentRect.width; // asking for it at each step would lay out the whole page
+      this.width = contentRect.width; // reading the size at each step would lay out the whole page
       this.#draw();
     }).observe(this.slider);
   }
 
-  /** At once, so that the next move begins from there, though its frame is still to come. */
+  /** Sets the step at once, so that the next move starts from it even before its frame arrives. */
   #choose(step) {
     this.step = step;
     this.on.step(step);
@@ -169,7 +169,7 @@ export class Timeline {
     this.handle.setAttribute("transform", `translate(${this.#x(this.step)}, 0)`);
   }
 
-  /** The steps that are written below their ticks: as many as have room. */
+  /** The numbers below the ticks, as many as fit. */
   #numbers() {
     const places = this.steps.map((step) => [this.#x(step), step]);
     const [end] = places.splice(-1);

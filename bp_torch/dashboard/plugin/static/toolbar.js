@@ -1,10 +1,10 @@
-// Above the network: which run, which example, and whether the gradients of this step are right.
+// The bar above the network: the run, the example, and whether the gradients of this step agree with autograd's.
 
 import {html} from "./dom.js";
 import {draw, greys} from "./maps.js";
 import {number} from "./numbers.js";
 
-/** A list to choose a run from. */
+/** The list of runs. */
 export function runList(runs, run, choose) {
   const missing = runs.includes(run) ? [] : [html("option", {selected: true, disabled: true}, run)];
   const options = [...missing, ...runs.map((name) => html("option", {value: name, selected: name === run}, name))];
@@ -12,7 +12,7 @@ export function runList(runs, run, choose) {
   return html("label", {}, "Run ", html("select", attributes, ...options));
 }
 
-/** The digits to choose from: the probes, and of the mini-batch the worst and the one that was chosen there. */
+/** The examples: the probes, the one of highest cost in the mini-batch, and the one chosen in the mini-batch. */
 export function exampleList(frame, {example, exampleId}, choose) {
   const {probes, labels, worst} = frame;
   const button = (id, place, name) => {
@@ -21,25 +21,25 @@ export function exampleList(frame, {example, exampleId}, choose) {
     const picture = draw(frame.input(place), greys(low, high));
     return html("button", {...attributes, title: name, onclick: () => choose(id)}, picture);
   };
-  const tested = Array.from({length: probes}, (_, p) => button(`${p}`, p, `a ${labels[p]}, of the test set`));
-  const chosen = /^batch-/.test(exampleId) ? [button(exampleId, example, "the chosen one of the mini-batch")] : [];
+  const probeButtons = Array.from({length: probes}, (_, p) => button(`${p}`, p, `a ${labels[p]} of the test set`));
+  const chosen = /^batch-/.test(exampleId) ? [button(exampleId, example, "the chosen example of the mini-batch")] : [];
   return html(
     "div",
     {class: "examples", role: "group", "aria-label": "Example"},
-    ...tested,
-    html("span", {class: "between"}, "worst of the mini-batch"),
-    button("worst", worst, `the worst of the mini-batch, a ${labels[worst]}`),
+    ...probeButtons,
+    html("span", {class: "between"}, "highest cost in the mini-batch"),
+    button("worst", worst, `the example of highest cost in the mini-batch, a ${labels[worst]}`),
     ...chosen,
   );
 }
 
-/** The hand-written gradient of this step against autograd's: the verdict, and what it is made of. */
+/** The comparison of this step's gradients with autograd's: the result, and a table with a row for each parameter. */
 export function badge({comparisons}, open) {
   if (!comparisons.length)
-    return html("span", {class: "badge none", title: "as with --compare-every 0"}, "not compared with autograd");
+    return html("span", {class: "badge none", title: "trained with --compare-every 0"}, "not compared with autograd");
   const failed = comparisons.filter(({passed}) => !passed);
   const worst = Math.max(...comparisons.map(({relative_difference: difference}) => difference ?? Infinity));
-  const verdict = failed.length
+  const result = failed.length
     ? `✗ ${failed.length} of ${comparisons.length} gradients differ from autograd’s`
     : `✓ agrees with autograd, to ${number(worst, 2)}`;
   const rows = comparisons.map((comparison) => rowOf(comparison));
@@ -47,15 +47,11 @@ export function badge({comparisons}, open) {
   return html(
     "details",
     {class: `badge ${failed.length ? "failed" : "passed"}`, open},
-    html("summary", {"data-key": "badge"}, verdict),
+    html("summary", {"data-key": "badge"}, result),
     html(
       "div",
       {class: "popover"},
-      html(
-        "p",
-        {},
-        "The hand-written gradient of this very step and mini-batch, beside autograd’s through PyTorch’s own layers:",
-      ),
+      html("p", {}, "The hand-written gradients of this step, compared with autograd’s through PyTorch’s own layers:"),
       html(
         "table",
         {},

@@ -1,4 +1,4 @@
-// A pinned weight through training: its value, and its average nudge by each mini-batch.
+// The curves of a pinned weight through training: its value, and its average nudge at each logged step.
 
 import {html, svg} from "./dom.js";
 import {largest} from "./maps.js";
@@ -6,15 +6,15 @@ import {number, signed} from "./numbers.js";
 
 const WIDTH = 360;
 const HEIGHT = 70;
-const MOST = 200; // frames that are read
+const MOST_FRAMES = 200;
 
-/** Of very many steps those between which the one that is shown can be seen, too. */
-export function followed(steps, shown) {
-  const every = Math.ceil(steps.length / MOST);
-  return steps.filter((step, place) => place % every === 0 || step === shown);
+/** The steps of the curves: evenly thinned if there are many, the current one included. */
+export function historySteps(steps, current) {
+  const every = Math.ceil(steps.length / MOST_FRAMES);
+  return steps.filter((step, place) => place % every === 0 || step === current);
 }
 
-/** Fills a box with the weight's curves, as far as frames are there; `place` is where among them it stands. */
+/** The curves of a weight over frames, of which some may be null; `place` is the index of the current one. */
 export function historyBox(frames, {l, j, k}, place) {
   const known = frames.map((frame, i) => [i, frame]).filter(([, frame]) => frame);
   const at = (kind) => known.map(([i, {layers}]) => [i, layers[l][kind]?.[j * layers[l].ins + k] ?? 0]);
@@ -28,12 +28,12 @@ export function historyBox(frames, {l, j, k}, place) {
 }
 
 function row(name, points, count, place, shown) {
-  const here = points.find(([i]) => i === place)?.[1];
-  const text = html("p", {}, `${name}: `, html("b", {}, here === undefined ? "…" : shown(here)));
+  const current = points.find(([i]) => i === place)?.[1];
+  const text = html("p", {}, `${name}: `, html("b", {}, current === undefined ? "…" : shown(current)));
   return [text, curve(points, count, place, `${name} at each logged step`)];
 }
 
-/** A line around its zero; steps stand as far from each other as they were logged. */
+/** A curve around zero, with equal distances between logged steps. */
 function curve(points, count, place, label) {
   const scale = largest(points.map(([, value]) => value)) || 1;
   const x = (i) => (WIDTH * i) / Math.max(1, count - 1);
