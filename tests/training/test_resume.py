@@ -152,7 +152,7 @@ def test_a_trained_model_is_loaded_from_its_folder(stopped: Path, small_digits: 
 
 
 def numbered(state: State) -> State:
-    """A state as earlier versions saved it: with the numbers of modules for their names, and without noise."""
+    """A state of an earlier version, with module numbers instead of names, and without noise averages."""
     numbers = {"hidden1": "0", "hidden2": "2", "output": "4"}
     parts = [(name.split("."), tensor) for name, tensor in state.tensors.items()]
     values = {name: value for name, value in state.values.items() if name != "noise"}
@@ -160,7 +160,7 @@ def numbered(state: State) -> State:
 
 
 def test_checkpoints_of_numbered_modules_are_read(stopped: Path, small_digits: Dataset) -> None:
-    """Last, best and failed; to resume, to load and to replay."""
+    """The last, best and failed checkpoints: to resume, load and replay."""
     folder, states = stopped / "stopped", list[State]()
     trainer = Trainer(run.run_dir.load_config(folder), small_digits)
     trainer.run(lambda: states.append(unpack(pack(trainer.state()))))
