@@ -128,10 +128,10 @@ def test_wide_layers_are_cut_to_what_can_be_drawn() -> None:
     assert [found[f"{place}.weight.gradient"].shape for place in range(4)] == shapes
     assert [len(found[f"{place}.bias"]) for place in range(4)] == [24, 24, 24, 10]
     first = frame.layers[0]
-    wished = (first.slopes * first.nudges).double() @ first.weight.double()  # by all thirty
-    largest = wished.abs().amax(1, keepdim=True)
+    expected = (first.slopes * first.nudges).double() @ first.weight.double()  # by all thirty
+    largest = expected.abs().amax(1, keepdim=True)
     torch.testing.assert_close(
-        (found["pixel_nudges"].double() - 128) / 127 * largest, wished, rtol=0, atol=largest.max() / 250
+        (found["pixel_nudges"].double() - 128) / 127 * largest, expected, rtol=0, atol=largest.max() / 250
     )
     for place, layer in enumerate(frame.layers):
         assert torch.equal(found[f"{place}.weight"], layer.weight[:24] if place == 0 else layer.weight[:24, :24])

@@ -1,7 +1,7 @@
-"""What a training run reports: plain data, handed to whatever logger is attached.
+"""What a training run reports to its loggers, as plain data.
 
-The loop knows no logger, a logger knows no loop; both know these. Steps are counted from 0; what is measured after an
-epoch bears the number of its last step.
+The loop does not know the loggers, and the loggers do not know the loop; both know these events. Steps are counted from
+0. What is measured after an epoch has the number of its last step.
 """
 
 from collections.abc import Mapping
@@ -23,23 +23,23 @@ class Event:
 
 @dataclass(frozen=True)
 class RunStarted(Event):
-    """Once, before the first step: 0, or where a resumed run goes on."""
+    """Once, before the first step, which is 0 or the step at which a run is resumed."""
 
     config: Mapping[str, Any]  # every flag and its value
     data: str  # 'mnist' or 'digits'
-    data_origin: str  # a sentence: where the data come from, and why not from elsewhere
-    versions: Mapping[str, str]  # of python, torch and this project
-    command: str  # as it was typed
+    data_origin: str  # a sentence on where the data come from
+    versions: Mapping[str, str]  # of Python, torch and bp_torch
+    command: str  # the command line
     model: str  # its repr
-    parameters: int  # how many weights and biases it has
-    steps: int  # how many there will be in all
-    processes: int = 1  # how many train together
+    parameters: int  # number of weights and biases
+    steps: int  # number of steps of the whole run
+    processes: int = 1  # number of processes that train together
     remarks: tuple[str, ...] = ()  # problems found in the run's folder, a sentence each
 
 
 @dataclass(frozen=True)
 class StepEvent(Event):
-    """One step of gradient descent, every so many steps."""
+    """One step of gradient descent, every 100 steps."""
 
     epoch: int
     cost: float  # of this mini-batch, before the step
@@ -50,12 +50,12 @@ class StepEvent(Event):
 
 @dataclass(frozen=True)
 class AgreementEvent(Event):
-    """The hand-written gradient of one step's mini-batch against autograd's, parameter by parameter."""
+    """The comparison of hand-written gradients with autograd's, on the mini-batch of one step."""
 
     comparisons: tuple[Comparison, ...]
-    taylor_order: float  # along one random direction: 2 if the gradient is right, 1 if not, NaN if lost in rounding
-    compared: int  # gradients compared in the run so far, these and those before a break included
-    failed: int  # how many of them did not agree
+    taylor_order: float  # along a random direction: 2 if the gradient is correct, 1 if not, NaN if lost in rounding
+    compared: int  # number of gradients compared in the run so far
+    failed: int  # number of these that did not agree
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class NoiseEvent(Event):
 
 @dataclass(frozen=True)
 class ParameterHealth:
-    """Sizes that show whether a layer learns."""
+    """Figures that show whether a layer learns."""
 
     gradient_norm: float
     update_ratio: float  # ‖learning rate · gradient‖ / ‖parameter‖: about 1e-3 to 1e-2 in healthy training
@@ -79,7 +79,7 @@ class ParameterHealth:
 class HealthEvent(Event):
     """The health of every parameter at one step, by its name."""
 
-    gradient_norm: float  # of all parameters together
+    gradient_norm: float  # over all parameters
     parameters: Mapping[str, ParameterHealth]
 
 
@@ -105,7 +105,7 @@ class EpochEvent(Event):
 
 @dataclass(frozen=True)
 class PictureEvent(Event):
-    """The first layer's weights, and the misclassified test digits whose right class was given least."""
+    """The first layer's weights, and the misclassified test digits with the lowest output for their label."""
 
     first_weights: Tensor  # (neurons, inputs), float
     worst_images: Tensor  # (K, H, W), uint8, the worst first
@@ -122,9 +122,9 @@ class ExplanationEvent(Event):
 
 @dataclass(frozen=True)
 class NetworkEvent(Event):
-    """What the frames of a run have in common; once, before the first of them."""
+    """The network of a run's frames; once, before the first of them."""
 
-    steps: int  # how many there will be in all
+    steps: int  # number of steps of the whole run
     cost: str  # its name, such as "squared_error"
     sizes: tuple[int, ...]  # neurons of each layer, the inputs first
     names: tuple[tuple[str | None, str | None], ...]  # of each layer's weight and bias; None if not trained
@@ -136,33 +136,33 @@ class NetworkEvent(Event):
 
 @dataclass(frozen=True)
 class FrameEvent(Event):
-    """One step, whole: the network before the step, and what its mini-batch of N examples and P probes do in it."""
+    """One step in full: the network before the step, with its mini-batch of N examples and with P probes."""
 
     learning_rate: float
-    gradients: Mapping[str, Tensor]  # by each parameter's name, what the step will apply, times −learning_rate
+    gradients: Mapping[str, Tensor]  # by parameter name; the step adds −learning_rate times these
     inputs: Tensor  # of the mini-batch, (N, in), float
     labels: Tensor  # of the mini-batch, (N,), int64
     costs: Tensor  # of each example alone, the probes first, (P + N,), float
     layers: tuple[LayerState, ...]  # of P + N examples, the probes first
-    comparisons: tuple[Comparison, ...]  # of each parameter's gradient with autograd's; empty if not compared
+    comparisons: tuple[Comparison, ...]  # with autograd's gradients; empty if not compared
 
 
 @dataclass(frozen=True)
 class Heartbeat(Event):
-    """A sign of life, once or twice a second: the last step that was taken."""
+    """The last step taken, reported twice a second."""
 
 
 @dataclass(frozen=True)
 class FailureEvent(Event):
-    """A number that is not finite has ended the run, before its step was taken or in its result."""
+    """A number that is not finite ended the run, before a step or after it."""
 
-    what: str  # what is not finite, and where that begins
+    what: str  # what is not finite, and the first layer where it is
     examples: Tensor  # of the step's mini-batch: indices in the training set, (N,), int64
 
 
 @dataclass(frozen=True)
 class RunFinished(Event):
-    """Once, at the end, with the number of steps that were taken."""
+    """Once, at the end; the step is the number of steps taken."""
 
     summary: Mapping[str, Any]  # the content of summary.json
 
@@ -171,7 +171,7 @@ class Logger(Protocol):
     """Receives events as they happen."""
 
     def record(self, event: Event) -> None:
-        """Take one event; ignore a kind that it has no use for."""
+        """Take one event; ignore kinds without use."""
 
     def close(self) -> None:
-        """There will be no more events."""
+        """Close the logger after the last event."""

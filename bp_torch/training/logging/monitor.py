@@ -1,4 +1,4 @@
-"""What is measured while a network trains, when, and in which events it is reported."""
+"""What is measured during training, when, and in which events it is reported."""
 
 import math
 import time
@@ -42,9 +42,9 @@ class Monitor:
     ) -> None:
         """Take the hand-written model, this process's backend, both sets, and the test images (N, H, W)."""
         self.loggers: Sequence[events.Logger] = ()
-        self.counts = CheckCounts()  # of the comparisons so far
+        self.counts = CheckCounts()  # so far
         self.noise: Mapping[str, NoiseScaleAverage] = {}  # by each parameter's name; "" is all parameters together
-        self.comparing_seconds = 0.0  # spent on them
+        self.comparing_seconds = 0.0  # spent on comparisons
         self._config, self._model, self._cost, self._local = config, model, COSTS[config.cost], local
         self._train, self._test, self._images = (batches.inputs, batches.targets), test, images
         self._epoch_steps, self._steps = len(batches), config.epochs * len(batches)
@@ -67,7 +67,7 @@ class Monitor:
             logger.close()
 
     def begin(self, step: int) -> None:
-        """Record the network and start the clock, before the first step that is taken."""
+        """Record the network and start the clock, before the first step."""
         if self._frame_steps:
             probes = self._test[0][self._probes], self._test[1][self._probes]
             self._frames = FrameCapture(self._model, self._cost.function, *probes)
@@ -86,11 +86,11 @@ class Monitor:
         comparisons = self._compare(step, gradients, batch) if self._should_compare(step) else ()
         if self._frames and step in self._frame_steps:
             self.record(self._frames.capture(step, batch, learning_rate, gradients, comparisons))
-        if step == 0 and self._steps > 1:  # otherwise the last evaluation explains this step too
+        if step == 0 and self._steps > 1:  # otherwise the last evaluation does
             self._explain(0, batch)
 
     def heartbeat(self, step: int) -> None:
-        """Report a step that has been taken, once in a while."""
+        """Report a step that was taken, twice a second at most."""
         now = time.perf_counter()
         if now - self._last_heartbeat > HEARTBEAT_SECONDS:
             self._last_heartbeat = now
@@ -134,7 +134,7 @@ class Monitor:
         self.record(events.HealthEvent(step, math.hypot(*(part.gradient_norm for part in health.values())), health))
 
     def _compare(self, step: int, gradients: Gradients, batch: Batch) -> tuple[Comparison, ...]:
-        """Check the gradients, and measure their noise; gradients that were not computed by hand are computed anew."""
+        """Compare the gradients, and measure their noise; with backend builtin, compute them by hand first."""
         began = time.perf_counter()
         hand = self._reference.hand_written(batch) if self._config.backend == "builtin" else gradients
         comparisons = self._reference.compare(hand, batch)

@@ -1,7 +1,4 @@
-"""What a trace of the engine shows of one mini-batch: a frame for the Backprop tab, or the size of every tensor.
-
-This is the only file of the package that reads traces.
-"""
+"""What the engine's tape of one mini-batch shows: a frame for the Backprop tab, or the magnitudes in every tensor."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -31,7 +28,7 @@ class FrameCapture:
             self._states, self.refusal = (), str(error)
 
     def network(self, step: int, steps: int) -> NetworkEvent:
-        """What does not change from frame to frame of a run of so many steps."""
+        """What all frames of a run of `steps` steps have in common."""
         inputs, targets = self._probes
         return NetworkEvent(
             step=step,
@@ -49,7 +46,7 @@ class FrameCapture:
     def capture(
         self, step: int, batch: Batch, learning_rate: float, gradients: Gradients, compared: Sequence[Comparison] = ()
     ) -> FrameEvent:
-        """Capture a frame before a step on a mini-batch (N, in), with what it will apply; TypeError if refused."""
+        """Capture a frame before a step on a mini-batch (N, in) with its gradients; TypeError if unsupported."""
         all_inputs, all_targets = (torch.cat(pair) for pair in zip(self._probes, batch, strict=True))
         states = layer_states(self._backprop, all_inputs, all_targets)
         outputs = states[-1].activations.unsqueeze(1)
@@ -59,10 +56,7 @@ class FrameCapture:
 
 
 def frame_steps(steps: int, frames: int) -> frozenset[int]:
-    """Which steps to capture: the first, the last, and ever fewer between, spaced by their logarithm.
-
-    There are `steps` of them, at least 1, of which `frames` are captured; if that is 1, only the first.
-    """
+    """The steps to capture: `frames` of `steps`, log-spaced, from the first to the last; only the first if 1."""
     if frames < 2 or frames >= steps:
         return frozenset(range(min(frames, steps)))
     chosen = [0]
@@ -73,17 +67,17 @@ def frame_steps(steps: int, frames: int) -> frozenset[int]:
 
 
 class TensorStats(NamedTuple):
-    """The size of one tensor."""
+    """The magnitudes in one tensor."""
 
     name: str  # such as "output of module 0 (Linear)"
-    largest: float  # magnitude of its finite numbers
-    non_finite: int  # how many are not
+    largest: float  # largest magnitude of its finite numbers
+    non_finite: int  # number of the others
     numel: int
 
 
 @torch.no_grad()
 def tensor_stats(backprop: Backprop, gradients: Gradients, batch: Batch) -> list[TensorStats]:
-    """The size of every tensor of a mini-batch's forward and backward pass, in the order of computation."""
+    """The magnitudes in every tensor of a mini-batch's forward and backward pass, in the order of computation."""
     found = []
     for name, tensor in _forward_and_backward(backprop, gradients, batch):
         finite = tensor.isfinite()
@@ -106,13 +100,13 @@ def _forward_and_backward(backprop: Backprop, gradients: Gradients, batch: Batch
 
 
 def first_non_finite(stats: Sequence[TensorStats]) -> str:
-    """Where numbers that are not finite begin, as the end of a sentence."""
+    """The first tensor with a non-finite number, as the end of a sentence."""
     found = next((tensor.name for tensor in stats if tensor.non_finite), None)
-    return f"first in the {found}" if found else "but when computed once more, everything is"
+    return f"first in the {found}" if found else "but everything is finite when computed again"
 
 
 def table_of(stats: Sequence[TensorStats]) -> str:
-    """One line for each tensor; an arrow at the first that is not finite."""
+    """One line for each tensor; an arrow marks the first that is not finite."""
     width, first = max(len(s.name) for s in stats), next((s for s in stats if s.non_finite), None)
     lines = [f"   {'what':<{width}} {'largest':>11}"]
     for s in stats:
