@@ -50,7 +50,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(
     monkeypatch.setattr(trainer.backend, "gradients", lambda *_: (torch.tensor(1.0), infinite))
     monkeypatch.setattr(trainer, "local", build_backend(backend, trainer.model, trainer.cost))
     before = [parameter.clone() for parameter in parameters(trainer)]
-    with pytest.raises(NonFinite, match=r"the gradient of 'hidden2.weight' is not finite, but everything is finite when computed again"):
+    with pytest.raises(NonFinite, match=r"the gradient of 'hidden2.weight' is not finite, but everything is"):
         trainer.run()
     assert all(torch.equal(a, b) for a, b in zip(before, parameters(trainer), strict=True))
 
