@@ -24,7 +24,7 @@ from bp_torch.dashboard import tags
 from bp_torch.dashboard.event_file import EventFile, plugin_value
 from bp_torch.dashboard.frame_format import frame_file, network_file
 from bp_torch.dashboard.reports import write_experiments, write_tables
-from bp_torch.dashboard.writer import TensorBoardRecorder
+from bp_torch.dashboard.writer import TensorBoardLogger
 from bp_torch.inspection.experiments import ExperimentResult
 from bp_torch.training.logging.events import FrameEvent, NetworkEvent, StepEvent
 from bp_torch.training.logging.traces import FrameCapture
@@ -74,7 +74,7 @@ def write_board(folder: Path) -> Board:
     write_unsupported(folder)
     write_tables(folder / "gradients", TABLES)
     for results in (FIRST, SECOND):
-        write_experiments(folder / "experiments", results.items(), "drawn digits")
+        write_experiments(folder / "experiments", results.items(), "synthetic digits")
         time.sleep(0.01)  # the files are read in order of their time stamps
     for name, changes in {"frozen": {"frozen": True}, "wrong": {"wrong": True}}.items():
         write_run(folder / name, **changes)
@@ -84,7 +84,7 @@ def write_board(folder: Path) -> Board:
 
 
 def write(folder: Path, *events: Any, first_step: int = 0) -> None:
-    with TensorBoardRecorder(folder, purge_step=first_step) as recorder:
+    with TensorBoardLogger(folder, purge_step=first_step) as recorder:
         for event in events:
             recorder.record(event)
 

@@ -33,6 +33,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingServer]
 
 @pytest.fixture(scope="session")
 def small_digits() -> Dataset:
-    """A thousand drawn digits for training and two hundred for testing."""
+    """A thousand synthetic digits for training and two hundred for testing."""
     train, test = torch.arange(1000) % 10, torch.arange(200) % 10
     return Dataset("digits", Split(draw(train, seed=1), train), Split(draw(test, seed=2), test), "a thousand digits")

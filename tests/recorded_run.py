@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import bp_torch.functional as F
-from bp_torch.dashboard.writer import TensorBoardRecorder
+from bp_torch.dashboard.writer import TensorBoardLogger
 from bp_torch.data import prepare
 from bp_torch.data.digits import draw
 from bp_torch.engine import Backprop
@@ -57,7 +57,7 @@ def write_run(
     driver = Backprop(model, F.squared_error)
     frames = FrameCapture(model, F.squared_error, PROBES, torch.eye(10))
     references = []
-    with TensorBoardRecorder(folder) as recorder:
+    with TensorBoardLogger(folder) as recorder:
         recorder.record(frames.network(0, STEPS))
         for step in range(STEPS):
             order = torch.randperm(examples)

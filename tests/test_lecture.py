@@ -70,7 +70,7 @@ def test_number_of_claims_that_do_not_hold() -> None:
     broken = [claim for claim in CLAIMS if not claim["holds"]]
     assert len(broken) == 3
     assert "three did" in PAGE
-    assert {claim["of"] for claim in broken} == {"network"}
+    assert {claim["scope"] for claim in broken} == {"this network"}
 
 
 @pytest.mark.parametrize(("caption", "path"), re.findall(r"!\[([^\]]*)\]\((\S+)\)", PAGE))

@@ -1,6 +1,6 @@
 """The catalogue: for each function its PyTorch reference, samples, kinks and error inputs.
 
-The tests, the checker's report, the benchmark and the README's table are generated from it.
+The tests, the checker's report, the benchmark and the table of docs/functions.md are generated from it.
 """
 
 from bp_torch.catalogue import activations, arithmetic, classification, linear, losses, shape

@@ -34,8 +34,8 @@ class Kink:
 
     def __str__(self) -> str:
         """Slope and location, such as "0 at x = 0"."""
-        x, *target = self.point
-        where = f"x − t = {x - target[0]:g}" if target else f"x = {x:g}"
+        x, *other = self.point
+        where = "equal arguments" if other == [x] else f"x = {x:g}"
         options = "".join(f", {name}={value:g}" for name, value in self.options.items())
         return f"{self.slope:g} at {where}{options}"
 

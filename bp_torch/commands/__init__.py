@@ -12,8 +12,8 @@ from types import TracebackType
 COMMANDS = {
     "train": "train a network of hand-written layers on handwritten digits",
     "check": "check the gradients of a function",
-    "explain": "explain one test digit: its nudges of every weight, bias, activation and pixel",
-    "experiments": "measure the lecture's claims",
+    "explain": "show how one test digit nudges every weight, bias, activation and pixel",
+    "experiments": "measure the claims of 3Blue1Brown's lecture on backpropagation",
 }
 USAGE = "\n".join(
     ["usage: bp-torch COMMAND [flags]   (bp-torch COMMAND --help lists them)", ""]
@@ -25,16 +25,16 @@ def main() -> None:
     """Run a subcommand and exit with its status."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name in ("", "-h", "--help"):
-        print(USAGE)
+        print(USAGE, file=sys.stdout if name else sys.stderr)
         sys.exit(0 if name else 2)
     if name not in COMMANDS:
         sys.exit(_error(f"unknown command {name!r}; expected one of {', '.join(COMMANDS)}"))
     sys.argv[:2] = [f"bp-torch {name}"]
     try:
-        import_module("bp_torch.commands.cli")  # before torch, which prints warnings
+        import_module("bp_torch.commands.cli")  # fails before torch is imported, which would print warnings
         command = import_module(f"bp_torch.commands.{name}")
     except ModuleNotFoundError as error:
-        sys.exit(_error(f"bp-torch needs {error.name}: pip install 'bp_torch[train]'"))
+        sys.exit(_error(f"bp-torch needs {error.name}: install bp_torch with its extra 'train'"))
     command.main()
 
 

@@ -26,7 +26,7 @@ from bp_torch.gradients.entry_report import EntryReport, check_entry
 from bp_torch.training.state.run_dir import RunError, require_no_run
 
 RUN = "gradients"
-MOST_COMPONENTS = 200_000
+MAX_COMPONENTS = 200_000
 """Largest number of components of a Tensor made by --shapes."""
 
 
@@ -41,31 +41,31 @@ class CheckConfig:
     functions: tyro.conf.Positional[tuple[str, ...]] = ()
     """Names of functions of bp_torch, or your own function as file.py:function or package.module:function."""
     reference: str | None = None
-    """The function to compare with, written the same way; finite differences if not given."""
+    """Function to compare with, as file.py:function or package.module:function; by default, finite differences."""
     shapes: tuple[str, ...] = ()
-    """Samples of random Tensors for your function: each text is one sample, such as 5x4,3x4 for two Tensors."""
+    """Samples of random Tensors for your function: each value is one sample, such as 5x4,3x4 for two Tensors."""
     samples: str | None = None
-    """Samples for your function, written like its name: a list of tuples of arguments."""
+    """Samples for your function, as file.py:list or package.module:list: a list of tuples of arguments."""
     json: bool = False
     """Print the report on your function as JSON."""
     runs_dir: Path = Path("runs")
-    """Where TensorBoard reads; the results on all functions become the run 'gradients' there."""
+    """Directory of runs; the results on all functions are written to its run 'gradients'."""
 
     def __post_init__(self) -> None:
         """Reject what cannot be checked, and flags that would have no effect."""
         names = " ".join(self.functions)
-        if self.yours and len(self.functions) > 1:
+        if self.is_custom and len(self.functions) > 1:
             raise ValueError(f"check one function of your own at a time, got {names}")
         for name in self.functions:
-            if name not in CATALOGUE and not self.yours:
+            if name not in CATALOGUE and not self.is_custom:
                 raise ValueError(
                     f"unknown function {name!r}; expected file.py:function or one of {', '.join(CATALOGUE)}"
                 )
-        if not self.yours and (self.reference or self.shapes or self.samples or self.json):
+        if not self.is_custom and (self.reference or self.shapes or self.samples or self.json):
             raise ValueError(
                 "--reference, --shapes, --samples and --json need a function of your own: file.py:function"
             )
-        if self.yours and bool(self.shapes) == bool(self.samples):
+        if self.is_custom and bool(self.shapes) == bool(self.samples):
             raise ValueError(f"{names} needs {'only one of' if self.shapes else 'samples:'} --shapes or --samples")
         if self.functions and self.runs_dir != Path("runs"):
             raise ValueError(f"--runs-dir has no effect with the name of a function, got {names}")
@@ -73,7 +73,7 @@ class CheckConfig:
             raise ValueError(f"a function is named twice: {names}")
 
     @property
-    def yours(self) -> bool:
+    def is_custom(self) -> bool:
         """Whether the function is the user's own."""
         return any(":" in name for name in self.functions)
 
@@ -86,8 +86,8 @@ def main() -> None:
 def check(config: CheckConfig) -> int:
     """Check what the configuration names."""
     torch.set_num_threads(1)
-    if config.yours:
-        return check_yours(config)
+    if config.is_custom:
+        return check_custom(config)
     if config.functions:
         return int(any(report.wrong for report in print_reports(map(check_entry, config.functions))))
     require_no_run(config.runs_dir / RUN)
@@ -97,17 +97,17 @@ def check(config: CheckConfig) -> int:
     return int(not passed)
 
 
-def check_yours(config: CheckConfig) -> int:
+def check_custom(config: CheckConfig) -> int:
     """Report on one function."""
     function = cli.import_object(config.functions[0], "function")
     reference = cli.import_object(config.reference, "--reference") if config.reference else None
-    samples = cli.import_object(config.samples, "--samples") if config.samples else [*map(sample_of, config.shapes)]
+    samples = cli.import_object(config.samples, "--samples") if config.samples else [*map(random_sample, config.shapes)]
     report = check_gradients(function, samples, reference=reference)
     print(json.dumps(report.as_dict(), indent=2, allow_nan=False) if config.json else report)
     return 0 if report.passed else 1
 
 
-def sample_of(shapes: str) -> tuple[torch.Tensor, ...]:
+def random_sample(shapes: str) -> tuple[torch.Tensor, ...]:
     """Random Tensors, the same at every run; '5x4,3x4' makes two.
 
     Raises:
@@ -117,8 +117,8 @@ def sample_of(shapes: str) -> tuple[torch.Tensor, ...]:
         sizes = [tuple(int(size) for size in shape.split("x")) for shape in shapes.split(",")]
     except ValueError:
         raise cli.UsageError(f"--shapes {shapes!r} must be sizes such as 5x4,3x4") from None
-    if any(min(shape) < 0 or math.prod(shape) > MOST_COMPONENTS for shape in sizes):
-        raise cli.UsageError(f"--shapes {shapes!r}: a Tensor may have 0 to {MOST_COMPONENTS:,} components")
+    if any(min(shape) < 0 or math.prod(shape) > MAX_COMPONENTS for shape in sizes):
+        raise cli.UsageError(f"--shapes {shapes!r}: a Tensor may have 0 to {MAX_COMPONENTS:,} components")
     generator = torch.Generator().manual_seed(0)
     return tuple(torch.randn(shape, generator=generator) for shape in sizes)
 
@@ -136,7 +136,7 @@ def check_catalogue(pool: Executor) -> tuple[str, bool]:
 
 def show(runs_dir: Path, tables: Mapping[str, str]) -> None:
     """Write tables of Markdown, by their tags, as a run for TensorBoard."""
-    from bp_torch.dashboard.reports import write_tables  # which imports TensorBoard
+    from bp_torch.dashboard.reports import write_tables  # imports TensorBoard
 
     write_tables(runs_dir / RUN, tables)
     print(f"dashboard: {cli.dashboard(runs_dir)}")

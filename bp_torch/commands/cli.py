@@ -48,7 +48,7 @@ def parse(config: type[_Config], arguments: Sequence[str]) -> _Config:
 
 @contextmanager
 def _columns(count: int) -> Iterator[None]:
-    """Have programs believe that the terminal is this wide."""
+    """Set COLUMNS temporarily."""
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = str(count)
     try:
@@ -117,10 +117,10 @@ def run(main: Callable[[], int], *errors: type[Exception]) -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # for a terminal that lacks a character
+            stream.reconfigure(errors="backslashreplace")  # for an encoding that lacks a character
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("bp_torch").setLevel(logging.INFO)  # which says when MNIST is downloaded
-    mistakes: tuple[type[Exception], ...] = (UsageError, OSError, *errors)  # OSError: a full disk
+    logging.getLogger("bp_torch").setLevel(logging.INFO)  # reports downloads of MNIST
+    user_errors: tuple[type[Exception], ...] = (UsageError, OSError, *errors)  # OSError: a full disk
     try:
         status = main()
         sys.stdout.flush()
@@ -130,7 +130,7 @@ def run(main: Callable[[], int], *errors: type[Exception]) -> None:
     except BrokenPipeError:  # the reader of the output has exited, such as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
-    except mistakes as error:
+    except user_errors as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # before other exit handlers, such as torch's

@@ -21,9 +21,6 @@ from bp_torch.inspection.experiments import EXPERIMENTS, ExperimentResult, Setup
 from bp_torch.inspection.tables import claims_list
 from bp_torch.training.state.run_dir import RunError, require_no_run, update_json
 
-FOOTNOTE = """equation: holds for every network, unless a line of backpropagation is wrong
-network: found on this network; another might differ"""
-
 
 @dataclass(frozen=True)
 class ExperimentsConfig:
@@ -32,7 +29,7 @@ class ExperimentsConfig:
     experiments: tyro.conf.Positional[tuple[str, ...]] = ()
     """Names of experiments; by default, all."""
     data: Literal["auto", "mnist", "digits"] = "auto"
-    """auto: MNIST, or drawn digits if it cannot be downloaded."""
+    """auto: MNIST, or synthetic digits if it cannot be downloaded."""
     data_root: Path = Path("data")
     """Folder of MNIST, as torchvision stores it."""
     mnist_source: Path | None = None
@@ -69,7 +66,6 @@ def _measure() -> int:
     claims = write_experiments(folder, _results(config, setup, folder), _describe(config, dataset.origin))
     title = f"The lecture's claims, measured on {_describe(config, dataset.name)}"
     Console().print(claims_list(claims, title), markup=False)
-    print(FOOTNOTE)
     print(f"figures     {folder}\ndashboard   {cli.dashboard(config.runs_dir)}")
     return 0
 

@@ -38,7 +38,7 @@ class ExplainConfig:
     output: int | None = None
     """The output neuron whose three avenues are shown; by default, the one of the label."""
     data: Literal["auto", "mnist", "digits"] = "auto"
-    """auto: what the checkpoint was trained on; otherwise MNIST, or drawn digits if it cannot be downloaded."""
+    """auto: what the checkpoint was trained on; otherwise MNIST, or synthetic digits if it cannot be downloaded."""
     data_root: Path = Path("data")
     """Folder of MNIST, as torchvision stores it."""
     mnist_source: Path | None = None

@@ -1,7 +1,7 @@
 """Train a network of hand-written layers on handwritten digits.
 
 Exit status: 0 trained, and every gradient agreed; 1 a gradient did not agree, a number was not finite, or another
-process was lost; 2 bad usage or data; 130 and 143 stopped by Ctrl-C and SIGTERM, and saved.
+process was lost; 2 bad usage or data; 129, 130 and 143 stopped by SIGHUP, Ctrl-C and SIGTERM, and saved.
 """
 
 import signal
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bp_torch.commands import cli
-from bp_torch.dashboard.writer import TensorBoardRecorder
+from bp_torch.dashboard.writer import TensorBoardLogger
 from bp_torch.data import DataError
 from bp_torch.training.backends import ProcessLost
 from bp_torch.training.config import TrainConfig
@@ -33,11 +33,11 @@ def _train() -> int:
         table, failed_again = replay(config)
         print(table)
         return int(failed_again)
-    board: TensorBoardRecorder | None = None
+    board: TensorBoardLogger | None = None
 
     def attach(folder: Path, first_step: int) -> Sequence[Logger]:
         nonlocal board
-        board = TensorBoardRecorder(folder, purge_step=first_step)
+        board = TensorBoardLogger(folder, purge_step=first_step)
         for remark in board.remarks:
             print(remark, file=sys.stderr)
         return [Progress(quiet=config.quiet), board]

@@ -38,76 +38,76 @@ from bp_torch.inspection import LayerState
 from bp_torch.training.logging.events import FrameEvent, NetworkEvent
 
 FORMAT: Final = 1  # version of the arrays and the metadata
-MOST_NEURONS: Final = 24  # of a layer in a file
-MOST_INPUTS: Final = 1024
-MOST_EXAMPLES: Final = 100  # of a mini-batch in a file
+MAX_NEURONS: Final = 24  # of a layer in a file
+MAX_INPUTS: Final = 1024
+MAX_EXAMPLES: Final = 100  # of a mini-batch in a file
 _COMPARISON_FIELDS: Final = "name", "passed", *AGREEMENT_FIGURES
 
 
 def unsupported_reason(network: NetworkEvent) -> str | None:
     """Why frames of a network cannot be drawn; None if they can."""
-    if network.sizes[0] > MOST_INPUTS:
-        return f"it has {network.sizes[0]:,} inputs, and at most {MOST_INPUTS:,} can be drawn"
+    if network.sizes[0] > MAX_INPUTS:
+        return f"it has {network.sizes[0]:,} inputs, and at most {MAX_INPUTS:,} can be drawn"
     return network.refusal
 
 
-def network_file(record: NetworkEvent) -> bytes:
+def network_file(event: NetworkEvent) -> bytes:
     """The file of what all frames of a run share, or of the reason why there are none."""
-    arrays = {"labels": _plain(record.labels)}
+    arrays = {"labels": _to_numpy(event.labels)}
     scale: Mapping[str, float] = {}
-    if (refusal := unsupported_reason(record)) is None:
-        arrays["inputs"], scale = _shades(record.inputs)
+    if (refusal := unsupported_reason(event)) is None:
+        arrays["inputs"], scale = _quantize(event.inputs)
     metadata = {
         "format": FORMAT,
-        **{name: getattr(record, name) for name in ("steps", "cost", "sizes", "functions", "names")},
-        "kept": [record.sizes[0], *(min(size, MOST_NEURONS) for size in record.sizes[1:])],
+        **{name: getattr(event, name) for name in ("steps", "cost", "sizes", "functions", "names")},
+        "kept": [event.sizes[0], *(min(size, MAX_NEURONS) for size in event.sizes[1:])],
         "refusal": refusal,
         **scale,
     }
     return save(arrays, {"network": _json(metadata)})
 
 
-def frame_file(record: FrameEvent, network: NetworkEvent) -> bytes:
+def frame_file(event: FrameEvent, network: NetworkEvent) -> bytes:
     """The file of one frame. The inputs of the probes are in the network's file."""
-    kept = len(network.labels) + min(len(record.inputs), MOST_EXAMPLES)
-    pixels, scale = _shades(record.inputs[:MOST_EXAMPLES])
-    labels = torch.cat([network.labels, record.labels])[:kept]
-    arrays = {"labels": labels, "costs": record.costs[:kept]}
-    for place, layer in enumerate(record.layers):
-        arrays |= {f"{place}.{kind}": array for kind, array in _of_layer(layer, record.gradients, kept, place == 0)}
+    kept = len(network.labels) + min(len(event.inputs), MAX_EXAMPLES)
+    pixels, scale = _quantize(event.inputs[:MAX_EXAMPLES])
+    labels = torch.cat([network.labels, event.labels])[:kept]
+    arrays = {"labels": labels, "costs": event.costs[:kept]}
+    for index, layer in enumerate(event.layers):
+        arrays |= {f"{index}.{kind}": array for kind, array in _of_layer(layer, event.gradients, kept, index == 0)}
     metadata = {
-        "step": record.step,
-        "examples": len(record.inputs),
-        "cost": mini_batch_cost(record, network),
-        "learning_rate": record.learning_rate,
-        "comparisons": [{name: getattr(c, name) for name in _COMPARISON_FIELDS} for c in record.comparisons],
+        "step": event.step,
+        "examples": len(event.inputs),
+        "cost": mini_batch_cost(event, network),
+        "learning_rate": event.learning_rate,
+        "comparisons": [{name: getattr(c, name) for name in _COMPARISON_FIELDS} for c in event.comparisons],
         **scale,
     }
-    plain = {name: _plain(array) for name, array in arrays.items()}
-    return save({"inputs": pixels, **_pixel_nudges(record.layers[0], kept), **plain}, {"frame": _json(metadata)})
+    plain = {name: _to_numpy(array) for name, array in arrays.items()}
+    return save({"inputs": pixels, **_pixel_nudges(event.layers[0], kept), **plain}, {"frame": _json(metadata)})
 
 
-def mini_batch_cost(record: FrameEvent, network: NetworkEvent) -> float:
+def mini_batch_cost(event: FrameEvent, network: NetworkEvent) -> float:
     """The mean cost of the mini-batch."""
-    return record.costs[len(network.labels) :].mean().item()
+    return event.costs[len(network.labels) :].mean().item()
 
 
 def _of_layer(
     layer: LayerState, gradients: Mapping[str, Tensor], examples: int, first: bool
 ) -> Iterator[tuple[str, Tensor]]:
-    """The arrays of a layer, cut to MOST_NEURONS neurons and previous neurons."""
+    """The arrays of a layer, cut to MAX_NEURONS neurons and previous neurons."""
     for kind, name, parameter in zip(("weight", "bias"), layer.names, (layer.weight, layer.bias), strict=True):
         if parameter is not None:
             yield kind, _cut(parameter, first)
         if name is not None:
             yield f"{kind}.gradient", _cut(gradients[name], first)
     for kind in ("activations", "slopes", "nudges"):
-        yield kind, getattr(layer, kind)[:examples, :MOST_NEURONS]
+        yield kind, getattr(layer, kind)[:examples, :MAX_NEURONS]
 
 
 def _pixel_nudges(first: LayerState, examples: int) -> Mapping[str, np.ndarray]:
     """−∂Cₙ/∂x = −δ W, the nudges of the pixels, if the file has not all neurons."""
-    if first.weight.shape[0] <= MOST_NEURONS:
+    if first.weight.shape[0] <= MAX_NEURONS:
         return {}
     nudges = (first.slopes[:examples] * first.nudges[:examples]) @ first.weight
     shades = 128 + 127 * nudges / nudges.abs().amax(1, keepdim=True).clamp_min(torch.finfo(nudges.dtype).tiny)
@@ -115,10 +115,10 @@ def _pixel_nudges(first: LayerState, examples: int) -> Mapping[str, np.ndarray]:
 
 
 def _cut(parameter: Tensor, first: bool) -> Tensor:
-    return parameter[:MOST_NEURONS] if first or parameter.dim() == 1 else parameter[:MOST_NEURONS, :MOST_NEURONS]
+    return parameter[:MAX_NEURONS] if first or parameter.dim() == 1 else parameter[:MAX_NEURONS, :MAX_NEURONS]
 
 
-def _shades(inputs: Tensor) -> tuple[np.ndarray, Mapping[str, float]]:
+def _quantize(inputs: Tensor) -> tuple[np.ndarray, Mapping[str, float]]:
     """Inputs in 256 shades, compressed, and the lowest and the highest input."""
     low, high = (x.item() for x in inputs.aminmax())
     shades = ((inputs - low) * (255 / (high - low) if high > low else 0.0)).round().to(torch.uint8)
@@ -127,7 +127,7 @@ def _shades(inputs: Tensor) -> tuple[np.ndarray, Mapping[str, float]]:
     return np.frombuffer(deflated, dtype=np.uint8), {"low": low, "high": high}
 
 
-def _plain(array: Tensor) -> np.ndarray:
+def _to_numpy(array: Tensor) -> np.ndarray:
     """A contiguous array in float32, or in int32 if it is not floating point."""
     dtype = torch.float32 if array.is_floating_point() else torch.int32
     return array.detach().to("cpu", dtype).contiguous().numpy()

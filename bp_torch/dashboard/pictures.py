@@ -20,8 +20,8 @@ from bp_torch.inspection import Explanation
 from bp_torch.inspection.drawing import draw_network
 from bp_torch.inspection.figures import BLUE, DIVERGING, GREY, ORANGE, Array
 
-MOST_NEURONS: Final = 64
-MOST_DIGITS: Final = 12
+MAX_NEURONS: Final = 64
+MAX_DIGITS: Final = 12
 
 _INCHES: Final = 8.0  # 640 pixels at _DPI, about the width of an enlarged image in TensorBoard
 _DPI: Final = 80
@@ -53,7 +53,7 @@ def first_weights(weights: Tensor) -> Summary.Image | None:
     side = isqrt(inputs)
     if not weights.numel() or side * side != inputs:
         return None
-    maps = weights[:MOST_NEURONS].detach().cpu().double().reshape(-1, side, side).numpy()
+    maps = weights[:MAX_NEURONS].detach().cpu().double().reshape(-1, side, side).numpy()
     shown = f"all {neurons}" if len(maps) == neurons else f"the first {len(maps)} of {neurons}"
     margin = max(1, side // 10)
     canvas, corners = _tile(maps, ceil(len(maps) ** 0.5), below=margin, right=margin)
@@ -74,12 +74,12 @@ def worst_digits(images: Tensor, labels: Tensor, outputs: Tensor) -> Summary.Ima
     """
     if not len(images):
         return render(_page("No test digit is misclassified", _TITLE_INCHES))
-    tiles = images[:MOST_DIGITS].cpu().double().numpy()
+    tiles = images[:MAX_DIGITS].cpu().double().numpy()
     canvas, corners = _tile(tiles, _COLUMNS, above=_CAPTION, below=_BARS + _LABELS, right=_GAP)
     figure, axes = _sheet("The worst misclassified test digits, above their outputs from 0 to 1", canvas, width=1)
     axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
-    outputs = outputs[:MOST_DIGITS].cpu().double().nan_to_num().clamp(0, 1)
-    _draw_outputs(axes, corners, labels[:MOST_DIGITS].tolist(), outputs.numpy())
+    outputs = outputs[:MAX_DIGITS].cpu().double().nan_to_num().clamp(0, 1)
+    _draw_outputs(axes, corners, labels[:MAX_DIGITS].tolist(), outputs.numpy())
     return render(figure)
 
 

@@ -33,7 +33,7 @@ SCALARS: Final[Mapping[type, Mapping[str, str]]] = {
 """The scalars of each kind of event: tag and attribute."""
 
 
-class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
+class TensorBoardLogger(AbstractContextManager["TensorBoardLogger"]):
     """A logger that writes each event of a run as one event of TensorBoard, at the same step.
 
     Attributes:
@@ -52,12 +52,12 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
         self._events = EventFile(folder, first_step=purge_step)
         self._network: events.NetworkEvent | None = None
 
-    def record(self, record: events.Event) -> None:
+    def record(self, event: events.Event) -> None:
         """Write one event; unknown kinds are ignored."""
         began = perf_counter()
-        numbers = SCALARS.get(type(record), {}).items()
-        if values := [*(scalar(tag, getattr(record, name)) for tag, name in numbers), *self._values(record)]:
-            self._events.write(values, record.step)
+        numbers = SCALARS.get(type(event), {}).items()
+        if values := [*(scalar(tag, getattr(event, name)) for tag, name in numbers), *self._values(event)]:
+            self._events.write(values, event.step)
         self.seconds += perf_counter() - began
 
     def close(self) -> None:
@@ -68,36 +68,36 @@ class TensorBoardRecorder(AbstractContextManager["TensorBoardRecorder"]):
         """Close the event file."""
         self.close()
 
-    def _values(self, record: events.Event) -> list[Summary.Value]:
+    def _values(self, event: events.Event) -> list[Summary.Value]:
         """All values of an event that are not in `SCALARS`."""
-        match record:
+        match event:
             case events.RunStarted():
-                page = text(tags.RUN_START, start_page(record))
-                return [page, layout.layout(), *layout.run_started(record.config, self._run)]
+                page = text(tags.RUN_START, start_page(event))
+                return [page, layout.layout(), *layout.run_started(event.config, self._run)]
             case events.AgreementEvent():
-                return _agreement(record)
+                return _agreement(event)
             case events.NoiseEvent():
-                scales = {tags.NOISE_SCALE: record.scale, **{tags.noise_scale(n): s for n, s in record.scales.items()}}
-                figures = _of_each(record.parameters, tags.NOISE_FIGURES, tags.noise)
+                scales = {tags.NOISE_SCALE: event.scale, **{tags.noise_scale(n): s for n, s in event.scales.items()}}
+                figures = _of_each(event.parameters, tags.NOISE_FIGURES, tags.noise)
                 return [*figures, *(scalar(tag, scale) for tag, scale in scales.items())]
             case events.HealthEvent():
-                return _of_each(record.parameters, tags.HEALTH_FIGURES, tags.health)
+                return _of_each(event.parameters, tags.HEALTH_FIGURES, tags.health)
             case events.DistributionEvent():
-                return _distributions(record)
+                return _distributions(event)
             case events.PictureEvent():
-                return _pictures(record)
+                return _pictures(event)
             case events.ExplanationEvent():
-                return [Summary.Value(tag=tags.NUDGES, image=pictures.draw_explanations(record.explanations))]
+                return [Summary.Value(tag=tags.NUDGES, image=pictures.draw_explanations(event.explanations))]
             case events.NetworkEvent():
-                self._network = record
-                return [plugin_value(tags.NETWORK, frame_format.network_file(record))]
+                self._network = event
+                return [plugin_value(tags.NETWORK, frame_format.network_file(event))]
             case events.FrameEvent() if self._network and frame_format.unsupported_reason(self._network) is None:
-                frame = plugin_value(tags.FRAME, frame_format.frame_file(record, self._network))
-                return [frame, plugin_value(tags.FRAME_COST, frame_format.mini_batch_cost(record, self._network))]
+                frame = plugin_value(tags.FRAME, frame_format.frame_file(event, self._network))
+                return [frame, plugin_value(tags.FRAME_COST, frame_format.mini_batch_cost(event, self._network))]
             case events.FailureEvent():
-                return [text(tags.RUN_FAILURE, failure_page(record))]
+                return [text(tags.RUN_FAILURE, failure_page(event))]
             case events.RunFinished():
-                return [text(tags.RUN_SUMMARY, finish_page(record)), layout.run_finished()]
+                return [text(tags.RUN_SUMMARY, finish_page(event)), layout.run_finished()]
         return []
 
 
@@ -111,48 +111,48 @@ def _of_each(parameters: Mapping[str, object], figures: Sequence[str], tag: Call
     return [scalar(tag(figure, name), getattr(it, figure)) for name, it in parameters.items() for figure in figures]
 
 
-def _agreement(record: events.AgreementEvent) -> list[Summary.Value]:
-    compared = {comparison.name: comparison for comparison in record.comparisons}
-    worst = max((comparison.error_ratio for comparison in record.comparisons), default=0.0)
+def _agreement(event: events.AgreementEvent) -> list[Summary.Value]:
+    compared = {comparison.name: comparison for comparison in event.comparisons}
+    worst = max((comparison.error_ratio for comparison in event.comparisons), default=0.0)
     return [*_of_each(compared, tags.AGREEMENT_FIGURES, tags.agreement), scalar(tags.WORST_ERROR_RATIO, worst)]
 
 
-def _distributions(record: events.DistributionEvent) -> list[Summary.Value]:
-    kinds = {tags.weights: record.parameters, tags.gradients: record.gradients, tags.activations: record.activations}
+def _distributions(event: events.DistributionEvent) -> list[Summary.Value]:
+    kinds = {tags.weights: event.parameters, tags.gradients: event.gradients, tags.activations: event.activations}
     histograms = (histogram(tag(name), tensor) for tag, named in kinds.items() for name, tensor in named.items())
     return [value for value in histograms if value]
 
 
-def _pictures(record: events.PictureEvent) -> list[Summary.Value]:
+def _pictures(event: events.PictureEvent) -> list[Summary.Value]:
     images = {
-        tags.WORST_DIGITS: pictures.worst_digits(record.worst_images, record.worst_labels, record.worst_outputs),
-        tags.FIRST_WEIGHTS: pictures.first_weights(record.first_weights),
+        tags.WORST_DIGITS: pictures.worst_digits(event.worst_images, event.worst_labels, event.worst_outputs),
+        tags.FIRST_WEIGHTS: pictures.first_weights(event.first_weights),
     }
     return [Summary.Value(tag=tag, image=picture) for tag, picture in images.items() if picture]
 
 
-def start_page(record: events.RunStarted) -> str:
+def start_page(event: events.RunStarted) -> str:
     """A page with what is needed to repeat the run, the data first."""
-    steps = f"steps {record.step:,} to {record.steps:,}, processes {record.processes}"
+    steps = f"steps {event.step:,} to {event.steps:,}, processes {event.processes}"
     parts = {
-        f"Data: {escape(record.data)}": f"**{escape(record.data_origin)}**",
-        "Command": _verbatim(record.command),
-        f"Model: {record.parameters:,} weights and biases": _verbatim(record.model),
-        f"Configuration: {steps}": _table("setting", record.config),
-        "Versions": _table("package", record.versions),
+        f"Data: {escape(event.data)}": f"**{escape(event.data_origin)}**",
+        "Command": _verbatim(event.command),
+        f"Model: {event.parameters:,} weights and biases": _verbatim(event.model),
+        f"Configuration: {steps}": _table("setting", event.config),
+        "Versions": _table("package", event.versions),
     }
     return "\n\n".join(f"## {title}\n\n{content}" for title, content in parts.items())
 
 
-def failure_page(record: events.FailureEvent) -> str:
+def failure_page(event: events.FailureEvent) -> str:
     """A page with what ended the run, and the examples of its last mini-batch."""
-    examples = " ".join(map(str, record.examples.tolist()))
-    return f"## At step {record.step:,}\n\n{escape(record.what)}\n\n## Examples\n\n{examples}"
+    examples = " ".join(map(str, event.examples.tolist()))
+    return f"## At step {event.step:,}\n\n{escape(event.what)}\n\n## Examples\n\n{examples}"
 
 
-def finish_page(record: events.RunFinished) -> str:
+def finish_page(event: events.RunFinished) -> str:
     """A page with the final figures."""
-    return f"## After {record.step:,} steps\n\n{_table('figure', record.summary)}"
+    return f"## After {event.step:,} steps\n\n{_table('figure', event.summary)}"
 
 
 def _table(heading: str, values: Mapping[str, Any]) -> str:

@@ -8,7 +8,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Batch", "Batches", "DataError", "Dataset", "Split", "accuracy_of", "classes_of", "first_of_each", "prepare"]
+__all__ = [
+    "Batch",
+    "Batches",
+    "DataError",
+    "Dataset",
+    "Split",
+    "accuracy_of",
+    "classes_of",
+    "first_of_each_class",
+    "prepare",
+]
 
 
 Batch = tuple[Tensor, Tensor]
@@ -81,7 +91,7 @@ def accuracy_of(outputs: Tensor, targets: Tensor) -> float:
     return (outputs.argmax(1) == classes_of(targets)).double().mean().item()
 
 
-def first_of_each(labels: Tensor) -> list[int]:
+def first_of_each_class(labels: Tensor) -> list[int]:
     """The index of the first example of each class that occurs, in order of the class."""
     return [int((labels == label).nonzero()[0]) for label in sorted(set(labels.tolist()))]
 

@@ -1,4 +1,4 @@
-"""A synthetic data set in the style of MNIST, for machines without a network.
+"""A synthetic data set in the style of MNIST, for machines without internet access.
 
 A digit consists of strokes, and a stroke is a spline through control points. Each image takes a random style of its
 digit, perturbs the control points, stretches and slants the result, and draws it with a pen of random width. The
@@ -75,7 +75,7 @@ class _Styles(NamedTuple):
 def load_digits() -> Dataset:
     """Draw the data set: 20,000 training and 4,000 test images, each digit equally often, the same at every call."""
     train, test = _draw_split(20_000, seed=1), _draw_split(4_000, seed=2)
-    return Dataset("digits", train, test, origin="Digits drawn by bp_torch in the manner of MNIST")
+    return Dataset("digits", train, test, origin="Synthetic digits in the style of MNIST")
 
 
 def draw(labels: Tensor, *, seed: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""MNIST through torchvision, with drawn digits as a fallback.
+"""MNIST through torchvision, with synthetic digits as a fallback.
 
 MNIST is read from disk, unpacked from a folder, or downloaded. torchvision verifies the four .gz files on arrival but
 never the unpacked ones, so every load checks those here. New files are written to a temporary folder and moved when
@@ -42,7 +42,7 @@ _DOWNLOAD_SECONDS: Final = {"mnist": 60.0, "auto": 10.0}  # "auto" has a fallbac
 
 _ALTERNATIVES: Final = (
     "set BP_TORCH_MNIST_SOURCE or --mnist-source to a folder with its four .gz files, "
-    "or use drawn digits: --data digits"
+    "or use synthetic digits: --data digits"
 )
 
 _logger = logging.getLogger("bp_torch.data")

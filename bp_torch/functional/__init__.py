@@ -1,6 +1,6 @@
 """The equations: each operation as a Function with a hand-written backward, and the typed function that calls it.
 
-`import bp_torch.functional as F` is a drop-in for `torch.nn.functional`. Each family of functions has a file.
+Each function has the signature of its namesake in `torch.nn.functional` or `torch`. Each family has a file.
 """
 
 import inspect

@@ -19,7 +19,7 @@ from torch import Tensor
 from bp_torch.inspection.explanation import Explanation, LayerExplanation
 from bp_torch.inspection.figures import DIVERGING, LESS, MORE, Array
 
-MOST_NEURONS: Final = 20
+MAX_NEURONS: Final = 20
 """Largest number of neurons of a layer that are drawn."""
 _Box = tuple[float, float, float, float]
 """Left, bottom, width and height in data coordinates."""
@@ -60,7 +60,7 @@ def draw_network(axes: Axes, explanation: Explanation, box: _Box, *, chosen: int
     if chosen is not None:
         for column in columns:
             _write_numbers(axes, column)
-        _draw_copies(axes, columns[0])
+        _draw_weight_maps(axes, columns[0])
         _draw_outputs(axes, explanation, columns[-1], chosen, size)
 
 
@@ -82,7 +82,7 @@ def _columns(layers: Sequence[LayerExplanation], box: _Box) -> list[_Column]:
     across = np.linspace(left, left + width, len(layers)) if len(layers) > 1 else [left + width]
     columns = []
     for layer, x in zip(layers, across, strict=True):
-        largest = layer.weighted_input_nudges.abs().topk(min(MOST_NEURONS, len(layer.activations))).indices
+        largest = layer.weighted_input_nudges.abs().topk(min(MAX_NEURONS, len(layer.activations))).indices
         y = bottom + height * (1 - (np.arange(len(largest)) + 0.5) / len(largest))
         columns.append(_Column(layer, sorted(largest.tolist()), np.stack([np.full(len(y), x), y], axis=1)))
     return columns
@@ -125,7 +125,7 @@ def _write_numbers(axes: Axes, column: _Column) -> None:
         axes.text(x, y - 0.35, f"{len(column.shown)} of {neurons}", fontsize=8, ha="center")
 
 
-def _draw_copies(axes: Axes, column: _Column) -> None:
+def _draw_weight_maps(axes: Axes, column: _Column) -> None:
     """Draw the nudges of each first-layer neuron's weights to its left: a coloured copy of the digit."""
     nudges, side = column.layer.weight_nudges[column.shown].cpu(), isqrt(len(column.layer.inputs))
     if side * side != len(column.layer.inputs):
@@ -181,7 +181,7 @@ def _draw_nudges(axes: Axes, nudges: Tensor, aspect: Literal["equal", "auto"] = 
 
 def _draw_avenues(figure: Figure, layer: LayerExplanation, chosen: int) -> None:
     """Draw the nudges of one output's bias, weights and previous activations; the last also by all outputs."""
-    bias, weights, inputs = layer.neuron_gradient(chosen)
+    bias, weights, inputs = layer.neuron_nudges(chosen)
     one, two, three, sums = figure.subplots(1, 4, width_ratios=(0.5, 2, 2, 3))
     one.sharey(two)
     _draw_bars(one, torch.tensor([bias]), f"output {chosen}'s bias\n−δ")
@@ -204,5 +204,5 @@ def _draw_bars(axes: Axes, nudges: Tensor, title: str) -> None:
     axes.set_title(title, fontsize=10)
     axes.tick_params(labelsize=8)
     axes.set_xlabel("neuron" if len(values) > 1 else "", fontsize=9)
-    axes.set_xticks(range(len(values)) if 1 < len(values) <= MOST_NEURONS else [])
+    axes.set_xticks(range(len(values)) if 1 < len(values) <= MAX_NEURONS else [])
     axes.spines[["top", "right"]].set_visible(False)

@@ -18,10 +18,10 @@ from bp_torch.functional.elementwise import Elementwise
 from bp_torch.functional.linear import Linear
 from bp_torch.inspection.per_example import Cost
 
-__all__ = ["Explanation", "LayerExplanation", "LayerState", "NeuronGradient", "explain", "layer_states"]
+__all__ = ["Explanation", "LayerExplanation", "LayerState", "NeuronNudges", "explain", "layer_states"]
 
 
-class NeuronGradient(NamedTuple):
+class NeuronNudges(NamedTuple):
     """The nudges of the terms of one neuron's weighted sum z = Σₖ wₖ xₖ + b. That of z is −δ = −∂C/∂z."""
 
     bias: float | None  # −δ · 1
@@ -52,10 +52,10 @@ class LayerExplanation:
         name = self.names[0].rpartition(".")[0]
         return f"layer {name}" if name.isdecimal() else name
 
-    def neuron_gradient(self, neuron: int) -> NeuronGradient:
+    def neuron_nudges(self, neuron: int) -> NeuronNudges:
         """The nudges of one neuron's bias, weights and inputs."""
         bias = None if self.bias_nudges is None else self.bias_nudges[neuron].item()
-        return NeuronGradient(bias, self.weight_nudges[neuron], self.contributions[neuron])
+        return NeuronNudges(bias, self.weight_nudges[neuron], self.contributions[neuron])
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,7 +76,7 @@ def sensitivities(model: torch.nn.Module, cost: Cost, inputs: Tensor, targets: T
     found = [
         Sensitivity(name, index, component)
         for name, gradient in gradients.items()
-        for index, component in zip(np.ndindex(gradient.shape), gradient.flatten().tolist(), strict=True)
+        for index, component in zip(product(*map(range, gradient.shape)), gradient.flatten().tolist(), strict=True)
     ]
     return sorted(found, key=lambda one: math.inf if math.isnan(one.size) else one.size, reverse=True)
 

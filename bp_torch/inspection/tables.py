@@ -17,7 +17,7 @@ from bp_torch.inspection.experiments.setup import Claim
 from bp_torch.inspection.explanation import Explanation, LayerExplanation
 from bp_torch.inspection.sensitivity import Hebbian, Wiggle
 
-MOST_ROWS: Final = 16
+MAX_ROWS: Final = 16
 """Largest number of neurons in a table. Of a larger layer, those with the largest nudges are shown."""
 
 
@@ -67,7 +67,7 @@ def _layer(layer: LayerExplanation, title: str, heading: str, columns: Mapping[s
 
 def _avenues(layer: LayerExplanation, chosen: int) -> Table:
     """The three avenues of one output, and the sum of the third over all outputs."""
-    bias, weights, inputs = layer.neuron_gradient(chosen)
+    bias, weights, inputs = layer.neuron_nudges(chosen)
     columns = {"activation\nx": layer.inputs, "weight\nw": layer.weight[chosen]}
     nudges = {
         "nudge of w\n−δ · x": weights,
@@ -88,7 +88,7 @@ def _neurons(
     first: Sequence[str | Text] | None = None,
 ) -> Table:
     """A row for each neuron, after the row `first`; of a large layer, for those with the largest `ranking`."""
-    neurons = sorted(ranking.abs().topk(min(MOST_ROWS, len(ranking))).indices.tolist())
+    neurons = sorted(ranking.abs().topk(min(MAX_ROWS, len(ranking))).indices.tolist())
     rows: list[Sequence[str | Text]] = [first] if first else []
     for k in neurons:
         numbers = [f"{column[k]:.3f}" for column in columns.values()]
@@ -134,7 +134,7 @@ def claims_list(claims: Iterable[Claim], title: str) -> Table:
     for claim in claims:
         table.add_row(str(claim.statement), Text(claim.claim, "bold"))
         table.add_row("", Text(f"measured: {claim.measured}"))
-        table.add_row("", Text(f"holds: {'yes' if claim.holds else 'no'} ({claim.of})\n"))
+        table.add_row("", Text(f"holds: {'yes' if claim.holds else 'no'} ({claim.scope})\n"))
     return table
 
 

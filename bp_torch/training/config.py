@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 else:  # the choices are the keys of the registries
     Activation, Cost = Literal[tuple(ACTIVATIONS)], Literal[tuple(COSTS)]
 
-MOST_NEURONS = 100_000
-MOST_PARAMETERS = 100_000_000
+MAX_NEURONS = 100_000
+MAX_PARAMETERS = 100_000_000
 _RANGES: dict[str, tuple[float, float]] = {
     "batch_size": (1, 10**9),
     "epochs": (1, 10**9),
@@ -39,7 +39,7 @@ _ACCEPTED = {int: (int,), float: (float, int), bool: (bool,), str: (str,)}  # bo
 class TrainConfig:
     """Train a network of hand-written layers, and check its gradients against autograd's."""
 
-    data: Data = "auto"  # auto: MNIST, or drawn digits if it cannot be downloaded.
+    data: Data = "auto"  # auto: MNIST, or synthetic digits if it cannot be downloaded.
     data_root: Path = Path("data")  # Folder of MNIST, as torchvision stores it.
     # A folder with MNIST's four .gz files, instead of a download (or set BP_TORCH_MNIST_SOURCE).
     mnist_source: Path | None = None
@@ -75,9 +75,9 @@ class TrainConfig:
         for name, (lowest, highest) in _RANGES.items():
             if not lowest <= getattr(self, name) <= highest:
                 raise ValueError(f"{flag(name)} must be from {lowest:,} to {highest:,}, got {getattr(self, name):,}")
-        if not all(1 <= size <= MOST_NEURONS for size in self.hidden):
+        if not all(1 <= size <= MAX_NEURONS for size in self.hidden):
             sizes = " ".join(map(str, self.hidden))
-            raise ValueError(f"--hidden must be numbers of neurons from 1 to {MOST_NEURONS:,}, got {sizes}")
+            raise ValueError(f"--hidden sizes must be from 1 to {MAX_NEURONS:,}, got {sizes}")
         self.sizes(1, 1)
         self._require_device()
         self._require_names()
@@ -85,9 +85,9 @@ class TrainConfig:
     def sizes(self, inputs: int, classes: int) -> tuple[int, ...]:
         """Neurons of each layer, the inputs first; ValueError if the network has too many weights."""
         sizes = inputs, *self.hidden, classes
-        if (count := parameters_of(sizes)) > MOST_PARAMETERS:
+        if (count := parameters_of(sizes)) > MAX_PARAMETERS:
             hidden = " ".join(map(str, self.hidden))
-            raise ValueError(f"--hidden {hidden} makes {count:,} parameters; the maximum is {MOST_PARAMETERS:,}")
+            raise ValueError(f"--hidden {hidden} makes {count:,} parameters; the maximum is {MAX_PARAMETERS:,}")
         return sizes
 
     @property
@@ -116,7 +116,7 @@ class TrainConfig:
             if get_origin(expected) is Literal and value not in get_args(expected):
                 raise ValueError(f"{flag(name)} must be one of {', '.join(get_args(expected))}, got {value!r}")
             if get_origin(expected) is tuple and not (type(value) is tuple and all(type(v) is int for v in value)):
-                raise ValueError(f"{flag(name)} must be whole numbers, got {value!r}")
+                raise ValueError(f"{flag(name)} must be integers, got {value!r}")
             if expected in _ACCEPTED and type(value) not in _ACCEPTED[expected]:
                 raise ValueError(f"{flag(name)} must be of type {expected.__name__}, got {value!r}")
 
@@ -132,10 +132,10 @@ class TrainConfig:
             value = getattr(self, name)
             plain = isinstance(value, str) and value.isprintable() and Path(value).name == value != ".."
             if value is not None and not (plain and 0 < len(value.encode()) <= 200):
-                raise ValueError(f"{flag(name)} must be a plain folder name of at most 200 letters, got {value!r}")
+                raise ValueError(f"{flag(name)} must be a plain folder name of at most 200 bytes, got {value!r}")
         named = [flag(name) for name in (*_NAMES, "overwrite") if getattr(self, name)]
         if len(named) > 1 and named != [flag("run_name"), flag("overwrite")]:
-            raise ValueError(f"{named[-2]} and {named[-1]} exclude each other")
+            raise ValueError(f"{named[-2]} and {named[-1]} are mutually exclusive")
 
 
 def parameters_of(sizes: tuple[int, ...]) -> int:

@@ -174,7 +174,7 @@ class Trainer:
                 self.evaluated = evaluated
                 self.best = max(self.best, (evaluated.test_accuracy, self.step), key=lambda best: best[0])
         if self.group.any(not finite):
-            raise self._failure("the cost over a whole set is not finite", last, self.step - 1)
+            raise self._failure("the training or test cost is not finite", last, self.step - 1)
 
     def _failure(self, what: str, batch: Batch, step: int) -> NonFinite:
         epoch, index = divmod(step, len(self.batches))

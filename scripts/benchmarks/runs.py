@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.measuring import Row, Workload, seconds, time_interleaved
-from bp_torch.dashboard.writer import TensorBoardRecorder
+from bp_torch.dashboard.writer import TensorBoardLogger
 from bp_torch.data import Dataset, load
 from bp_torch.nn import as_builtin, mlp
 from bp_torch.training.config import Backend, TrainConfig
@@ -51,7 +51,7 @@ def tutorial_epoch(root: Path) -> Workload:
 
 def run_shares(backend: Backend, dataset: Dataset) -> Row:
     """Time a default run, and the share of it spent on comparing gradients and on logging."""
-    with tempfile.TemporaryDirectory() as folder, TensorBoardRecorder(Path(folder)) as board:
+    with tempfile.TemporaryDirectory() as folder, TensorBoardLogger(Path(folder)) as board:
         trainer = Trainer(TrainConfig(backend=backend), dataset, [board])
         duration = seconds(trainer.run)
     counts = trainer.monitor.counts

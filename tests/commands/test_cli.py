@@ -69,7 +69,10 @@ def test_a_missing_extra_is_named() -> None:
         "import sys; sys.modules['tyro'] = None; sys.argv[1:] = ['train']; from bp_torch.commands import main; main()"
     )
     done = python(code)
-    assert (done.returncode, done.stderr) == (2, "error: bp-torch needs tyro: pip install 'bp_torch[train]'\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: bp-torch needs tyro: install bp_torch with its extra 'train'\n",
+    )
 
 
 def test_the_program_in_messages_is_how_it_was_called(monkeypatch: pytest.MonkeyPatch) -> None:

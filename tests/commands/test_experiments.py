@@ -69,7 +69,7 @@ def patch_command(patch: pytest.MonkeyPatch, folder: Path, dataset: Dataset) -> 
 
 def digits(train: int, test: int) -> Dataset:
     labels, test_labels = torch.arange(train) % 10, torch.arange(test) % 10
-    origin = "Digits drawn by bp_torch in the manner of MNIST"
+    origin = "Synthetic digits in the style of MNIST"
     return Dataset("digits", Split(draw(labels, seed=1), labels), Split(draw(test_labels, seed=2), test_labels), origin)
 
 
@@ -94,22 +94,22 @@ def test_every_statement_from_4_to_15_is_measured(finished: Finished) -> None:
         "where they end is a local minimum: no direction curves downwards",
     ]
     assert set(TIMED) <= {claim["claim"] for claim in stored}
-    assert {claim["statement"] for claim in stored if claim["of"] == "equation"} == {4, 5, 6, 7, 9, 10}
+    assert {claim["statement"] for claim in stored if claim["scope"] == "every network"} == {4, 5, 6, 7, 9, 10}
 
 
 def test_the_claims_are_printed_and_stored(finished: Finished) -> None:
     stored = claims(finished.folder / "runs" / "experiments")
     assert "of 2 seeds" in stored[-1]["measured"], "three without --quick"
-    assert all(set(claim) == {"statement", "claim", "measured", "holds", "of"} for claim in stored)
+    assert all(set(claim) == {"statement", "claim", "measured", "holds", "scope"} for claim in stored)
     assert "The lecture's claims, measured on digits" in finished.stdout
     _, *blocks, _ = re.split(r"\n *\n", finished.stdout)
     assert [" ".join(block.split()) for block in blocks] == [
-        f"{c['statement']} {c['claim']} measured: {c['measured']} holds: {'yes' if c['holds'] else 'no'} ({c['of']})"
+        f"{c['statement']} {c['claim']} measured: {c['measured']} holds: {'yes' if c['holds'] else 'no'} ({c['scope']})"
         for c in stored
     ]
     assert finished.stdout.splitlines()[-2] == "figures     runs/experiments"
     assert re.sub(r"[\d.]+ s", "", finished.stderr).splitlines() == [
-        "data: Digits drawn by bp_torch in the manner of MNIST", *(f"{name}: " for name in EXPERIMENTS)
+        "data: Synthetic digits in the style of MNIST", *(f"{name}: " for name in EXPERIMENTS)
     ]  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def test_tensorboard_shows_the_measurements(finished: Finished) -> None:
     page = board.Tensors(tags.CLAIMS)[0].tensor_proto.string_val[0].decode()
     for claim in by_statement.values():
         holds = "yes" if claim["holds"] else "no"
-        row = f"| {claim['statement']} | {claim['claim']} | {claim['measured']} | {holds} | {claim['of']} |"
+        row = f"| {claim['statement']} | {claim['claim']} | {claim['measured']} | {holds} | {claim['scope']} |"
         assert row in page.replace("\\", "")
 
 
@@ -167,7 +167,7 @@ def test_a_second_run_replaces_the_results_of_the_first(
 ) -> None:
     folder = finished.folder / "runs" / "experiments"
     before = {path: path.read_bytes() for path in folder.glob("*.png") if path.name != "one_class.png"}
-    result = ExperimentResult((Claim(11, "again", "so", True, "network"),), {"again": 1.0}, Figure(figsize=(2, 1)))
+    result = ExperimentResult((Claim(11, "again", "so", True, "this network"),), {"again": 1.0}, Figure(figsize=(2, 1)))
     seeds: list[int] = []
     monkeypatch.setitem(EXPERIMENTS, "one_class", lambda setup: seeds.append(setup.seed) or result)
     status, out, err = run("one_class", "--quick", "--data", "digits", "--seed", "1", "--runs-dir", str(folder.parent))

@@ -44,9 +44,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 @functools.cache
 def digits() -> Dataset:
-    """A few drawn digits."""
+    """A few synthetic digits."""
     train, test = torch.arange(400) % 10, torch.arange(100) % 10
-    origin = "Digits drawn by bp_torch in the manner of MNIST"
+    origin = "Synthetic digits in the style of MNIST"
     return Dataset("digits", Split(draw(train, seed=1), train), Split(draw(test, seed=2), test), origin)
 
 

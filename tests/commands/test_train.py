@@ -50,7 +50,7 @@ def test_the_output_of_a_run(finished: Finished) -> None:
     _, done = finished
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
-    assert lines[:2] == ["data: Digits drawn by bp_torch in the manner of MNIST", "step 0 of 10; time left: ?"]
+    assert lines[:2] == ["data: Synthetic digits in the style of MNIST", "step 0 of 10; time left: ?"]
     last = (
         r"step 10 of 10, epoch=1 of 1, gradients agree=60/60, cost=\d\.\d+, test accuracy=\d+\.\d+%; time left: 00:00"
     )
@@ -75,7 +75,7 @@ def test_the_files_of_a_run(finished: Finished) -> None:
     assert summary["gradient_checks"] == summary["gradient_checks_passed"] == 60
     config = json.loads((folder / "config.json").read_text())
     assert (config["data"], config["batch_size"], config["hidden"]) == ("digits", 2000, [16, 16])
-    assert "Digits drawn" in config["data_origin"]
+    assert "Synthetic digits" in config["data_origin"]
     assert unpack((folder / "checkpoint.safetensors").read_bytes()).values["step"] == 10
     assert not [path for path in folder.iterdir() if path.name.endswith(".new")]
 
@@ -104,7 +104,7 @@ def test_the_curves_are_read_back(finished: Finished) -> None:
         (("--run-name", "a/b"), "--run-name"),
         (("--resume", "nothing"), "there is no"),
         (("--replay", "nothing"), "there is no"),
-        (("--replay", "a", "--resume", "b"), "--resume and --replay exclude each other"),
+        (("--replay", "a", "--resume", "b"), "--resume and --replay are mutually exclusive"),
         (("--hidden", "100000", "100000"), "the maximum is 100,000,000"),
         (("--data", "digits", "--runs-dir", "occupied"), "occupied"),
         (("--data", "mnist", "--mnist-source", "nowhere"), "nowhere"),
@@ -157,7 +157,7 @@ def test_an_existing_run_is_refused_or_overwritten(server: TrainingServer) -> No
     for flags, message in (
         ((*QUICK, "--run-name", "once"), "error: run 'once' exists"),
         (("--resume", "once"), "all of its 2 epochs are done"),
-        (("--resume", "once", "--seed", "9"), "--seed 9 does not fit"),
+        (("--resume", "once", "--seed", "9"), "--seed 9 cannot change"),
         (("--resume", "once", "--epochs", "1"), "cannot resume 'once' with --epochs 1: 2.0 epochs are done"),
         (("--replay", "once"), "it did not end with a number that is not finite"),
     ):
@@ -174,9 +174,9 @@ def test_a_finished_run_is_extended(server: TrainingServer) -> None:
     assert server.train(*QUICK, "--seed", "1", "--run-name", "longer") == 0
     summary = (folder / "summary.json").read_bytes()
     assert server.train("--resume", "longer", "--seed", "0") == 2, "it is the default, but not the seed of the run"
-    assert "--seed 0 does not fit the run to resume, which has 1" in server.stderr()
+    assert "--seed 0 cannot change when a run is resumed, which has 1" in server.stderr()
     assert server.train("--resume", "longer") == 2
-    assert "all of its 2 epochs are done; train on with --epochs 4" in server.stderr()
+    assert "all of its 2 epochs are done; continue with --epochs 4" in server.stderr()
     assert server.train("--resume", "longer", "--epochs", "4", kill_at=12) == -signal.SIGKILL
     assert server.train("--resume", "longer", "--epochs", "4") == 0, server.stderr()
     assert (folder / "summary.previous.json").read_bytes() == summary
@@ -244,12 +244,12 @@ def test_an_infinite_cost_after_the_last_step_is_a_failure(server: TrainingServe
     """The only step diverges, which only the evaluation shows."""
     flags = ("--data", "digits", "--epochs", "1", "--batch-size", "1000", "--run-name", "one_step")
     assert server.train(*flags, *DIVERGING) == 1
-    assert "error: the cost over a whole set is not finite, first in the" in server.stderr()
+    assert "error: the training or test cost is not finite, first in the" in server.stderr()
     assert not (server.folder / "runs" / "one_step" / "checkpoint.safetensors").exists(), (
         "non-finite weights are not saved"
     )
     assert server.train("--replay", "one_step") == 1, server.stderr()
-    assert server.stdout().startswith("at step 0: the cost over a whole set is not finite")
+    assert server.stdout().startswith("at step 0: the training or test cost is not finite")
     assert server.train("--resume", "one_step") == 2
     assert "no readable checkpoint, but failure.safetensors" in server.stderr()
 

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_file_loader import LegacyEventFi
 from tensorboard.compat.proto.event_pb2 import Event
 from tiny_frames import tiny_frame, tiny_network
 
-from bp_torch.dashboard.writer import TensorBoardRecorder
+from bp_torch.dashboard.writer import TensorBoardLogger
 from bp_torch.gradients import Comparison, compare
 from bp_torch.inspection import GradientNoise
 from bp_torch.training.logging import events as records
@@ -90,7 +90,7 @@ def run_started() -> records.RunStarted:
     return records.RunStarted(
         config={"hidden": (16, 16), "learning_rate": 0.5, "seed": 3, "shuffle": True, "resume": None, "cost": "a|b"},
         data="digits",
-        data_origin="Drawn digits, in place of MNIST: <no network> & no *disk*",
+        data_origin="Synthetic digits, in place of MNIST: <no network> & no *disk*",
         versions={"python": "3.11.2", "torch": "2.13.0"},
         command=COMMAND,
         model="Sequential(\n  (hidden1): Linear(784, 16)\n)",
@@ -148,7 +148,7 @@ def whole_run(one_of_each: list[records.Event], tmp_path_factory: pytest.TempPat
 
 def written(folder: Path, recorded: Iterable[Any]) -> list[Event]:
     """Write records to a folder and read the events back, without the first two of the file."""
-    with TensorBoardRecorder(folder) as recorder:
+    with TensorBoardLogger(folder) as recorder:
         for record in recorded:
             recorder.record(record)
     return list(events(folder))[2:]

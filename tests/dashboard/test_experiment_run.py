@@ -33,14 +33,14 @@ def results() -> dict[str, ExperimentResult]:
         "first": ExperimentResult(
             (
                 Claim(4, "downhill is the quickest", "by 0.5|0.25 of *all* <b>steps</b>", True, "equation"),
-                Claim(5, "w_1 matters", "not\nmuch", False, "network"),
+                Claim(5, "w_1 matters", "not\nmuch", False, "this network"),
             ),
             {"decrease": 0.5, "rival": -0.25},
             coloured("red", 3),
             {"cosine": {1: 0.125, 10: 0.5, 1000: 1.0}, "norm ratio": {3: 8.0}},
         ),
         "second": ExperimentResult(
-            (Claim(11, "one class alone", "100%", True, "network"),), {"lost": math.nan}, coloured("green", 4)
+            (Claim(11, "one class alone", "100%", True, "this network"),), {"lost": math.nan}, coloured("green", 4)
         ),
     }
 
@@ -99,11 +99,11 @@ def test_the_page_shows_each_claim_as_it_is(results: dict[str, ExperimentResult]
     assert heading.startswith("## ")
     assert origin == ORIGIN
     assert table == [
-        "|  | claim | measured | holds | of |",
+        "|  | claim | measured | holds | scope |",
         "|---|---|---|---|---|",
         r"| 4 | downhill is the quickest | by 0.5\|0.25 of \*all\* &lt;b&gt;steps&lt;/b&gt; | yes | equation |",
-        r"| 5 | w\_1 matters | not much | no | network |",
-        "| 11 | one class alone | 100% | yes | network |",
+        r"| 5 | w\_1 matters | not much | no | this network |",
+        "| 11 | one class alone | 100% | yes | this network |",
     ]
 
 

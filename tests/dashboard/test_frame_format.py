@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bp_torch.dashboard import tags
 from bp_torch.dashboard.frame_format import FORMAT, frame_file, mini_batch_cost, network_file
-from bp_torch.dashboard.writer import TensorBoardRecorder
+from bp_torch.dashboard.writer import TensorBoardLogger
 from bp_torch.gradients import Comparison
 from bp_torch.training.logging.events import FrameEvent, NetworkEvent
 
@@ -142,7 +142,7 @@ def test_wide_layers_are_cut_to_what_can_be_drawn() -> None:
 
 def test_frames_that_cannot_be_drawn_are_not_written(tmp_path: Path) -> None:
     sizes = (1025, 4, 3)
-    with TensorBoardRecorder(tmp_path) as recorder:
+    with TensorBoardLogger(tmp_path) as recorder:
         recorder.record(tiny_network(sizes))
         recorder.record(tiny_frame(0, sizes))
     accumulator = EventAccumulator(str(tmp_path))

@@ -35,7 +35,7 @@ def test_the_page_shows_configuration_and_versions_as_tables(run_started: RunSta
 def test_the_data_come_first_and_their_origin_is_bold(run_started: RunStarted) -> None:
     page = markdown_to_safe_html(start_page(run_started))
     assert page.startswith("<h2>Data: digits</h2>")
-    assert "<strong>Drawn digits, in place of MNIST: &lt;no network&gt; &amp; no *disk*</strong>" in page
+    assert "<strong>Synthetic digits, in place of MNIST: &lt;no network&gt; &amp; no *disk*</strong>" in page
 
 
 def test_command_and_model_are_shown_verbatim(run_started: RunStarted) -> None:

@@ -11,7 +11,7 @@ from tiny_frames import tiny_frame, tiny_network
 
 from bp_torch.dashboard import tags
 from bp_torch.dashboard.frame_format import frame_file, network_file
-from bp_torch.dashboard.writer import TensorBoardRecorder
+from bp_torch.dashboard.writer import TensorBoardLogger
 
 
 def costs(address: str, run: str) -> list[list[Any]]:
@@ -129,7 +129,7 @@ def test_the_page_is_served_and_nothing_beside_it(address: str) -> None:
 
 def test_below_a_path_prefix_as_soon_as_there_is_something(tmp_path: Path) -> None:
     options = ("--path_prefix=/board", "--load_fast=false", "--reload_interval=1")
-    with serving(tmp_path, *options) as address, TensorBoardRecorder(tmp_path / "run") as recorder:
+    with serving(tmp_path, *options) as address, TensorBoardLogger(tmp_path / "run") as recorder:
         assert address.endswith("/board/")
         assert get_json(address, "plugin/backprop/runs") == {}
         assert get_json(address, "plugins_listing")["backprop"]["enabled"] is False

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from served import serving, until
 from tiny_frames import tiny_frame, tiny_network
 
-from bp_torch.dashboard.writer import TensorBoardRecorder
+from bp_torch.dashboard.writer import TensorBoardLogger
 
 pytestmark = needs_chromium
 
@@ -237,12 +237,12 @@ def test_the_tab_follows_the_address_and_the_theme_of_tensorboard(browser: Brows
 def test_from_an_empty_folder_to_a_first_frame_and_a_later_one(browser: Browser, tmp_path: Path) -> None:
     with (
         serving(tmp_path, "--reload_interval", "1") as address,
-        TensorBoardRecorder(tmp_path / "run") as recorder,
+        TensorBoardLogger(tmp_path / "run") as recorder,
         opened(browser, f"{address}#backprop") as page,
     ):
         inside = page.frame_locator("iframe")
         expect(inside.locator(".empty")).to_contain_text("No run here has frames yet")
-        expect(inside.locator(".empty")).to_contain_text("python scripts/train.py --data digits")
+        expect(inside.locator(".empty")).to_contain_text("bp-torch train --data digits")
         recorder.record(tiny_network())
         for step, expected in ((0, "1 of 1 logged"), (7, "1 of 2 logged")):
             recorder.record(tiny_frame(step))

@@ -20,7 +20,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from tiny_frames import tiny_frame
 
 from bp_torch.dashboard import frame_format, layout, tags
-from bp_torch.dashboard.writer import TensorBoardRecorder
+from bp_torch.dashboard.writer import TensorBoardLogger
 from bp_torch.training.logging import events as records
 from bp_torch.training.logging.events import ParameterHealth, RunStarted
 
@@ -212,28 +212,28 @@ def test_a_resumed_run_replaces_the_events_from_its_first_step_on(
     tmp_path: Path, loader: ModuleType, purge_step: int, expected: list[tuple[int, float]]
 ) -> None:
     for first_step, steps, cost in ((0, (0, 100, 200, 300), 1.0), (purge_step, (100, 200), 2.0)):
-        with TensorBoardRecorder(tmp_path, purge_step=first_step) as recorder:
+        with TensorBoardLogger(tmp_path, purge_step=first_step) as recorder:
             for step in steps:
                 recorder.record(records.StepEvent(step, 0, cost, 0.5, 0.1, 1.0))
     assert points(tmp_path, tags.MINI_BATCH_COST, loader) == expected
 
 
 def test_a_killed_run_loses_nothing(tmp_path: Path) -> None:
-    recorder = TensorBoardRecorder(tmp_path)
+    recorder = TensorBoardLogger(tmp_path)
     recorder.record(records.StepEvent(7, 0, 1.0, 0.5, 0.1, 1.0))
     assert points(tmp_path, tags.MINI_BATCH_COST, event_accumulator) == [(7, 1)]
     recorder.close()
 
 
 def test_the_time_it_took_is_counted(tmp_path: Path, picture: records.PictureEvent) -> None:
-    with TensorBoardRecorder(tmp_path) as recorder:
+    with TensorBoardLogger(tmp_path) as recorder:
         assert recorder.seconds == 0
         recorder.record(picture)
         assert recorder.seconds > 0
 
 
 def test_closing_twice_is_allowed_and_ends_the_recording(tmp_path: Path) -> None:
-    with TensorBoardRecorder(tmp_path) as recorder:
+    with TensorBoardLogger(tmp_path) as recorder:
         recorder.close()
     with pytest.raises(ValueError, match="closed"):
         recorder.record(records.StepEvent(0, 0, 1.0, 0.5, 0.1, 1.0))
@@ -247,10 +247,10 @@ def test_a_failure_is_shown_with_its_mini_batch(whole_run: list[Event]) -> None:
 
 
 def test_a_resumed_run_repairs_damaged_files_and_reports_it(tmp_path: Path) -> None:
-    with TensorBoardRecorder(tmp_path) as recorder:
+    with TensorBoardLogger(tmp_path) as recorder:
         recorder.record(records.EpochEvent(5, 1, 0.25, 0.875, 0.5, 0.75))
     assert recorder.remarks == []
     (path,) = tmp_path.glob("events.out.tfevents.*")
     path.write_bytes(path.read_bytes() + b"torn")
-    with TensorBoardRecorder(tmp_path, purge_step=6) as recorder:
+    with TensorBoardLogger(tmp_path, purge_step=6) as recorder:
         assert recorder.remarks == [f"{path.name} was damaged: 4 bytes of it cannot be read, the rest is kept"]

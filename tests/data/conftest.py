@@ -11,7 +11,7 @@ from bp_torch.data.digits import load_digits
 
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
-    """The drawn digits."""
+    """The synthetic digits."""
     return load_digits()
 
 

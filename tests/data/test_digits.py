@@ -1,4 +1,4 @@
-"""Drawn digits: deterministic, balanced, sized like MNIST's, and recognizable."""
+"""Synthetic digits: deterministic, balanced, sized like MNIST's, and recognizable."""
 
 import hashlib
 import os
@@ -48,7 +48,7 @@ def accuracy(weights: Tensor, split: Split) -> float:
 
 def test_counts_shapes_and_dtypes(digits: Dataset) -> None:
     assert digits.name == "digits"
-    assert "bp_torch" in digits.origin
+    assert "Synthetic" in digits.origin
     for split, count in ((digits.train, 20_000), (digits.test, 4_000)):
         assert split.images.shape == (count, 28, 28)
         assert split.labels.shape == (count,)

@@ -31,7 +31,7 @@ DOWNLOADER = mnist._DOWNLOADER
 
 @pytest.fixture(autouse=True)
 def no_network(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make downloads fail at once, unset the source, and reuse the drawn digits."""
+    """Make downloads fail at once, unset the source, and reuse the synthetic digits."""
     monkeypatch.setattr(mnist, "_DOWNLOADER", "raise SystemExit('first line\\nno route to host')")
     monkeypatch.delenv("BP_TORCH_MNIST_SOURCE", raising=False)
     monkeypatch.setattr(mnist, "load_digits", lambda: digits)
@@ -407,7 +407,7 @@ def test_without_a_network_mnist_names_the_alternatives(tmp_path: Path) -> None:
     assert message.startswith("MNIST could not be downloaded (no route to host); ")
     assert message.endswith(
         "set BP_TORCH_MNIST_SOURCE or --mnist-source to a folder with its four .gz files, "
-        "or use drawn digits: --data digits"
+        "or use synthetic digits: --data digits"
     )
 
 

@@ -177,7 +177,7 @@ def test_the_panels_show_the_explanations_numbers(sizes: tuple[int, ...]) -> Non
     shape = (side, side) if side else (1, sizes[0])
     assert (pixels(digit) == explanation.image.view(shape).numpy()).all()
     assert (pixels(nudges) == explanation.pixel_nudges.view(shape).numpy()).all()
-    avenues = explanation.layers[-1].neuron_gradient(last)
+    avenues = explanation.layers[-1].neuron_nudges(last)
     for axes, numbers in (
         (bias, [avenues.bias]),
         (weights, avenues.weights.tolist()),

@@ -19,13 +19,13 @@ from bp_torch.functional.linear import Linear
 from bp_torch.inspection.experiments import EXPERIMENTS, Setup
 from bp_torch.inspection.experiments.gradient import _tilted
 from bp_torch.inspection.experiments.learning import _curvatures, _measure
-from bp_torch.inspection.experiments.mini_batches import Descent, _curve, _descend, _sooner
+from bp_torch.inspection.experiments.mini_batches import Descent, _curve, _descend, _speed_claim
 from bp_torch.inspection.experiments.setup import ExperimentResult, cost, train
 
 
 @pytest.fixture(scope="module")
 def setup() -> Iterator[Setup]:
-    """Six hundred drawn digits for training, two hundred for tests; fewer are explained."""
+    """Six hundred synthetic digits for training, two hundred for tests; fewer are explained."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules["bp_torch.inspection.experiments.one_example"], "EXAMPLES", 20)
         yield few_digits()
@@ -147,7 +147,7 @@ def test_the_quicker_descent_worked_by_hand() -> None:
     sgd = Descent(1.0, 100, points, torch.arange(5) / 10, torch.tensor([4.0, 3.0, 2.5, 2.25, 2.0]))
     for spent, holds in ((1.9, False), (2.1, True)):
         full_batch = Descent(1.0, 600, points[:2], torch.tensor([0.0, spent]), torch.tensor([4.0, 2.0]))
-        claim = _sooner(sgd, full_batch)
+        claim = _speed_claim(sgd, full_batch)
         assert f"by 1 full steps in {spent} s, by 4 steps of mini-batches in 0.400 s" in claim.measured
         assert claim.holds is holds
 
@@ -183,7 +183,7 @@ def test_a_descent_is_gradient_descent(setup: Setup, monkeypatch: pytest.MonkeyP
 def test_training_takes_its_steps_at_a_falling_rate(setup: Setup) -> None:
     """With six steps an epoch, the seventh is in the second epoch."""
     model, builtin = setup.network(), nn.as_builtin(setup.network())
-    train(model, setup.inputs, setup.targets, 7, of=14, seed=3)
+    train(model, setup.inputs, setup.targets, 7, schedule=14, seed=3)
     batches = Batches(setup.inputs, setup.targets, 100, seed=3)
     for step, (inputs, targets) in enumerate([*batches.epoch(0), next(batches.epoch(1))]):
         value = (builtin(inputs) - targets).square().sum() / 100

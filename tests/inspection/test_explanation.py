@@ -69,7 +69,7 @@ def test_every_number_of_a_network_worked_by_hand(by_hand: torch.nn.Sequential) 
 
 def test_the_three_avenues_of_one_neuron(by_hand: torch.nn.Sequential) -> None:
     explanation = explain(by_hand, F.squared_error, torch.tensor([1.0, 0.5]), [1.0, 4.0])
-    avenues = explanation.layers[-1].neuron_gradient(1)
+    avenues = explanation.layers[-1].neuron_nudges(1)
     assert (avenues.bias, avenues.weights.tolist(), avenues.inputs.tolist()) == (1, [0.5, 1], [-1, 3])
 
 

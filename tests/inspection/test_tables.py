@@ -170,7 +170,7 @@ def test_one_layer_and_no_bias() -> None:
     text = rendered(explanation)
     assert "hidden1" not in text
     numbers = [row for row in rows(text, "output 2") if row[0] != "bias"]
-    avenues = explanation.layers[0].neuron_gradient(2)
+    avenues = explanation.layers[0].neuron_nudges(2)
     assert [float(row[3]) for row in numbers] == pytest.approx(avenues.weights.tolist(), abs=6e-5)
     assert [float(row[4]) for row in numbers] == pytest.approx(avenues.inputs.tolist(), abs=6e-5)
     assert [float(row[5]) for row in numbers] == pytest.approx(explanation.pixel_nudges.tolist(), abs=6e-5)
@@ -222,13 +222,13 @@ def test_a_long_name_is_broken_but_never_cut() -> None:
 
 def test_claims_are_a_list_of_paragraphs() -> None:
     claims = [
-        Claim(4, "the gradient is steepest", "by 0.99", holds=True, of="equation"),
+        Claim(4, "the gradient is steepest", "by 0.99", holds=True, scope="every network"),
         Claim(13, "[it] is approximated " + "well " * 20, "0.2", holds=False),
     ]
     lines = printed(claims_list(claims, "The claims"), markup=False).splitlines()
     assert [line.rstrip() for line in lines[:6]] == [
-        "The claims", "", "4   the gradient is steepest", "    measured: by 0.99", "    holds: yes (equation)", ""
+        "The claims", "", "4   the gradient is steepest", "    measured: by 0.99", "    holds: yes (every network)", ""
     ]  # fmt: skip
     assert [line[:4] for line in lines[6:9]] == ["13  ", "    ", "    "]
     assert lines[6].startswith("13  [it] is approximated well")
-    assert "holds: no (network)" in lines[9]
+    assert "holds: no (this network)" in lines[9]

@@ -32,8 +32,8 @@ from bp_torch.training.state.run_dir import (
     load_checkpoint,
     load_config,
     pack,
+    rename_damaged,
     save_checkpoint,
-    set_aside,
     unpack,
     write_json,
 )
@@ -107,7 +107,7 @@ def test_the_newest_valid_checkpoint_is_loaded(tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT).write_bytes(b"damaged")
     assert load_checkpoint(tmp_path, DEFAULTS)[1] == [CHECKPOINT]
     assert loaded_step(tmp_path) == 1
-    set_aside(tmp_path, [CHECKPOINT])
+    rename_damaged(tmp_path, [CHECKPOINT])
     assert (tmp_path / f"{CHECKPOINT}.damaged").read_bytes() == b"damaged"
     (tmp_path / PREVIOUS).unlink()
     assert loaded_step(tmp_path) == 0
@@ -149,7 +149,7 @@ def test_a_damaged_configuration_is_refused_in_one_line(tmp_path: Path, content:
         ({"epochs": 1.5}, "--epochs must be of type int"),
         ({"hidden": 16}, "not iterable"),
         ({"hidden": [100_000] * 2}, "the maximum is 100,000,000"),
-        ({"hidden": "16"}, "--hidden must be whole numbers"),
+        ({"hidden": "16"}, "--hidden must be integers"),
         ({"data_root": 3}, "PathLike"),
         ({"runs_dir": ["runs"]}, "PathLike"),
         ({"device": "meta"}, "--device"),
@@ -327,4 +327,4 @@ def test_every_setting_either_determines_the_results_or_may_change() -> None:
     """A new flag must be added to one of these sets."""
     settings = set(DEFAULTS.as_dict())
     logging = {"compare_every"}
-    assert settings == {*run_dir._FIXED} | run._MAY_CHANGE | run._WHICH_RUN | logging
+    assert settings == {*run_dir._FIXED_SETTINGS} | run._MAY_CHANGE | run._RUN_SELECTION | logging

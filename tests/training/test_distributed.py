@@ -113,7 +113,7 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(
     assert server.stop_at_pause(pids[signalled], signal.SIGTERM, processes=3) == [143] * 3
     assert [len(server.costs(rank)) for rank in range(3)] == [PAUSED] * 3
     assert state_of(folder).values["step"] == PAUSED
-    by = "by SIGTERM" if signalled == 0 else "with another process"
+    by = "by SIGTERM" if signalled == 0 else "because another process was"
     assert server.stderr().splitlines()[-1].startswith(f"stopped {by} after {PAUSED} of 30 steps; resume with: ")
 
 
@@ -134,7 +134,7 @@ def test_a_number_that_is_not_finite_stops_all_processes(server: TrainingServer)
     assert server.wait() == [1, 1]
     for rank in range(2):
         (line,) = server.errors(rank)
-        assert "the cost over a whole set is not finite, first in the " in line
+        assert "the training or test cost is not finite, first in the " in line
 
 
 def test_two_torchruns_form_one_job(server: TrainingServer) -> None:

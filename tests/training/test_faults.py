@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 
 from bp_torch.dashboard import tags
 from bp_torch.data import DataError, Dataset, Split
-from bp_torch.training.state.run_dir import BEST, CHECKPOINT, PREVIOUS, SUMMARY, RunError, claim, unpack
+from bp_torch.training.state.run_dir import BEST, CHECKPOINT, PREVIOUS, SUMMARY, RunError, lock_run, unpack
 
 QUICK = ("--data", "digits", "--epochs", "2", "--frames", "0", "--compare-every", "0", "--checkpoint-seconds", "0")
 Parameters = dict[str, torch.Tensor]
@@ -229,7 +229,7 @@ def test_a_run_is_trained_by_only_one_process(server: TrainingServer) -> None:
     folder = server.folder / "runs" / "twice"
     message = "run 'twice' in .*runs is being trained by another process"
     kill_in_step_14(server, "twice")
-    lock = claim(folder)  # the killed process has released it
+    lock = lock_run(folder)  # the killed process has released it
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     for flags in (("--resume", "twice"), (*QUICK, "--run-name", "twice", "--overwrite")):
         assert server.train(*flags) == 2
@@ -239,7 +239,7 @@ def test_a_run_is_trained_by_only_one_process(server: TrainingServer) -> None:
     (pid,) = server.start("--resume", "twice", pause_at=1)
     server.wait_for_pause()
     with pytest.raises(RunError, match=message):
-        claim(folder)
+        lock_run(folder)
     os.kill(pid, signal.SIGKILL)
     assert server.wait() == [-signal.SIGKILL]
 

@@ -12,8 +12,8 @@ from bp_torch.training.state.run_dir import (
     FAILURE,
     PREVIOUS,
     RunError,
-    claim,
     create_run,
+    lock_run,
     require_free,
     write_json,
 )
@@ -48,13 +48,13 @@ def test_a_folder_is_locked_by_one_process_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(RunError, match=r"run 'run' in .* is being trained by another process"):
             create_run(tmp_path / "run", overwrite=overwrite)
     lock.release()
-    claim(tmp_path / "run").release()
+    lock_run(tmp_path / "run").release()
 
 
 def test_a_folder_that_is_missing_empty_or_has_only_a_lock_is_free(tmp_path: Path) -> None:
     require_free(tmp_path / "none")
     require_free(tmp_path)
-    claim(tmp_path).release()
+    lock_run(tmp_path).release()
     require_free(tmp_path)
 
 

@@ -42,15 +42,15 @@ def direction(setup: Setup) -> ExperimentResult:
     first, *after = costs_at(model, [start, *(start + LENGTH * step for step in steps)], inputs, targets)
     decreases = (first - torch.stack(after)) / (LENGTH * downhill.norm())
     tilted, at_random = decreases.split([len(angles), len(random)])
-    best, rivals = tilted[0].item(), decreases[1:]  # the first is along the negative gradient itself
+    best, others = tilted[0].item(), decreases[1:]  # the first is along the negative gradient itself
     claim = Claim(
         4,
         "the negative gradient is the direction that decreases the cost most efficiently",
         f"it decreases the cost by {best:.4f} of what its length predicts; 5° aside it is {tilted[1] / best:.4f} of "
         f"that, and the best of {len(at_random):,} random directions, hardly any of which leans its way, "
         f"{at_random.max() / best:.1%} (the cost of {EXAMPLES} examples, a step of length {LENGTH:g})",
-        abs(best - 1) < 0.01 and rivals.max().item() < best,
-        "equation",
+        abs(best - 1) < 0.01 and others.max().item() < best,
+        "every network",
     )
     metrics = {"decrease_along_gradient": best, "decrease_best_at_random": at_random.max().item()}
     figure = _draw_directions(angles, tilted, normalize(downhill[None])[0] @ random.t(), at_random)
@@ -99,9 +99,9 @@ def wiggles(setup: Setup) -> ExperimentResult:
             f"{len(measured)} of the more sensitive half moved by {measured[0].step:.4f}: the cost changes as "
             f"predicted, to {worst:.1%}; Taylor order {order:.2f} in the median",
             worst < 0.1 and abs(order - 2) < 0.1,
-            "equation",
+            "every network",
         ),
-        Claim(5, f"{RATIO} times as large is {RATIO} times as sensitive", compared, same, "equation"),
+        Claim(5, f"{RATIO} times as large is {RATIO} times as sensitive", compared, same, "every network"),
     )
     metrics = {"largest_gradient": most.size, "measured_ratio": ratio, "taylor_order": order}
     return ExperimentResult(claims, metrics, _draw_sensitivities(ranked, measured))
@@ -134,7 +134,7 @@ def averaging(setup: Setup) -> ExperimentResult:
     model = setup.partly_trained
     inputs, targets = setup.inputs[:BATCH_SIZE], setup.targets[:BATCH_SIZE]
     averaged = flatten(each.mean(0) for each in per_example_gradients(model, cost, inputs, targets).values())
-    automatic, applied = _automatic(model, inputs, targets), _applied(model, inputs, targets)
+    automatic, applied = _autograd_gradient(model, inputs, targets), _sgd_step(model, inputs, targets)
     from_gradient, from_step = ((averaged - other).abs().max().item() for other in (automatic, applied))
     largest = automatic.abs().max().item()
     claim = Claim(
@@ -143,21 +143,21 @@ def averaging(setup: Setup) -> ExperimentResult:
         f"largest difference from autograd's gradient {from_gradient:.1e}, from the step / learning rate "
         f"{from_step:.1e}, of components up to {largest:.2g}",
         max(from_gradient, from_step) < 1e-5 * largest,
-        "equation",
+        "every network",
     )
     rows = sensitivities(model, cost, inputs, targets)[: ROWS * 24 : 24]
     metrics = {"largest_difference_from_gradient": from_gradient, "largest_difference_from_step": from_step}
     return ExperimentResult((claim,), metrics, _draw_table(rows, example_nudges(model, inputs, targets, rows), inputs))
 
 
-def _automatic(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+def _autograd_gradient(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """The gradient of the mini-batch, by autograd through PyTorch's own layers and cost."""
     builtin = as_builtin(model)
     value = torch.nn.functional.mse_loss(builtin(inputs), targets, reduction="sum") / len(inputs)
     return flatten(torch.autograd.grad(value, list(builtin.parameters())))
 
 
-def _applied(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+def _sgd_step(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """What a step of SGD subtracts at a learning rate of 1; in float64, because w − w′ has the rounding of w."""
     wide = copy.deepcopy(model).double()
     before = flatten(wide.parameters()).detach()

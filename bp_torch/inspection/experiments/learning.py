@@ -17,14 +17,14 @@ SHOWN = 2
 """The class in the lecture's example."""
 SIZES = (100, 300, 1000, 3000, 10_000, 30_000)
 PER_CLASS = 10
-MOST_STEPS = 40_000
+MAX_STEPS = 40_000
 
 
 def one_class(setup: Setup) -> ExperimentResult:
     """Train ten networks on one class each and one on all classes, and count their answers to all test digits."""
     steps = 150 if setup.quick else 600
-    rows = [_answers(setup, setup.labels == label, steps) for label in range(10)]
-    rows.append(_answers(setup, torch.ones_like(setup.labels, dtype=torch.bool), steps))
+    rows = [_prediction_shares(setup, setup.labels == label, steps) for label in range(10)]
+    rows.append(_prediction_shares(setup, torch.ones_like(setup.labels, dtype=torch.bool), steps))
     answers = torch.stack(rows)  # (11, 10): share of the test digits
     own, least = answers[SHOWN, SHOWN].item(), answers.diagonal().min().item()
     claim = Claim(
@@ -37,7 +37,7 @@ def one_class(setup: Setup) -> ExperimentResult:
     return ExperimentResult((claim,), metrics, _draw_answers(answers))
 
 
-def _answers(setup: Setup, chosen: Tensor, steps: int) -> Tensor:
+def _prediction_shares(setup: Setup, chosen: Tensor, steps: int) -> Tensor:
     """The share of test digits answered by each class, (10,), after training on the chosen examples."""
     model = train(setup.network(), setup.inputs[chosen], setup.targets[chosen], steps, seed=setup.seed)
     answers = model(setup.test_inputs).argmax(1)
@@ -78,7 +78,7 @@ def convergence(setup: Setup) -> ExperimentResult:
     correct = f"{accuracy:.0%} of the {len(inputs)} are classified correctly"
     norm_before, norm_after = (flatten(each.parameters()).norm() for each in (setup.network(), model))
     claims = (
-        _vanishes(points[0], last),
+        _convergence_claim(points[0], last),
         Claim(
             14,
             "where they end is a local minimum: no direction curves downwards",
@@ -92,7 +92,7 @@ def convergence(setup: Setup) -> ExperimentResult:
     return ExperimentResult(claims, metrics | {"curvature": last.curvature}, _draw_descent(points))
 
 
-def _vanishes(first: _Point, last: _Point) -> Claim:
+def _convergence_claim(first: _Point, last: _Point) -> Claim:
     return Claim(
         14,
         "the steps converge: the gradient vanishes, and the surface does not curve downwards along it",
@@ -103,22 +103,22 @@ def _vanishes(first: _Point, last: _Point) -> Claim:
 
 
 def _descend(model: torch.nn.Module, inputs: Tensor, targets: Tensor, *, least: float) -> list[_Point]:
-    driver, points, next_point = Backprop(model, cost), [], 0
-    for step in range(MOST_STEPS + 1):
+    backprop, points, next_point = Backprop(model, cost), [], 0
+    for step in range(MAX_STEPS + 1):
         if step == next_point:
-            points.append(_measure(model, driver, inputs, targets, step))
+            points.append(_measure(model, backprop, inputs, targets, step))
             if points[-1].gradient_norm < least:
                 break
             next_point = max(step + 1, int(step * 1.1))
-        driver.sgd_step(inputs, targets, LEARNING_RATE)
+        backprop.sgd_step(inputs, targets, LEARNING_RATE)
     return points
 
 
-def _measure(model: torch.nn.Module, driver: Backprop, inputs: Tensor, targets: Tensor, step: int) -> _Point:
-    height, gradients = driver.gradients(inputs, targets)
+def _measure(model: torch.nn.Module, backprop: Backprop, inputs: Tensor, targets: Tensor, step: int) -> _Point:
+    cost, gradients = backprop.gradients(inputs, targets)
     gradient = flatten(gradients.values())
     curvature = gradient @ _hessian_product(model, inputs, targets, gradient) / (gradient @ gradient)
-    return _Point(step, height.item(), gradient.norm().item(), curvature.item())
+    return _Point(step, cost.item(), gradient.norm().item(), curvature.item())
 
 
 def _hessian_product(model: torch.nn.Module, inputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ def labelled_data(setup: Setup) -> ExperimentResult:
     steps, seeds = (600, 2) if setup.quick else (6000, 3)
     candidates = SIZES[:3:2] if setup.quick else SIZES
     sizes = (*(size for size in candidates if size < len(setup.inputs)), len(setup.inputs))
-    reached = {size: [_reached(setup, size, steps, seed) for seed in range(seeds)] for size in sizes}
+    reached = {size: [_test_accuracy(setup, size, steps, seed) for seed in range(seeds)] for size in sizes}
     means = {size: mean(found) for size, found in reached.items()}
     least, most = sizes[0], sizes[-1]
     shown = {size: reached[size] for size in (least, sizes[len(sizes) // 2], most)}
@@ -173,7 +173,7 @@ def labelled_data(setup: Setup) -> ExperimentResult:
     return ExperimentResult((claim,), {"accuracy_from_all": means[most]}, figure, {"test_accuracy": means})
 
 
-def _reached(setup: Setup, size: int, steps: int, seed: int) -> float:
+def _test_accuracy(setup: Setup, size: int, steps: int, seed: int) -> float:
     """The test accuracy after training on `size` random examples."""
     generator = torch.Generator().manual_seed(setup.seed + seed)
     chosen = torch.randperm(len(setup.inputs), generator=generator)[:size]

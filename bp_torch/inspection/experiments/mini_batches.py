@@ -47,8 +47,8 @@ def mini_batches(setup: Setup) -> ExperimentResult:
     speedup = seconds[len(setup.inputs)] / seconds[BATCH_SIZE]
     measured = f"{speedup:.0f} of them in the time of a full one"
     claims = (
-        *(_approximates(name, curve) for name, curve in curves.items()),
-        _downhill("while it learns", curves["while it learns"]),
+        *(_cosine_claim(name, curve) for name, curve in curves.items()),
+        _descent_claim("while it learns", curves["while it learns"]),
         Claim(13, f"{MINI_BATCH_GRADIENT} is a large speedup", measured, speedup > 10),
     )
     cosines = {
@@ -58,7 +58,7 @@ def mini_batches(setup: Setup) -> ExperimentResult:
     return ExperimentResult(claims, {"speedup": speedup}, _draw_gradients(curves, seconds), cosines)
 
 
-def _approximates(name: str, curve: Curve) -> Claim:
+def _cosine_claim(name: str, curve: Curve) -> Claim:
     """The claim holds if the mean angle is below 45 degrees."""
     cosines = curve[BATCH_SIZE][:, COSINES]
     low, mean, high = cosines.min(), cosines.mean(), cosines.max()
@@ -67,7 +67,7 @@ def _approximates(name: str, curve: Curve) -> Claim:
     return Claim(13, claim, measured, mean.item() > 0.5**0.5)
 
 
-def _downhill(name: str, curve: Curve) -> Claim:
+def _descent_claim(name: str, curve: Curve) -> Claim:
     cosines = curve[BATCH_SIZE][:, COSINES]
     downhill = int((cosines > 0).sum())
     measured = f"{downhill} of {len(cosines)} mini-batches do"
@@ -76,24 +76,24 @@ def _downhill(name: str, curve: Curve) -> Claim:
 
 
 def _curve(setup: Setup, model: torch.nn.Module) -> Curve:
-    driver, examples = Backprop(model, cost), len(setup.inputs)
-    full = flatten(driver.gradients(setup.inputs, setup.targets)[1].values())
+    backprop, examples = Backprop(model, cost), len(setup.inputs)
+    full = flatten(backprop.gradients(setup.inputs, setup.targets)[1].values())
     generator = torch.Generator().manual_seed(setup.seed)
     curve = {}
     candidates = SIZES[::2] if setup.quick else SIZES
     for size in (*(size for size in candidates if size < examples), examples):
         draws = min(20, max(2, 20_000 // size)) if setup.quick else min(100, max(3, 80_000 // size))
-        curve[size] = torch.tensor([_sample(setup, driver, full, size, generator) for _ in range(draws)])
+        curve[size] = torch.tensor([_sample(setup, backprop, full, size, generator) for _ in range(draws)])
     return curve
 
 
 def _sample(
-    setup: Setup, driver: Backprop, full: Tensor, size: int, generator: torch.Generator
+    setup: Setup, backprop: Backprop, full: Tensor, size: int, generator: torch.Generator
 ) -> tuple[float, float, float]:
     indices = torch.randperm(len(setup.inputs), generator=generator)[:size]
     chosen = indices if size < len(setup.inputs) else slice(None)  # no copy of all examples
     began = time.perf_counter()
-    _, gradients = driver.gradients(setup.inputs[chosen], setup.targets[chosen])
+    _, gradients = backprop.gradients(setup.inputs[chosen], setup.targets[chosen])
     seconds = time.perf_counter() - began
     gradient = flatten(gradients.values())
     cosine = torch.cosine_similarity(gradient, full, dim=0).item()
@@ -138,28 +138,28 @@ class Descent(NamedTuple):
         moves = self.points[1 : steps + 2].diff(dim=0)
         return torch.cosine_similarity(moves[1:], moves[:-1]).mean().item()
 
-    def steps_to(self, height: float) -> int | None:
-        """The number of steps after which the cost stays at or below `height`; None if it does not."""
-        above = (self.costs > height).nonzero()
+    def steps_to(self, cost: float) -> int | None:
+        """The number of steps after which the cost stays at or below `cost`; None if it does not."""
+        above = (self.costs > cost).nonzero()
         steps = int(above[-1]) + 1 if len(above) else 0
         return steps if steps < len(self.costs) else None
 
 
 def paths(setup: Setup) -> ExperimentResult:
     """Descend from the same weights by mini-batches and by full gradients, and draw both paths on the cost surface."""
-    full_batch = _best(setup, len(setup.inputs), 15 if setup.quick else 200)
-    sgd = _best(setup, BATCH_SIZE, 600 if setup.quick else 1800)
+    full_batch = _best_learning_rate(setup, len(setup.inputs), 15 if setup.quick else 200)
+    sgd = _best_learning_rate(setup, BATCH_SIZE, 600 if setup.quick else 1800)
     steps = len(full_batch.points) - 2
     straight, stumbling = full_batch.straightness(steps), sgd.straightness(steps)
     claim = "the path by mini-batches stumbles, that of full gradients goes straight"
     measured = f"mean cosine between one step and the next {stumbling:.2f} against {straight:.2f}, in the first {steps}"
     stumbles = Claim(13, claim, measured, stumbling < 0.5 < straight)
     metrics = {"straightness_mini_batches": stumbling, "straightness_full": straight}
-    claims = (_an_epoch(sgd, full_batch), _sooner(sgd, full_batch), stumbles)
+    claims = (_epoch_claim(sgd, full_batch), _speed_claim(sgd, full_batch), stumbles)
     return ExperimentResult(claims, metrics, _draw_paths(setup, sgd, full_batch))
 
 
-def _an_epoch(sgd: Descent, full_batch: Descent) -> Claim:
+def _epoch_claim(sgd: Descent, full_batch: Descent) -> Claim:
     examples = full_batch.batch_size
     steps = -(-examples // sgd.batch_size)
     start, end, other = sgd.costs[0].item(), sgd.costs[steps].item(), full_batch.costs[1].item()
@@ -172,33 +172,33 @@ def _an_epoch(sgd: Descent, full_batch: Descent) -> Claim:
     )
 
 
-def _sooner(sgd: Descent, full_batch: Descent) -> Claim:
+def _speed_claim(sgd: Descent, full_batch: Descent) -> Claim:
     """The steps of both descents lower the cost about as much, so the time of a step decides."""
-    height, seconds = full_batch.costs[-1].item(), full_batch.seconds[-1].item()
-    steps = sgd.steps_to(height)
+    cost, seconds = full_batch.costs[-1].item(), full_batch.seconds[-1].item()
+    steps = sgd.steps_to(cost)
     spent = math.inf if steps is None else sgd.seconds[steps].item()
     return Claim(
         13,
         "mini-batches are the far quicker way to the same cost",
-        f"cost {height:.3f} is reached by {len(full_batch.costs) - 1} full steps in {seconds:.1f} s, by {steps} steps "
+        f"cost {cost:.3f} is reached by {len(full_batch.costs) - 1} full steps in {seconds:.1f} s, by {steps} steps "
         f"of mini-batches in {spent:.3f} s, {seconds / spent:.0f} times sooner",
         seconds / spent > 5,
     )
 
 
-def _best(setup: Setup, batch_size: int, steps: int) -> Descent:
+def _best_learning_rate(setup: Setup, batch_size: int, steps: int) -> Descent:
     descents = (_descend(setup, batch_size, steps, rate) for rate in (RATES[1:2] if setup.quick else RATES))
     return min(descents, key=lambda path: path.costs[-10:].mean().item())
 
 
 def _descend(setup: Setup, batch_size: int, steps: int, rate: float) -> Descent:
     model = setup.network()
-    driver, whole = Backprop(model, cost), (setup.inputs, setup.targets)
+    backprop, whole = Backprop(model, cost), (setup.inputs, setup.targets)
     points, seconds = [flatten(model.parameters()).detach()], [0.0]
     batches = endless_batches(*whole, seed=setup.seed) if batch_size == BATCH_SIZE else repeat(whole)
     for _ in range(steps):
         began = time.perf_counter()
-        driver.sgd_step(*next(batches), rate)
+        backprop.sgd_step(*next(batches), rate)
         seconds.append(seconds[-1] + time.perf_counter() - began)
         points.append(flatten(model.parameters()).detach())
     return Descent(rate, batch_size, torch.stack(points), torch.tensor(seconds), _costs(setup, points))
@@ -214,8 +214,12 @@ def _draw_paths(setup: Setup, sgd: Descent, full_batch: Descent) -> Figure:
     figure, (whole, near, clock, seen) = panels("Two ways down one cost surface", 2, 2)
     styles = (sgd, ORANGE, f"mini-batches of {sgd.batch_size}"), (full_batch, BLUE, "all examples")
     first = len(full_batch.points)  # the path of mini-batches is longer
-    _draw_surface(whole, setup, _plane(sgd, full_batch), [(path.points, colour) for path, colour, _ in styles])
-    _draw_surface(near, setup, _apart(sgd, full_batch), [(path.points[1:first], colour) for path, colour, _ in styles])
+    _draw_surface(
+        whole, setup, _principal_plane(sgd, full_batch), [(path.points, colour) for path, colour, _ in styles]
+    )
+    _draw_surface(
+        near, setup, _deviation_plane(sgd, full_batch), [(path.points[1:first], colour) for path, colour, _ in styles]
+    )
     whole.set(title="the plane in which both go farthest", xlabel="1st principal direction", ylabel="2nd")
     near.set(title=f"after the first step, {first - 2} more", xlabel="onward", ylabel="where they differ most")
     for path, colour, name in styles:
@@ -227,7 +231,7 @@ def _draw_paths(setup: Setup, sgd: Descent, full_batch: Descent) -> Figure:
     return figure
 
 
-def _plane(sgd: Descent, full_batch: Descent) -> Tensor:
+def _principal_plane(sgd: Descent, full_batch: Descent) -> Tensor:
     """The first two principal directions of both paths, (2, parameters), from about as many points of each."""
     thinned = sgd.points[:: max(1, len(sgd.points) // len(full_batch.points))]
     displacements = torch.cat([thinned, full_batch.points]) - full_batch.points[0]
@@ -235,7 +239,7 @@ def _plane(sgd: Descent, full_batch: Descent) -> Tensor:
     return directions[:2]  # type: ignore[no-any-return]
 
 
-def _apart(sgd: Descent, full_batch: Descent) -> Tensor:
+def _deviation_plane(sgd: Descent, full_batch: Descent) -> Tensor:
     """The direction in which full gradients progress, and the one in which mini-batches differ most from them."""
     onward = torch.nn.functional.normalize(full_batch.points[-1] - full_batch.points[1], dim=0)
     deviations = sgd.points[1 : len(full_batch.points)] - full_batch.points[1:]

@@ -44,7 +44,7 @@ def _output_nudges(explanations: list[Explanation]) -> Claim:
         f"so in {right} of {len(explanations)} digits; the nudge is twice the distance, "
         + (f"to {difference:.0e}" if difference else "exactly"),
         right == len(explanations) and difference < 1e-6,
-        "equation",
+        "every network",
     )
 
 
@@ -59,7 +59,7 @@ def _avenues(explanations: list[Explanation]) -> Claim:
         "three avenues lead there: the biases, the weights, the previous activations",
         f"each alone lowers the cost by as much as it promises: {ranges} times that",
         bool(((least > 0.95) & (most < 1.05)).all()),
-        "equation",
+        "every network",
     )
 
 
@@ -70,13 +70,13 @@ def _decreases(layer: LayerExplanation, target: Tensor) -> Tensor:
     start = [tensor.double() for tensor in (layer.bias, layer.weight, layer.inputs)]
     nudges = [tensor.double() for tensor in (layer.bias_nudges, layer.weight_nudges, layer.input_nudges)]
 
-    def height(bias: Tensor, weight: Tensor, inputs: Tensor) -> Tensor:
+    def cost_at(bias: Tensor, weight: Tensor, inputs: Tensor) -> Tensor:
         return cost((weight @ inputs + bias).sigmoid()[None], target.double()[None])
 
     ratios = []
     for avenue, nudge in enumerate(nudges):
         moved = [one + STEP * nudge / nudge.norm() if place == avenue else one for place, one in enumerate(start)]
-        ratios.append((height(*start) - height(*moved)) / (STEP * nudge.norm()))
+        ratios.append((cost_at(*start) - cost_at(*moved)) / (STEP * nudge.norm()))
     return torch.stack(ratios)
 
 
@@ -107,5 +107,5 @@ def _sums(explanations: list[Explanation]) -> Claim:
         f"their sums are that layer's nudges to {added:.0e}, and down to the pixels autograd's gradients to "
         f"{automatic:.0e}, relative to the largest",
         added < 1e-5 and automatic < 1e-5,
-        "equation",
+        "every network",
     )

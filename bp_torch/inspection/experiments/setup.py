@@ -21,27 +21,27 @@ BATCH_SIZE = 100
 LEARNING_RATE = 3.0
 STEPS = 6000
 """Number of steps of a full training."""
-CLAIM_HEADINGS: Final = ("", "claim", "measured", "holds", "of")
+CLAIM_HEADINGS: Final = ("", "claim", "measured", "holds", "scope")
 cost = F.squared_error
 
 
 class Claim(NamedTuple):
     """One statement of the lecture, measured.
 
-    It is of an equation if it holds for every network, unless a line of backpropagation is wrong. It is of a network if
-    another one may differ.
+    A claim about an equation holds for every network, unless a line of backpropagation is wrong. The others are
+    measured on this network, and may fail on another.
     """
 
     statement: int  # its number in the lecture
     claim: str
     measured: str  # the result, in numbers
     holds: bool
-    of: Literal["equation", "network"] = "network"
+    scope: Literal["every network", "this network"] = "this network"
 
     @property
     def cells(self) -> tuple[str, ...]:
         """A row of a table with the headings `CLAIM_HEADINGS`."""
-        return (str(self.statement), self.claim, self.measured, "yes" if self.holds else "no", self.of)
+        return (str(self.statement), self.claim, self.measured, "yes" if self.holds else "no", self.scope)
 
 
 class ExperimentResult(NamedTuple):
@@ -76,7 +76,7 @@ class Setup:
     @cached_property
     def partly_trained(self) -> Sequential:
         """The network after a tenth of its training."""
-        return train(self.network(), self.inputs, self.targets, STEPS // 10, of=STEPS, seed=self.seed)
+        return train(self.network(), self.inputs, self.targets, STEPS // 10, schedule=STEPS, seed=self.seed)
 
     @cached_property
     def trained(self) -> Sequential:
@@ -84,11 +84,13 @@ class Setup:
         return train(self.network(), self.inputs, self.targets, STEPS, seed=self.seed)
 
 
-def train(model: Sequential, inputs: Tensor, targets: Tensor, steps: int, *, of: int = 0, seed: int) -> Sequential:
-    """Take `steps` steps of SGD at a learning rate that falls linearly, to reach 0 after `of` steps."""
+def train(
+    model: Sequential, inputs: Tensor, targets: Tensor, steps: int, *, schedule: int = 0, seed: int
+) -> Sequential:
+    """Take `steps` steps of SGD at a learning rate that falls linearly, to reach 0 after `schedule` steps."""
     backprop = Backprop(model, cost)
     for step, batch in enumerate(islice(endless_batches(inputs, targets, seed=seed), steps)):
-        backprop.sgd_step(*batch, LEARNING_RATE * (1 - step / (of or steps)))
+        backprop.sgd_step(*batch, LEARNING_RATE * (1 - step / (schedule or steps)))
     return model
 
 

@@ -171,7 +171,7 @@ class Logger(Protocol):
     """Receives events as they happen."""
 
     def record(self, event: Event) -> None:
-        """Take one event; ignore kinds without use."""
+        """Take one event; ignore unused kinds."""
 
     def close(self) -> None:
         """Close the logger after the last event."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from bp_torch.data import Batch, Batches, accuracy_of, classes_of, first_of_each
+from bp_torch.data import Batch, Batches, accuracy_of, classes_of, first_of_each_class
 from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, perturbed, taylor_order
 from bp_torch.inspection import GradientNoise, NoiseScaleAverage, explain, gradient_noise
 from bp_torch.nn import as_builtin
@@ -49,7 +49,7 @@ class Monitor:
         self._train, self._test, self._images = (batches.inputs, batches.targets), test, images
         self._epoch_steps, self._steps = len(batches), config.epochs * len(batches)
         self._test_labels = classes_of(test[1])
-        self._probes = first_of_each(self._test_labels.cpu())
+        self._probes = first_of_each_class(self._test_labels.cpu())
         self._reference = ReferenceModels(model, self._cost)
         self._frame_steps = frame_steps(self._steps, config.frames)
         self._frames: FrameCapture | None = None

@@ -26,11 +26,11 @@ from bp_torch.training.state.saver import CheckpointSaver, StopSignals
 
 SHOWN = 20  # examples of a failed mini-batch that are listed
 
-_PLACES = ("runs_dir", "data_root", "mnist_source", "device")
-_PER_SESSION = (*_PLACES, "checkpoint_seconds", "quiet")
+_LOCATIONS = ("runs_dir", "data_root", "mnist_source", "device")
+_PER_SESSION = (*_LOCATIONS, "checkpoint_seconds", "quiet")
 """Settings that a resumed run takes from the command line, defaults included."""
 _MAY_CHANGE = {"epochs", "threads", "frames", *_PER_SESSION}
-_WHICH_RUN = {"resume", "replay", "run_name", "overwrite"}
+_RUN_SELECTION = {"resume", "replay", "run_name", "overwrite"}
 
 
 class RunSetup(NamedTuple):
@@ -82,7 +82,7 @@ def train(
         if setup.state:
             restore(trainer, setup.state)
         began = time.perf_counter()
-        signals = stack.enter_context(StopSignals(patient=group.size > 1).handle())
+        signals = stack.enter_context(StopSignals(ignore_repeated=group.size > 1).handle())
         saver = CheckpointSaver(trainer, config.folder, signals, command_for("--resume", program, setup.config))
         stack.callback(trainer.monitor.close)
         with _failures(trainer, saver, command_for("--replay", program, setup.config)):
@@ -192,10 +192,10 @@ def _set_up_resumed(config: TrainConfig, arguments: Sequence[str], folder: Path,
     """Resume from the newest valid checkpoint; if there is none yet, begin again."""
     stored = run_dir.load_config(folder, device=config.device)
     config = _merge_config(config, stored, arguments)
-    stack.callback(run_dir.claim(folder).release)
+    stack.callback(run_dir.lock_run(folder).release)
     if (folder / run_dir.SUMMARY).exists() and config.epochs == stored.epochs:
         done = f"all of its {config.epochs} epochs are done"
-        raise RunError(f"cannot resume {folder.name!r}: {done}; train on with --epochs {2 * config.epochs}")
+        raise RunError(f"cannot resume {folder.name!r}: {done}; continue with --epochs {2 * config.epochs}")
     state, damaged = run_dir.load_checkpoint(folder, config)
     if state is None:
         run_dir.require_restartable(folder)
@@ -205,7 +205,7 @@ def _set_up_resumed(config: TrainConfig, arguments: Sequence[str], folder: Path,
         return _new_run(config, dataset, "there is no checkpoint yet: starting again")
     _require_epochs_left(config, dataset, state)
     valid = next(name for name in run_dir.NEWEST_FIRST if name not in damaged and (folder / name).exists())
-    run_dir.set_aside(folder, damaged)
+    run_dir.rename_damaged(folder, damaged)
     if config.epochs != stored.epochs:
         run_dir.set_epochs(folder, config.epochs)
     return RunSetup(config, dataset, state, tuple(f"{name} is damaged: resuming from {valid}" for name in damaged))
@@ -245,8 +245,10 @@ def _merge_config(config: TrainConfig, stored: TrainConfig, arguments: Sequence[
     }
     for name, value in given.items():
         before = getattr(stored, name)
-        if name not in _MAY_CHANGE | _WHICH_RUN and value != before:
-            raise RunError(f"{flag(name)} {value} does not fit the run to resume, which has {before}: leave it out")
+        if name not in _MAY_CHANGE | _RUN_SELECTION and value != before:
+            raise RunError(
+                f"{flag(name)} {value} cannot change when a run is resumed, which has {before}: leave it out"
+            )
     changes = {name: getattr(config, name) for name in {*_PER_SESSION, *(_MAY_CHANGE & given.keys())}}
     return replace(stored, **changes, run_name=config.resume, resume=None, overwrite=False)
 
@@ -254,7 +256,7 @@ def _merge_config(config: TrainConfig, stored: TrainConfig, arguments: Sequence[
 def command_for(action: str, program: str, config: TrainConfig) -> str:
     """The command that resumes or replays a run with the folders and the device of this session."""
     defaults = TrainConfig()
-    moved = [name for name in _PLACES if getattr(config, name) != getattr(defaults, name)]
+    moved = [name for name in _LOCATIONS if getattr(config, name) != getattr(defaults, name)]
     places = (word for name in moved for word in (flag(name), str(getattr(config, name))))
     return f"{program} {shlex.join([action, str(config.run_name), *places])}"
 

@@ -18,10 +18,10 @@ from filelock import BaseFileLock, FileLock, Timeout
 from torch import Tensor
 
 from bp_torch.files import atomic_write, read_limited
-from bp_torch.training.config import MOST_NEURONS, MOST_PARAMETERS, TrainConfig, parameters_of
+from bp_torch.training.config import MAX_NEURONS, MAX_PARAMETERS, TrainConfig, parameters_of
 
 _Parsed = TypeVar("_Parsed")
-CONFIG, SUMMARY, SHORTER = "config.json", "summary.json", "summary.previous.json"
+CONFIG, SUMMARY, PREVIOUS_SUMMARY = "config.json", "summary.json", "summary.previous.json"
 CHECKPOINT, PREVIOUS, BEST = "checkpoint.safetensors", "checkpoint.previous.safetensors", "best.safetensors"
 FAILURE = "failure.safetensors"
 NEWEST_FIRST = CHECKPOINT, PREVIOUS, BEST
@@ -30,10 +30,10 @@ _DAMAGED = tuple(f"{name}.damaged" for name in NEWEST_FIRST)
 _OF_EARLIER_VERSIONS = "checkpoint.pt", "checkpoint.previous.pt", "best.pt", "failure.pt"
 _EVENTS = "events.out.tfevents.*", "events.out.damaged.*"
 # The configuration is last: as long as it exists, the run can be resumed.
-_OURS = (SUMMARY, SHORTER, *NEWEST_FIRST, FAILURE, *_DAMAGED, *_OF_EARLIER_VERSIONS, *_EVENTS, CONFIG)
+_RUN_FILES = (SUMMARY, PREVIOUS_SUMMARY, *NEWEST_FIRST, FAILURE, *_DAMAGED, *_OF_EARLIER_VERSIONS, *_EVENTS, CONFIG)
 _LARGEST_HEADER = 2**20
 _NO_DIGEST = "0" * 64
-_FIXED = "hidden", "activation", "cost", "batch_size", "learning_rate", "seed", "backend", "data"
+_FIXED_SETTINGS = "hidden", "activation", "cost", "batch_size", "learning_rate", "seed", "backend", "data"
 """Settings that a resumed run must share with its checkpoint."""
 
 
@@ -54,7 +54,7 @@ def require_no_run(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def claim(folder: Path) -> BaseFileLock:
+def lock_run(folder: Path) -> BaseFileLock:
     """Lock a run's folder against other processes; RunError if it is locked already."""
     lock = FileLock(folder / _LOCK)
     try:
@@ -72,7 +72,7 @@ def create_run(folder: Path, *, overwrite: bool) -> BaseFileLock:
     """Make and lock a run's folder; RunError if it is in use or cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = claim(folder)
+        lock = lock_run(folder)
         if not overwrite:
             require_free(folder)
         remove_run(folder)
@@ -83,7 +83,7 @@ def create_run(folder: Path, *, overwrite: bool) -> BaseFileLock:
 
 def remove_run(folder: Path) -> None:
     """Remove the files of a run, and nothing else, from its folder."""
-    for pattern in (*_OURS, *(f".{name}.new" for name in _OURS)):
+    for pattern in (*_RUN_FILES, *(f".{name}.new" for name in _RUN_FILES)):
         for old in folder.glob(pattern):
             old.unlink()
 
@@ -192,17 +192,17 @@ def load_checkpoint(
 
 def largest_checkpoint(config: TrainConfig) -> int:
     """The size in bytes of the largest checkpoint with these hidden layers, momentum included."""
-    return 2 * 2**20 + 16 * min(MOST_PARAMETERS, parameters_of((MOST_NEURONS, *config.hidden, MOST_NEURONS)))
+    return 2 * 2**20 + 16 * min(MAX_PARAMETERS, parameters_of((MAX_NEURONS, *config.hidden, MAX_NEURONS)))
 
 
 def set_epochs(folder: Path, epochs: int) -> None:
     """Change the number of epochs of a run; the summary of one that is finished is kept under another name."""
     if (folder / SUMMARY).exists():
-        (folder / SUMMARY).replace(folder / SHORTER)
+        (folder / SUMMARY).replace(folder / PREVIOUS_SUMMARY)
     update_json(folder / CONFIG, {"epochs": epochs})
 
 
-def set_aside(folder: Path, names: Sequence[str]) -> None:
+def rename_damaged(folder: Path, names: Sequence[str]) -> None:
     """Rename damaged checkpoints, so that saving the next one does not back them up over a valid one."""
     for name in names:
         (folder / name).replace(folder / f"{name}.damaged")
@@ -244,5 +244,5 @@ def _fits(state: State, config: TrainConfig) -> bool:
     """Whether a checkpoint has this configuration, compared as JSON: 1, 1.0 and true differ, tuples are lists."""
     found, expected = state.values.get("config"), config.as_dict()
     return isinstance(found, Mapping) and all(
-        json.dumps(found.get(name)) == json.dumps(expected[name]) for name in _FIXED
+        json.dumps(found.get(name)) == json.dumps(expected[name]) for name in _FIXED_SETTINGS
     )

@@ -29,10 +29,10 @@ class Interrupted(Exception):
 class StopSignals:
     """Records the first of Ctrl-C, SIGTERM and SIGHUP."""
 
-    def __init__(self, *, patient: bool) -> None:
+    def __init__(self, *, ignore_repeated: bool) -> None:
         """Patient: ignore a repeated Ctrl-C (torchrun forwards the first one); otherwise it ends the run at once."""
         self.received: signal.Signals | None = None
-        self._patient = patient
+        self._ignore_repeated = ignore_repeated
 
     @contextmanager
     def handle(self) -> Iterator[Self]:
@@ -47,7 +47,7 @@ class StopSignals:
                 signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if number == self.received == signal.SIGINT and not self._patient:
+        if number == self.received == signal.SIGINT and not self._ignore_repeated:
             raise KeyboardInterrupt
         self.received = self.received or signal.Signals(number)
 
@@ -75,7 +75,7 @@ class CheckpointSaver:
             self.save()
         if stop:
             received = self._signals.received
-            by = "with another process" if received is None else f"by {received.name}"
+            by = "because another process was" if received is None else f"by {received.name}"
             done = f"stopped {by} after {trainer.step:,} of {trainer.steps:,} steps"
             raise Interrupted(f"{done}; resume with: {self.resume}", 128 + (received or 15))
 

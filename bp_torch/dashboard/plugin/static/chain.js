@@ -110,12 +110,12 @@ function costGradient(frame, j, example, upstream) {
   const equation = {left: "∂C/∂aⱼ", short: "∂C/∂aⱼ", result: number(upstream)};
   switch (frame.network.cost) {
     case "squared_error":
-      return {...equation, short: "2(aⱼ − yⱼ)", symbols: "2(aⱼ − yⱼ)", numbers: `2 · (${number(output)} − ${target})`};
+      return {...equation, short: "2(aⱼ − tⱼ)", symbols: "2(aⱼ − tⱼ)", numbers: `2 · (${number(output)} − ${target})`};
     case "cross_entropy":
       return {
         ...equation,
-        short: "(softmax(a)ⱼ − yⱼ)",
-        symbols: "softmax(a)ⱼ − yⱼ",
+        short: "(softmax(a)ⱼ − tⱼ)",
+        symbols: "softmax(a)ⱼ − tⱼ",
         numbers: `${number(upstream + target)} − ${target}`,
       };
     default:

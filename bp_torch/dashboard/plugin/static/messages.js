@@ -19,9 +19,9 @@ export function emptyState() {
     html("h1", {}, "No run here has frames yet"),
     html("p", {}, "Train a network. Every run logs frames, unless it is started with --frames 0:"),
     html("pre", {}, html("code", {}, "make train")),
-    html("p", {}, "or, in your own environment:"),
-    html("pre", {}, html("code", {}, "python scripts/train.py --data digits")),
-    html("p", {}, "This takes half a minute. Then press TensorBoard’s reload button."),
+    html("p", {}, "or, outside a clone:"),
+    html("pre", {}, html("code", {}, "bp-torch train --data digits")),
+    html("p", {}, "This takes less than a minute. Then press TensorBoard’s reload button."),
   );
 }
 
@@ -30,7 +30,7 @@ export function helpDialog() {
   const rows = KEYS.map(([keys, what]) => html("tr", {}, html("th", {scope: "row"}, keys), html("td", {}, what)));
   const close = html("button", {onclick: ({target}) => target.closest("dialog").close()}, "Close");
   const words =
-    "The brightness of a neuron is its activation. Blue and solid means more, orange and dashed means less. ∂C/∂w, ∂C/∂a and δ = ∂C/∂z are gradients. A nudge is minus a gradient: the change that lowers the cost fastest. " +
+    "The brightness of a neuron is its activation. Blue and solid means more, orange and dashed means less. ∂C/∂w, ∂C/∂a and δ = ∂C/∂z are gradients. A nudge is minus a gradient: the change that lowers the cost. " +
     "Point at a neuron, a line, or a pixel of a map to see its chain rule. Click to keep it.";
   return html(
     "dialog",

@@ -9,7 +9,7 @@ export function phasesOf(network) {
   const last = network.functions.length - 1;
   const back = Array.from({length: last}, (_, i) => ({
     id: `back-${i + 1}`,
-    title: i === last - 1 ? "Back to the pixels" : i ? "… and again" : "One layer back",
+    title: i === last - 1 ? "Back to the pixels" : i ? "Another layer back" : "One layer back",
     layer: last - 1 - i,
   }));
   const sums = {id: "sums", title: "Nudges added up", layer: last};
