@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+DEV := .venv/.dev
 ARGS ?=
 
 # make ignores a variable that no rule uses, so that `make train epochs=1` would train with 60.
@@ -16,25 +17,31 @@ $(if $(UNKNOWN),$(error unknown variable $(UNKNOWN): pass flags in ARGS, such as
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## make .venv and install into it, once
+setup: $(DEV)  ## install everything, the tools for tests and checks too, into .venv
 
-# The constraints pin the tested versions; without them pip takes torch's newest CUDA build, several GB.
+# The constraints pin the tested versions; without them pip takes the newest torch.
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
 $(READY): pyproject.toml constraints.txt
-	@echo "installing bp_torch and the versions of constraints.txt into .venv: a few minutes, once"
+	@echo "installing bp_torch into .venv: a few minutes, once"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PIP) -e ".[train]"
+	@touch $@
+
+$(DEV): $(READY)
+	$(PIP) -e ".[dev]"
 	@touch $@
 
 train: $(READY)  ## learn handwritten digits, every gradient checked (--help lists the flags)
 	$(BIN)/python scripts/train.py $(ARGS)
 
-test: $(READY)  ## the whole suite
+test: $(DEV)  ## the whole suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 10 $(ARGS)
 
-soak: $(READY)  ## kill trainings a hundred times and see each go on exactly: ARGS="--kills 1000"
+soak: $(DEV)  ## kill trainings a hundred times and see each go on exactly: ARGS="--kills 1000"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/training/test_soak.py --kills 100 $(ARGS)
 
-check: $(READY)  ## format, lint and types
+check: $(DEV)  ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

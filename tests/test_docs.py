@@ -139,6 +139,7 @@ def test_the_loop_is_the_engines() -> None:
 
 
 def test_the_table_of_functions_is_the_catalogue() -> None:
+    assert f"[{len(CATALOGUE)} functions]" in README
     rows = [
         f"| `{entry.name}` | {entry.backward} | {', '.join(map(str, entry.kinks))} |".replace("|d|", r"\|d\|")
         for entry in CATALOGUE.values()
