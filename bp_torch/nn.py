@@ -1,7 +1,6 @@
-"""Modules on the hand-written functions, drop-in for torch.nn's of the same name, and the lecture's network.
+"""Modules on the hand-written functions, and the lecture's network.
 
-Each subclasses torch.nn's module, with a forward that calls `bp_torch.functional`, where the equations are. (*) is any
-shape.
+Each subclasses the torch.nn module of the same name, with a forward that calls `bp_torch.functional`. (*) is any shape.
 """
 
 import copy
@@ -177,21 +176,21 @@ ACTIVATIONS: dict[str, type[torch.nn.Module]] = {
     "gelu": GELU,
     "identity": torch.nn.Identity,
 }
-"""What may follow a weighted sum, by name."""
+"""Activation modules by name."""
 
 
 def mlp(
     sizes: Sequence[int], activation: str = "sigmoid", *, output_activation: str | None = None
 ) -> torch.nn.Sequential:
-    """A chain of dense layers, each a weighted sum and an activation: `mlp((784, 16, 16, 10))` is the lecture's.
+    """Make a chain of dense layers with activations; `mlp((784, 16, 16, 10))` is the lecture's network.
 
     Its modules are named `hidden1`, `hidden1_sigmoid`, `hidden2`, …, `output`, `output_sigmoid`; its parameters
     `hidden1.weight`, `hidden1.bias`, ….
 
     Args:
         sizes: the number of neurons of each layer, the input's first.
-        activation: what follows each hidden weighted sum; a key of `ACTIVATIONS`.
-        output_activation: what follows the last. None: 'sigmoid' for a sigmoid network, as in the lecture,
+        activation: activation of the hidden layers; a key of `ACTIVATIONS`.
+        output_activation: activation of the output layer. None: 'sigmoid' for a sigmoid network, as in the lecture,
             otherwise 'identity', so that the outputs are logits.
 
     Returns:

@@ -11,7 +11,7 @@ from bp_torch.engine.operations import unsupported_error
 from bp_torch.engine.tape import Call, Tape, backpropagate, backward
 from bp_torch.functional.function import Context, constant
 
-_InferenceMode: Any = torch._C._InferenceMode  # torch.inference_mode() takes 4 µs
+_InferenceMode: Any = torch._C._InferenceMode  # without the Python wrapper, which takes 4 µs
 _WRAPPERS = "DistributedDataParallel", "DataParallel", "FullyShardedDataParallel", "OptimizedModule", "ScriptModule"
 _LARGEST = torch.finfo(torch.float32).max
 _LARGEST_HALF = torch.finfo(torch.float16).max
@@ -164,7 +164,7 @@ class Backprop:
             if not isinstance(input, Tensor):
                 raise TypeError(f"Backprop: inputs must be Tensors, not {type(input).__name__}")
         tape = Tape(model, tensors)
-        with _InferenceMode(False), tape:  # which also enables gradients
+        with _InferenceMode(False), tape:  # also enables gradients
             outputs = self.model(*tensors)
             tape.model_calls = len(tape)
             cost = self.cost(outputs, _detached(targets))
@@ -283,9 +283,9 @@ class _Update:
         self._sums = [cost]
 
     def fuse(self, call: Call, grad_output: Tensor, addresses: dict[int, int]) -> None:
-        """Leave the gradients of a call's parameters to `accumulate`, if all that need one belong to the model.
+        """Defer the gradients of a call's parameters to `accumulate`, if all that need one belong to the model.
 
-        Not if a factor of the gradient shares memory with a parameter: an earlier update would change it.
+        Skipped if a factor of the gradient shares memory with a parameter: an earlier update would change it.
         """
         first, *needs = call.ctx.needs_input_grad
         into = [input if needed else None for input, needed in zip(call.inputs[1:], needs, strict=True)]

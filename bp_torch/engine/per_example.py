@@ -173,7 +173,7 @@ def _backward_call(
 def _backward_rows(call: Call, grad_output: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Run a call's backward; TypeError unless each row of the gradients depends on that row of ∂C/∂output alone.
 
-    The numbers of any two examples differ in a bit. For each bit, the backward runs again with zeros in the rows whose
+    Any two row numbers differ in at least one bit. For each bit, the backward runs again with zeros in the rows whose
     bit is 0, and with zeros in those whose bit is 1. A zeroed row whose gradient is not 0 depends on another row.
     """
     gradients = call.backward(grad_output)

@@ -206,7 +206,7 @@ def as_callable(function: Any, parameters: tuple[str, ...], label: str) -> Calla
     if isinstance(function, type) and issubclass(function, torch.autograd.Function):
         return function.apply
     if isinstance(function, type) and issubclass(function, torch.nn.Module):
-        raise CannotCheck(f"{label} {function.__name__} is a class: give an instance of it")
+        raise CannotCheck(f"{label} {function.__name__} is a class: pass an instance")
     if isinstance(function, torch.nn.Module):
         own = {name for name, _ in function.named_parameters()}
         if parameters and own != set(parameters):

@@ -202,7 +202,7 @@ def _require_comparable(case: CheckCase) -> None:
         if ours != theirs:
             raise CannotCheck(f"{sample}: the function returns {what} {ours}, but the reference {theirs}")
     if not torch.allclose(expected, again, equal_nan=True):
-        raise CannotCheck(f"{sample}: the reference returns different values for the same input; make it deterministic")
+        raise CannotCheck(f"{sample}: the reference is not deterministic: two calls return different values")
     if not value.isfinite().all() and expected.isfinite().all():
         raise CannotCheck(f"{sample}: the function returns {_non_finite(value)}, where the reference is finite")
     _require_gradient(case.oracle, expected, f"{sample}: the reference")

@@ -83,7 +83,7 @@ class Comparison:
 
     @property
     def diagnosis(self) -> str:
-        """The result in a word or two."""
+        """The verdict, as shown in reports."""
         if self.passed:
             return "agrees"
         if not self.conclusive:

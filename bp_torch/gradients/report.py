@@ -112,7 +112,7 @@ class GradientReport:
         for result in shown:
             lines += ["", str(result)]
         if len(self.failures) > len(shown):
-            lines += ["", f"and {len(self.failures) - len(shown)} more failures of the checks above"]
+            lines += ["", f"and {len(self.failures) - len(shown)} more failures"]
         return "\n".join([*lines, *(f"\nhint: {hint}" for hint in self.hints)])
 
     def _table(self) -> Iterator[str]:

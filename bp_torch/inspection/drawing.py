@@ -89,7 +89,7 @@ def _columns(layers: Sequence[LayerExplanation], box: _Box) -> list[_Column]:
 
 
 def _draw_edges(axes: Axes, before: _Column, after: _Column) -> None:
-    """Draw a line for each weight with a nudge: the larger within its layer, the stronger."""
+    """Draw a line for each weight; its width and opacity show the size of the nudge."""
     nudges = after.of(after.layer.weight_nudges)[:, before.shown]  # (after, before)
     strength = nudges / np.abs(nudges).max(initial=1e-300)
     for sign, colour, style in ((1, MORE, "solid"), (-1, LESS, (0, (4, 1.5)))):

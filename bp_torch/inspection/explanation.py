@@ -272,8 +272,8 @@ def _dense_layers(tape: Tape) -> Iterator[Sequence[Call]]:
     calls = tape[: tape.model_calls]
     for before, call in pairwise(calls):
         if call.inputs[0] is not before.output:
-            raise TypeError(f"module {call.module}: the model is not a chain, each layer after another")
-    starts = [place for place, call in enumerate(calls) if call.function is Linear]
+            raise TypeError(f"module {call.module}: the model is not sequential")
+    starts = [index for index, call in enumerate(calls) if call.function is Linear]
     if not starts or starts[0]:
         raise TypeError("the model must begin with a dense layer" + (f", not with {calls[0].module}" if calls else ""))
     for start, end in pairwise([*starts, len(calls)]):

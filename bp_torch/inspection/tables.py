@@ -1,4 +1,4 @@
-"""Tables for a terminal of 80 columns: the numbers of an explanation, and of what goes with it."""
+"""Tables for a terminal of 80 columns: the numbers of an explanation, and related results."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import isqrt
@@ -37,7 +37,7 @@ def explanation_tables(explanation: Explanation, output: int | None = None) -> R
     for layer in reversed(hidden):
         title = f"{layer.name}: nudges added up over the next layer"
         parts.append(_layer(layer, title, "neuron", {"z": layer.weighted_inputs, "activation\ny": layer.activations}))
-    parts.append(f"largest difference from autograd: {explanation.difference:.1e} of the largest gradient of its kind")
+    parts.append(f"largest difference from autograd: {explanation.difference:.1e} relative to the largest")
     return Group(*parts)
 
 

@@ -47,7 +47,7 @@ def direction(setup: Setup) -> ExperimentResult:
         4,
         "the negative gradient is the direction that decreases the cost most efficiently",
         f"it decreases the cost by {best:.4f} of what its length predicts; 5° aside it is {tilted[1] / best:.4f} of "
-        f"that, and the best of {len(at_random):,} random directions, hardly any of which leans its way, "
+        f"that, and the best of {len(at_random):,} random directions, nearly all orthogonal to it, "
         f"{at_random.max() / best:.1%} (the cost of {EXAMPLES} examples, a step of length {LENGTH:g})",
         abs(best - 1) < 0.01 and others.max().item() < best,
         "every network",

@@ -82,7 +82,7 @@ def convergence(setup: Setup) -> ExperimentResult:
         Claim(
             14,
             "where they end is a local minimum: no direction curves downwards",
-            f"the curvature is from {least:+.1e} to {most:+.1e}, as far as Lanczos finds it; the weights have grown "
+            f"the curvature is from {least:+.1e} to {most:+.1e} (Lanczos estimate); the weights have grown "
             f"from a norm of {norm_before:.1f} to {norm_after:.1f}",
             least >= 0,
         ),

@@ -70,9 +70,9 @@ def _cosine_claim(name: str, curve: Curve) -> Claim:
 def _descent_claim(name: str, curve: Curve) -> Claim:
     cosines = curve[BATCH_SIZE][:, COSINES]
     downhill = int((cosines > 0).sum())
-    measured = f"{downhill} of {len(cosines)} mini-batches do"
+    measured = f"{downhill} of {len(cosines)} mini-batches are"
     holds = downhill >= 0.95 * len(cosines)
-    return Claim(13, f"{name}, {MINI_BATCH_GRADIENT} points downhill all the same", measured, holds)
+    return Claim(13, f"{name}, {MINI_BATCH_GRADIENT} is still a descent direction", measured, holds)
 
 
 def _curve(setup: Setup, model: torch.nn.Module) -> Curve:

@@ -41,7 +41,7 @@ def _output_nudges(explanations: list[Explanation]) -> Claim:
     return Claim(
         6,
         "the right output should be nudged up, the others down, in proportion to the distance from the target",
-        f"so in {right} of {len(explanations)} digits; the nudge is twice the distance, "
+        f"holds for {right} of {len(explanations)} digits; the nudge is twice the distance, "
         + (f"to {difference:.0e}" if difference else "exactly"),
         right == len(explanations) and difference < 1e-6,
         "every network",
@@ -57,7 +57,7 @@ def _avenues(explanations: list[Explanation]) -> Claim:
     return Claim(
         7,
         "three avenues lead there: the biases, the weights, the previous activations",
-        f"each alone lowers the cost by as much as it promises: {ranges} times that",
+        f"decrease of the cost along each alone, measured / predicted: {ranges}",
         bool(((least > 0.95) & (most < 1.05)).all()),
         "every network",
     )
