@@ -1,11 +1,10 @@
-"""The command `bp-torch check`, from a clone of the repository: with the planted bugs, which are part of the tests."""
+"""The command `bp-torch check`, from a clone: with the planted bugs, which are part of the tests."""
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
-
-from planted.command import main
+from bp_torch.commands import run
 
 if __name__ == "__main__":
-    main()
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    run("planted.command")

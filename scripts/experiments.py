@@ -1,6 +1,6 @@
-"""The command `bp-torch experiments`, from a clone of the repository."""
+"""The command `bp-torch experiments`, from a clone."""
 
-from bp_torch.commands.experiments import main
+from bp_torch.commands import run
 
 if __name__ == "__main__":
-    main()
+    run("bp_torch.commands.experiments")

@@ -1,6 +1,6 @@
-"""The command `bp-torch explain`, from a clone of the repository."""
+"""The command `bp-torch explain`, from a clone."""
 
-from bp_torch.commands.explain import main
+from bp_torch.commands import run
 
 if __name__ == "__main__":
-    main()
+    run("bp_torch.commands.explain")

@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from resource import RLIM_INFINITY, RLIMIT_FSIZE, setrlimit
 from typing import Any, Self
@@ -159,7 +160,7 @@ def _prepare() -> None:
     data.load = lambda *_, **__: digits
     blank = pictures.render(Figure(figsize=(0.1, 0.1)))  # drawing takes longer than training
     pictures.draw_explanations = pictures.worst_digits = pictures.first_weights = lambda *_: blank
-    runpy.run_path(str(SCRIPT), run_name="imported")
+    import_module("bp_torch.commands.train")
     torch.optim.SGD([torch.zeros(1)])  # its first use imports many modules
     gc.freeze()
 

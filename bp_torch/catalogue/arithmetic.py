@@ -56,7 +56,7 @@ OP_INFOS = (
     _op_info(
         "pow",
         "∂C/∂a = g b aᵇ⁻¹, ∂C/∂b = g y ln a",
-        ((_x.abs(), 1.5), (_x, 2), (_transposed, 0), (_x, -1), (_x.abs(), _row), (_draw(1, 3).abs(), _column)),
+        ((_x.abs(), 1.5), (_x, 2), (_transposed, 0), (_x, -1), (_x.abs(), _row), (_draw(1, 3).abs() + 0.1, _column)),
         _NOT_BROADCAST,
         ErrorInput((torch.arange(3), -1), RuntimeError, "negative integer powers"),
     ),

@@ -1,13 +1,12 @@
-"""The console command `bp-torch`, with a module for each subcommand.
-
-Importing it makes Ctrl-C print "interrupted" instead of a traceback, also while torch is being imported, and opens the
-standard streams that were closed by the shell.
-"""
+"""The console command `bp-torch`, with a module for each subcommand."""
 
 import os
+import signal
 import sys
 from importlib import import_module
-from types import TracebackType
+from types import FrameType
+
+import bp_torch
 
 COMMANDS = {
     "train": "train a network of hand-written layers on handwritten digits",
@@ -24,17 +23,32 @@ USAGE = "\n".join(
 def main() -> None:
     """Run a subcommand and exit with its status."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
-    if name in ("", "-h", "--help"):
-        print(USAGE, file=sys.stdout if name else sys.stderr)
-        sys.exit(0 if name else 2)
-    if name not in COMMANDS:
-        sys.exit(_error(f"unknown command {name!r}; expected one of {', '.join(COMMANDS)}"))
-    sys.argv[:2] = [f"bp-torch {name}"]
+    if name in COMMANDS:
+        sys.argv[:2] = [f"bp-torch {name}"]
+        run(f"bp_torch.commands.{name}")
+    if name in ("-h", "--help", "--version"):
+        print(f"bp_torch {bp_torch.__version__}" if name == "--version" else USAGE)
+        sys.exit()
+    problem = f"unknown command {name!r}; expected" if name else "expected a command:"
+    sys.exit(_error(f"{problem} one of {', '.join(COMMANDS)}"))
+
+
+def run(module: str) -> None:
+    """Import the module of a command and call its `main`.
+
+    During the import, Ctrl-C exits at once: an exception would leave torch half imported.
+    """
+    _open_closed_streams()
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _exit_at_once)
     try:
         import_module("bp_torch.commands.cli")  # fails before torch is imported, which would print warnings
-        command = import_module(f"bp_torch.commands.{name}")
+        command = import_module(module)
     except ModuleNotFoundError as error:
-        sys.exit(_error(f"bp-torch needs {error.name}: install bp_torch with its extra 'train'"))
+        sys.exit(_error(f"this command needs {error.name}: install bp_torch with its extra 'train'"))
+    finally:
+        signal.signal(signal.SIGINT, handler)
     command.main()
 
 
@@ -43,11 +57,9 @@ def _error(message: str) -> int:
     return 2
 
 
-def _report_interrupt(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
+def _exit_at_once(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"interrupted\n")
+    os._exit(130)
 
 
 def _open_closed_streams() -> None:
@@ -57,7 +69,3 @@ def _open_closed_streams() -> None:
     os.close(descriptor)
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-
-
-sys.excepthook = _report_interrupt
-_open_closed_streams()

@@ -76,7 +76,7 @@ def compare_samples(entry: OpInfo, dtype: torch.dtype) -> list[Comparison]:
     generator = torch.Generator().manual_seed(0)
     with warnings.catch_warnings(action="ignore"):
         return [
-            replace(comparison, name=f"{entry.name} sample {number} {comparison.name} ")
+            replace(comparison, name=f"{entry.name} in {dtype}, sample {number}, {comparison.name} ")
             for number, call in enumerate(as_calls(entry.function, entry.samples))
             for comparison in _compared(call.to(dtype), entry.reference, generator)
         ]

@@ -16,7 +16,8 @@ def python(code: str, **options: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_data_file_does_not_get_the_descriptor_of_a_closed_stream(tmp_path: Path) -> None:
-    code = f"import bp_torch.commands; file = open({str(tmp_path / 'file')!r}, 'w'); file.write(str(file.fileno()))"
+    write = f"file = open({str(tmp_path / 'file')!r}, 'w'); file.write(str(file.fileno()))"
+    code = f"from bp_torch import commands; commands._open_closed_streams(); {write}"
     code += "; print('to stdout'); import os; os.write(2, b'to stderr')"
     closed = f"exec {sys.executable} -c {code!r} <&- >&- 2>&-".replace("\\'", "'")
     assert subprocess.run(["sh", "-c", closed], check=False).returncode == 0
@@ -45,7 +46,8 @@ def test_a_second_ctrl_c_at_the_end_prints_no_traceback() -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ((), 2, "usage: bp-torch COMMAND"),
+        ((), 2, "error: expected a command: one of train, check, explain, experiments"),
+        (("--version",), 0, "bp_torch 0."),
         (("--help",), 0, "  check "),
         (("fly",), 2, "error: unknown command 'fly'; expected one of train, check, explain, experiments"),
         (("check", "nothing"), 2, "error: unknown function 'nothing'"),
@@ -71,7 +73,7 @@ def test_a_missing_extra_is_named() -> None:
     done = python(code)
     assert (done.returncode, done.stderr) == (
         2,
-        "error: bp-torch needs tyro: install bp_torch with its extra 'train'\n",
+        "error: this command needs tyro: install bp_torch with its extra 'train'\n",
     )
 
 

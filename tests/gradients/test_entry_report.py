@@ -8,7 +8,7 @@ import torch
 from bp_torch.catalogue import CATALOGUE
 from bp_torch.functional.activations import Tanh
 from bp_torch.gradients import Comparison, Result
-from bp_torch.gradients.entry_report import HEADINGS, check_entry, compare_samples, largest_errors
+from bp_torch.gradients.entry_report import DTYPES, HEADINGS, check_entry, compare_samples, largest_errors
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +36,12 @@ def test_a_wrong_function(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = [cell.strip() for cell in report.row.split("|")]
     assert (cells[1], cells[4]) == ("tanh", str(len(report.wrong)))
     assert [line.count("|") for line in HEADINGS.splitlines()] == 2 * [report.row.count("|")]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_function_agrees_on_its_samples(dtype: str) -> None:
+    comparisons = [c for entry in CATALOGUE.values() for c in compare_samples(entry, getattr(torch, dtype))]
+    assert [str(comparison) for comparison in comparisons if not comparison.passed] == []
 
 
 def test_errors_are_in_roundings() -> None:
