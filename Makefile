@@ -9,7 +9,7 @@ ARGS ?=
 # make ignores a variable that no rule uses, so that `make train epochs=1` would train with 60.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out PYTHON ARGS MAKEFLAGS,$(GIVEN))
-$(if $(UNKNOWN),$(error unknown variable $(UNKNOWN): pass flags in ARGS, such as ARGS="--epochs 1"))
+$(if $(UNKNOWN),$(error unknown variable $(UNKNOWN): pass flags in ARGS, such as make train ARGS="--epochs 1"))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test soak check gradients experiments explain benchmark dashboard
@@ -32,13 +32,13 @@ $(DEV): $(READY)
 	$(PIP) -e ".[dev]"
 	@touch $@
 
-train: $(READY)  ## learn handwritten digits, every gradient checked (--help lists the flags)
+train: $(READY)  ## learn handwritten digits, every gradient checked (ARGS="--help" lists the flags)
 	$(BIN)/python scripts/train.py $(ARGS)
 
 test: $(DEV)  ## the whole suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 10 $(ARGS)
 
-soak: $(DEV)  ## kill trainings a hundred times and see each go on exactly: ARGS="--kills 1000"
+soak: $(DEV)  ## kill trainings a hundred times and check that each resumes bit for bit: ARGS="--kills 1000"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/training/test_soak.py --kills 100 $(ARGS)
 
 check: $(DEV)  ## format, lint and types
@@ -49,10 +49,10 @@ check: $(DEV)  ## format, lint and types
 gradients: $(READY)  ## check the gradients of every function, and the checker by planted bugs
 	$(BIN)/python scripts/check_gradients.py $(ARGS)
 
-experiments: $(READY)  ## measure the claims of the lecture on backpropagation (--quick for a first look)
+experiments: $(READY)  ## measure the claims of the lecture on backpropagation (ARGS="--quick" for a first look)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/experiments.py $(ARGS)
 
-explain: $(READY)  ## the nudges that one test digit gives to every weight: ARGS="--example 7"
+explain: $(READY)  ## show how one test digit nudges every weight: ARGS="--example 7"
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/explain.py $(ARGS)
 
 # BackPACK is measured where it is installed: pip install -e ".[peers]"
@@ -61,5 +61,5 @@ benchmark: $(READY)  ## measure speed and memory, next to PyTorch's own and othe
 
 # By default TensorBoard drops steps at random: 1,000 of a curve and 10 of a picture are kept.
 dashboard: $(READY)  ## show the runs in TensorBoard
-	@echo "the Backprop tab: http://localhost:6006/#backprop"
+	@echo "the Backprop tab: the address below, with #backprop appended"
 	$(BIN)/tensorboard --logdir runs --samples_per_plugin scalars=100000,images=1000 $(ARGS)

@@ -199,4 +199,4 @@ def test_every_make_target_named_exists() -> None:
 def test_a_variable_that_make_would_ignore_is_refused() -> None:
     done = subprocess.run(["make", "train", "epochs=1"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert 'unknown variable epochs: pass flags in ARGS, such as ARGS="--epochs 1"' in done.stderr
+    assert 'unknown variable epochs: pass flags in ARGS, such as make train ARGS="--epochs 1"' in done.stderr

@@ -139,7 +139,7 @@ def show(runs_dir: Path, tables: Mapping[str, str]) -> None:
     from bp_torch.dashboard.reports import write_tables  # imports TensorBoard
 
     write_tables(runs_dir / RUN, tables)
-    print(f"dashboard: {cli.dashboard(runs_dir)}")
+    print(f"dashboard: {cli.dashboard(runs_dir, 'text')}")
 
 
 def print_reports(reports: Iterable[EntryReport]) -> list[EntryReport]:

@@ -70,11 +70,9 @@ def program() -> str:
     return f"{installed(name)} {command}"
 
 
-def dashboard(runs_dir: Path) -> str:
-    """The command that shows runs in TensorBoard, and the address of the Backprop tab."""
-    return (
-        f"{installed('tensorboard')} --logdir {shlex.quote(str(runs_dir))}, then open http://localhost:6006/#backprop"
-    )
+def dashboard(runs_dir: Path, tab: str) -> str:
+    """The command that shows runs in TensorBoard, and the address of one of its tabs."""
+    return f"{installed('tensorboard')} --logdir {shlex.quote(str(runs_dir))}, then open http://localhost:6006/#{tab}"
 
 
 def installed(name: str) -> str:

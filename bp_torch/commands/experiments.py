@@ -66,7 +66,7 @@ def _measure() -> int:
     claims = write_experiments(folder, _results(config, setup, folder), _describe(config, dataset.origin))
     title = f"The lecture's claims, measured on {_describe(config, dataset.name)}"
     Console().print(claims_list(claims, title), markup=False)
-    print(f"figures     {folder}\ndashboard   {cli.dashboard(config.runs_dir)}")
+    print(f"figures     {folder}\ndashboard   {cli.dashboard(config.runs_dir, 'images')}")
     return 0
 
 

@@ -71,7 +71,8 @@ def _explain() -> int:
     explanation = explain(model, cost, image, label)
     read_as = int(explanation.outputs.argmax())
     title = f"Test example {config.example}, labelled {label}, read as {read_as}: cost {explanation.cost:.4f}"
-    print(f"data: {dataset.origin}\n{title}")
+    trained = config.checkpoint or "trained now; --checkpoint runs/NAME explains a network of yours"
+    print(f"data: {dataset.origin}\nnetwork: {trained}\n{title}")
     strengthened = hebbian_table(hebbian([explanation], count=MOST))
     sensitive = sensitivity_table(_wiggled(model, cost, explanation))
     Console().print(explanation_tables(explanation, config.output), strengthened, sensitive)

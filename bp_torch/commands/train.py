@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bp_torch.commands import cli
+from bp_torch.dashboard.tags import BACKPROP
 from bp_torch.dashboard.writer import TensorBoardLogger
 from bp_torch.data import DataError
 from bp_torch.training.backends import ProcessLost
@@ -55,5 +56,5 @@ def _train() -> int:
         return 0
     overheads = {"logging": board.seconds, "checkpoints": result.saving_seconds}
     print(describe(result.summary, result.folder, result.seconds, overheads))
-    print(f"dashboard   {cli.dashboard(result.folder.parent)}")
+    print(f"dashboard   {cli.dashboard(result.folder.parent, BACKPROP)}")
     return 0 if result.summary["gradient_checks_passed"] == result.summary["gradient_checks"] else 1

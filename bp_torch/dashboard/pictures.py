@@ -163,7 +163,7 @@ def _draw_pixels(axes: Axes, pixels: Tensor, x: float, y: float, **colours: Any)
 
 def _caption(explanation: Explanation) -> str:
     label, answer = int(explanation.target.argmax()), int(explanation.outputs.argmax())
-    return f"a {label}, read as {answer}, cost {explanation.cost:.3f}"
+    return f"label {label}, read as {answer}, cost {explanation.cost:.3f}"
 
 
 def render(figure: Figure) -> Summary.Image:

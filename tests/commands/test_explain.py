@@ -191,7 +191,7 @@ def test_another_output_is_printed_and_drawn(run: Run, runs: Path, monkeypatch: 
     expected = explain(network, COSTS[config.cost].function, digits().test.images[5], label)
     ((drawn, output, title),) = calls
     assert torch.equal(drawn.pixel_nudges, expected.pixel_nudges)
-    assert (output, title) == (2, out.splitlines()[1])
+    assert (output, title) == (2, out.splitlines()[2])
     assert (runs / "another/explain/wide/digits_5_output_2.png").is_file()
 
 

@@ -136,6 +136,7 @@ def test_captions_have_class_answer_and_cost(monkeypatch: pytest.MonkeyPatch) ->
     (axes,) = figures[0].axes
     captions = {text.get_text(): text.get_position() for text in axes.texts}
     assert list(captions) == [
-        f"a {label}, read as {int(one.outputs.argmax())}, cost {one.cost:.3f}" for label, one in enumerate(explanations)
+        f"label {label}, read as {int(one.outputs.argmax())}, cost {one.cost:.3f}"
+        for label, one in enumerate(explanations)
     ]
     assert list(captions.values()) == [(2, 6.5), (148, 6.5), (2, 46.5)]  # above each digit, in pixels of the digits

@@ -201,7 +201,7 @@ def test_the_picture_is_saved_with_its_styles(tab: Page) -> None:
     assert saved.value.suggested_filename == "backprop-recorded-step-3-avenues.svg"
     root = ET.parse(saved.value.path()).getroot()
     kinds = [element.tag.rpartition("}")[2] for element in root.iter()]
-    assert "recorded, step 3, three avenues: a 4" in [element.text for element in root.iter()]
+    assert "recorded, step 3, three avenues: label 4" in [element.text for element in root.iter()]
     assert kinds.count("line") >= 80
     assert {"script", "foreignObject"}.isdisjoint(kinds)
     hrefs = [element.get("href", "") for element in root.iter() if element.tag.endswith("image")]
@@ -244,7 +244,7 @@ def test_from_an_empty_folder_to_a_first_frame_and_a_later_one(browser: Browser,
         expect(inside.locator(".empty")).to_contain_text("No run here has frames yet")
         expect(inside.locator(".empty")).to_contain_text("bp-torch train --data digits")
         recorder.record(tiny_network())
-        for step, expected in ((0, "1 of 1 logged"), (7, "1 of 2 logged")):
+        for step, expected in ((0, "recorded step 1 of 1"), (7, "recorded step 1 of 2")):
             recorder.record(tiny_frame(step))
             until(functools.partial(shows_after_a_reload, page, expected))
             expect(inside.locator(".step")).to_contain_text(expected)

@@ -316,7 +316,7 @@ def test_a_run_of_an_earlier_version_is_refused_and_left_alone(tmp_path: Path, n
     write_json(tmp_path / "old" / CONFIG, {**DEFAULTS.as_dict(), "data": "digits"})
     (tmp_path / "old" / name).write_bytes(pickle.dumps(Malicious()))
     config = TrainConfig(data="digits", runs_dir=tmp_path, resume="old")
-    with pytest.raises(RunError, match=f"cannot resume 'old': no readable checkpoint, but {name}"):
+    with pytest.raises(RunError, match=f"cannot resume 'old': no checkpoint, only {name}"):
         run.train(config, lambda *_: [])
     with pytest.raises(RunError, match=r"cannot read run 'old': there is no .*checkpoint\.safetensors"):
         run.load_trained(tmp_path / "old")

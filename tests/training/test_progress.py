@@ -43,8 +43,8 @@ def test_a_log_has_a_line_every_ten_seconds(clock: list[float], capsys: pytest.C
         "step 100 of 500; time left: ?",
     ]
     assert lines[3] == "step 140 of 500; time left: 01:30", "at 4 steps a second"
-    assert lines[4] == "step 180 of 500, epoch=1 of 5, cost=0.1000, test accuracy=80.00%; time left: 01:20"
-    assert lines[-1] == "step 300 of 500, epoch=1 of 5, cost=0.1000, test accuracy=80.00%; time left: 00:50"
+    assert lines[4] == "step 180 of 500, epoch 1/5, cost 0.1000, accuracy 80.00%; time left: 01:20"
+    assert lines[-1] == "step 300 of 500, epoch 1/5, cost 0.1000, accuracy 80.00%; time left: 00:50"
     assert len(lines) == 3 + 50 // 10 + 1
 
 
@@ -80,10 +80,7 @@ def test_a_terminal_shows_a_bar_with_the_remaining_time(monkeypatch: pytest.Monk
         bar.record(StepEvent(400, 0, 0.75, 0.5, 0.1, 1e4))
         bar.close()
     shown = read_all(ours)
-    assert "digits:" in shown
-    assert "300/500" in shown
-    assert "epoch=1 of 5" in shown
-    assert re.search(r"\d\d:\d\d<\d\d:\d\d", shown), "elapsed < remaining"
+    assert re.search(r" 60%█+.* +\d\d:\d\d left, epoch 1/5", shown)
 
 
 def test_errors_of_a_closed_stderr_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def one_class(setup: Setup) -> ExperimentResult:
 
 
 def _prediction_shares(setup: Setup, chosen: Tensor, steps: int) -> Tensor:
-    """The share of test digits answered by each class, (10,), after training on the chosen examples."""
+    """The fraction of test digits predicted as each class, (10,), after training on the chosen examples."""
     model = train(setup.network(), setup.inputs[chosen], setup.targets[chosen], steps, seed=setup.seed)
     answers = model(setup.test_inputs).argmax(1)
     return torch.bincount(answers, minlength=10) / len(answers)

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from bp_torch.data import Batch, Batches, accuracy_of, classes_of, first_of_each_class
 from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, perturbed, taylor_order
 from bp_torch.inspection import GradientNoise, NoiseScaleAverage, explain, gradient_noise
-from bp_torch.nn import as_builtin
+from bp_torch.nn import Linear, as_builtin
 from bp_torch.training.backends import COSTS, Backend, Cost, CostFunction
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging import events
@@ -165,10 +165,11 @@ class Monitor:
 
     def _log_distributions(self, step: int, last: Batch) -> None:
         parameters = {name: p.detach() for name, p in self._model.named_parameters()}
-        activations, signal = {}, self._test[0][:SHOWN]
-        for name, layer in self._model.named_children():
-            signal = layer(signal)
-            activations[name] = signal
+        activations, layer, signal = {}, "", self._test[0][:SHOWN]
+        for name, module in self._model.named_children():
+            signal = module(signal)
+            layer = name if isinstance(module, Linear) else layer
+            activations[layer] = signal  # of the activation function, if one follows
         self.record(events.DistributionEvent(step, parameters, self._local.gradients(*last)[1], activations))
 
     def _explain(self, step: int, last: Batch) -> None:

@@ -19,14 +19,14 @@ class Progress:
 
     def __init__(self, *, quiet: bool) -> None:
         """Quiet: print only the origin of the data, and problems."""
-        self._options: dict[str, Any] = {} if sys.stderr.isatty() else dict(_LOG_OPTIONS)
-        self._options |= {"disable": quiet, "unit": "step"}
+        self._options: dict[str, Any] = dict(_TERMINAL_OPTIONS if sys.stderr.isatty() else _LOG_OPTIONS)
+        self._options |= {"disable": quiet}
         self._bar: tqdm[Any] = tqdm(disable=True)
-        self._figures: dict[str, str] = {}
+        self._figures = {"epoch": "", "result": "", "agreement": ""}  # in the order in which they are shown
         self._epochs = 0
 
     def record(self, event: Event) -> None:
-        """Show the figures of an event."""
+        """Show the figures of an event: cost over the training set, accuracy on the test set."""
         with suppress(OSError):
             match event:
                 case RunStarted():
@@ -34,13 +34,14 @@ class Progress:
                     self._bar = tqdm(total=event.steps, initial=event.step, desc=event.data, **self._options)
                     self._epochs = event.config["epochs"]
                 case StepEvent():
-                    self._show(event.step, {"epoch": f"{event.epoch + 1} of {self._epochs}"})
+                    self._show(event.step, {"epoch": f"epoch {event.epoch + 1}/{self._epochs}"})
                 case AgreementEvent():
                     self._say(*(f"step {event.step}: {one}" for one in event.comparisons if not one.passed))
-                    self._show(event.step, {"gradients agree": f"{event.compared - event.failed}/{event.compared}"})
+                    agreement = f"gradients {event.compared - event.failed}/{event.compared}"
+                    self._show(event.step, {"agreement": agreement})
                 case EpochEvent():
-                    figures = {"cost": f"{event.train_cost:.4f}", "test accuracy": f"{event.test_accuracy:.2%}"}
-                    self._show(event.step + 1, {"epoch": f"{event.epoch} of {self._epochs}", **figures})
+                    result = f"cost {event.train_cost:.4f}, accuracy {event.test_accuracy:.2%}"
+                    self._show(event.step + 1, {"epoch": f"epoch {event.epoch}/{self._epochs}", "result": result})
                 case Heartbeat():
                     self._show(event.step + 1, {})
 
@@ -55,7 +56,7 @@ class Progress:
 
     def _show(self, step: int, figures: dict[str, str]) -> None:
         self._figures |= figures
-        self._bar.set_postfix(self._figures, refresh=False)
+        self._bar.set_postfix_str(", ".join(filter(None, self._figures.values())), refresh=False)
         self._bar.update(step - self._bar.n)
 
 
@@ -70,6 +71,10 @@ class _Lines:
         sys.stderr.flush()
 
 
+_TERMINAL_OPTIONS = {
+    "dynamic_ncols": True,
+    "bar_format": "{percentage:3.0f}%{bar}{remaining} left{postfix}",
+}
 _LOG_OPTIONS = {
     "file": _Lines(),
     "mininterval": 10.0,  # seconds
@@ -80,16 +85,16 @@ _LOG_OPTIONS = {
 
 
 def describe(summary: Mapping[str, Any], folder: Path, total: float, overheads: Mapping[str, float]) -> str:
-    """The result of a run in a few lines; overheads and the total are seconds since it was started or resumed."""
+    """The result of a run in a few lines; `overheads` and `total` are seconds of this session."""
     checks, passed = summary["gradient_checks"], summary["gradient_checks_passed"]
     agreement = f"{passed:,} of {checks:,} comparisons with autograd agree"
     lines = {
-        "data": summary["data_origin"],
+        "data": summary["data"],
         "accuracy": f"{summary['test_accuracy']:.2%} on test digits, {summary['train_accuracy']:.2%} in training",
         "gradients": agreement if checks else "not compared",
         "time": f"{summary['seconds']:.1f} s for {summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}, "
         f"{summary['examples_per_second']:,.0f} examples a second",
         "folder": str(folder),
-        **{name: f"took {seconds:.2f} of {total:.2f} s" for name, seconds in overheads.items()},
+        **{name: f"{seconds:.2f} s of this session's {total:.2f} s" for name, seconds in overheads.items()},
     }
     return "\n".join(f"{name:<11} {line}" for name, line in lines.items())

@@ -142,14 +142,14 @@ def replay(config: TrainConfig) -> tuple[str, bool]:
     stored = run_dir.load_config(folder, device=config.device)
     state, _ = run_dir.load_checkpoint(folder, stored, (run_dir.FAILURE,))
     if state is None:
-        raise RunError(f"cannot replay {folder.name!r}: it did not end with a number that is not finite")
+        raise RunError(f"cannot replay {folder.name!r}: it was not ended by NaN or infinity")
     trainer = Trainer(stored, load(stored.data, config.data_root, source=config.mnist_source))
     with _refuse(f"cannot replay {folder.name!r}: its {run_dir.FAILURE} does not fit its data or network"):
         step, what, examples = _restore_failure(trainer, state)
     stats = trainer.stats((trainer.batches.inputs[examples], trainer.batches.targets[examples]))
     more = f" and {len(examples) - SHOWN:,} more" if len(examples) > SHOWN else ""
     heading = f"at step {step}: {what}\nexamples {' '.join(map(str, examples[:SHOWN].tolist()))}{more}"
-    text = f"{heading}\nnow: {first_non_finite(stats)}\n\n{table_of(stats)}"
+    text = f"{heading}\nrecomputed: {first_non_finite(stats)}\n\n{table_of(stats)}"
     return text, any(tensor.non_finite for tensor in stats)
 
 
@@ -216,7 +216,7 @@ def _require_epochs_left(config: TrainConfig, dataset: Dataset, state: State) ->
     per_epoch = math.ceil(len(dataset.train.labels) / config.batch_size)
     step = state.values.get("step")
     if type(step) is int and step > config.epochs * per_epoch:
-        done = f"{step / per_epoch:.1f} epochs are done"
+        done = f"{step / per_epoch:.4g} epochs are done"
         raise RunError(f"cannot resume {config.run_name!r} with --epochs {config.epochs}: {done}")
 
 

@@ -92,7 +92,8 @@ def require_restartable(folder: Path) -> None:
     """Raise RunError if a run without a checkpoint has other files that starting again would remove."""
     for name in (FAILURE, *_DAMAGED, *_OF_EARLIER_VERSIONS):
         if (folder / name).exists():
-            raise RunError(f"cannot resume {folder.name!r}: no readable checkpoint, but {name}; use --overwrite")
+            look = f"look at it with --replay {folder.name}, or start" if name == FAILURE else "start"
+            raise RunError(f"cannot resume {folder.name!r}: no checkpoint, only {name}; {look} again with --overwrite")
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -266,7 +266,7 @@ class App {
     download(
       this.picture.element,
       name,
-      `${run}, step ${frame.step}, ${view.phase.title.toLowerCase()}: a ${frame.labels[view.example]}`,
+      `${run}, step ${frame.step}, ${view.phase.title.toLowerCase()}: label ${frame.labels[view.example]}`,
     );
   }
 

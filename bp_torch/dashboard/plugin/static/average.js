@@ -109,7 +109,7 @@ function stripOf(rows, scale, first, choose) {
 /** The digit as a button that chooses its example. */
 function heading(frame, n, change) {
   const example = frame.probes + n;
-  const name = `example ${n} of the mini-batch, a ${frame.labels[example]}`;
+  const name = `example ${n} of the mini-batch, label ${frame.labels[example]}`;
   const canvas = draw(frame.input(example), greys(frame.low, frame.high));
   return html(
     "th",

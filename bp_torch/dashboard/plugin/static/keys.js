@@ -3,9 +3,9 @@
 export const KEYS = [
   ["← →", "previous phase, next phase"],
   ["Space", "play the phases"],
-  ["Shift ← →", "previous logged step, next logged step"],
+  ["Shift ← →", "previous recorded step, next recorded step"],
   ["t", "play training"],
-  ["0 … 9, w", "a digit of the test set; the example of highest cost in the mini-batch"],
+  ["0 … 9, w", "a test digit; the example of highest cost in the mini-batch"],
   ["Tab, then arrows", "move from neuron to neuron; Enter chooses one"],
   ["m", "next kind of maps of the first layer"],
   ["Escape", "unpin the weight, leave the network"],

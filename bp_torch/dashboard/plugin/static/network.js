@@ -181,7 +181,7 @@ export class NetworkView {
     this.digit.setAttribute("href", draw(frame.input(example), greys(...this.network.range)).toDataURL());
     this.overlay.setAttribute("href", pixels ? overlayImage(pixels).toDataURL() : "");
     for (const part of [this.overlay, this.overlayTitle]) part.classList.toggle("hidden", !pixels);
-    this.digitTitle.textContent = `${count(this.network.sizes[0])} pixels: a ${frame.labels[example]}`;
+    this.digitTitle.textContent = `${count(this.network.sizes[0])} pixels, label ${frame.labels[example]}`;
   }
 
   #showNeurons(frame, {arrows}, l) {
@@ -218,7 +218,7 @@ export class NetworkView {
   #showLabel(label, frame, j) {
     const {example} = this.view;
     const isTarget = frame.labels[example] === j;
-    label.textContent = `${j}${isTarget ? " ← target" : frame.answer(example) === j ? " ← answered" : ""}`;
+    label.textContent = `${j}${isTarget ? " ← target" : frame.answer(example) === j ? " ← predicted" : ""}`;
     label.classList.toggle("target", isTarget);
   }
 

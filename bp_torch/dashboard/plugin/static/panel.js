@@ -21,7 +21,7 @@ export function chainBox(frame, phase, {l, j, k}, example, pinned, pin) {
   return [
     html("h2", {}, title),
     html("p", {class: "name"}, html("code", {}, value), weight ? pinButton(pinned, pin) : ""),
-    html("p", {class: "note"}, `For the chosen example, a ${frame.labels[example]}:`),
+    html("p", {class: "note"}, `For the chosen example, label ${frame.labels[example]}:`),
     html("dl", {class: "chain"}, ...[...equations, ...(averaged ? stepChain(frame, l, j, k) : [])].flatMap(equation)),
   ];
 }

@@ -107,7 +107,7 @@ const CAPTIONS = {
   forward(frame, {example}) {
     const answer = frame.answer(example);
     const label = frame.labels[example];
-    const verdict = answer === label ? "which is right" : `but the digit is a ${label}`;
+    const verdict = answer === label ? "which is right" : `but the label is ${label}`;
     const sum = frame.network.cost === "squared_error" ? ", the sum of squared differences from the target" : "";
     return (
       `Each neuron multiplies the previous activations by its weights and adds them up with its bias. Its activation function is applied to the sum. ` +
@@ -178,7 +178,7 @@ function addedUp(frame, layer, {example, maps}) {
     `${who} has its own nudge for each previous neuron, shown as a square${some}. The arrow is their sum. ` +
     `${sum.length < network.sizes[layer] ? "Among those drawn, neuron" : "Neuron"} ${most} has the largest, ${signed(sum[most])}. ` +
     (last
-      ? "To add up all nudges and pass them on is to propagate backwards."
+      ? "Adding them up and passing them on is backpropagation."
       : "This is the same step, one layer further back.")
   );
 }

@@ -1,4 +1,4 @@
-// The slider over training: a tick for each logged step, below the curve of the mini-batch's cost.
+// The slider over training: a tick for each recorded step, below the curve of the mini-batch's cost.
 
 import {html, set, svg} from "./dom.js";
 import {count, number} from "./numbers.js";
@@ -73,7 +73,7 @@ export class Timeline {
     const place = steps.indexOf(step);
     const cost = costs.find(([logged]) => logged === step)?.[1];
     const text = `step ${count(step)} of ${count(total)}, cost ${number(cost)}`;
-    this.status.textContent = `${text} · ${place + 1} of ${steps.length} logged`;
+    this.status.textContent = `${text} · recorded step ${place + 1} of ${steps.length}`;
     set(this.slider, {
       "aria-valuemin": steps[0],
       "aria-valuemax": steps.at(-1),
@@ -83,7 +83,7 @@ export class Timeline {
     this.#draw();
   }
 
-  /** Moves by a number of logged steps, back if negative; returns the new index. */
+  /** Moves by a number of recorded steps, back if negative; returns the new index. */
   move(by) {
     const place = Math.max(0, Math.min(this.steps.length - 1, this.steps.indexOf(this.step) + by));
     if (this.steps[place] !== this.step) this.#choose(this.steps[place]);

@@ -21,14 +21,14 @@ export function exampleList(frame, {example, exampleId}, choose) {
     const picture = draw(frame.input(place), greys(low, high));
     return html("button", {...attributes, title: name, onclick: () => choose(id)}, picture);
   };
-  const probeButtons = Array.from({length: probes}, (_, p) => button(`${p}`, p, `a ${labels[p]} of the test set`));
+  const probeButtons = Array.from({length: probes}, (_, p) => button(`${p}`, p, `test digit, label ${labels[p]}`));
   const chosen = /^batch-/.test(exampleId) ? [button(exampleId, example, "the chosen example of the mini-batch")] : [];
   return html(
     "div",
     {class: "examples", role: "group", "aria-label": "Example"},
     ...probeButtons,
     html("span", {class: "between"}, "highest cost in the mini-batch"),
-    button("worst", worst, `the example of highest cost in the mini-batch, a ${labels[worst]}`),
+    button("worst", worst, `the example of highest cost in the mini-batch, label ${labels[worst]}`),
     ...chosen,
   );
 }

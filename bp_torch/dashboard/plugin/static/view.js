@@ -53,7 +53,7 @@ function within(text, limit) {
   return Number.isInteger(value) && value >= 0 && value < limit ? value : undefined;
 }
 
-/** The nearest logged step; the first if no step is given. */
+/** The nearest recorded step; the first if no step is given. */
 export function nearest(steps, step) {
   const target = Number(step ?? NaN);
   if (Number.isNaN(target)) return steps[0];

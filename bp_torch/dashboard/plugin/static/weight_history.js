@@ -1,4 +1,4 @@
-// The curves of a pinned weight through training: its value, and its average nudge at each logged step.
+// The curves of a pinned weight through training: its value, and its average nudge at each recorded step.
 
 import {html, svg} from "./dom.js";
 import {largest} from "./maps.js";
@@ -30,10 +30,10 @@ export function historyBox(frames, {l, j, k}, place) {
 function row(name, points, count, place, shown) {
   const current = points.find(([i]) => i === place)?.[1];
   const text = html("p", {}, `${name}: `, html("b", {}, current === undefined ? "…" : shown(current)));
-  return [text, curve(points, count, place, `${name} at each logged step`)];
+  return [text, curve(points, count, place, `${name} at each recorded step`)];
 }
 
-/** A curve around zero, with equal distances between logged steps. */
+/** A curve around zero, with equal distances between recorded steps. */
 function curve(points, count, place, label) {
   const scale = largest(points.map(([, value]) => value)) || 1;
   const x = (i) => (WIDTH * i) / Math.max(1, count - 1);
