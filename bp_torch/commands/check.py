@@ -58,9 +58,8 @@ class CheckConfig:
             raise ValueError(f"check one function of your own at a time, got {names}")
         for name in self.functions:
             if name not in CATALOGUE and not self.is_custom:
-                raise ValueError(
-                    f"unknown function {name!r}; expected file.py:function or one of {', '.join(CATALOGUE)}"
-                )
+                own = f"{name}:function" if name.endswith(".py") else "file.py:function"
+                raise ValueError(f"unknown function {name!r}; expected {own} or one of {', '.join(CATALOGUE)}")
         if not self.is_custom and (self.reference or self.shapes or self.samples or self.json):
             raise ValueError(
                 "--reference, --shapes, --samples and --json need a function of your own: file.py:function"

@@ -93,6 +93,8 @@ def import_object(name: str, flag: str) -> Any:
     if not module or not path:
         raise UsageError(f"{flag} {name!r} must be package.module:object or file.py:object")
     folder, file = os.path.split(module) if module.endswith(".py") else ("", module)
+    if module.endswith(".py") and not os.path.isfile(module):
+        raise UsageError(f"{flag} {name!r}: there is no file {module}")
     sys.path.insert(0, os.path.abspath(folder))
     try:
         found: Any = import_module(file.removesuffix(".py"))

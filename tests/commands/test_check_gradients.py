@@ -120,7 +120,7 @@ def test_as_json(check: Run) -> None:
         (("broken:Square", "--shapes", "3"), "cannot import broken: ValueError: one line"),
         (("exiting:Square", "--shapes", "3"), "cannot import exiting: SystemExit: bye"),
         (("mine:", "--shapes", "3"), "must be package.module:object"),
-        (("nowhere.py:Square", "--shapes", "3"), "cannot import nowhere.py: ModuleNotFoundError"),
+        (("nowhere.py:Square", "--shapes", "3"), "there is no file nowhere.py"),
         (("mine:Square", "--shapes", "3xfour"), "--shapes '3xfour' must be sizes such as 5x4,3x4"),
         (("mine:Square", "--shapes", ""), "--shapes '' must be sizes such as"),
         (("mine:Square", "--shapes", "-3"), "--shapes"),

@@ -43,7 +43,7 @@ from bp_torch.training.config import TrainConfig
         ({"data": "cifar"}, "--data must be one of"),
         ({"activation": "step"}, "--activation must be one of sigmoid, tanh, relu"),
         ({"device": "abacus"}, "--device"),
-        ({"run_name": "a/b"}, "--run-name must be a plain folder name"),
+        ({"run_name": "a/b"}, "--run-name must be a folder name"),
         ({"run_name": ".."}, "--run-name"),
         ({"run_name": ""}, "--run-name"),
         ({"resume": "a", "run_name": "b"}, "--resume"),
