@@ -133,7 +133,7 @@ class TrainConfig:
             plain = isinstance(value, str) and value.isprintable() and Path(value).name == value != ".."
             if value is not None and not (plain and 0 < len(value.encode()) <= 200):
                 raise ValueError(
-                    f"{flag(name)} must be a folder name, without a path, of at most 200 bytes, got {value!r}"
+                    f"{flag(name)} must be a folder name (no path, at most 200 bytes), got {value!r}"
                 )
         named = [flag(name) for name in (*_NAMES, "overwrite") if getattr(self, name)]
         if len(named) > 1 and named != [flag("run_name"), flag("overwrite")]:
