@@ -132,9 +132,7 @@ class TrainConfig:
             value = getattr(self, name)
             plain = isinstance(value, str) and value.isprintable() and Path(value).name == value != ".."
             if value is not None and not (plain and 0 < len(value.encode()) <= 200):
-                raise ValueError(
-                    f"{flag(name)} must be a folder name (no path, at most 200 bytes), got {value!r}"
-                )
+                raise ValueError(f"{flag(name)} must be a folder name (no path, at most 200 bytes), got {value!r}")
         named = [flag(name) for name in (*_NAMES, "overwrite") if getattr(self, name)]
         if len(named) > 1 and named != [flag("run_name"), flag("overwrite")]:
             raise ValueError(f"{named[-2]} and {named[-1]} are mutually exclusive")
