@@ -8,8 +8,8 @@ ARGS ?=
 
 # make ignores a variable that no rule uses, so that `make train epochs=1` would train with 60.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
-UNKNOWN := $(filter-out PYTHON ARGS MAKEFLAGS,$(GIVEN))
-$(if $(UNKNOWN),$(error unknown variable $(UNKNOWN): pass flags in ARGS, such as make train ARGS="--epochs 1"))
+UNKNOWN := $(filter-out PYTHON ARGS BIN READY DEV PIP SHELL MAKE MAKEFLAGS,$(GIVEN))
+$(if $(filter 0,$(MAKELEVEL)),$(if $(UNKNOWN),$(error unknown variable $(UNKNOWN): pass flags in ARGS, such as make train ARGS="--epochs 1")))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test soak check gradients experiments explain benchmark dashboard

@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from importlib import import_module
 from itertools import dropwhile, takewhile
 from pathlib import Path
@@ -36,9 +36,9 @@ def parse(config: type[_Config], arguments: Sequence[str]) -> _Config:
         if any("\ud800" <= letter <= "\udfff" for letter in argument):  # bytes that the locale cannot decode
             raise UsageError(f"the argument {argument!r} is not text in the encoding {sys.getfilesystemencoding()}")
     printed = io.StringIO()
-    help_wanted = {"-h", "--help"}.intersection(arguments)
-    try:  # in a narrow terminal tyro breaks a number of a message in two
-        with redirect_stderr(printed), nullcontext() if help_wanted else _columns(100_000):
+    wanted = shutil.get_terminal_size().columns if {"-h", "--help"}.intersection(arguments) else 100_000
+    try:  # in a narrow terminal tyro breaks numbers in two; with fewer than 10 columns its help does not end
+        with redirect_stderr(printed), _columns(max(wanted, 40)):
             return tyro.cli(config, args=arguments)
     except SystemExit as stop:
         if stop.code == 0:  # --help
@@ -62,17 +62,19 @@ def _columns(count: int) -> Iterator[None]:
 
 def program() -> str:
     """How to call this program from the current folder: 'python scripts/train.py', or 'bp-torch train'."""
-    if processes := os.environ.get("LOCAL_WORLD_SIZE"):
-        return f"{installed('torchrun')} --nproc-per-node={processes} {shlex.quote(sys.argv[0])}"
     if sys.argv[0].endswith(".py"):
-        return f"{installed('python')} {shlex.quote(sys.argv[0])}"
-    name, _, command = sys.argv[0].partition(" ")
-    return f"{installed(name)} {command}"
+        called, script = "python", shlex.quote(sys.argv[0])
+    else:
+        name, _, command = sys.argv[0].partition(" ")
+        called, script = "", f"{installed(name)} {command}"
+    if processes := os.environ.get("LOCAL_WORLD_SIZE"):
+        return f"{installed('torchrun')} --nproc-per-node={processes} {'' if called else '--no-python '}{script}"
+    return f"{installed(Path(sys.executable).name)} {script}" if called else script
 
 
 def dashboard(runs_dir: Path, tab: str) -> str:
     """The command that shows runs in TensorBoard, and the address of one of its tabs."""
-    return f"{installed('tensorboard')} --logdir {shlex.quote(str(runs_dir))}, then open http://localhost:6006/#{tab}"
+    return f"{installed('tensorboard')} --logdir={shlex.quote(str(runs_dir))}, then open http://localhost:6006/#{tab}"
 
 
 def installed(name: str) -> str:

@@ -138,8 +138,8 @@ def scalar(tag: str, number: float) -> Summary.Value:
 
 
 def text(tag: str, markdown: str) -> Summary.Value:
-    """A page of Markdown."""
-    return text_pb(tag, markdown).value[0]
+    """A page of Markdown; bytes of a path that are not text are escaped."""
+    return text_pb(tag, markdown.encode(errors="backslashreplace").decode()).value[0]
 
 
 def histogram(tag: str, tensor: Tensor) -> Summary.Value | None:

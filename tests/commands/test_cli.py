@@ -88,6 +88,8 @@ def test_the_program_in_messages_is_how_it_was_called(monkeypatch: pytest.Monkey
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
     monkeypatch.setattr(sys, "argv", ["train.py"])
     assert cli.program() == "bin/torchrun --nproc-per-node=3 train.py"
+    monkeypatch.setattr(sys, "argv", ["bp-torch train"])
+    assert cli.program() == "bin/torchrun --nproc-per-node=3 --no-python bin/bp-torch train"
 
 
 def test_a_program_is_named_so_that_the_shell_finds_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

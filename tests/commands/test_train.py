@@ -55,7 +55,7 @@ def test_the_output_of_a_run(finished: Finished) -> None:
     assert re.fullmatch(last, lines[-1])
     for text in (
         "60 of 60 comparisons with autograd agree",
-        "tensorboard --logdir runs, then open http://localhost:6006/#backprop",
+        "tensorboard --logdir=runs, then open http://localhost:6006/#backprop",
         "logging",
         "checkpoints",
     ):
@@ -177,10 +177,15 @@ def test_a_finished_run_is_extended(server: TrainingServer) -> None:
     assert "all of its 2 epochs are done; continue with --epochs 4" in server.stderr()
     assert server.train("--resume", "longer", "--epochs", "4", kill_at=12) == -signal.SIGKILL
     assert server.train("--resume", "longer", "--epochs", "4") == 0, server.stderr()
-    assert (folder / "summary.previous.json").read_bytes() == summary
+    assert (folder / "summary.2_epochs.json").read_bytes() == summary
     assert json.loads((folder / "summary.json").read_text())["epochs"] == 4
     assert json.loads((folder / "config.json").read_text())["epochs"] == 4
     assert [event.step for event in events(folder).Scalars(tags.TEST_ACCURACY)] == [0, 1, 2, 3]
+    for checkpoint in folder.glob("*.safetensors"):
+        checkpoint.unlink()
+    assert server.train("--resume", "longer", "--epochs", "6") == 2, "which would begin again"
+    assert "no checkpoint, only summary.json" in server.stderr()
+    assert (folder / "summary.json").exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the loaded libraries of a process cannot be listed")
@@ -221,7 +226,7 @@ def test_an_infinite_cost_ends_in_one_line_and_can_be_replayed(server: TrainingS
     assert server.train(*QUICK, *DIVERGING, "--batch-size", "100", "--run-name", "x") == 1
     (line,) = server.errors()
     assert line.startswith("error: the cost is not finite: nan, first in the output of module hidden2 (Linear), at ")
-    assert line.endswith(f"show it with: {server.program} --replay x")
+    assert line.endswith(f"show it with: {server.program} --replay=x")
     board = events(server.folder / "runs" / "x")
     assert board.Tags()["scalars"]
     assert [event.step for event in board.Tensors(tags.RUN_FAILURE)] == [1]

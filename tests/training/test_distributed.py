@@ -93,7 +93,7 @@ def test_if_a_process_dies_all_end_and_the_run_can_be_resumed(
         assert statuses[rank] == 1
         (line,) = server.errors(rank)
         assert line.startswith(f"error: process {rank} of 3 cannot reach another process (")
-        assert line.endswith(f"; resume with: {server.program} --resume {folder.name}")
+        assert line.endswith(f"; resume with: {server.program} --resume={folder.name}")
     state = state_of(folder)
     reached = PAUSED - 1
     assert state.values["step"] == reached, "the first process saves all completed steps"

@@ -45,7 +45,7 @@ def test_a_signal_to_stop_finishes_the_step_and_saves(
     assert unpack((folder / CHECKPOINT).read_bytes()).values["step"] == len(server.costs()) == 7
     *_, message = server.stderr().splitlines()
     assert (
-        message == f"stopped by {number.name} after 7 of 20 steps; resume with: {server.program} --resume {number.name}"
+        message == f"stopped by {number.name} after 7 of 20 steps; resume with: {server.program} --resume={number.name}"
     )
     assert server.train("--resume", number.name, "--quiet") == 0, server.stderr()
     assert server.stderr() == "data: a thousand digits\n"
@@ -85,7 +85,7 @@ def test_a_full_disk(server: TrainingServer, small_disk: Path, final_parameters:
     assert server.train(*QUICK, *flags, "--run-name", "full") == 2
     (line,) = server.errors()
     assert "No space left on device; " in line
-    assert line.endswith(f" steps are saved; resume with: {server.program} --resume full --runs-dir disk")
+    assert line.endswith(f" steps are saved; resume with: {server.program} --resume=full --runs-dir=disk")
     assert not list((small_disk / "full").glob(".*.new")), "unfinished files are removed"
     (small_disk / "other").unlink()
     assert server.train(*flags, "--resume", "full") == 0, server.stderr()

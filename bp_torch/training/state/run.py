@@ -87,6 +87,7 @@ def train(
         stack.callback(trainer.monitor.close)
         with _failures(trainer, saver, command_for("--replay", program, setup.config)):
             if group.first:
+                run_dir.set_epochs(config.folder, config.epochs)
                 trainer.monitor.loggers = attach(config.folder, trainer.step)
                 trainer.monitor.record(_started(trainer, setup, f"{program} {shlex.join(arguments)}"))
             figures = trainer.run(saver.after_step)
@@ -143,8 +144,11 @@ def replay(config: TrainConfig) -> tuple[str, bool]:
     state, _ = run_dir.load_checkpoint(folder, stored, (run_dir.FAILURE,))
     if state is None:
         raise RunError(f"cannot replay {folder.name!r}: it was not ended by NaN or infinity")
-    trainer = Trainer(stored, load(stored.data, config.data_root, source=config.mnist_source))
+    dataset = load(stored.data, config.data_root, source=config.mnist_source)
     with _refuse(f"cannot replay {folder.name!r}: its {run_dir.FAILURE} does not fit its data or network"):
+        trainer = Trainer(
+            replace(stored, epochs=state.values["config"]["epochs"]), dataset
+        )  # --epochs may have changed
         step, what, examples = _restore_failure(trainer, state)
     stats = trainer.stats((trainer.batches.inputs[examples], trainer.batches.targets[examples]))
     more = f" and {len(examples) - SHOWN:,} more" if len(examples) > SHOWN else ""
@@ -190,10 +194,10 @@ def _set_up(config: TrainConfig, arguments: Sequence[str], stack: ExitStack) -> 
 
 def _set_up_resumed(config: TrainConfig, arguments: Sequence[str], folder: Path, stack: ExitStack) -> RunSetup:
     """Resume from the newest valid checkpoint; if there is none yet, begin again."""
-    stored = run_dir.load_config(folder, device=config.device)
-    config = _merge_config(config, stored, arguments)
+    run_dir.load_config(folder, device=config.device)  # which must exist before its folder is locked
     stack.callback(run_dir.lock_run(folder).release)
-    if (folder / run_dir.SUMMARY).exists() and config.epochs == stored.epochs:
+    config = _merge_config(config, run_dir.load_config(folder, device=config.device), arguments)
+    if run_dir.epochs_done(folder) == config.epochs:
         done = f"all of its {config.epochs} epochs are done"
         raise RunError(f"cannot resume {folder.name!r}: {done}; continue with --epochs {2 * config.epochs}")
     state, damaged = run_dir.load_checkpoint(folder, config)
@@ -206,8 +210,6 @@ def _set_up_resumed(config: TrainConfig, arguments: Sequence[str], folder: Path,
     _require_epochs_left(config, dataset, state)
     valid = next(name for name in run_dir.NEWEST_FIRST if name not in damaged and (folder / name).exists())
     run_dir.rename_damaged(folder, damaged)
-    if config.epochs != stored.epochs:
-        run_dir.set_epochs(folder, config.epochs)
     return RunSetup(config, dataset, state, tuple(f"{name} is damaged: resuming from {valid}" for name in damaged))
 
 
@@ -243,6 +245,8 @@ def _merge_config(config: TrainConfig, stored: TrainConfig, arguments: Sequence[
         for f in fields(config)
         if flag(f.name) in flags or getattr(config, f.name) != f.default
     }
+    if config.data == "auto":
+        given.pop("data", None)
     for name, value in given.items():
         before = getattr(stored, name)
         if name not in _MAY_CHANGE | _RUN_SELECTION and value != before:
@@ -257,8 +261,8 @@ def command_for(action: str, program: str, config: TrainConfig) -> str:
     """The command that resumes or replays a run with the folders and the device of this session."""
     defaults = TrainConfig()
     moved = [name for name in _LOCATIONS if getattr(config, name) != getattr(defaults, name)]
-    places = (word for name in moved for word in (flag(name), str(getattr(config, name))))
-    return f"{program} {shlex.join([action, str(config.run_name), *places])}"
+    places = (f"{flag(name)}={getattr(config, name)}" for name in moved)
+    return f"{program} {shlex.join([f'{action}={config.run_name}', *places])}"
 
 
 @contextmanager

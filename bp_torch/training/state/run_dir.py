@@ -21,7 +21,8 @@ from bp_torch.files import atomic_write, read_limited
 from bp_torch.training.config import MAX_NEURONS, MAX_PARAMETERS, TrainConfig, parameters_of
 
 _Parsed = TypeVar("_Parsed")
-CONFIG, SUMMARY, PREVIOUS_SUMMARY = "config.json", "summary.json", "summary.previous.json"
+CONFIG, SUMMARY = "config.json", "summary.json"
+_SHORTER_SUMMARIES = "summary.*_epochs.json"
 CHECKPOINT, PREVIOUS, BEST = "checkpoint.safetensors", "checkpoint.previous.safetensors", "best.safetensors"
 FAILURE = "failure.safetensors"
 NEWEST_FIRST = CHECKPOINT, PREVIOUS, BEST
@@ -30,7 +31,7 @@ _DAMAGED = tuple(f"{name}.damaged" for name in NEWEST_FIRST)
 _OF_EARLIER_VERSIONS = "checkpoint.pt", "checkpoint.previous.pt", "best.pt", "failure.pt"
 _EVENTS = "events.out.tfevents.*", "events.out.damaged.*"
 # The configuration is last: as long as it exists, the run can be resumed.
-_RUN_FILES = (SUMMARY, PREVIOUS_SUMMARY, *NEWEST_FIRST, FAILURE, *_DAMAGED, *_OF_EARLIER_VERSIONS, *_EVENTS, CONFIG)
+_RUN_FILES = (SUMMARY, _SHORTER_SUMMARIES, *NEWEST_FIRST, FAILURE, *_DAMAGED, *_OF_EARLIER_VERSIONS, *_EVENTS, CONFIG)
 _LARGEST_HEADER = 2**20
 _NO_DIGEST = "0" * 64
 _FIXED_SETTINGS = "hidden", "activation", "cost", "batch_size", "learning_rate", "seed", "backend", "data"
@@ -90,8 +91,8 @@ def remove_run(folder: Path) -> None:
 
 def require_restartable(folder: Path) -> None:
     """Raise RunError if a run without a checkpoint has other files that starting again would remove."""
-    for name in (FAILURE, *_DAMAGED, *_OF_EARLIER_VERSIONS):
-        if (folder / name).exists():
+    for pattern in (FAILURE, *_DAMAGED, *_OF_EARLIER_VERSIONS, SUMMARY, _SHORTER_SUMMARIES):
+        for name in (path.name for path in folder.glob(pattern)):
             look = f"look at it with --replay {folder.name}, or start" if name == FAILURE else "start"
             raise RunError(f"cannot resume {folder.name!r}: no checkpoint, only {name}; {look} again with --overwrite")
 
@@ -99,7 +100,8 @@ def require_restartable(folder: Path) -> None:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON file atomically; non-finite numbers, which JSON lacks, become null."""
     finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-    atomic_write(path, (json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    text = json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    atomic_write(path, text.encode(errors="backslashreplace"))  # a path may have bytes that are not text
 
 
 def update_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -196,11 +198,22 @@ def largest_checkpoint(config: TrainConfig) -> int:
     return 2 * 2**20 + 16 * min(MAX_PARAMETERS, parameters_of((MAX_NEURONS, *config.hidden, MAX_NEURONS)))
 
 
+def epochs_done(folder: Path) -> int | None:
+    """The epochs of a finished run; None if it has no summary."""
+    summary = _load(folder, SUMMARY, 2**20, lambda content: dict(json.loads(content)))
+    return None if summary is None else int(number(summary.get("epochs"), least=0))
+
+
 def set_epochs(folder: Path, epochs: int) -> None:
-    """Change the number of epochs of a run; the summary of one that is finished is kept under another name."""
-    if (folder / SUMMARY).exists():
-        (folder / SUMMARY).replace(folder / PREVIOUS_SUMMARY)
-    update_json(folder / CONFIG, {"epochs": epochs})
+    """Change the number of epochs of a run; the summary of a finished run is kept under another name.
+
+    The configuration is written first: a summary with other epochs does not count.
+    """
+    if load_config(folder, device="cpu").epochs != epochs:
+        update_json(folder / CONFIG, {"epochs": epochs})
+    done = epochs_done(folder)
+    if done is not None and done != epochs:
+        (folder / SUMMARY).replace(folder / _SHORTER_SUMMARIES.replace("*", str(done)))
 
 
 def rename_damaged(folder: Path, names: Sequence[str]) -> None:

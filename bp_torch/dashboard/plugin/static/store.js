@@ -30,7 +30,7 @@ export class Store {
 
   /** The network of a run. */
   network(run) {
-    return this.#cached("network", {run}, this.#runs[run]?.[0]?.[1], (answer) =>
+    return this.#cached("network", {run}, this.#runs[run]?.at(-1)?.[1], (answer) =>
       answer.arrayBuffer().then(readNetwork),
     );
   }
