@@ -70,10 +70,9 @@ export class Timeline {
     Object.assign(this, {steps, costs, step, linear});
     this.spacing.textContent = linear ? "Linear" : "Log-spaced";
     this.spacing.title = `Steps are spaced ${linear ? "evenly" : "by their logarithm"}. Click to change.`;
-    const place = steps.indexOf(step);
-    const cost = costs.find(([logged]) => logged === step)?.[1];
-    const text = `step ${count(step)} of ${count(total)}, cost ${number(cost)}`;
-    this.status.textContent = `${text} · recorded step ${place + 1} of ${steps.length}`;
+    const cost = costs.find(([recorded]) => recorded === step)?.[1];
+    const text = `step ${count(step)} of ${count(total)}${step ? "" : " (not trained yet)"}, cost ${number(cost)}`;
+    this.status.textContent = `${text} · recorded step ${steps.indexOf(step) + 1} of ${steps.length}`;
     set(this.slider, {
       "aria-valuemin": steps[0],
       "aria-valuemax": steps.at(-1),
