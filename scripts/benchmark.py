@@ -1,6 +1,6 @@
 """Measure speed and memory of bp_torch and others."""
 
-from bp_torch.commands import run
+from bp_torch.commands import run_module
 
 if __name__ == "__main__":
-    run("benchmarks.command")
+    run_module("benchmarks.command")

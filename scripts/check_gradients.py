@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from bp_torch.commands import run
+from bp_torch.commands import run_module
 
 if __name__ == "__main__":
     sys.path.append(str(Path(__file__).parents[1] / "tests"))
-    run("planted.command")
+    run_module("planted.command")

@@ -1,6 +1,6 @@
 """The command `bp-torch train`, from a clone."""
 
-from bp_torch.commands import run
+from bp_torch.commands import run_module
 
 if __name__ == "__main__":
-    run("bp_torch.commands.train")
+    run_module("bp_torch.commands.train")

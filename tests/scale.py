@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bp_torch.functional.function import Function, save
+from bp_torch.functional.function import Function
 
 
 class Scale(Function):
@@ -13,10 +13,6 @@ class Scale(Function):
     @staticmethod
     def forward(input: Tensor, weight: Tensor) -> Tensor:
         return input * weight
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        save(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None]:

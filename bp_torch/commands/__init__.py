@@ -25,7 +25,7 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name in COMMANDS:
         sys.argv[:2] = [f"bp-torch {name}"]
-        run(f"bp_torch.commands.{name}")
+        run_module(f"bp_torch.commands.{name}")
     if name in ("-h", "--help", "--version"):
         print(f"bp_torch {bp_torch.__version__}" if name == "--version" else USAGE)
         sys.exit()
@@ -33,7 +33,7 @@ def main() -> None:
     sys.exit(_error(f"{problem} one of {', '.join(COMMANDS)}"))
 
 
-def run(module: str) -> None:
+def run_module(module: str) -> None:
     """Import the module of a command and call its `main`.
 
     During the import, Ctrl-C exits at once: an exception would leave torch half imported.

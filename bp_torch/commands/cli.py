@@ -62,14 +62,13 @@ def _columns(count: int) -> Iterator[None]:
 
 def program() -> str:
     """How to call this program from the current folder: 'python scripts/train.py', or 'bp-torch train'."""
+    processes = os.environ.get("LOCAL_WORLD_SIZE")
+    torchrun = f"{installed('torchrun')} --nproc-per-node={processes}"
     if sys.argv[0].endswith(".py"):
-        called, script = "python", shlex.quote(sys.argv[0])
-    else:
-        name, _, command = sys.argv[0].partition(" ")
-        called, script = "", f"{installed(name)} {command}"
-    if processes := os.environ.get("LOCAL_WORLD_SIZE"):
-        return f"{installed('torchrun')} --nproc-per-node={processes} {'' if called else '--no-python '}{script}"
-    return f"{installed(Path(sys.executable).name)} {script}" if called else script
+        launcher = torchrun if processes else installed(Path(sys.executable).name)
+        return f"{launcher} {shlex.quote(sys.argv[0])}"
+    name, _, command = sys.argv[0].partition(" ")
+    return f"{torchrun} --no-python {installed(name)} {command}" if processes else f"{installed(name)} {command}"
 
 
 def dashboard(runs_dir: Path, tab: str) -> str:

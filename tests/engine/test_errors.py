@@ -135,10 +135,6 @@ class Divide(Function):
         return input / weight
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        save(ctx, *inputs)
-
-    @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None]:
         input, weight = ctx.saved_tensors
         return grad_output / weight, Divide.alter((-grad_output * input / weight**2).sum(0))

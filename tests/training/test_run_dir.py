@@ -13,6 +13,7 @@ from bp_torch.training.state.run_dir import (
     PREVIOUS,
     RunError,
     create_run,
+    epochs_done,
     lock_run,
     require_free,
     write_json,
@@ -92,3 +93,13 @@ def test_without_hard_links_the_previous_checkpoint_is_a_copy(tmp_path: Path, mo
     for content in (b"1", b"2", b"3"):
         atomic_write(tmp_path / CHECKPOINT, content, backup=tmp_path / PREVIOUS)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {CHECKPOINT: b"3", PREVIOUS: b"2"}
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"epochs": "x"}', '{"epochs": -1}', '{"epochs": NaN}', '{"epochs": Infinity}']
+)
+def test_a_damaged_summary_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    assert epochs_done(tmp_path) is None
+    (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(RunError, match=r"^cannot read run .*: its summary\.json is damaged \(.*\)$"):
+        epochs_done(tmp_path)

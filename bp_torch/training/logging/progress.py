@@ -31,7 +31,7 @@ class Progress:
             match event:
                 case RunStarted():
                     self._say(f"data: {event.data_origin}", *event.remarks)
-                    self._bar = tqdm(total=event.steps, initial=event.step, desc=event.data, **self._options)
+                    self._bar = tqdm(total=event.steps, initial=event.step, **self._options)
                     self._epochs = event.config["epochs"]
                 case StepEvent():
                     self._show(event.step, {"epoch": f"epoch {event.epoch + 1}/{self._epochs}"})

@@ -146,9 +146,8 @@ def replay(config: TrainConfig) -> tuple[str, bool]:
         raise RunError(f"cannot replay {folder.name!r}: it was not ended by NaN or infinity")
     dataset = load(stored.data, config.data_root, source=config.mnist_source)
     with _refuse(f"cannot replay {folder.name!r}: its {run_dir.FAILURE} does not fit its data or network"):
-        trainer = Trainer(
-            replace(stored, epochs=state.values["config"]["epochs"]), dataset
-        )  # --epochs may have changed
+        then = replace(stored, epochs=state.values["config"]["epochs"])  # --epochs may have changed since
+        trainer = Trainer(then, dataset)
         step, what, examples = _restore_failure(trainer, state)
     stats = trainer.stats((trainer.batches.inputs[examples], trainer.batches.targets[examples]))
     more = f" and {len(examples) - SHOWN:,} more" if len(examples) > SHOWN else ""

@@ -200,8 +200,7 @@ def largest_checkpoint(config: TrainConfig) -> int:
 
 def epochs_done(folder: Path) -> int | None:
     """The epochs of a finished run; None if it has no summary."""
-    summary = _load(folder, SUMMARY, 2**20, lambda content: dict(json.loads(content)))
-    return None if summary is None else int(number(summary.get("epochs"), least=0))
+    return _load(folder, SUMMARY, 2**20, lambda content: int(number(json.loads(content)["epochs"], least=0)))
 
 
 def set_epochs(folder: Path, epochs: int) -> None:
