@@ -129,7 +129,7 @@ class NoiseScaleAverage(NamedTuple):
     trace: float = 0.0  # Σₖ decayᵏ tr Σ, where k counts the mini-batches back from the last
     signal: float = 0.0  # the same of the estimate of |G|²
 
-    def add(self, parameters: Iterable[GradientNoise], decay: float = 0.9) -> "NoiseScaleAverage":
+    def add(self, parameters: Iterable[GradientNoise], decay: float = 0.98) -> "NoiseScaleAverage":
         """The averages with one more mini-batch; unchanged if its terms are not finite, as of a single example."""
         trace, signal = _noise_terms(parameters)
         if not math.isfinite(trace + signal):
