@@ -151,7 +151,7 @@ def test_the_average_ignores_terms_that_are_not_finite() -> None:
 def test_the_average_is_infinite_while_noise_hides_the_gradient() -> None:
     average = NoiseScaleAverage().add([noise(8.0, 1.0)])
     assert average.scale == math.inf
-    assert average.add([noise(4.0, 3.0)]).scale == pytest.approx((7.2 + 4) / (7 - 2.7))
+    assert average.add([noise(4.0, 3.0)], decay=0.9).scale == pytest.approx((7.2 + 4) / (7 - 2.7))
 
 
 def test_the_average_approaches_the_scale_of_all_examples() -> None:
