@@ -14,9 +14,9 @@ MAY_IMPORT = {
     "functional": set(),
     "nn": {"functional"},
     "engine": {"functional"},
-    "catalogue": {"functional"},
+    "catalogue": {"functional", "sample"},
     "inspection": {"functional", "nn", "engine", "data", "gradients.differences"},
-    "gradients": {"catalogue", "markdown", "threads"},
+    "gradients": {"catalogue", "markdown", "sample", "threads"},
     "data": {"files", "threads"},
     "training": {"files", "nn", "engine", "inspection", "data", "gradients", "catalogue"},
     "dashboard": {
@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "commands": {"catalogue", "dashboard", "data", "functional", "gradients", "inspection", "training"},
     "files": set(),
     "markdown": set(),
+    "sample": set(),
     "threads": set(),
 }
 LIBRARIES = {
@@ -53,6 +54,7 @@ LIBRARIES = {
     "commands": {"torch", "rich", "tyro"},
     "files": set(),
     "markdown": set(),
+    "sample": {"torch"},
     "threads": {"torch"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

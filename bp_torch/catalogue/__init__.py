@@ -4,7 +4,7 @@ The tests, the checker's report, the benchmark and the table of docs/functions.m
 """
 
 from bp_torch.catalogue import activations, arithmetic, classification, linear, losses, shape
-from bp_torch.catalogue.op_info import ErrorInput, Interval, Kink, OpInfo, Sample
+from bp_torch.catalogue.op_info import ErrorInput, Interval, Kink, OpInfo
 
 CATALOGUE: dict[str, OpInfo] = {
     entry.name: entry
@@ -12,4 +12,4 @@ CATALOGUE: dict[str, OpInfo] = {
     for entry in family.OP_INFOS
 }
 
-__all__ = ["CATALOGUE", "ErrorInput", "Interval", "Kink", "OpInfo", "Sample"]
+__all__ = ["CATALOGUE", "ErrorInput", "Interval", "Kink", "OpInfo"]

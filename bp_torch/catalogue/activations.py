@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.catalogue.op_info import ErrorInput, Kink, RandomTensors, Sample, op_info
+from bp_torch.catalogue.op_info import ErrorInput, Kink, RandomTensors, op_info
+from bp_torch.sample import Sample
 
 _draw = RandomTensors(2)
 

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.catalogue.op_info import ErrorInput, Interval, Kink, RandomTensors, Sample, op_info
+from bp_torch.catalogue.op_info import ErrorInput, Interval, Kink, RandomTensors, op_info
+from bp_torch.sample import Sample
 
 _draw = RandomTensors(7)
 _op_info = partial(op_info, rejects_lists=True)

@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from bp_torch.catalogue.op_info import ErrorInput, RandomTensors, Sample, op_info, with_reductions
+from bp_torch.catalogue.op_info import ErrorInput, RandomTensors, op_info, with_reductions
+from bp_torch.sample import Sample
 
 _draw = RandomTensors(5)
 

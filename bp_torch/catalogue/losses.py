@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from bp_torch.catalogue.op_info import ErrorInput, Interval, Kink, RandomTensors, Sample, op_info, with_reductions
+from bp_torch.catalogue.op_info import ErrorInput, Interval, Kink, RandomTensors, op_info, with_reductions
+from bp_torch.sample import Sample
 
 _draw = RandomTensors(4)
 

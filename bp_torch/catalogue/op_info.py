@@ -9,14 +9,7 @@ import torch
 from torch import Tensor
 
 from bp_torch import functional
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The arguments of one call: positional ones, with floating-point Tensors in float64, and keyword options."""
-
-    args: tuple[Any, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
+from bp_torch.sample import Sample
 
 
 @dataclass(frozen=True)

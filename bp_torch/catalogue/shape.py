@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from bp_torch import functional
-from bp_torch.catalogue.op_info import ErrorInput, OpInfo, RandomTensors, Sample, op_info
+from bp_torch.catalogue.op_info import ErrorInput, OpInfo, RandomTensors, op_info
+from bp_torch.sample import Sample
 
 _draw = RandomTensors(8)
 _op_info = partial(op_info, rejects_lists=True)

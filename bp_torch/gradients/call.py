@@ -1,5 +1,6 @@
 """A call of a function: the inputs it is differentiated with respect to, and the arguments held fixed."""
 
+import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,7 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.catalogue import Sample
+from bp_torch.gradients.constraints import Projection, projection
+from bp_torch.gradients.containers import float_tensors, leaves, rebuild
+from bp_torch.gradients.randomness import replayed
+from bp_torch.sample import Sample
 
 
 class CannotCheck(ValueError):
@@ -16,13 +20,41 @@ class CannotCheck(ValueError):
 
 
 @dataclass(frozen=True)
-class Call:
-    """A function and its arguments."""
+class Structure:
+    """How a flat list of leaves becomes the arguments of a function."""
 
-    function: Callable[..., Any]  # returns a Tensor, or a nested tuple, list or dict of them
-    args: tuple[Any, ...]  # positional; a module's parameters come last
+    sample: Sample | None = None  # the template; None: the leaves are the arguments
+    complex_positions: tuple[int, ...] = ()  # leaves that are complex numbers, as pairs of real ones
+    projections: Mapping[int, Projection] = field(default_factory=dict)  # of constrained leaves
+    copies: bool = False  # whether the function modifies its inputs by design: it is given copies
+    outputs: tuple[int, ...] = ()  # the outputs with a gradient, if some have none
+    seed: int | None = None  # of a random function, before each call
+
+    def call(self, function: Callable[..., Any], leaves: Sequence[Any]) -> Any:
+        """Call a function, which returns a Tensor, or nested Tensors."""
+        if self.sample is None:
+            return function(*leaves)
+        changed = list(leaves)
+        for position in self.complex_positions:
+            changed[position] = torch.view_as_complex(changed[position].contiguous())
+        for position, project in self.projections.items():
+            changed[position] = project(changed[position])
+        if self.copies:
+            changed = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in changed]
+        new = iter(changed)
+        args, options = rebuild((self.sample.args, dict(self.sample.options)), new)
+        with replayed(self.seed):
+            return function(*args, *new, **options)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function and its arguments, as a flat list of leaves."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]  # the leaves of positional, then of keyword arguments; a module's parameters come last
     names: Mapping[int, str]  # differentiable inputs: position -> name
-    options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments, held fixed
+    structure: Structure = Structure()
     parameters: tuple[str, ...] = ()  # names of a module's parameters
 
     @property
@@ -36,20 +68,35 @@ class Call:
         return self.named(self.inputs)
 
     @property
+    def own(self) -> int:
+        """The number of leaves that are not parameters of a module."""
+        return len(self.args) - len(self.parameters)
+
+    @property
+    def fixed(self) -> dict[int, Tensor]:
+        """The Tensors held fixed, by position."""
+        return {i: x for i, x in enumerate(self.args) if isinstance(x, Tensor) and i not in self.names}
+
+    @property
     def dtype(self) -> torch.dtype:
         """The dtype of the first differentiable input."""
         return self.inputs[0].dtype
 
     def at(self, inputs: Sequence[Tensor]) -> "Call":
         """The same call with other values for the differentiable inputs."""
-        args = list(self.args)
-        for position, input in zip(self.names, inputs, strict=True):
-            args[position] = input
-        return replace(self, args=tuple(args))
+        return self.with_args(dict(zip(self.names, inputs, strict=True)))
+
+    def with_args(self, changes: Mapping[int, Any]) -> "Call":
+        """The same call with other leaves at these positions."""
+        return replace(self, args=tuple(changes.get(i, arg) for i, arg in enumerate(self.args)))
 
     def to(self, dtype: torch.dtype) -> "Call":
         """The same call with its floating-point Tensors in another dtype."""
-        return self._map_tensors(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
+        return self._map_tensors(lambda tensor: _cast(tensor, dtype))
+
+    def times(self, factor: float) -> "Call":
+        """The same call with all floating-point numbers, fixed ones too, multiplied by a factor."""
+        return self._map_tensors(lambda tensor: tensor * factor if tensor.is_floating_point() else tensor)
 
     def with_respect_to(self, positions: Iterable[int]) -> "Call":
         """The same call, differentiated with respect to these positions only."""
@@ -64,13 +111,20 @@ class Call:
         return self._map_tensors(clone_with_layout)
 
     def _map_tensors(self, change: Callable[[Tensor], Tensor]) -> "Call":
-        args = tuple(change(arg) if isinstance(arg, Tensor) else arg for arg in self.args)
-        options = {name: change(value) if isinstance(value, Tensor) else value for name, value in self.options.items()}
-        return replace(self, args=args, options=options)
+        return replace(self, args=tuple(change(arg) if isinstance(arg, Tensor) else arg for arg in self.args))
+
+    def result(self) -> Any:
+        """What the function returns for these Tensors, which are not copied."""
+        return self.structure.call(self.function, self.args)
+
+    def parts(self) -> list[Tensor]:
+        """The outputs that have a gradient."""
+        parts, chosen = float_tensors(self.result()), self.structure.outputs
+        return [parts[i] for i in chosen] if chosen and len(parts) > max(chosen) else parts
 
     def output(self) -> Tensor:
-        """The output for these Tensors, which are not copied."""
-        return as_tensor(self.function(*self.args, **self.options))
+        """The result as one Tensor."""
+        return as_tensor(tuple(self.parts()) if self.structure.outputs else self.result())
 
     def value(self) -> Tensor:
         """The output for copies of the Tensors, without a graph."""
@@ -79,10 +133,10 @@ class Call:
 
     def run(self) -> tuple[Tensor, list[Tensor]]:
         """Call the function on new leaf Tensors; return the output and the leaves."""
-        copy = self.clone()
-        leaves = [input.requires_grad_() for input in copy.inputs]
+        call = self.clone()
+        leaves = [input.requires_grad_() for input in call.inputs]
         with torch.enable_grad():
-            return copy.output(), leaves
+            return call.output(), leaves
 
     def vjp(self, upstream: Tensor) -> dict[str, Tensor]:
         """The gradients ∂⟨upstream, output⟩/∂input by reverse mode, by input name."""
@@ -98,14 +152,30 @@ def vjp(output: Tensor, leaves: Sequence[Tensor], upstream: Tensor, **options: b
     batch = upstream.shape[: upstream.dim() - output.dim()]
     if not output.requires_grad:  # detached from its inputs
         return tuple(leaf.new_zeros(batch + leaf.shape) for leaf in leaves)
-    gradients = torch.autograd.grad(output, leaves, upstream.to(output.dtype), allow_unused=True, **options)
+    gradients: tuple[Tensor | None, ...]
+    try:
+        kept = {"retain_graph": True, **options}  # for the second try
+        gradients = torch.autograd.grad(output, leaves, _copied(upstream, output), allow_unused=True, **kept)
+    except RuntimeError as error:
+        if "use_reentrant=True" not in str(error) or options.keys() - {"retain_graph"}:
+            raise
+        output.backward(upstream.to(output.dtype), **options)  # type: ignore[no-untyped-call]
+        gradients = tuple(leaf.grad for leaf in leaves)
+        for leaf in leaves:
+            leaf.grad = None
     return tuple(
         leaf.new_zeros(batch + leaf.shape) if g is None else g for leaf, g in zip(leaves, gradients, strict=True)
     )
 
 
+def _copied(upstream: Tensor, output: Tensor) -> Tensor:
+    """A copy of the upstream gradient, which a wrong backward may modify; differentiable if it requires a gradient."""
+    upstream = upstream.to(output.dtype)
+    return upstream if upstream.requires_grad or type(upstream) is not Tensor else clone_with_layout(upstream)
+
+
 def as_tensor(output: Any) -> Tensor:
-    """A function's output as one Tensor: several are flattened and concatenated.
+    """A function's output as one Tensor: several are flattened and concatenated, complex numbers become pairs.
 
     Raises:
         CannotCheck: if the output contains no dense floating-point Tensor.
@@ -113,16 +183,8 @@ def as_tensor(output: Any) -> Tensor:
     parts = float_tensors(output)
     if not parts:
         kind = f"{output.dtype} ({output.layout})" if isinstance(output, Tensor) else type(output).__name__
-        raise CannotCheck(f"returns {kind}, not a dense Tensor of real floating-point numbers")
+        raise CannotCheck(f"returns {kind}, not a dense Tensor of floating-point numbers")
     return parts[0] if isinstance(output, Tensor) else torch.cat([part.reshape(-1) for part in parts])
-
-
-def float_tensors(value: Any) -> list[Tensor]:
-    """The dense floating-point Tensors in a value, including nested tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        return [value] if value.is_floating_point() and value.layout == torch.strided else []
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
-    return [part for each in inner for part in float_tensors(each)]
 
 
 def clone_with_layout(tensor: Tensor) -> Tensor:
@@ -132,6 +194,12 @@ def clone_with_layout(tensor: Tensor) -> Tensor:
         return tensor.clone()
     end = begin + 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return tensor.as_strided((end,), (1,), 0).clone().as_strided(tensor.shape, tensor.stride(), begin)
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if tensor.is_complex():
+        return tensor.to(dtype.to_complex()) if dtype in (torch.float64, torch.float32) else tensor
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def as_calls(function: Callable[..., Any], samples: Sequence[Any]) -> list[Call]:
@@ -152,44 +220,72 @@ def _as_call(function: Callable[..., Any], sample: Any, number: int) -> Call:
         if not isinstance(sample, tuple | list):
             raise CannotCheck(f"sample {number} must be a tuple of arguments, not {type(sample).__name__}")
         sample = Sample(tuple(sample))
-    _require_flat_arguments(sample, f"sample {number}: argument")
     parameters = dict(function.named_parameters()) if isinstance(function, torch.nn.Module) else {}
     called = as_callable(function, tuple(parameters), "the function")
-    names = _input_names(function, sample.args)
-    for position, (name, parameter) in enumerate(parameters.items(), start=len(sample.args)):
+    paths = _paths(function, sample)
+    args = [leaf for _, leaf in paths]
+    _require_dense(paths, number)
+    names = _input_names(paths, len([*leaves(sample.args)]))
+    for position, (name, parameter) in enumerate(parameters.items(), start=len(args)):
         if parameter.requires_grad:
             names[position] = f"self.{name}"
     if not names:
         raise CannotCheck(f"sample {number} has no input that needs a gradient: pass a floating-point Tensor")
-    args = (*sample.args, *parameters.values())
-    return Call(called, args, names, sample.options, tuple(parameters)).clone()
+    args += parameters.values()
+    pairs = tuple(position for position in names if args[position].is_complex())
+    for position in pairs:
+        args[position] = torch.view_as_real(args[position].detach().resolve_conj())
+    structure = Structure(sample, pairs, _projections(sample, names, paths, number))
+    return Call(called, tuple(args), names, structure, tuple(parameters)).clone()
 
 
-def _require_flat_arguments(sample: Sample, argument: str) -> None:
-    """Raise CannotCheck for Tensors that would not be checked: nested in an argument, sparse, or in an option."""
-    for name, value in [*enumerate(sample.args), *sample.options.items()]:
-        if not isinstance(value, Tensor) and float_tensors(value):
-            kind = type(value).__name__
-            raise CannotCheck(f"{argument} {name!r} holds Tensors in a {kind}: pass each as a separate argument")
-        if isinstance(value, Tensor) and value.layout != torch.strided:
-            raise CannotCheck(f"{argument} {name!r} is sparse: only dense Tensors can be checked")
-        if isinstance(value, Tensor) and value.requires_grad and name in sample.options:
-            raise CannotCheck(
-                f"{argument} {name!r} requires a gradient, but options are held fixed: pass it by position"
-            )
-
-
-def _input_names(function: Any, args: tuple[Any, ...]) -> dict[int, str]:
-    """Name the Tensors that require a gradient, or every floating-point Tensor if none does."""
-    floating = [i for i, arg in enumerate(args) if isinstance(arg, Tensor) and arg.is_floating_point()]
-    requiring = [i for i in floating if args[i].requires_grad]
+def _paths(function: Any, sample: Sample) -> list[tuple[str, Any]]:
+    """Every leaf of the arguments, named by the function's signature."""
     try:
         signature = [*inspect.signature(getattr(function, "forward", function)).parameters.values()]
     except (TypeError, ValueError):  # a builtin without a signature
         signature = []
     positional = [p.name for p in signature if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     names = dict(enumerate(name for name in positional if name not in ("ctx", "self")))
-    return {i: names.get(i, f"argument {i}") for i in requiring or floating}
+    arguments = [(names.get(i, f"argument {i}"), arg) for i, arg in enumerate(sample.args)]
+    return [leaf for name, arg in [*arguments, *sample.options.items()] for leaf in leaves(arg, name)]
+
+
+def _require_dense(paths: Sequence[tuple[str, Any]], number: int) -> None:
+    for name, leaf in paths:
+        if isinstance(leaf, Tensor) and leaf.layout != torch.strided:
+            raise CannotCheck(f"sample {number}: {name!r} is {leaf.layout}: only dense Tensors can be checked")
+
+
+def _input_names(paths: Sequence[tuple[str, Any]], positional: int) -> dict[int, str]:
+    """Name the Tensors that require a gradient, or every floating-point Tensor passed by position if none does."""
+    floating = {
+        position: name
+        for position, (name, leaf) in enumerate(paths)
+        if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())
+    }
+    requiring = {position: name for position, name in floating.items() if paths[position][1].requires_grad}
+    return requiring or {position: name for position, name in floating.items() if position < positional}
+
+
+def _projections(
+    sample: Sample, names: Mapping[int, str], paths: Sequence[tuple[str, Any]], number: int
+) -> dict[int, Projection]:
+    """The projection of each constrained argument.
+
+    Raises:
+        CannotCheck: if a constraint is unknown, or names no Tensor.
+    """
+    constraints = sample.constraint or {}
+    if not isinstance(constraints, Mapping):
+        constraints = dict.fromkeys((name for name in names.values() if not name.startswith("self.")), constraints)
+    positions = {name: position for position, (name, leaf) in enumerate(paths) if isinstance(leaf, Tensor)}
+    if unknown := constraints.keys() - positions.keys():
+        raise CannotCheck(f"sample {number}: constraint of {unknown.pop()!r}, which is not one of {[*positions]}")
+    try:
+        return {positions[name]: projection(constraint) for name, constraint in constraints.items()}
+    except ValueError as error:
+        raise CannotCheck(f"sample {number}: {error}") from None
 
 
 def as_callable(function: Any, parameters: tuple[str, ...], label: str) -> Callable[..., Any]:
@@ -218,16 +314,21 @@ def as_callable(function: Any, parameters: tuple[str, ...], label: str) -> Calla
 
 
 def _functional(module: torch.nn.Module, names: Sequence[str]) -> Callable[..., Any]:
-    """A module as a function of its inputs, followed by these parameters; the module itself is not changed."""
-    tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
-    tied = len({id(tensor) for _, tensor in tensors}) < len(tensors)  # the search takes longer than most layers
+    """A module as a function of its inputs, followed by these parameters; the module itself is not changed.
+
+    Each call uses a copy of the module that holds the given Tensors: its backward may call submodules again, as with
+    checkpointing.
+    """
+    parameters = dict(module.named_parameters())
 
     def function(*args: Any, **options: Any) -> Any:
         inputs = len(args) - len(names)
-        dtype = next(arg.dtype for arg in args if isinstance(arg, Tensor) and arg.is_floating_point())
-        state = dict(zip(names, args[inputs:], strict=True))
-        for name, own in (*module.named_buffers(), *(() if names else module.named_parameters())):
-            state[name] = own.detach().to(dtype if own.is_floating_point() else own.dtype, copy=True)
-        return torch.func.functional_call(module, state, args[:inputs], options, tie_weights=tied)
+        given = dict(zip(names, args[inputs:], strict=True))
+        state = {id(parameters[name]): tensor for name, tensor in given.items()}
+        dtypes = {arg.dtype for arg in args if isinstance(arg, Tensor) and arg.is_floating_point()}
+        for own in (*module.buffers(), *(() if names else module.parameters())):
+            dtype = dtypes.copy().pop() if len(dtypes) == 1 and own.is_floating_point() else own.dtype
+            state[id(own)] = own.detach().to(dtype, copy=True)
+        return copy.deepcopy(module, state)(*args[:inputs], **options)  # a memo: the copy holds these Tensors
 
     return function

@@ -1,8 +1,10 @@
 """A check case: one sample of the function under test, with the values that several checks share."""
 
+import math
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,15 @@ from bp_torch.gradients import hints
 from bp_torch.gradients.call import Call, vjp
 from bp_torch.gradients.comparison import compare
 from bp_torch.gradients.differences import random_like, rms
-from bp_torch.gradients.report import Outcome, comparison_outcome, failed, first_line
-from bp_torch.gradients.variants import Variant, variants
+from bp_torch.gradients.report import Outcome, comparison_outcome, failed, first_line, left_out, unsupported
+from bp_torch.gradients.variants import Variant
 
 OUTPUT = "output"
+MAX_SECONDS = 0.005
+LARGEST = 1e150
+"""Values above it, whose squares overflow, are outside the domain without a reference."""
+SLOWDOWN = 10
+"""Variants are left out if a call takes longer than MAX_SECONDS, and this many times as long as for the sample."""
 Outcomes = Iterator[tuple[Variant, Outcome]]
 """The results of a check: variants of the sample, each with its outcome."""
 
@@ -30,6 +37,10 @@ class CheckCase:
     call: Call  # the function and its arguments, in float64 if the function supports it
     reference: Callable[..., Any] | None  # a function known to be correct; None: use finite differences
     generator: torch.Generator  # source of all random numbers
+    decides: bool = True  # whether finite differences decide between function and reference
+    has_float64: bool = True  # whether the function computes in float64
+    deadline: float = math.inf  # by time.monotonic, for long comparisons
+    durations: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # by axis: sizes, seconds of a call
 
     @cached_property
     def as_given(self) -> Variant:
@@ -77,27 +88,43 @@ class CheckCase:
         Gradients that cancel for all inputs: those of a normalisation over two values, or of a bias before a
         normalisation.
         """
-        output = max_abs(self.as_given.value)
-        product = output * max_abs(self.upstream)
-        return {OUTPUT: output, **{name: product / rms(x) for name, x in self.call.by_name.items()}}
+        return without_cancellation(self.call, self.as_given.value, self.upstream)
+
+    def outside_reference(self, variant: Variant) -> Outcome | None:
+        """Why a variant is not checked, before the function is called; None if it is."""
+        if variant.reason:
+            return left_out(variant.reason)
+        expected = _expected_seconds(self.durations.get(variant.axis, []), variant.size)
+        if expected > max(MAX_SECONDS, SLOWDOWN * self.seconds):
+            return left_out(f"one call would take {expected:.1g} s")
+        if self.reference is not None and not self.in_domain(variant.call):
+            return left_out("the reference is not finite, or raises")
+        return None
 
     @cached_property
-    def variants(self) -> list[tuple[Variant, Exception | None]]:
-        """The variants inside the domain of the oracle, each with the exception that the function raises, if any."""
-        results: list[tuple[Variant, Exception | None]] = []
-        for variant in variants(self.call, self.generator):
-            if self.reference is None and variant.kind == "constant":
-                continue  # at ties, only a reference defines the correct gradient
-            if self.reference is not None and not self.in_domain(variant.call):
-                continue
-            try:
-                value = variant.value
-            except Exception as error:  # the function supports fewer inputs than its reference
-                results.append((variant, error))
-                continue
-            if self.reference is not None or value.isfinite().all():
-                results.append((variant, None))
-        return results
+    def seconds(self) -> float:
+        """The time of one call."""
+        start = time.perf_counter()
+        self.call.value()
+        return time.perf_counter() - start
+
+    def outside_domain(self, variant: Variant) -> Outcome | None:
+        """Why a variant inside the domain of the reference is not checked; None if it is."""
+        start = time.perf_counter()
+        try:
+            value, middle = variant.value, time.perf_counter()
+            again = variant.call.value()
+        except Exception as error:  # the function supports fewer inputs than its reference
+            return unsupported(error)
+        seconds = min(middle - start, time.perf_counter() - middle)  # a call may have waited for the processor
+        self.durations.setdefault(variant.axis, []).append((variant.size, seconds))
+        if seconds > max(MAX_SECONDS, SLOWDOWN * self.seconds):
+            return left_out(f"one call takes more than {MAX_SECONDS} s")
+        if self.reference is None and not max_finite(value) < LARGEST:
+            return left_out("the value is not finite, or close to overflow")
+        if not torch.allclose(value, again, rtol=1e-6, atol=0, equal_nan=True):
+            return left_out("the value differs from call to call")
+        return None
 
     def in_domain(self, call: Call) -> bool:
         """Whether the oracle returns a finite value for a call, and a reference finite gradients too."""
@@ -138,6 +165,27 @@ def exception_outcome(error: Exception) -> Outcome:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     location = f"in {frame.name} ({Path(frame.filename).name}, line {frame.lineno})"
     return failed(f"raised {first_line(error)}, {location}", hint=hints.for_error(error))
+
+
+def _expected_seconds(durations: list[tuple[int, float]], size: int) -> float:
+    """The time of a call for a larger size, if it grows like the same power as between the last two, or linearly."""
+    if len(durations) < 2 or size <= durations[-1][0]:
+        return 0.0
+    (small, quick), (large, slow) = durations[-2:]
+    exponent = math.log(max(slow / quick, 1)) / math.log(large / small) if large > small else 1.0
+    return float(slow * (size / large) ** max(1.0, exponent))
+
+
+def without_cancellation(call: Call, value: Tensor, upstream: Tensor) -> dict[str, float]:
+    """The magnitude of the output, and of each gradient: |g| |y| / |x|."""
+    output = max_abs(value)
+    product = output * max_abs(upstream)
+    return {OUTPUT: output, **{name: product / rms(x) for name, x in call.by_name.items()}}
+
+
+def max_finite(tensor: Tensor) -> float:
+    """The largest absolute value; infinite or NaN if one is."""
+    return tensor.abs().max().item() if tensor.numel() else 0.0
 
 
 def max_abs(tensor: Tensor) -> float:

@@ -47,6 +47,7 @@ class Comparison:
     builtin_error: float  # largest |builtin − truth|
     rounding: float  # ε · max |truth|, or ε · scale if that is larger
     roundings: int  # k, the number of roundings allowed
+    dtype: str  # of the gradient, such as "float32"
     max_builtin_error: float
     """Largest `builtin_error` of a conclusive comparison, if no typical error is known: √ε · max |truth|, or the
     smallest normal number."""
@@ -58,6 +59,11 @@ class Comparison:
     """Mean projection of the errors at perturbed inputs onto this error, if measured: 1 for a wrong equation, about 0
     for rounding."""
     error_size_ratio: float | None = None  # mean size of those errors, relative to this error
+
+    @property
+    def magnitude(self) -> float:
+        """The size that relative errors refer to."""
+        return self.rounding / torch.finfo(getattr(torch, self.dtype)).eps
 
     @property
     def reference_error(self) -> float:
@@ -97,7 +103,8 @@ class Comparison:
         """Whether the error changes at perturbed inputs, as rounding errors do."""
         if self.error_projection is None or self.error_size_ratio is None:
             return False
-        return self.error_projection <= SAME_ERROR and self.error_size_ratio > NO_ERROR
+        correlation = self.error_projection / max(1.0, self.error_size_ratio)
+        return correlation <= SAME_ERROR and self.error_size_ratio > NO_ERROR
 
     @property
     def error_ratio(self) -> float:
@@ -183,6 +190,7 @@ def compare(
         builtin_error=0.0 if exact else distance(wide_builtin, truth).max().item(),
         rounding=dtype.eps * largest,
         roundings=ROUNDINGS_FLOAT64 if hand.dtype == torch.float64 else ROUNDINGS,
+        dtype=str(hand.dtype).removeprefix("torch."),
         max_builtin_error=max(math.sqrt(dtype.eps) * largest, dtype.tiny),
         index=index,
         value=wide[index].item(),

@@ -17,11 +17,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bp_torch.gradients.call import Call
+from bp_torch.gradients.tracing import trace
 
 _STEPS = tuple(2.0**-power for power in range(6, 21, 2))
 """Step lengths t, each a quarter of the previous one."""
@@ -29,6 +32,7 @@ _FIRST_STEPS = 4
 """Number of steps evaluated first; the others follow if the slope has not converged."""
 _CONVERGED_RTOL = 1e-10
 """Relative error of a converged slope."""
+LOW_DTYPES = {torch.float32, torch.bfloat16, torch.float16}
 _EPS = torch.finfo(torch.float64).eps
 _TINY = torch.finfo(torch.float64).tiny
 _TAYLOR_START = 1
@@ -116,14 +120,14 @@ class LineSamples:
         return math.log(shrunk, 4) / (last - first)
 
 
-def sample_line(terms: Callable[[float], Tensor], *, every_step: bool = False) -> LineSamples:
+def sample_line(terms: Callable[[float], Tensor], *, every_step: bool = False, noise: float = 0.0) -> LineSamples:
     """Evaluate φ(t), the sum of `terms(t)`, on both sides of t = 0.
 
     The short steps are skipped if the long ones agree on a slope, unless `every_step`. Only the short steps show the
-    order for a slope that is almost correct.
+    order for a slope that is almost correct. `noise` is the rounding error of φ, if it was measured.
     """
     start, sums = terms(0.0), list[Tensor]()
-    magnitude = start.abs().sum().item()
+    magnitude = max(start.abs().sum().item(), noise / _EPS)
     for t in _STEPS:
         ahead, behind = terms(t), terms(-t)
         if not sums:
@@ -156,16 +160,51 @@ def taylor_order(cost: Callable[[float], float], slope: float) -> float:
 
 @torch.no_grad()
 def has_reduced_precision(call: Call) -> bool:
-    """Whether a function of float64 computes in lower precision: a small step does not change its values.
+    """Whether a function of float64 computes in lower precision.
 
-    Values that a longer step does not change either are ignored.
+    A small step does not change its values, unless they are differences of large numbers: then they are no numbers of
+    float32 either, and no intermediate is of a lower dtype. Values that a longer step does not change are ignored.
     """
     try:
         start, near, far = (call.at([x * (1 + t) for x in call.inputs]).value() for t in (0.0, 2.0**-32, 2.0**-10))
     except Exception:  # outside the domain, a function may raise anything
         return False
     changing = (far - start).abs() > 1e-5 * start.abs()
-    return bool(changing.any()) and (near == start)[changing].double().mean().item() > 0.5
+    if not changing.any() or (near == start)[changing].double().mean().item() <= 0.5:
+        return False
+    return torch.equal(start, start.float().double()) or bool(LOW_DTYPES & trace(call).dtypes)
+
+
+class _RandomRounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Change the result of every operation by up to one rounding, as in Monte Carlo arithmetic."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._generator = generator
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        is_new = all(each.alias_info is None for each in func._schema.returns)
+        return self._changed(result) if is_new else result
+
+    def _changed(self, value: Any) -> Any:
+        if isinstance(value, tuple | list):
+            return type(value)(map(self._changed, value))
+        if not isinstance(value, Tensor) or value.dtype != torch.float64:
+            return value
+        signs = torch.rand(value.shape, generator=self._generator, dtype=torch.float64) * 2 - 1
+        return value.addcmul_(value, signs.to(value.device), value=_EPS)
+
+
+def rounding_noise(value: Callable[[], float]) -> float:
+    """The rounding error of a value: the largest change if every operation in it is rounded at random.
+
+    It is large relative to the value if the value is a small difference of large numbers, as in 1 − cos x.
+    """
+    start, generator = value(), torch.Generator().manual_seed(0)
+    with _RandomRounding(generator):
+        changes = [abs(value() - start) for _ in range(4)]
+    return 2 * max(changes)
 
 
 def relative_direction(input: Tensor, generator: torch.Generator) -> Tensor:

@@ -48,6 +48,9 @@ def for_report(results: Sequence[Result]) -> Iterator[str]:
     labels = ", ".join(dict.fromkeys(result.variant for result in failed))
     meanings = {
         "kink": "wrong only at kinks or ties",
+        "mask": "wrong only for full or empty rows of a mask",
+        "mode": "wrong only in the other mode, training or evaluation",
+        "empty": "wrong only for an empty batch",
         "scaled": "wrong only for some magnitudes of the inputs, as when neurons are saturated",
         "size": "wrong only for some sizes of a dimension, such as the batch",
     }

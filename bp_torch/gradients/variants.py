@@ -1,27 +1,22 @@
 """Variants of a call: other values, sizes and memory layouts, which expose other mistakes."""
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
+from bp_torch.gradients.axes import Axis, axes_of, made, property_of, resized
 from bp_torch.gradients.call import Call
 from bp_torch.gradients.differences import rms
 
 SCALES = (1e-6, 1e-3, 0.1, -1.0, 4.0, 30.0, 1000.0)
 """Factors for the inputs: tiny (twice), small, negated, large, saturated, and where exponentials overflow."""
-SIZES = (1, 2, 3, 8, 33, 256, 1030)
-"""Sizes of a dimension: one, small, and around the block sizes of kernels."""
 TILED = 33
 """Size of all dimensions at once: more than one tile of a matrix product."""
 KINK_POINTS = (0.0, 1.0, -1.0, 0.5, -0.5, 3.0, -3.0, 6.0, -6.0)
 """Inputs at which activation functions have a kink, with both signs."""
-MAX_COMPONENTS = 20_000
-"""Largest number of components of a Tensor in a variant."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +26,9 @@ class Variant:
     kind: str
     label: str
     call: Call
+    reason: str = ""  # why it is left out
+    axis: str = ""  # the axis that has another size
+    size: int = 0
 
     @cached_property
     def value(self) -> Tensor:
@@ -42,24 +40,72 @@ class Variant:
         return replace(self, label=f"{self.label}, {condition}")
 
 
-def variants(call: Call, generator: torch.Generator) -> Iterator[Variant]:
-    """Every variant of a call, including those outside the function's domain."""
+def variants(call: Call, generator: torch.Generator, *, explore: bool = True) -> Iterator[Variant]:
+    """Every variant of a call, including those outside the function's domain; `explore` as in `axes_of`."""
+    yield from _of_values(call)
+    yield from _of_fixed_arguments(call)
+    yield from _of_sizes(call, generator, explore)
+
+
+def _of_values(call: Call) -> Iterator[Variant]:
     for factor in SCALES:
-        yield Variant("scaled", f"scaled by {factor:g}", call.at([x * factor for x in call.inputs]))
+        yield Variant("scaled", f"scaled by {factor:g}", _changed(call, partial(torch.mul, other=factor)))
+    if call.structure.projections:
+        return  # zeros and ties are at the boundary of the set, where the projection has no derivative
     for name, values in {"zeros": (0.0,), "kink points": KINK_POINTS}.items():
-        yield Variant("kink", f"with {name}", call.at([_with_values(x, values) for x in call.inputs]))
-    yield Variant("kink", "with ties", call.at([_tied(x) for x in call.inputs]))
-    yield Variant("constant", "all zeros", call.at([torch.zeros_like(x) for x in call.inputs]))
-    yield Variant("constant", "all equal", call.at([torch.full_like(x, rms(x)) for x in call.inputs]))
-    if len(call.inputs) > 1:
-        yield Variant("kink", "with equal inputs", call.at(_equal(call.inputs)))
-    for size in _sizes(call):
-        for new in SIZES:
-            if new != size and (other := resized(call, {size: new}, generator)):
-                yield Variant("size", f"size {size} changed to {new}", other)
-    tiled = {size: TILED + i for i, size in enumerate(_sizes(call))}
+        yield Variant("kink", f"with {name}", _changed(call, partial(_with_values, values=values)))
+    yield Variant("kink", "with ties", _changed(call, _tied))
+    yield Variant("constant", "a row of zeros", _changed(call, _first_row_zero))
+    yield Variant("constant", "all zeros", _changed(call, torch.zeros_like))
+    yield Variant("constant", "all equal", _changed(call, lambda x: torch.full_like(x, rms(x))))
+    if len(call.inputs) + len(call.fixed) > 1:
+        yield Variant("kink", "with equal inputs", call.at(_equal(call, step=2)))
+        yield Variant("constant", "all inputs equal", call.at(_equal(call, step=1)))
+
+
+def _of_fixed_arguments(call: Call) -> Iterator[Variant]:
+    """Zeros in the fixed numbers, unless they sum to 1; full and empty rows of the masks."""
+    floating = {i: x for i, x in call.fixed.items() if x.is_floating_point() and i < call.own and not property_of(x)}
+    masks = {i: x for i, x in call.fixed.items() if x.dtype == torch.bool and x.dim()}
+    if floating:
+        zeros = {i: _with_values(x, (0.0,)) for i, x in floating.items()}
+        yield Variant("kink", "with zeros in fixed arguments", call.with_args(zeros))
+    for value in (True, False) if masks else ():
+        rows = {i: _with_first_row(x, value) for i, x in masks.items()}
+        yield Variant("mask", f"with a row of {value} in the mask", call.with_args(rows))
+
+
+def _of_sizes(call: Call, generator: torch.Generator, explore: bool) -> Iterator[Variant]:
+    axes = axes_of(call, explore=explore)
+    for axis in axes:
+        if axis.reason:
+            yield Variant("size", f"{axis.name} changed", call, axis.reason)
+            continue
+        for new in axis.sizes:
+            if other := resized(call, {axis: new}, generator):
+                yield Variant("size", axis.label(new), other, axis=axis.name, size=new)
+    yield from _empty(call, axes, generator)
+    tiled = {axis: TILED + i for i, axis in enumerate(axes) if not axis.allowed and not axis.reason}
     if len(tiled) > 1 and (other := resized(call, tiled, generator)):
         yield Variant("size", f"every size {TILED} or more", other)
+    if call.structure.sample and call.structure.sample.make and not axes:
+        yield from (Variant("size", f"made anew, {count}", made(call, {}, generator)) for count in (1, 2, 3))
+
+
+def _empty(call: Call, axes: Sequence[Axis], generator: torch.Generator) -> Iterator[Variant]:
+    """No examples: size 0 for the first dimension of the first input."""
+    first = min(call.names)
+    for axis in axes:
+        is_batch = any(where[:2] == (first, 0) for where in axis.dims) and not (axis.allowed or axis.reason)
+        if is_batch and (other := resized(call, {axis: 0}, generator)):
+            yield Variant("empty", axis.label(0), other)
+
+
+def _changed(call: Call, change: Callable[[Tensor], Tensor]) -> Call:
+    """Change every input; what is symmetric, sorted, or sums to 1 stays so."""
+    projections = [property_of(x) for x in call.inputs]
+    changed = [change(x) for x in call.inputs]
+    return call.at([project(x) if project else x for x, project in zip(changed, projections, strict=True)])
 
 
 def strided(tensor: Tensor) -> Tensor:
@@ -105,52 +151,25 @@ def _tied(tensor: Tensor) -> Tensor:
     return flat[::2].repeat_interleave(2)[: len(flat)].reshape(tensor.shape)
 
 
-def _equal(inputs: tuple[Tensor, ...]) -> list[Tensor]:
-    """Copy every second component of each input from the first input of the same shape."""
-    first: dict[torch.Size, Tensor] = {}
+def _first_row_zero(tensor: Tensor) -> Tensor:
+    return _with_first_row(tensor, 0)
+
+
+def _with_first_row(tensor: Tensor, value: float) -> Tensor:
+    """Fill the first slice along the last dimension."""
+    changed = tensor.detach().clone()
+    if changed.numel():
+        changed[(0,) * (tensor.dim() - 1)] = value
+    return changed
+
+
+def _equal(call: Call, *, step: int) -> list[Tensor]:
+    """Copy components of each input from the first argument of the same shape, fixed ones first."""
+    floating = [x for x in call.fixed.values() if x.is_floating_point()]
+    first: dict[torch.Size, Tensor] = {x.shape: x.reshape(-1) for x in reversed(floating)}
     equal = []
-    for tensor in inputs:
+    for tensor in call.inputs:
         flat = tensor.detach().reshape(-1).clone()
-        flat[::2] = first.setdefault(tensor.shape, flat)[::2]
+        flat[::step] = first.setdefault(tensor.shape, flat)[::step]
         equal.append(flat.reshape(tensor.shape))
     return equal
-
-
-def _sizes(call: Call) -> list[int]:
-    """The sizes of the arguments' dimensions, without those of module parameters."""
-    own = call.args[: len(call.args) - len(call.parameters)]
-    return sorted({size for arg in own if isinstance(arg, Tensor) for size in arg.shape if size})
-
-
-def resized(call: Call, sizes: Mapping[int, int], generator: torch.Generator) -> Call | None:
-    """Change every dimension of certain sizes, in every argument.
-
-    Args:
-        call: the call; a module's parameters keep their sizes.
-        sizes: new sizes by old size, which is not 0.
-        generator: source of the noise that keeps repeated rows distinct.
-
-    Returns:
-        The resized call; None if a Tensor would have more than `MAX_COMPONENTS` components.
-    """
-    own = len(call.args) - len(call.parameters)
-    tensors = [value for value in (*call.args[:own], *call.options.values()) if isinstance(value, Tensor)]
-    if any(math.prod(sizes.get(length, length) for length in tensor.shape) > MAX_COMPONENTS for tensor in tensors):
-        return None
-    args = tuple(_resize(arg, sizes, generator) for arg in call.args[:own]) + call.args[own:]
-    options = {name: _resize(value, sizes, generator) for name, value in call.options.items()}
-    return replace(call, args=args, options=options)
-
-
-def _resize(value: Any, sizes: Mapping[int, int], generator: torch.Generator) -> Any:
-    """Repeat or cut slices, then add relative noise, so that no two slices are equal."""
-    if not isinstance(value, Tensor) or not sizes.keys() & set(value.shape):
-        return value
-    for dim, length in enumerate(value.shape):
-        if length in sizes:
-            indices = torch.arange(sizes[length], device=value.device) % length
-            value = value.detach().index_select(dim, indices)
-    if value.is_floating_point():
-        noise = torch.rand(value.shape, generator=generator, dtype=torch.float64)
-        value = value * (0.7 + 0.6 * noise).to(value)
-    return value

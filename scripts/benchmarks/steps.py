@@ -14,8 +14,8 @@ from benchmarks.measuring import Row, Workload, peak_bytes, time_interleaved
 from bp_torch.catalogue import CATALOGUE, OpInfo
 from bp_torch.engine import Backprop
 from bp_torch.functional import squared_error
+from bp_torch.gradients.axes import axes_of, resized
 from bp_torch.gradients.call import Call, as_calls
-from bp_torch.gradients.variants import resized
 from bp_torch.inspection import per_example_norms
 from bp_torch.nn import as_builtin, mlp
 
@@ -163,7 +163,7 @@ def function_times(rounds: int) -> list[Row]:
 def _large_call(entry: OpInfo) -> Call:
     first = next(sample for sample in entry.samples if isinstance(sample.args[0], Tensor) and sample.args[0].dim() == 2)
     (call,) = as_calls(entry.function, [first])
-    sizes = {size: 100 for arg in call.args if isinstance(arg, Tensor) for size in arg.shape}
+    sizes = {axis: 100 for axis in axes_of(call, explore=False)}
     large = resized(call.to(torch.float32), sizes, torch.Generator().manual_seed(0))
     assert large is not None
     return large

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.gradients.call import Call, clone_with_layout, float_tensors, vjp
-from bp_torch.gradients.case import OUTPUT, CheckCase, Outcomes
-from bp_torch.gradients.report import Outcome, failed, unsupported
+from bp_torch.gradients.call import Call, clone_with_layout, vjp
+from bp_torch.gradients.case import OUTPUT, CheckCase, Outcomes, exception_outcome
+from bp_torch.gradients.containers import float_tensors
+from bp_torch.gradients.report import Outcome, failed, left_out, unsupported
 from bp_torch.gradients.variants import channels_last, expanded, offset, strided, transposed
 
 REPETITIONS = 8
@@ -26,7 +27,13 @@ def side_effects(case: CheckCase) -> Outcomes:
     value = output.detach().clone()
     actual, expected = _tensors(call), _tensors(case.call)
     yield from _unchanged(case, "the forward", actual, expected)
-    vjp(output, call.inputs, upstream)
+    try:
+        torch.autograd.grad(output, call.inputs, upstream, allow_unused=True)
+    except RuntimeError as error:
+        if "use_reentrant=True" not in str(error):
+            raise
+        yield case.as_given, unsupported(error)
+        return
     actual |= {"grad_output": upstream, OUTPUT: output}
     expected |= {"grad_output": case.upstream, OUTPUT: value}
     yield from _unchanged(case, "the backward", actual, expected)
@@ -45,9 +52,14 @@ def repeatability(case: CheckCase) -> Outcomes:
     other = call.at([0.7 * x for x in call.inputs])
     other_output, other_leaves = (other if case.in_domain(other) else call).run()
     vjp(other_output, other_leaves, case.random_like(other_output))
-    for condition in ("two interleaved calls", "the same graph again"):
+    yield from case.compare("two interleaved calls", call.named(vjp(output, leaves, upstream, retain_graph=True)))
+    again = case.as_given.under("the same graph again")
+    try:
         gradients = vjp(output, leaves, upstream, retain_graph=True)
-        yield from case.compare(condition, call.named(gradients))
+    except RuntimeError as error:  # a graph that is used once
+        yield again, unsupported(error)
+        return
+    yield from case.compare("the same graph again", call.named(gradients))
 
 
 def linearity(case: CheckCase) -> Outcomes:
@@ -71,17 +83,23 @@ def subsets(case: CheckCase) -> Outcomes:
     exhaustive = 2 ** len(positions) <= MAX_SUBSETS
     for size in range(1, len(positions)) if exhaustive else (1, len(positions) - 1):
         for subset in combinations(positions, size):
-            gradients = case.call.with_respect_to(subset).vjp(case.upstream)
-            yield from case.compare(f"only {', '.join(gradients)} requires grad", gradients)
+            label = f"only {', '.join(case.call.names[position] for position in subset)} requires grad"
+            try:
+                gradients = case.call.with_respect_to(subset).vjp(case.upstream)
+            except Exception as error:  # usually from a hand-written backward
+                yield case.as_given.under(label), unsupported(error)
+                continue
+            yield from case.compare(label, gradients)
 
 
 def unused_outputs(case: CheckCase) -> Outcomes:
     """The gradient of each of several outputs does not depend on whether the others are used."""
     call = case.call.clone()
-    zeros = [torch.zeros_like(part) for part in float_tensors(call.function(*call.args, **call.options))]
+    zeros = [torch.zeros_like(part) for part in call.parts()]
     for number, zero in enumerate(zeros if len(zeros) > 1 else ()):
         upstreams = [*zeros[:number], case.random_like(zero), *zeros[number + 1 :]]
-        actual = call.of(_one_output(call.function, number)).vjp(upstreams[number])
+        chosen = call.structure.outputs[number] if call.structure.outputs else number
+        actual = call.of(_one_output(call.function, chosen)).vjp(upstreams[number])
         expected = call.vjp(torch.cat([upstream.reshape(-1) for upstream in upstreams]))
         yield from case.compare(f"output {number} alone", actual, expected)
 
@@ -106,14 +124,43 @@ def layouts(case: CheckCase) -> Outcomes:
     yield from _compare_layout(case, "expanded upstream gradient", call, one, same=False)
 
 
+def aliased_inputs(case: CheckCase) -> Outcomes:
+    """One Tensor in two places gets the sum of both gradients."""
+    call, inputs = case.call, case.call.by_name
+    pairs = [pair for pair in combinations(inputs, 2) if inputs[pair[0]].shape == inputs[pair[1]].shape]
+    for first, second in pairs[:1]:
+        if inputs[first].dtype != inputs[second].dtype or call.structure.copies:
+            return
+        apart = call.at([inputs[first] if name == second else x for name, x in inputs.items()])
+        if not case.in_domain(apart):
+            return
+        output, leaves = apart.run()
+        upstream = case.random_like(output)
+        expected = apart.named(vjp(output, leaves, upstream))
+        copy = apart.clone()
+        shared = copy.by_name[first].requires_grad_()
+        together = copy.at([shared if name in (first, second) else x for name, x in copy.by_name.items()])
+        label = f"{first} and {second} are the same Tensor"
+        try:
+            with torch.enable_grad():
+                (gradient,) = vjp(together.output(), [shared], upstream)
+        except Exception as error:  # usually from a hand-written backward
+            yield case.as_given.under(label), unsupported(error)
+            return
+        yield from case.compare(label, {first: gradient}, {first: expected[first] + expected[second]})
+
+
 def saved_tensors(case: CheckCase) -> Outcomes:
     """Saved Tensors are registered by save_for_backward: autograd detects a modification before the backward."""
-    for name in (*case.call.by_name, OUTPUT):
+    changeable = {i: x for i, x in case.call.fixed.items() if x.is_floating_point() or x.dtype == torch.bool}
+    fixed = {f"argument {i}": i for i in changeable}
+    for name in (*case.call.by_name, *fixed, OUTPUT):
         leaves = case.call.clone().inputs
         inner = case.call.clone().at([leaf.requires_grad_().clone() for leaf in leaves])
         output = inner.output()
         condition = f"{name} modified in place before the backward"
-        if not _change_in_place({**inner.by_name, OUTPUT: output}[name]):
+        modified = inner.args[fixed[name]] if name in fixed else {**inner.by_name, OUTPUT: output}[name]
+        if not _change_in_place(modified):
             continue  # PyTorch rejects the modification: of a view, or of an expanded Tensor
         try:
             gradients = vjp(output, leaves, case.upstream)
@@ -122,13 +169,31 @@ def saved_tensors(case: CheckCase) -> Outcomes:
                 raise
             yield case.as_given.under(condition), Outcome("passed")
             continue
+        if name.startswith("self.") and _calls_modules(case):
+            yield case.as_given.under(condition), unsupported("the backward calls modules again, with new parameters")
+            continue
         yield from case.compare(condition, case.call.named(gradients))
+
+
+def _calls_modules(case: CheckCase) -> bool:
+    """Whether the backward calls modules, as with checkpointing."""
+    output, leaves = case.call.run()
+    calls: list[Any] = []
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(lambda *args: calls.append(1))
+    try:
+        vjp(output, leaves, case.upstream)
+    finally:
+        handle.remove()
+    return bool(calls)
 
 
 @torch.no_grad()
 def _change_in_place(tensor: Tensor) -> bool:
     try:
-        tensor.add_(1).mul_(-0.5)
+        if tensor.dtype == torch.bool:
+            tensor.logical_not_()
+        else:
+            tensor.add_(1).mul_(-0.5)
     except RuntimeError:
         return False
     return True
@@ -140,7 +205,7 @@ def _one_output(function: Callable[..., Any], number: int) -> Callable[..., Tens
 
 def _tensors(call: Call) -> dict[str, Tensor]:
     named = {call.names.get(i, f"argument {i}"): arg for i, arg in enumerate(call.args)}
-    return {name: value for name, value in {**named, **call.options}.items() if isinstance(value, Tensor)}
+    return {name: value for name, value in named.items() if isinstance(value, Tensor)}
 
 
 def _unchanged(case: CheckCase, phase: str, actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Outcomes:
@@ -157,16 +222,22 @@ def _has_other_layout(a: Tensor, b: Tensor) -> bool:
 
 def _compare_layout(case: CheckCase, label: str, call: Call, upstream: Tensor, *, same: bool) -> Outcomes:
     """Compare with the gradient for contiguous Tensors; with `same`, their values are the sample's."""
-    if same:
-        expected = case.gradients
-    else:
-        dense = call.at([x.contiguous() for x in call.inputs])
-        if not case.in_domain(dense):
-            return
-        expected = dense.vjp(upstream.contiguous())
+    dense = call if same else call.at([x.contiguous() for x in call.inputs])
+    if not same and not case.in_domain(dense):
+        return
     try:
         output, leaves = call.run()
     except Exception as error:  # the layout is not supported
         yield case.as_given.under(label), unsupported(error)
         return
-    yield from case.compare(label, call.named(vjp(output, leaves, upstream)), expected)
+    expected = case.gradients if same else dense.vjp(upstream.contiguous())
+    value = case.as_given.value if same else dense.value()
+    if call.structure.seed is not None and not torch.allclose(output, value):
+        yield case.as_given.under(label), left_out("the random numbers differ in this layout")
+        return
+    try:
+        gradients = vjp(output, leaves, upstream)
+    except Exception as error:  # usually from a hand-written backward
+        yield case.as_given.under(label), exception_outcome(error)
+        return
+    yield from case.compare(label, call.named(gradients), expected)

@@ -1,45 +1,30 @@
 """Checks under PyTorch's transforms: double backward, forward mode, batched gradients and vmap."""
 
 import re
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from bp_torch.gradients.call import Call, vjp
+from bp_torch.gradients.call import Call, Structure, vjp
 from bp_torch.gradients.case import OUTPUT, CheckCase, Outcomes, exception_outcome
 from bp_torch.gradients.checks.first_order import compare_gradients
 from bp_torch.gradients.comparison import compare
-from bp_torch.gradients.report import Outcome, comparison_outcome, first_line, unsupported
+from bp_torch.gradients.report import Outcome, comparison_outcome, failed, unsupported
+from bp_torch.gradients.tracing import saves_intermediate
 from bp_torch.gradients.variants import Variant
 
 BATCH = 3
+REFUSAL = re.compile(r"support|implement", re.IGNORECASE)
+"""Words of a rule that refuses what it cannot do."""
 LARGE = 1000.0
 """Factor for the inputs at which exponentials overflow."""
-UNSUPPORTED = re.compile(
-    "|".join(
-        [
-            "You must implement the jvp function for custom autograd.Function",
-            "Trying to use forward AD with .* that does not support it",
-            "it must override the setup_context staticmethod",
-            "it does not have vmap support. Please override and implement the vmap staticmethod",
-            "(^|: )vmap: ",  # data-dependent control flow, .item(), unsupported in-place operations
-            "Batching rule not implemented for",
-            "Batch norm got a batched tensor as input",
-            "doesn't match the broadcast shape",  # an in-place operation under vmap
-            "element 0 of tensors does not require grad and does not have a grad_fn",
-            "trying to differentiate twice a function that was marked with @once_differentiable",
-            r"Can't call numpy\(\) on Tensor that requires grad",
-            "Cannot access data pointer of Tensor that doesn't have storage",
-            "derivative for .* is not implemented",
-            "don't support automatic differentiation",
-        ]
-    )
-)
-"""PyTorch's messages for an unsupported transform."""
+SAVED = "an intermediate was saved: recompute it in the backward, or mark the backward once_differentiable"
 
 
 def double_backward(case: CheckCase) -> Outcomes:
@@ -51,12 +36,16 @@ def double_backward(case: CheckCase) -> Outcomes:
     plain = torch.cat([gradient.reshape(-1) for gradient in case.gradients.values()])
     comparison = compare("gradients", derived.as_given.value, plain, plain.double(), scale=max(case.scales.values()))
     yield case.as_given.under("create_graph"), comparison_outcome(comparison)
-    for variant, outcome in compare_gradients(derived, derived.as_given, derived.upstream):
-        if outcome.status != "inconclusive":  # the gradient is discontinuous at a kink
-            yield variant, outcome
     large = derived.call.at([*(LARGE * x for x in case.call.inputs), case.upstream])
-    if derived.in_domain(large):
-        yield from compare_gradients(derived, Variant("scaled", f"scaled by {LARGE:g}", large), derived.upstream)
+    variants = [derived.as_given, Variant("scaled", f"scaled by {LARGE:g}", large)]
+    for variant in variants[: 1 + derived.in_domain(large)]:
+        for _, outcome in compare_gradients(derived, variant, derived.upstream):
+            if outcome.status == "failed":
+                message = outcome.message.replace("WRONG EQUATION", "SECOND DERIVATIVE WRONG")
+                hint = SAVED if saves_intermediate(case.call) else outcome.hint
+                outcome = replace(outcome, message=message, hint=hint)
+            if outcome.status != "inconclusive":  # the gradient is discontinuous at a kink
+                yield variant, outcome
 
 
 def forward_mode(case: CheckCase) -> Outcomes:
@@ -68,11 +57,13 @@ def forward_mode(case: CheckCase) -> Outcomes:
             single = case.call.with_respect_to([position])
             yield case.as_given.under(f"along {names[position]}"), _compare_jvp(case, single)
     except Exception as error:  # may come from a hand-written jvp
-        yield case.as_given, _unsupported_or_failed(error)
+        yield case.as_given, _refused(error, "jvp")
         return
-    for variant, rejection in case.variants:
-        if variant.kind in ("scaled", "size"):
-            yield variant, unsupported(rejection) if rejection else _compare_jvp(case, variant.call)
+
+
+def forward_mode_of_variant(case: CheckCase, variant: Variant) -> Outcomes:
+    """Forward mode is the transpose of reverse mode at a variant."""
+    yield variant, _compare_jvp(case, variant.call)
 
 
 def _compare_jvp(case: CheckCase, call: Call) -> Outcome:
@@ -97,7 +88,7 @@ def batched_gradients(case: CheckCase) -> Outcomes:
     try:
         gradients = vjp(output, leaves, upstreams, is_grads_batched=True)
     except Exception as error:  # may come from a hand-written backward
-        yield case.as_given, _unsupported_or_failed(error)
+        yield case.as_given, unsupported(error)
         return
     each = [case.call.vjp(upstream) for upstream in upstreams]
     yield from case.compare("a batch of upstream gradients", case.call.named(gradients), _stack(each))
@@ -109,14 +100,16 @@ def vmap(case: CheckCase) -> Outcomes:
     The batch dimension is the first or the last, of all inputs or of a single one. The gradient of a batched call is
     checked too: its backward goes through the vmap rule.
     """
-    everything = tuple(case.call.by_name)
+    everything, works = tuple(case.call.by_name), False
     for batched, dim in [(everything, 0), (everything, -1), *(((name,), 0) for name in everything if everything[1:])]:
         label = f"a batch of {', '.join(batched)} along dimension {dim}"
         dims = tuple(dim if name in batched else None for name in everything)
         try:
             yield from _vmapped(case, label, dims)
+            works |= dim == 0
         except Exception as error:  # may come from a hand-written vmap rule
-            yield case.as_given.under(label), _unsupported_or_failed(error)
+            outcome = exception_outcome(error) if works and dim == -1 else _refused(error, "vmap")
+            yield case.as_given.under(label), outcome
 
 
 def _vmapped(case: CheckCase, label: str, dims: tuple[int | None, ...]) -> Outcomes:
@@ -141,15 +134,15 @@ def _vmapped(case: CheckCase, label: str, dims: tuple[int | None, ...]) -> Outco
 def gradient_call(call: Call, upstream: Tensor) -> Call:
     """The concatenated gradients of a call, as a function of its inputs and the upstream gradient."""
 
-    def gradients(*args: Any, **options: Any) -> Tensor:
-        inner = replace(call, args=args[:-1], options=options)
+    def gradients(*args: Any) -> Tensor:
+        inner = replace(call, args=args[:-1])
         with torch.enable_grad():
             inner = inner.at([x if x.requires_grad else x.detach().requires_grad_() for x in inner.inputs])
             results = vjp(inner.output(), inner.inputs, args[-1], create_graph=True)
         return torch.cat([gradient.reshape(-1) for gradient in results])
 
     names = {**call.names, len(call.args): "grad_output"}
-    return replace(call, function=gradients, args=(*call.args, upstream), names=names)
+    return replace(call, function=gradients, args=(*call.args, upstream), names=names, structure=Structure())
 
 
 def _reference_gradients(case: CheckCase) -> Callable[..., Any] | None:
@@ -169,16 +162,33 @@ def _not_differentiable(derived: CheckCase) -> Outcome | None:
     try:
         gradients, leaves = derived.call.run()
         if not gradients.requires_grad:
-            return unsupported("the backward's result is detached from its inputs")
+            return _detached(derived)
         *_, by_upstream = torch.autograd.grad(gradients, leaves, torch.ones_like(gradients), allow_unused=True)
     except Exception as error:  # may come from a hand-written backward
-        return _unsupported_or_failed(error)
+        return unsupported(error)
     if by_upstream is None and gradients.any():
         reason = (
             "the backward's result does not depend on grad_output in the graph: is it once_differentiable, or detached?"
         )
         return unsupported(reason)
     return None
+
+
+def _refused(error: Exception, rule: str) -> Outcome:
+    """Unsupported, but a failure if a hand-written rule raises anything else than a refusal."""
+    frames = traceback.extract_tb(error.__traceback__)
+    torch_folder = str(Path(torch.__file__).parent)
+    own = any(frame.name == rule and not frame.filename.startswith((torch_folder, __file__)) for frame in frames)
+    refuses = isinstance(error, NotImplementedError) or REFUSAL.search(str(error))
+    return unsupported(error) if refuses or not own else exception_outcome(error)
+
+
+def _detached(derived: CheckCase) -> Outcome:
+    """Unsupported, but a failure if the backward's result is part of the graph for other inputs."""
+    other = derived.call.at([derived.random_like(x) for x in derived.call.inputs])
+    if derived.reference is None or not other.run()[0].requires_grad:
+        return unsupported("the backward's result is detached from its inputs")
+    return failed("the backward's result is detached from its inputs for these numbers, and not for others")
 
 
 def _jvp(call: Call, tangents: Iterable[Tensor]) -> Tensor:
@@ -198,9 +208,3 @@ def _func_gradients(call: Call, upstream: Tensor) -> tuple[Tensor, tuple[Tensor,
 
 def _stack(examples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([example[name] for example in examples]) for name in examples[0]}
-
-
-def _unsupported_or_failed(error: Exception) -> Outcome:
-    """Unsupported if the error is PyTorch's message for it, otherwise a failure."""
-    is_unsupported = isinstance(error, RuntimeError) and UNSUPPORTED.search(str(error))
-    return unsupported(first_line(error)) if is_unsupported else exception_outcome(error)

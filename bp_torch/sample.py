@@ -1,0 +1,35 @@
+"""A sample: the arguments of one call, and how they may change."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+Constraint = str | Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The arguments of one call.
+
+    Args:
+        args: positional arguments. They may be nested: tuples, lists, dicts and dataclasses.
+        options: keyword arguments. Their Tensors are checked if they require a gradient.
+        axes: a name for each dimension of each Tensor, as in "batch channels, classes channels": one list per
+            positional argument, separated by commas. Dimensions of one name change their size together, `2*half` stays
+            a multiple of 2, `dim=2|8|64` takes one of these sizes, `_` and a number keep the size. Default:
+            dimensions of one size change together.
+        make: makes the positional arguments for other sizes, called with the size of each name in `axes`:
+            `make(batch=8, channels=4)`. Default: slices of the Tensors are repeated or cut.
+        constraint: the set that an input is in: "symmetric", "psd" (positive definite), "simplex", "unit" or "sorted"
+            (each along the last dimension), "positive", "orthogonal", or a differentiable projection onto the set. One
+            for every differentiable input, or a mapping from input names. Inputs are changed within the set, and
+            gradients are compared along it.
+    """
+
+    args: tuple[Any, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    axes: str | None = None
+    make: Callable[..., tuple[Any, ...]] | None = None
+    constraint: Constraint | Mapping[str, Constraint] | None = None
