@@ -5,8 +5,9 @@ Each subclasses the torch.nn module of the same name, with a forward that calls 
 
 import copy
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -229,7 +230,8 @@ def as_builtin(model: torch.nn.Module) -> torch.nn.Module:
         A new module with the same parameters and buffers as `model`: training one trains the other.
 
     Raises:
-        TypeError: if torch.nn has no counterpart of a layer, as for subclasses of hand-written layers.
+        TypeError: if torch.nn has no counterpart of a layer, as for subclasses of hand-written layers, and modules
+            whose `forward` calls a custom Function: the copy would be compared with itself.
     """
     shared = [*model.parameters(), *model.buffers()]
     twin = copy.deepcopy(model, memo={id(tensor): tensor for tensor in shared})
@@ -240,4 +242,19 @@ def as_builtin(model: torch.nn.Module) -> torch.nn.Module:
             if globals().get(name) is not kind or not hasattr(torch.nn, name):
                 raise TypeError(f"as_builtin(): torch.nn has no counterpart of {kind.__module__}.{name}")
             module.__class__ = getattr(torch.nn, name)
+        elif not kind.__module__.startswith("torch.") and _calls_custom_function(kind.forward):
+            raise TypeError(f"as_builtin(): {kind.__name__}.forward calls a custom Function, which cannot be replaced")
     return twin
+
+
+def _calls_custom_function(forward: Callable[..., Any]) -> bool:
+    """Whether a method names a Function, its `apply`, or `bp_torch.functional`."""
+    code = getattr(forward, "__code__", None)
+    names = code.co_names if code else ()
+    named = [forward.__globals__.get(name) for name in names]
+    return "apply" in names or any(
+        value is functional
+        or getattr(value, "__module__", "").startswith("bp_torch.functional")
+        or (isinstance(value, type) and issubclass(value, torch.autograd.Function))
+        for value in named
+    )

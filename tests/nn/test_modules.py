@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import bp_torch.nn
+from bp_torch import functional
 from bp_torch.nn import as_builtin, mlp
 
 NOT_IN_TORCH = {"SquaredError"}
@@ -148,3 +149,11 @@ class TestAsBuiltin:
         for module in (Custom(2, 2), bp_torch.nn.SquaredError()):
             with pytest.raises(TypeError, match="no counterpart"):
                 as_builtin(torch.nn.Sequential(module))
+
+    def test_a_module_that_calls_a_custom_function_is_rejected(self) -> None:
+        class Doubled(torch.nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return functional.sigmoid(x)
+
+        with pytest.raises(TypeError, match=r"Doubled\.forward calls a custom Function"):
+            as_builtin(torch.nn.Sequential(Doubled()))
