@@ -18,9 +18,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from bp_torch.functional.function import Function, save
 from bp_torch.functional.precision import in_float32
+from bp_torch.sample import Sample
 
 KINDS = (
     "factor",  # a wrong constant
@@ -36,6 +38,7 @@ KINDS = (
     "epsilon",  # a small constant added to a divisor
     "kink",  # differs from PyTorch only where the function has no derivative
     "precision",  # too few digits
+    "low precision",  # correct in float64 and float32
     "sizes",  # wrong only for some shapes
     "layout",  # wrong only for some strides
     "stale",  # a saved value has changed since the forward
@@ -45,13 +48,24 @@ KINDS = (
     "forward mode",  # the backward is correct
     "batched",  # correct except under vmap
     "repeatability",  # differs from call to call
+    "fixed argument",  # wrong for some values of an argument that is not differentiated, or once it is changed
+    "random",  # differs from the random numbers that the forward drew
+    "complex",  # wrong for complex numbers: a conjugate is missing, or a factor 2
+    "composition",  # wrong when checkpointed, compiled, under autocast, in a second backward, or if .grad is set
+    "domain",  # wrong for packed halves, lengths, offsets, or inputs that are constrained
+    "cancellation",  # of a function that subtracts nearly equal numbers
+    "mixed dtypes",  # wrong, or raises, for inputs of several dtypes
 )
 
 memory: dict[Any, Tensor] = {}
 """Tensors that bugs keep between calls; cleared before each check."""
 
-Samples = tuple[tuple[Any, ...], ...]
-"""Argument tuples: float64 Tensors that do not require a gradient, int64 class indices."""
+Samples = tuple[tuple[Any, ...] | Sample, ...]
+"""Argument tuples or `Sample`s: Tensors that do not require a gradient unless others are held fixed, and integers.
+
+The Tensors are float64; for bugs and kernels of low precision, they have the dtypes of use, such as bfloat16.
+"""
+Reference = Callable[..., Any] | None
 
 
 @dataclass(frozen=True)
@@ -59,8 +73,9 @@ class CorrectFunction:
     """A correct function, to count false alarms."""
 
     name: str
-    function: Callable[..., Tensor]
-    reference: Callable[..., Tensor]
+    function: Callable[..., Any]
+    reference: Reference
+    """A function to compare with; None: finite differences are all there is."""
     samples: Samples
 
 
@@ -70,9 +85,9 @@ class Bug:
 
     name: str
     kind: str
-    function: Callable[..., Tensor]
-    reference: Callable[..., Tensor]
-    """PyTorch's function."""
+    function: Callable[..., Any]
+    reference: Reference
+    """PyTorch's function, or the same forward differentiated by autograd; None: finite differences are all there is."""
     samples: Samples
     """Typical samples: values of both signs, not chosen to expose the bug."""
 
@@ -147,6 +162,37 @@ class Original:
         return call
 
 
+def function_of(
+    forward: Callable[..., Any], backward: Callable[..., Any], *, registered: bool = True
+) -> Callable[..., Any]:
+    """A Function of `forward`: inputs -> (output, *saved) and `backward`: (g, *saved) -> gradients.
+
+    Args:
+        forward: returns the output and what the backward needs.
+        backward: returns a gradient, or a tuple of gradients; missing ones are None.
+        registered: whether `save_for_backward` saves the Tensors; otherwise they are attributes of the context.
+    """
+
+    class Written(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *inputs: Any) -> Any:
+            output, *saved = forward(*inputs)
+            ctx.count = len(inputs)
+            if registered:
+                ctx.save_for_backward(*saved)
+            else:
+                ctx.saved = saved
+            return output
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx: Any, *g: Tensor) -> Any:
+            gradients = as_tuple(backward(*g, *(ctx.saved_tensors if registered else ctx.saved)))
+            return *gradients, *(ctx.count - len(gradients)) * (None,)
+
+    return lambda *inputs: Written.apply(*inputs)  # type: ignore[no-untyped-call]
+
+
 def first_input(inputs: tuple[Any, ...], output: Tensor) -> Any:
     """Save the first input only."""
     return inputs[0]
@@ -156,7 +202,7 @@ def _backward_of(equation: Callable[..., Any]) -> Callable[..., Any]:
     """A backward that returns the gradients of the equation, None for inputs that do not require one."""
 
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = _as_tuple(equation(grad_output, *ctx.saved_tensors))
+        gradients = as_tuple(equation(grad_output, *ctx.saved_tensors))
         pairs = zip_longest(gradients, ctx.needs_input_grad)
         return tuple(gradient if needed else None for gradient, needed in pairs)
 
@@ -168,7 +214,7 @@ def _altered(function: type[Function], changes: dict[str, Callable[[Tensor], Ten
     names = tuple(inspect.signature(function.forward).parameters)
 
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = zip(names, _as_tuple(function.backward(ctx, grad_output)), strict=True)
+        gradients = zip(names, as_tuple(function.backward(ctx, grad_output)), strict=True)
         return tuple(changes[name](d) if name in changes and d is not None else d for name, d in gradients)
 
     return backward
@@ -176,10 +222,11 @@ def _altered(function: type[Function], changes: dict[str, Callable[[Tensor], Ten
 
 def _saving(saved: Callable[[tuple[Any, ...], Tensor], Any]) -> Callable[..., None]:
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        save(ctx, *_as_tuple(saved(inputs, output)))
+        save(ctx, *as_tuple(saved(inputs, output)))
 
     return setup_context
 
 
-def _as_tuple(value: Any) -> tuple[Any, ...]:
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """One gradient or several."""
     return value if isinstance(value, tuple) else (value,)

@@ -1,6 +1,7 @@
 """Correct functions, for which any alarm is a false one.
 
-Those of bp_torch's catalogue, the originals of the bugs, functions of PyTorch, and custom Functions in several styles.
+Those of bp_torch's catalogue, the originals of the bugs, functions of PyTorch, custom Functions in several styles,
+kernels of low precision, and functions as the field has them.
 """
 
 import warnings
@@ -15,8 +16,20 @@ from torch.nn import functional as F
 from bp_torch.catalogue import CATALOGUE, OpInfo
 from bp_torch.catalogue.op_info import RandomTensors
 from bp_torch.gradients.call import as_tensor
-from planted import activations, arithmetic, classification, custom, linear, losses, shape, smooth_activations, softmax
-from planted.bug import CorrectFunction, Samples
+from planted import (
+    activations,
+    arithmetic,
+    classification,
+    custom,
+    field,
+    linear,
+    losses,
+    low_precision,
+    shape,
+    smooth_activations,
+    softmax,
+)
+from planted.bug import CorrectFunction
 
 _draw = RandomTensors(17)
 
@@ -102,7 +115,7 @@ def _custom(
     return CorrectFunction(f"custom {function.__name__}", function.apply, reference, samples)
 
 
-_SAMPLES: Samples = ((_draw(4, 3),), (_draw(7),))
+_SAMPLES = ((_draw(4, 3),), (_draw(7),))
 _customs = (
     _custom(custom.OldStyle, torch.exp, *_SAMPLES),
     _custom(custom.OnceDifferentiable, torch.tanh, *_SAMPLES),
@@ -127,4 +140,4 @@ _customs = (
     ),
 )
 
-CORRECT = (*_catalogue, *_originals, *_builtins, *_customs)
+CORRECT = (*_catalogue, *_originals, *_builtins, *_customs, *low_precision.CORRECT, *field.CORRECT)

@@ -9,6 +9,7 @@ from typing import Any
 from bp_torch import markdown
 from bp_torch.gradients import Result, check_gradients
 from planted import BASELINES, BUGS, CORRECT, Bug, CorrectFunction
+from planted.baselines import LARGEST
 from planted.bug import memory
 
 OURS = "bp_torch.gradients"
@@ -20,14 +21,20 @@ _INTRODUCTION = """\
 
 This page compares gradient checkers on planted bugs: correct functions with a typical mistake in the backward, and
 samples that were not chosen to expose it. It also counts false alarms on correct functions: PyTorch's own, and
-hand-written ones in several styles. A checker catches a bug if it raises an alarm. All checkers run on the same
-samples: `gradcheck` and `gradgradcheck` in float64, the others against PyTorch's function.
+hand-written ones in several styles, some of them in bfloat16 or float16, random, constrained or complex. A checker
+catches a bug if it raises an alarm. All checkers run on the same samples: `gradcheck` and `gradgradcheck` in float64,
+the others against PyTorch's function, or the same forward differentiated by autograd. An exception counts as an alarm:
+`gradcheck` raises one for a kernel that takes no float64, and for a random function, whose numbers it does not replay.
+For the baselines, nested arguments are unpacked, complex numbers become pairs, and constrained inputs are projected.
+The last three need a reference, and `gradcheck`, except in fast mode, at most {largest} components; otherwise they
+raise no alarm.
 
-The bugs are in [tests/planted](../tests/planted), one line each. This page is the output of
+The bugs are in [tests/planted](../tests/planted), most of them one line each. This page is the output of
 `python scripts/check_gradients.py --planted --seeds {seeds}`. bp_torch's checker must catch a bug with every seed, and
-raise no false alarm with any seed. `gradcheck, in full` adds batched gradients, forward mode and `gradgradcheck`; its
-false alarms are on functions without a second derivative. `allclose, ones, float32` catches bugs of softmax by chance:
-it compares zeros with rounding errors. The seconds are for one core.
+raise no false alarm with any seed. `gradcheck, in full` adds batched gradients, forward mode and `gradgradcheck`, which
+raises an alarm on every function without a second derivative, correct or not: most of its false alarms, and of the bugs
+that it catches in low precision and among the last seven kinds. `allclose, ones, float32` catches bugs of softmax by
+chance: it compares zeros with rounding errors. The seconds are for one core.
 """
 
 
@@ -111,7 +118,8 @@ class Scoreboard:
 
     def page(self) -> Iterator[str]:
         """The parts of the page docs/planted-bugs.md."""
-        yield from (_INTRODUCTION.format(seeds=self.seeds), self.table(), "\n## Kind by kind\n", self.table_of_kinds())
+        introduction = _INTRODUCTION.format(seeds=self.seeds, largest=f"{LARGEST:,}")
+        yield from (introduction, self.table(), "\n## Kind by kind\n", self.table_of_kinds())
         yield from ("\n## Bug by bug\n", self.table_of_bugs())
 
 
