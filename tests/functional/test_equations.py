@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from bp_torch import functional
-from bp_torch.catalogue import CATALOGUE, ErrorInput, OpInfo, Sample
+from bp_torch.catalogue import CATALOGUE, ErrorInput, OpInfo
 from bp_torch.engine.tape import Tape
 from bp_torch.gradients import check_gradients, compare
-from bp_torch.gradients.call import Call, as_calls, float_tensors, vjp
+from bp_torch.gradients.call import Call, as_calls, vjp
+from bp_torch.gradients.containers import float_tensors
+from bp_torch.sample import Sample
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 entries = pytest.mark.parametrize("entry", CATALOGUE.values(), ids=list(CATALOGUE))
@@ -92,7 +94,9 @@ def test_every_check(entry: OpInfo) -> None:
     samples = covering(entry.samples, shape_or_value)
     report = check_gradients(entry.function, samples, reference=entry.reference)
     assert report.passed, str(report)
-    assert {result.status for result in report.results} == {"passed"}
+    assert {result.status for result in report.results} <= {"passed", "unsupported", "left out"}
+    unsupported = {result.variant for result in report.results if result.status == "unsupported"}
+    assert unsupported <= {"as given, reentrant checkpoint"}  # which takes no options
     assert {"gradient", "layouts", "double backward", "forward mode", "vmap"} <= {r.check for r in report.results}
 
 
@@ -128,7 +132,7 @@ def test_no_differentiable_operation_outside_of_a_function(entry: OpInfo, autoca
             call = sample.to(dtype).clone()
             call = call.at([x.requires_grad_() for x in call.inputs])
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast), Tape():
-                output = call.function(*call.args, **call.options)
+                output = call.result()
             assert all(part.grad_fn is None for part in float_tensors(output))
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from bp_torch.catalogue import CATALOGUE, Interval, OpInfo
 from bp_torch.gradients import compare
+from bp_torch.gradients.axes import axes_of, resized
 from bp_torch.gradients.call import Call, as_calls, vjp
-from bp_torch.gradients.variants import expanded, resized, strided, transposed
+from bp_torch.gradients.variants import expanded, strided, transposed
 
 LAYOUTS: Sequence[Callable[[Tensor], Tensor]] = (torch.Tensor.contiguous, strided, transposed, expanded)
 FAR = 50.0
@@ -34,8 +35,8 @@ def filled(tensor: Tensor, palette: list[float]) -> Tensor:
 def calls(draw: st.DrawFn, entry: OpInfo) -> Call:
     """A sample with random sizes, numbers and layouts."""
     (call,) = as_calls(entry.function, [draw(st.sampled_from(entry.samples))])
-    sizes = {size for arg in call.args if isinstance(arg, Tensor) for size in arg.shape if size}
-    changed = {size: draw(st.integers(0, 6), label=f"in place of size {size}") for size in sorted(sizes)}
+    axes = axes_of(call, explore=False)
+    changed = {axis: draw(st.integers(0, 6), label=f"in place of {axis.name}") for axis in axes if not axis.reason}
     other = resized(call, changed, torch.Generator().manual_seed(0))
     assert other is not None
     palettes = [draw(numbers(entry.domain_of(position))) for position in other.names]

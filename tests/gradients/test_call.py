@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bp_torch.catalogue import Sample
 from bp_torch.gradients.call import Call, CannotCheck, as_callable, as_calls, as_tensor, clone_with_layout
 from bp_torch.gradients.variants import expanded, strided
+from bp_torch.sample import Sample
 
 
 def only_call(function: Any, *args: Any) -> Call:
@@ -125,9 +125,12 @@ class TestOutputs:
         output = as_tensor((torch.ones(2, 2), torch.arange(3), torch.zeros(3)))
         assert output.tolist() == [1, 1, 1, 1, 0, 0, 0]
 
-    @pytest.mark.parametrize("output", [None, 3.0, "text", torch.arange(3), (), torch.ones(2, dtype=torch.complex64)])
+    def test_complex_numbers_become_pairs(self) -> None:
+        assert as_tensor(torch.tensor([1 + 2j, 3j])).tolist() == [[1, 2], [0, 3]]
+
+    @pytest.mark.parametrize("output", [None, 3.0, "text", torch.arange(3), (), torch.eye(2).to_sparse()])
     def test_an_output_without_a_floating_point_tensor_is_an_error(self, output: object) -> None:
-        with pytest.raises(CannotCheck, match="not a dense Tensor of real floating-point numbers"):
+        with pytest.raises(CannotCheck, match="not a dense Tensor of floating-point numbers"):
             as_tensor(output)
 
     def test_a_missing_gradient_is_zeros(self) -> None:

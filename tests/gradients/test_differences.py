@@ -7,8 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from bp_torch.gradients.differences import LineSamples, sample_line, taylor_order
+from bp_torch.gradients import check_gradients
+from bp_torch.gradients.differences import LineSamples, rounding_noise, sample_line, taylor_order
 
 
 def along(function: Callable[[float], float], *, every_step: bool = False) -> LineSamples:
@@ -84,3 +86,33 @@ class TestTaylorOrder:
 
     def test_remainder_below_rounding_is_nan(self) -> None:
         assert math.isnan(taylor_order(lambda t: 1 + t, 1.0))
+
+
+CANCELLING: dict[str, Callable[[Tensor], Tensor]] = {
+    "1 - cos x": lambda x: 1 - x.cos(),
+    "log(1 + x²)": lambda x: torch.log(1 + x * x),
+    "√(1 + x²) - 1": lambda x: (1 + x * x).sqrt() - 1,
+    "log cosh x": lambda x: x.cosh().log(),
+    "1 - exp(-x²)": lambda x: 1 - (-x * x).exp(),
+    "exp(x) - 1": lambda x: x.exp() - 1,
+    "1 - cosine": lambda x: 1 - torch.nn.functional.cosine_similarity(x[:2], x[2:], dim=-1),
+}
+"""Small differences of numbers near 1, whose rounding errors are those of 1."""
+
+
+@pytest.mark.parametrize("function", CANCELLING.values(), ids=list(CANCELLING))
+@pytest.mark.parametrize("factor", [1.0, 1.001])
+def test_rounding_errors_of_cancelling_values(function: Callable[[Tensor], Tensor], factor: float) -> None:
+    def changed(x: Tensor) -> Tensor:
+        y = function(x)
+        return y.detach() + factor * (y - y.detach())
+
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    report = check_gradients(function if factor == 1 else changed, [(x,)], checks="gradient", fail_fast=factor != 1)
+    assert report.passed == (factor == 1), str(report)
+
+
+def test_the_noise_of_a_value_is_measured() -> None:
+    x = torch.full((1000,), 1e-6, dtype=torch.float64)
+    assert rounding_noise(lambda: x.square().sum().item()) < 1e-23
+    assert 1e-17 < rounding_noise(lambda: (1 - x.cos()).sum().item()) < 1e-12

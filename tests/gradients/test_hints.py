@@ -29,7 +29,7 @@ def altered(function: type[Function], change: Callable[..., Any]) -> Callable[..
     return type(function.__name__, (function,), {"backward": staticmethod(backward)}).call  # type: ignore[attr-defined]
 
 
-def silu(change: Callable[[Callable[[Tensor], Tensor], Any, Tensor], Tensor], **options: bool) -> GradientReport:
+def silu(change: Callable[[Callable[[Tensor], Tensor], Any, Tensor], Tensor], **options: Any) -> GradientReport:
     return check_gradients(altered(SiLU, change), [(numbers(4, 3),)], reference=torch.nn.functional.silu, **options)
 
 
