@@ -2,19 +2,17 @@
 
 import gc
 import os
-import pickle
-import select
 import signal
-import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 import torch
 
 T = TypeVar("T")
-_HEADER = struct.Struct("!Q")
 
 
 class Crash(Exception):
@@ -33,68 +31,48 @@ def in_child(results: Callable[[], Iterator[T]], deadline: float) -> Iterator[T]
         Crash: if the child process dies.
         TimeoutError: if it is not done at the deadline, by `time.monotonic`.
     """
-    reader, writer = os.pipe()
+    reader, writer = Pipe(duplex=False)
     child = os.fork()
     if not child:
         _run(results, writer)
-    os.close(writer)
+    writer.close()
     try:
-        yield from _read(reader, deadline)
+        yield from _received(reader, deadline)
     except EOFError:
         _, status = os.waitpid(child, 0)
         name = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else "no signal"
         raise Crash(name) from None
     finally:
-        os.close(reader)
+        reader.close()
         _end(child)
 
 
-def _run(results: Callable[[], Iterator[Any]], writer: int) -> None:
-    """Write every result to the pipe; never return."""
+def _run(results: Callable[[], Iterator[Any]], writer: Connection) -> None:
+    """Send every result; never return."""
     try:
         torch.set_num_threads(1)  # the threads of this process are not in the child
         gc.disable()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        with os.fdopen(writer, "wb") as pipe:
-            try:
-                for result in results():
-                    _write(pipe, result)
-                _write(pipe, StopIteration())
-            except Exception as error:
-                _write(pipe, error)
+        try:
+            for result in results():
+                writer.send(result)
+            writer.send(StopIteration())
+        except Exception as error:
+            writer.send(error)
     finally:
         os._exit(0)
 
 
-def _write(pipe: Any, value: Any) -> None:
-    data = pickle.dumps(value)
-    pipe.write(_HEADER.pack(len(data)) + data)
-    pipe.flush()
-
-
-def _read(reader: int, deadline: float) -> Iterator[Any]:
+def _received(reader: Connection, deadline: float) -> Iterator[Any]:
     while True:
-        header = _receive(reader, _HEADER.size, deadline)
-        (size,) = _HEADER.unpack(header)
-        value = pickle.loads(_receive(reader, size, deadline))
+        if not reader.poll(max(deadline - time.monotonic(), 0)):
+            raise TimeoutError
+        value = reader.recv()
         if isinstance(value, StopIteration):
             return
         if isinstance(value, Exception):
             raise value
         yield value
-
-
-def _receive(reader: int, size: int, deadline: float) -> bytes:
-    data = b""
-    while len(data) < size:
-        ready, _, _ = select.select([reader], [], [], max(deadline - time.monotonic(), 0))
-        if not ready:
-            raise TimeoutError
-        part = os.read(reader, size - len(data))
-        if not part:
-            raise EOFError
-        data += part
-    return data
 
 
 def _end(child: int) -> None:

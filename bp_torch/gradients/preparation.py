@@ -12,7 +12,7 @@ from bp_torch.gradients.call import Call, CannotCheck
 from bp_torch.gradients.containers import float_tensors, leaves
 from bp_torch.gradients.tracing import trace
 
-RANDOM = "random: the random numbers are the same in each call; use eval() to check a layer without its dropout"
+RANDOM = "random: the random numbers are the same in each call; call .eval to check a layer without its dropout"
 IN_PLACE = "changes its input in place, as declared: each call is given copies"
 
 
