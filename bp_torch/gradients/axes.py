@@ -11,7 +11,7 @@ from torch import Tensor
 from bp_torch.gradients.call import Call, CannotCheck
 from bp_torch.gradients.constraints import PROJECTIONS, Projection
 from bp_torch.gradients.containers import leaves
-from bp_torch.gradients.tracing import is_integer, trace
+from bp_torch.gradients.tracing import has_custom_backward, is_integer, trace
 
 SIZES = (1, 2, 3, 8, 33, 256, 1030, 4097, 65_537)
 """Sizes of a dimension: one, small, and one or more beyond the block sizes of kernels."""
@@ -20,8 +20,8 @@ MAX_COMPONENTS = 20_000
 MAX_COLUMNS = 4
 MAX_INTERMEDIATE = 2_000_000
 """Largest number of components of an intermediate."""
-UNEXPLORED = 1030
-"""Largest size if it is not known how intermediates grow."""
+USUAL_SIZE = 1030
+"""Largest size without a custom Function, or if it is not known how intermediates grow."""
 _AXIS = re.compile(r"(?:(\d+)\*)?([A-Za-z_]\w*)(?:=(\d+(?:\|\d+)*))?|\d+")
 
 
@@ -209,7 +209,9 @@ def _bounded(call: Call, axis: Axis, hidden: Sequence[Tensor], explore: bool) ->
     lengths = [x for x in (*fixed, *hidden) if x.dim() and x.numel()]
     if any(axis.size in (int(x.max()), int(x.sum())) for x in lengths):
         return replace(axis, reason="integers may be lengths along it")
-    multiple, limit = _explored(call, axis) if explore else (1, UNEXPLORED)
+    multiple, limit = _explored(call, axis) if explore else (1, USUAL_SIZE)
+    if not has_custom_backward(call):
+        limit = min(limit, USUAL_SIZE)  # PyTorch's kernels are not tested for their blocks
     if not multiple:
         return replace(axis, reason="the function takes no other size")
     largest = max((index for x in hidden if (index := int(x.max())) < axis.size), default=0)

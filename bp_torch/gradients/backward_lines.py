@@ -22,7 +22,15 @@ from typing import Any
 from torch import Tensor
 
 from bp_torch.gradients.call import Call
-from bp_torch.gradients.counterparts import RTOL, alternatives, by_autograd, close, is_among, is_variable, nudged
+from bp_torch.gradients.counterparts import (
+    RTOL,
+    alternatives,
+    by_autograd,
+    changed_slightly,
+    close,
+    is_among,
+    is_variable,
+)
 from bp_torch.gradients.line_recorder import LineRecorder, Step
 from bp_torch.gradients.source_lines import location
 from bp_torch.gradients.tracing import custom_functions, seconds_of_gradient
@@ -141,7 +149,7 @@ class _Search:
     def effects(self, i: int) -> tuple[set[int], set[str]]:
         """The later steps, and the gradients, that change with the value of a step."""
         if i not in self.changed:
-            steps, gradients = self.run({i: nudged(self.steps[i].value)})
+            steps, gradients = self.run({i: changed_slightly(self.steps[i].value)})
             pairs = enumerate(zip(self.steps, steps, strict=False))
             changed = {j for j, (a, b) in pairs if j > i and not close(a.value, b.value)}
             names = {name for name, x in gradients.items() if not close(x, self.gradients[name], self.least)}

@@ -273,7 +273,10 @@ def _other_mode(function: Any, samples: Sequence[Any], reference: Any, seed: int
         return
     training = not function.training
     others = [copy.deepcopy(each).train(training) for each in modules]
-    call, _ = prepared(as_calls(others[0], samples)[0], seed)
+    try:
+        call, _ = prepared(as_calls(others[0], samples)[0], seed)
+    except Exception:  # the module is made for one mode
+        return
     oracle = as_callable(others[1], call.parameters, "the reference") if reference is not None else None
     case = CheckCase(0, _widest(call), oracle, torch.Generator().manual_seed(seed), deadline=options.deadline)
     given = as_calls(function, samples)[0].to(case.call.dtype)

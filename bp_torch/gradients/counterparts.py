@@ -167,7 +167,7 @@ def _is_constant(value: Tensor) -> bool:
     return not value.numel() or (value.numel() > 1 and bool((value == value.reshape(-1)[0]).all()))
 
 
-def nudged(value: Tensor) -> Tensor:
+def changed_slightly(value: Tensor) -> Tensor:
     """Other numbers near a value, or a mask with its elements exchanged."""
     if value.dtype == torch.bool:
         return value.reshape(-1).roll(1).reshape(value.shape)

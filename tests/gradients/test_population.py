@@ -1,4 +1,4 @@
-"""Systematic errors in low precision, told from independent rounding errors."""
+"""Systematic errors in low precision, distinguished from independent rounding errors."""
 
 from collections.abc import Callable
 
