@@ -156,6 +156,9 @@ def print_reports(reports: Iterable[EntryReport]) -> list[EntryReport]:
 def workers() -> Iterator[Executor]:
     """A process for each core; Ctrl-C reaches this process alone, which then ends the others."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # A terminated process leaves semaphores, such as tqdm's in torch.fx; the tracker removes them, with a warning.
+    filters = filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker"])
+    os.environ["PYTHONWARNINGS"] = ",".join(filters)
     pool = ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,))
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the processes inherit
     for _ in range(cores):
