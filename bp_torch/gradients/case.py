@@ -17,6 +17,7 @@ from bp_torch.gradients.call import Call, vjp
 from bp_torch.gradients.comparison import compare
 from bp_torch.gradients.differences import random_like, rms
 from bp_torch.gradients.report import Outcome, comparison_outcome, failed, first_line, left_out, unsupported
+from bp_torch.gradients.tracing import has_custom_backward, trace
 from bp_torch.gradients.variants import Variant
 
 OUTPUT = "output"
@@ -101,6 +102,14 @@ class CheckCase:
             return left_out("the reference is not finite, or raises")
         return None
 
+    def _overflows(self, variant: Variant) -> bool:
+        """Whether an intermediate of a function without a custom Function overflows, at scaled inputs only."""
+        return self._is_plain and variant.kind == "scaled" and not trace(variant.call).is_finite
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        return not has_custom_backward(self.call) and trace(self.call).is_finite
+
     @cached_property
     def seconds(self) -> float:
         """The time of one call."""
@@ -122,6 +131,8 @@ class CheckCase:
             return left_out(f"one call takes more than {MAX_SECONDS} s")
         if self.reference is None and not max_finite(value) < LARGEST:
             return left_out("the value is not finite, or close to overflow")
+        if self.reference is None and self._overflows(variant):
+            return left_out("an intermediate value overflows")
         if not torch.allclose(value, again, rtol=1e-6, atol=0, equal_nan=True):
             return left_out("the value differs from call to call")
         return None

@@ -6,7 +6,9 @@ do. With h the hand-written gradient, t the truth in float64, the regression of 
     slope  b = Σ h t / Σ t²,   standard error  s = √(Σ r² t²) / Σ t²,   residuals  r = h − b t.
 
 Rounding errors are independent, so b − 1 is within a few s. A rounded constant, an accumulator that stops growing or
-truncation moves b; a rounded statistic moves the b of single rows or columns. Each is compared with the reference's.
+truncation moves b; a rounded statistic moves the b of single rows or columns. A difference taken in low precision has
+large errors where it is small, so each quarter of the components by size is examined too. All are compared with the
+reference's.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,6 +24,9 @@ STANDARD_ERRORS = 8
 """Number of standard errors that the slope may differ from 1."""
 REFERENCE_FACTOR = 3
 """Allowed multiple of the reference's deviation."""
+RELATIVE_ERROR = 4
+"""Allowed error of components of about one size, in machine epsilons, if the reference's is REFERENCE_RATIO smaller."""
+REFERENCE_RATIO = 8
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ def systematic_error(hand: Tensor, reference: Tensor | None, truth: Tensor, eps:
 def _findings(hand: Tensor, reference: Tensor | None, truth: Tensor, eps: float, scale: float) -> Iterator[str]:
     least = eps / 8 if reference is not None else eps
     yield from _size(hand, reference, truth, eps * scale)
+    if reference is not None:
+        yield from _by_size(hand, reference, truth, eps)
     for name, rows in _groups(truth, 16 * eps * scale):
         if reference is None and name in ("the rows", "the columns"):
             continue  # a component on the other side of a kink moves its row
@@ -100,6 +107,17 @@ def _size(hand: Tensor, reference: Tensor | None, truth: Tensor, rounding: float
     theirs = 0.0 if reference is None else (reference - truth).square().mean().sqrt().item()
     if ours > 2.5 * theirs and ours > (0.1 if reference is not None else 16) * rounding:
         yield f"errors of {100 * ours / scale:.2g} % on average; the reference's are {100 * theirs / scale:.2g} %"
+
+
+def _by_size(hand: Tensor, reference: Tensor, truth: Tensor, eps: float) -> Iterator[str]:
+    """The errors of each quarter of the components by size, relative to them."""
+    for quarter in truth.flatten().abs().argsort().chunk(4):
+        t = truth.flatten()[quarter]
+        size = t.square().mean().sqrt().clamp_min(1e-300)
+        ours, theirs = ((x.flatten()[quarter] - t).square().mean().sqrt() / size for x in (hand, reference))
+        if ours > RELATIVE_ERROR * eps and ours > REFERENCE_RATIO * theirs:
+            text = f"errors of {100 * ours:.2g} % in components of about {size:.2g}"
+            yield f"{text}; the reference's are {100 * theirs:.2g} %"
 
 
 def _groups(truth: Tensor, noise: float) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:

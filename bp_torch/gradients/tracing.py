@@ -21,6 +21,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.sizes: set[int] = set()  # of every intermediate
         self.hidden: list[Tensor] = []  # integer Tensors that are neither arguments nor intermediates
         self.dtypes: set[torch.dtype] = set()  # of every intermediate
+        self.is_finite = True  # every intermediate
         self.largest = 0  # number of components of the largest intermediate
         self.is_random = False
         self.completed = False
@@ -38,6 +39,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.sizes |= {*leaf.shape}
                 self.dtypes.add(leaf.dtype)
                 self.largest = max(self.largest, leaf.numel())
+                self.is_finite &= bool(leaf.isfinite().all())
         return result
 
 
