@@ -11,11 +11,12 @@ from torch import Tensor
 from bp_torch.gradients.call import Call, CannotCheck
 from bp_torch.gradients.constraints import PROJECTIONS, Projection
 from bp_torch.gradients.containers import leaves
+from bp_torch.gradients.report import first_line
 from bp_torch.gradients.tracing import has_custom_backward, is_integer, trace
 
 SIZES = (1, 2, 3, 8, 33, 256, 1030, 4097, 65_537)
 """Sizes of a dimension: one, small, and one or more beyond the block sizes of kernels."""
-MAX_COMPONENTS = 20_000
+MAX_COMPONENTS = 100_000
 """Largest number of components of a Tensor in a variant, unless it has few columns."""
 MAX_COLUMNS = 4
 MAX_INTERMEDIATE = 2_000_000
@@ -48,22 +49,16 @@ class Axis:
         return f"{self.name} changed to {new * multiple}"
 
 
-def axes_of(call: Call, *, explore: bool = True) -> list[Axis]:
-    """The axes of a sample: named ones, or one for each size.
-
-    Args:
-        call: the call.
-        explore: call the function with larger sizes, to see how it splits an axis.
-    """
+def axes_of(call: Call) -> list[Axis]:
+    """The axes of a sample: named ones, or one for each size. Calls the function with larger sizes."""
     sample = call.structure.sample
-    if sample is not None and sample.axes is not None:
-        axes = _named(call, sample.axes)
-        return [replace(axis, largest=_explored(call, axis)[1]) for axis in axes] if explore else axes
-    if sample is not None and sample.make is not None:
+    if sample.axes is not None:
+        return [replace(axis, largest=_explored(call, axis)[1]) for axis in _named(call)]
+    if sample.make is not None:
         return []
     hidden = [*trace(call).hidden, *(call.args[position] for position in _ordered(call))]
     axes = [Axis(f"size {size}", size, tuple(dims)) for size, dims in sorted(_equal_sizes(call).items())]
-    return [_bounded(call, axis, hidden, explore) for axis in axes]
+    return [_bounded(call, axis, hidden) for axis in axes]
 
 
 def resized(call: Call, sizes: Mapping[Axis, int], generator: torch.Generator) -> Call | None:
@@ -76,8 +71,8 @@ def resized(call: Call, sizes: Mapping[Axis, int], generator: torch.Generator) -
         The resized call; None if a Tensor would have more than `MAX_COMPONENTS` components.
     """
     sample = call.structure.sample
-    if sample is not None and sample.make is not None:
-        given = {axis.name: axis.size for axis in axes_of(call, explore=False)}
+    if sample.make is not None:
+        given = {axis.name: axis.size for axis in _named(call)}
         return made(call, given | {axis.name: new for axis, new in sizes.items()}, generator)
     args = dict(enumerate(call.args))
     for axis, new in sizes.items():
@@ -99,11 +94,14 @@ def resized(call: Call, sizes: Mapping[Axis, int], generator: torch.Generator) -
 def made(call: Call, sizes: Mapping[str, int], generator: torch.Generator) -> Call:
     """The call with arguments by the sample's own recipe."""
     sample = call.structure.sample
-    if sample is None or sample.make is None:
+    if sample.make is None:
         raise ValueError("the sample has no recipe")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-        new = [leaf for _, leaf in leaves(sample.make(**sizes))]
+        try:
+            new = [leaf for _, leaf in leaves(sample.make(**sizes))]
+        except Exception as error:  # a mistake of the caller's
+            raise CannotCheck(f"the sample's make(**{dict(sizes)}) raised {first_line(error)}") from None
     for position, leaf in enumerate(new):
         if position in call.structure.complex_positions:
             new[position] = torch.view_as_real(leaf.detach())
@@ -130,10 +128,12 @@ def property_of(tensor: Tensor) -> Projection | None:
     return None
 
 
-def _named(call: Call, pattern: str) -> list[Axis]:
-    """Parse a pattern such as "batch 2*half, classes=2|8"."""
-    sample = call.structure.sample
-    count = len([*leaves(sample.args)]) if sample else 0
+def _named(call: Call) -> list[Axis]:
+    """The axes that the sample names, in a pattern such as "batch 2*half, classes=2|8"."""
+    pattern = call.structure.sample.axes
+    if pattern is None:
+        return []
+    count = len([*leaves(call.structure.sample.args)])
     parts = [part.split() for part in pattern.split(",")]
     if len(parts) != count:
         raise CannotCheck(f"axes {pattern!r} has {len(parts)} lists of names, for {count} arguments")
@@ -202,14 +202,14 @@ def _ordered(call: Call) -> list[int]:
     return [i for i, x in integers.items() if bool((x.diff() >= 0).all())]
 
 
-def _bounded(call: Call, axis: Axis, hidden: Sequence[Tensor], explore: bool) -> Axis:
+def _bounded(call: Call, axis: Axis, hidden: Sequence[Tensor]) -> Axis:
     """An axis with the sizes that the function can take, as far as integers and intermediates show them."""
     own = {position for position, dim, _ in axis.dims if dim == 0}
     fixed = [x for position, x in call.fixed.items() if position not in own and is_integer(x)]
     lengths = [x for x in (*fixed, *hidden) if x.dim() and x.numel()]
     if any(axis.size in (int(x.max()), int(x.sum())) for x in lengths):
         return replace(axis, reason="integers may be lengths along it")
-    multiple, limit = _explored(call, axis) if explore else (1, USUAL_SIZE)
+    multiple, limit = _explored(call, axis)
     if not has_custom_backward(call):
         limit = min(limit, USUAL_SIZE)  # PyTorch's kernels are not tested for their blocks
     if not multiple:

@@ -19,21 +19,32 @@ class CannotCheck(ValueError):
     """The check cannot run: the message names the function, reference or sample at fault."""
 
 
+NO_ARGUMENTS = Sample(())
+RANDOM = "random: the random numbers are the same in each call; call .eval to check a layer without its dropout"
+IN_PLACE = "changes its input in place, as declared: each call is given copies"
+
+
 @dataclass(frozen=True)
 class Structure:
     """How a flat list of leaves becomes the arguments of a function."""
 
-    sample: Sample | None = None  # the template; None: the leaves are the arguments
+    sample: Sample = NO_ARGUMENTS  # the template; leaves beyond its own are further arguments
     complex_positions: tuple[int, ...] = ()  # leaves that are complex numbers, as pairs of real ones
     projections: Mapping[int, Projection] = field(default_factory=dict)  # of constrained leaves
     copies: bool = False  # whether the function modifies its inputs by design: it is given copies
     outputs: tuple[int, ...] = ()  # the outputs with a gradient, if some have none
     seed: int | None = None  # of a random function, before each call
 
+    @property
+    def remarks(self) -> list[str]:
+        """What the report says about how the function is called."""
+        remarks = [RANDOM] if self.seed is not None else []
+        remarks += [IN_PLACE] if self.copies else []
+        outputs = ", ".join(map(str, self.outputs))
+        return remarks + ([f"only these outputs have a gradient: {outputs}"] if outputs else [])
+
     def call(self, function: Callable[..., Any], leaves: Sequence[Any]) -> Any:
         """Call a function, which returns a Tensor, or nested Tensors."""
-        if self.sample is None:
-            return function(*leaves)
         changed = list(leaves)
         for position in self.complex_positions:
             changed[position] = torch.view_as_complex(changed[position].contiguous())

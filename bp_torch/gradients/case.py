@@ -36,6 +36,7 @@ class CheckCase:
 
     sample: int  # its index in the list of samples
     call: Call  # the function and its arguments, in float64 if the function supports it
+    given: Call  # the same in the dtypes of the sample
     reference: Callable[..., Any] | None  # a function known to be correct; None: use finite differences
     generator: torch.Generator  # source of all random numbers
     decides: bool = True  # whether finite differences decide between function and reference
@@ -169,6 +170,12 @@ def catch_errors(variant: Variant, outcomes: Outcomes) -> Outcomes:
         yield from outcomes
     except Exception as error:
         yield variant, exception_outcome(error)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether an exception was raised on purpose: by a `raise` or `assert`, a warning, or as not implemented."""
+    line = traceback.extract_tb(error.__traceback__)[-1].line or ""
+    return isinstance(error, NotImplementedError | Warning) or line.startswith(("raise ", "assert "))
 
 
 def exception_outcome(error: Exception) -> Outcome:

@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing import Pipe
@@ -11,6 +12,8 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 import torch
+
+from bp_torch.gradients.call import CannotCheck
 
 T = TypeVar("T")
 
@@ -57,8 +60,10 @@ def _run(results: Callable[[], Iterator[Any]], writer: Connection) -> None:
             for result in results():
                 writer.send(result)
             writer.send(StopIteration())
-        except Exception as error:
+        except CannotCheck as error:
             writer.send(error)
+        except Exception:  # which may not be sendable
+            writer.send(RuntimeError(traceback.format_exc()))
     finally:
         os._exit(0)
 

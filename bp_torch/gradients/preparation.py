@@ -1,72 +1,169 @@
-"""Find out how a function must be called: random numbers, changes in place, outputs without a gradient."""
+"""Find out how a function must be called, and in which dtype it can be checked; refuse what cannot be checked."""
 
-import random
-import sys
+import time
+from collections import deque
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bp_torch.gradients.call import Call, CannotCheck
+from bp_torch.gradients.call import Call, CannotCheck, as_callable, as_calls, vjp
+from bp_torch.gradients.case import CheckCase
 from bp_torch.gradients.containers import float_tensors, leaves
+from bp_torch.gradients.differences import has_reduced_precision
+from bp_torch.gradients.isolation import Crash, in_child
+from bp_torch.gradients.options import Options
+from bp_torch.gradients.randomness import states
+from bp_torch.gradients.report import first_line
 from bp_torch.gradients.tracing import trace
 
-RANDOM = "random: the random numbers are the same in each call; call .eval to check a layer without its dropout"
-IN_PLACE = "changes its input in place, as declared: each call is given copies"
+MAX_SECONDS = 60
+"""Longest time of one call."""
 
 
-def prepared(call: Call, seed: int) -> tuple[Call, list[str]]:
-    """The call as it must be made, and remarks for the report.
+def prepare(function: Any, samples: Any, reference: Any, options: Options, *, decides: bool = True) -> list[CheckCase]:
+    """A case for each sample.
+
+    Args:
+        function: the function.
+        samples: the samples.
+        reference: the reference, or None.
+        options: the options.
+        decides: whether finite differences decide between function and reference.
 
     Raises:
-        CannotCheck: if two calls with the same random numbers return different values.
+        CannotCheck: if one cannot be checked.
     """
-    remarks = []
-    if _is_random(call):
-        call = replace(call, structure=replace(call.structure, seed=seed))
-        remarks.append(RANDOM)
-    if not torch.allclose(call.value(), call.value(), rtol=1e-6, atol=0, equal_nan=True):
-        raise CannotCheck("returns different values in two calls with the same random numbers")
+    calls = as_calls(function, samples)
+    if not any(x.numel() for call in calls for x in call.inputs):
+        raise CannotCheck("every input is empty: there is no gradient to check")
+    oracle = None if reference is None else as_callable(reference, calls[0].parameters, "the reference")
+    generator = torch.Generator().manual_seed(options.seed)
+    deadline = time.monotonic() + options.seconds
+    cases = []
+    for number, call in enumerate(calls):
+        given = _prepared(call, f"sample {number}: the function", options)
+        wide = _widest(given)
+        cases.append(CheckCase(number, wide, given, oracle, generator, decides, wide.dtype == torch.float64, deadline))
+    for case in cases:
+        _require_comparable(case)
+    if not any(case.as_given.value.numel() for case in cases):
+        raise CannotCheck("every output is empty: there is no gradient to check")
+    return cases
+
+
+def _prepared(call: Call, label: str, options: Options) -> Call:
+    """The call as it must be made: with the same random numbers, on copies, without outputs that have no gradient."""
+    if options.in_child:
+        _require_survival(call, label)
+    value = _value(call, label)
+    if _is_random(call, value):
+        call = replace(call, structure=replace(call.structure, seed=options.seed))
+    if not _equal(call.value(), call.value()):
+        raise CannotCheck(f"{label} returns different values in two calls with the same random numbers")
+    inputs = [x.detach().requires_grad_().clone() for x in call.clone().inputs]
     try:
-        returned, inputs = _called(call)
-    except CannotCheck:
-        raise
+        with torch.enable_grad():
+            returned = [leaf for _, leaf in leaves(call.at(inputs).result())]
     except Exception:  # the checks report what the function raises
-        return call, remarks
-    if any(x is part and x._version for part in returned for x in inputs):
-        call = replace(call, structure=replace(call.structure, copies=True))
-        remarks.append(IN_PLACE)
-    with_gradient = tuple(i for i, part in enumerate(float_tensors(returned)) if part.requires_grad)
-    without = [f"output {i}" for i in range(len(float_tensors(returned))) if i not in with_gradient]
-    if with_gradient and without:
-        call = replace(call, structure=replace(call.structure, outputs=with_gradient))
-        remarks.append(f"no gradient, as if marked non-differentiable: {', '.join(without)}")
-    return call, remarks
+        return call
+    if any(x.numel() and not x.untyped_storage().nbytes() for x in inputs):
+        raise CannotCheck(f"{label} frees the storage of its input: later calls would read freed memory")
+    copies = any(x is part and x._version for part in returned for x in inputs)
+    outputs = [part.requires_grad for part in float_tensors(returned)]
+    chosen = tuple(i for i, has_gradient in enumerate(outputs) if has_gradient) if not all(outputs) else ()
+    return replace(call, structure=replace(call.structure, copies=copies, outputs=chosen))
 
 
-def _is_random(call: Call) -> bool:
+def _is_random(call: Call, value: Tensor) -> bool:
     """Whether a call changes the state of a random number generator, or its value changes from call to call."""
-    before = _states()
-    first = call.value()
-    changed = trace(call).is_random or any(map(_differ, before, _states()))
-    return changed or not torch.allclose(first, call.value(), rtol=1e-6, atol=0, equal_nan=True)
-
-
-def _states() -> list[Any]:
-    numpy = sys.modules.get("numpy")
-    return [torch.get_rng_state(), random.getstate(), repr(numpy.random.get_state(legacy=False)) if numpy else None]
+    before = states()
+    again = call.value()
+    changed = any(map(_differ, before, states())) or trace(call).is_random
+    return changed or not _equal(value, again)
 
 
 def _differ(a: Any, b: Any) -> bool:
     return not torch.equal(a, b) if isinstance(a, Tensor) else a != b
 
 
-def _called(call: Call) -> tuple[list[Any], list[Tensor]]:
-    """The leaves of the result for Tensors that may be changed in place, and these Tensors."""
-    inputs = [x.detach().requires_grad_().clone() for x in call.clone().inputs]
-    with torch.enable_grad():
-        returned = [leaf for _, leaf in leaves(call.at(inputs).result())]
-    if any(x.numel() and not x.untyped_storage().nbytes() for x in inputs):
-        raise CannotCheck("frees the storage of its input: later calls would read freed memory")
-    return returned, inputs
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=1e-6, atol=0, equal_nan=True)
+
+
+def _widest(call: Call) -> Call:
+    """The call in float64; in float32 or unchanged if the function does not support or use float64."""
+    wide = call.to(torch.float64)
+    if not _differentiable(wide) and _differentiable(call):
+        return call
+    if has_reduced_precision(wide):
+        narrow = call.to(torch.float32)
+        return narrow if _differentiable(narrow) else call
+    return wide
+
+
+def _differentiable(call: Call) -> bool:
+    """Whether value and gradients can be computed in the call's dtype."""
+    try:
+        output, leaves = call.run()
+        vjp(output, leaves, torch.ones_like(output))
+    except (Exception, SystemExit):  # an unsupported dtype may raise anything
+        return False
+    return output.dtype == call.dtype
+
+
+def _require_comparable(case: CheckCase) -> None:
+    """Raise CannotCheck unless function and reference return values that can be compared."""
+    label = f"sample {case.sample}: the function"
+    value = _value(case.call, label)
+    if case.reference is not None:
+        _require_reference(case, value)
+        return
+    for what, numbers in {"takes": torch.cat([x.flatten() for x in case.call.inputs]), "returns": value}.items():
+        if not numbers.isfinite().all():
+            raise CannotCheck(f"{label} {what} {_non_finite(numbers)}; finite differences need finite values")
+
+
+def _require_reference(case: CheckCase, value: Tensor) -> None:
+    label = f"sample {case.sample}: the reference"
+    expected, again = (_value(case.oracle, label) for _ in range(2))
+    kinds = {"shape": (tuple(value.shape), tuple(expected.shape)), "dtype": (value.dtype, expected.dtype)}
+    for what, (ours, theirs) in kinds.items():
+        if ours != theirs:
+            raise CannotCheck(f"sample {case.sample}: the function returns {what} {ours}, but the reference {theirs}")
+    if not torch.allclose(expected, again, equal_nan=True):
+        raise CannotCheck(f"{label} is not deterministic: two calls return different values")
+    if not value.isfinite().all() and expected.isfinite().all():
+        message = f"returns {_non_finite(value)}, where the reference is finite"
+        raise CannotCheck(f"sample {case.sample}: the function {message}")
+    try:
+        output, leaves = case.oracle.run()
+        vjp(output, leaves, torch.ones_like(output))
+    except Exception as error:
+        raise CannotCheck(f"{label} has no gradient: {first_line(error)}") from error
+    if not output.requires_grad:
+        raise CannotCheck(f"{label} has no gradient: its output is detached from its inputs")
+
+
+def _require_survival(call: Call, label: str) -> None:
+    """Raise CannotCheck if value and gradient, computed in a child process, end it."""
+    try:
+        deque(in_child(lambda: iter([_differentiable(call)]), time.monotonic() + MAX_SECONDS), maxlen=0)
+    except Crash as crash:
+        raise CannotCheck(f"{label} ended the process ({crash})") from None
+    except TimeoutError:
+        raise CannotCheck(f"{label} takes more than {MAX_SECONDS} s") from None
+
+
+def _value(call: Call, label: str) -> Tensor:
+    try:
+        return call.value()
+    except CannotCheck as error:
+        raise CannotCheck(f"{label} {error}") from None
+    except (Exception, SystemExit) as error:
+        raise CannotCheck(f"{label} raised {first_line(error)}") from error
+
+
+def _non_finite(value: Tensor) -> float:
+    return value[~value.isfinite()].flatten()[0].item()

@@ -4,8 +4,15 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+
+
+def states() -> list[Any]:
+    """The states of the generators of PyTorch, Python and NumPy."""
+    numpy = sys.modules.get("numpy")
+    return [torch.get_rng_state(), random.getstate(), repr(numpy.random.get_state(legacy=False)) if numpy else None]
 
 
 @contextmanager

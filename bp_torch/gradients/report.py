@@ -140,9 +140,7 @@ class GradientReport:
     def verdict(self) -> str:
         """What is right, and what is not."""
         word = {"right": "PASSED", "gradient right": "GRADIENT PASSED", "wrong": "FAILED"}[self.grade]
-        by_check: dict[str, list[Result]] = {}
-        for result in self.results:
-            by_check.setdefault(result.check, []).append(result)
+        by_check = self._by_check()
         wrong = dict.fromkeys(result.check for result in self._causes())
         parts = [f"wrong: {', '.join(map(self._described, wrong))}"] if wrong else []
         if self.grade != "wrong":
@@ -191,16 +189,25 @@ class GradientReport:
                 yield check.removeprefix("gradient in ")
 
     def _left_out(self) -> Iterator[str]:
-        """What was not checked, by reason."""
-        reasons: dict[str, list[str]] = {}
-        for result in self.results:
-            if result.status == "left out":
-                reasons.setdefault(result.message, []).append(result.variant)
+        """What was not checked, and what is unsupported in a part of a check, by reason."""
+        reasons: dict[tuple[str, str], list[str]] = {}
+        for check, results in self._by_check().items():
+            for result in results:
+                if result.status == "left out" or (result.status == "unsupported" and not _all_unsupported(results)):
+                    what = result.variant if result.status == "left out" else f"{check} {result.variant}"
+                    reasons.setdefault((result.status, result.message), []).append(what)
         if reasons:
             yield ""
-        for reason, variants in reasons.items():
-            text = f"left out: {', '.join(dict.fromkeys(variants))}: {reason}"
+        for (status, reason), places in reasons.items():
+            reason = textwrap.shorten(reason, 120, placeholder=" ...")
+            text = f"{status}: {', '.join(dict.fromkeys(places))}: {reason}"
             yield textwrap.shorten(text, 240, placeholder=f" ...: {reason}")
+
+    def _by_check(self) -> dict[str, list[Result]]:
+        by_check: dict[str, list[Result]] = {}
+        for result in self.results:
+            by_check.setdefault(result.check, []).append(result)
+        return by_check
 
     def _wrong_references(self) -> Iterator[str]:
         for result in self.results:
@@ -209,8 +216,7 @@ class GradientReport:
 
     def _table(self) -> Iterator[str]:
         yield f"{'check':<24}{'cases':>7}{'failed':>8}{'unsupported':>13}   largest error"
-        for check in dict.fromkeys(result.check for result in self.results):
-            results = [result for result in self.results if result.check == check]
+        for check, results in self._by_check().items():
             count = Counter(result.status for result in results)
             cases = len(results) - count["unsupported"] - count["left out"]
             reason = next((result.message for result in results if result.status == "unsupported"), "")

@@ -25,17 +25,16 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.largest = 0  # number of components of the largest intermediate
         self.is_random = False
         self.completed = False
-        self._known = [*call.args]  # kept alive, so that no id is used twice
+        self._known = {id(arg): arg for arg in call.args}  # kept alive, so that no id is used twice
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call an operation, and record it."""
-        known = {id(each) for each in self._known}
-        self.hidden += [x for _, x in leaves(args) if is_integer(x) and x.numel() and id(x) not in known]
+        self.hidden += [x for _, x in leaves(args) if is_integer(x) and x.numel() and id(x) not in self._known]
         self.is_random |= torch.Tag.nondeterministic_seeded in func.tags
         result = func(*args, **(kwargs or {}))
         for _, leaf in leaves(result):
             if isinstance(leaf, Tensor):
-                self._known.append(leaf)
+                self._known[id(leaf)] = leaf
                 self.sizes |= {*leaf.shape}
                 self.dtypes.add(leaf.dtype)
                 self.largest = max(self.largest, leaf.numel())

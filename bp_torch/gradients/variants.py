@@ -7,7 +7,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from bp_torch.gradients.axes import Axis, axes_of, made, property_of, resized
+from bp_torch.gradients.axes import MAX_COMPONENTS, Axis, axes_of, made, property_of, resized
 from bp_torch.gradients.call import Call
 from bp_torch.gradients.differences import rms
 
@@ -40,11 +40,11 @@ class Variant:
         return replace(self, label=f"{self.label}, {condition}")
 
 
-def variants(call: Call, generator: torch.Generator, *, explore: bool = True) -> Iterator[Variant]:
-    """Every variant of a call, including those outside the function's domain; `explore` as in `axes_of`."""
+def variants(call: Call, generator: torch.Generator) -> Iterator[Variant]:
+    """Every variant of a call, including those outside the function's domain."""
     yield from _of_values(call)
     yield from _of_fixed_arguments(call)
-    yield from _of_sizes(call, generator, explore)
+    yield from _of_sizes(call, generator)
 
 
 def _of_values(call: Call) -> Iterator[Variant]:
@@ -55,7 +55,7 @@ def _of_values(call: Call) -> Iterator[Variant]:
     for name, values in {"zeros": (0.0,), "kink points": KINK_POINTS}.items():
         yield Variant("kink", f"with {name}", _changed(call, partial(_with_values, values=values)))
     yield Variant("kink", "with ties", _changed(call, _tied))
-    yield Variant("constant", "a row of zeros", _changed(call, _first_row_zero))
+    yield Variant("constant", "a row of zeros", _changed(call, partial(_with_first_row, value=0)))
     yield Variant("constant", "all zeros", _changed(call, torch.zeros_like))
     yield Variant("constant", "all equal", _changed(call, lambda x: torch.full_like(x, rms(x))))
     if len(call.inputs) + len(call.fixed) > 1:
@@ -75,20 +75,21 @@ def _of_fixed_arguments(call: Call) -> Iterator[Variant]:
         yield Variant("mask", f"with a row of {value} in the mask", call.with_args(rows))
 
 
-def _of_sizes(call: Call, generator: torch.Generator, explore: bool) -> Iterator[Variant]:
-    axes = axes_of(call, explore=explore)
+def _of_sizes(call: Call, generator: torch.Generator) -> Iterator[Variant]:
+    axes = axes_of(call)
     for axis in axes:
         if axis.reason:
             yield Variant("size", f"{axis.name} changed", call, axis.reason)
             continue
         for new in axis.sizes:
-            if other := resized(call, {axis: new}, generator):
-                yield Variant("size", axis.label(new), other, axis=axis.name, size=new)
+            other = resized(call, {axis: new}, generator)
+            reason = "" if other else f"more than {MAX_COMPONENTS:,} components"
+            yield Variant("size", axis.label(new), other or call, reason, axis=axis.name, size=new)
     yield from _empty(call, axes, generator)
     tiled = {axis: TILED + i for i, axis in enumerate(axes) if not axis.allowed and not axis.reason}
     if len(tiled) > 1 and (other := resized(call, tiled, generator)):
         yield Variant("size", f"every size {TILED} or more", other)
-    if call.structure.sample and call.structure.sample.make and not axes:
+    if call.structure.sample.make and not axes:
         yield from (Variant("size", f"made anew, {count}", made(call, {}, generator)) for count in (1, 2, 3))
 
 
@@ -149,10 +150,6 @@ def _tied(tensor: Tensor) -> Tensor:
     """Repeat every second component, so that each value occurs twice."""
     flat = tensor.detach().reshape(-1)
     return flat[::2].repeat_interleave(2)[: len(flat)].reshape(tensor.shape)
-
-
-def _first_row_zero(tensor: Tensor) -> Tensor:
-    return _with_first_row(tensor, 0)
 
 
 def _with_first_row(tensor: Tensor, value: float) -> Tensor:

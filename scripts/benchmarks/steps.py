@@ -163,7 +163,7 @@ def function_times(rounds: int) -> list[Row]:
 def _large_call(entry: OpInfo) -> Call:
     first = next(sample for sample in entry.samples if isinstance(sample.args[0], Tensor) and sample.args[0].dim() == 2)
     (call,) = as_calls(entry.function, [first])
-    sizes = {axis: 100 for axis in axes_of(call, explore=False)}
+    sizes = {axis: 100 for axis in axes_of(call)}
     large = resized(call.to(torch.float32), sizes, torch.Generator().manual_seed(0))
     assert large is not None
     return large

@@ -115,8 +115,7 @@ class Checkpointed(torch.nn.Module):
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_a_module_that_recomputes(reentrant: bool) -> None:
     report = check_gradients(Checkpointed(reentrant=reentrant), [(numbers(2, 3),)], seconds=6)
-    shared = {"subsets of inputs"} if reentrant else set()  # there, PyTorch drops weights unless an input needs grad
-    assert {result.check for result in report.failures} == shared, str(report)
+    assert report.passed, str(report)
     assert report.inputs == ("x", "self.inner.0.weight", "self.inner.0.bias")
     checked = [result for result in report.results if result.check == "gradient" and result.status == "passed"]
     assert {"x", "self.inner.0.weight", "self.inner.0.bias"} <= {result.input for result in checked}

@@ -9,7 +9,7 @@ from planted.custom import OldStyle
 from torch import Tensor
 
 from bp_torch.gradients import GradientReport, check_gradients
-from bp_torch.gradients.check import CHECKS
+from bp_torch.gradients.checks import CHECKS
 from bp_torch.sample import Sample
 
 

@@ -87,12 +87,13 @@ def _wrapper(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _gradients(call: Call, upstream: Tensor) -> dict[str, Tensor]:
     """The gradients by `backward`: reentrant checkpointing takes no other."""
+    level = logging.root.manager.disable
     logging.disable()  # Dynamo's warnings are about its own limits
     try:
         output, leaves = call.run()
         output.backward(upstream)  # type: ignore[no-untyped-call]
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(level)
     return call.named([torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves])
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.gradients.call import Call, clone_with_layout, vjp
-from bp_torch.gradients.case import OUTPUT, CheckCase, Outcomes, exception_outcome
+from bp_torch.gradients.case import OUTPUT, CheckCase, Outcomes, exception_outcome, is_refusal
 from bp_torch.gradients.containers import float_tensors
 from bp_torch.gradients.report import Outcome, failed, left_out, unsupported
 from bp_torch.gradients.variants import channels_last, expanded, offset, strided, transposed
@@ -88,7 +88,8 @@ def subsets(case: CheckCase) -> Outcomes:
             try:
                 gradients = _or_warning(case.call.with_respect_to(subset), case.upstream)
             except Exception as error:  # usually from a hand-written backward
-                yield case.as_given.under(label), unsupported(error)
+                outcome = unsupported(error) if is_refusal(error) else exception_outcome(error)
+                yield case.as_given.under(label), outcome
                 continue
             yield from case.compare(label, gradients)
 

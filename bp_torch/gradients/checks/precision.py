@@ -6,6 +6,7 @@ large and small inputs, many rows. The truth is the gradient in float64 at the r
 """
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -30,7 +31,8 @@ SATURATED = 1e-4
 LARGEST_ERROR = 0.1
 """Relative error of a value, without a reference, above which it is outside the range of its dtype."""
 MAX_FAILURES = 3
-"""Number of variants with a wrong gradient, after which no other one is checked."""
+"""Number of variants with a wrong gradient, after which others are checked for MAX_SECONDS only."""
+MAX_SECONDS = 0.5
 LOSS_SCALE = 16
 """Largest power of 2 that an upstream gradient is multiplied by."""
 ROUNDINGS = 64
@@ -58,15 +60,19 @@ def precision(case: CheckCase) -> Outcomes:
     if case.call.structure.seed is not None and not torch.allclose(value.double(), truth, rtol=0.1, atol=0.1):
         yield case.as_given, left_out("the random numbers differ in this dtype")
         return
-    is_low = any(x.dtype in LOW for x in case.call.args if isinstance(x, Tensor))
-    failures = 0
-    for variant, upstream in _questions(case) if is_low else _first_questions(case):
-        if failures == MAX_FAILURES:
+    failures, limit = 0, time.monotonic() + MAX_SECONDS
+    for variant, upstream in _questions(case) if is_low(case.call) else _first_questions(case):
+        if failures >= MAX_FAILURES and time.monotonic() > limit:
             yield variant.under("and the rest"), left_out("the verdict is clear")
             return
         outcomes = list(catch_errors(variant, _compare(case, variant, upstream)))
         failures += any(outcome.status == "failed" for _, outcome in outcomes)
         yield from outcomes
+
+
+def is_low(call: Call) -> bool:
+    """Whether an argument is in low precision."""
+    return any(x.dtype in LOW for x in call.args if isinstance(x, Tensor))
 
 
 def _first_questions(case: CheckCase) -> Iterator[Question]:
