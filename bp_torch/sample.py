@@ -33,3 +33,13 @@ class Sample:
     axes: str | None = None
     make: Callable[..., tuple[Any, ...]] | None = None
     constraint: Constraint | Mapping[str, Constraint] | None = None
+
+    def __post_init__(self) -> None:
+        """Validate; ValueError if an argument has another type."""
+        kinds: dict[str, tuple[type, ...]] = {"args": (tuple, list), "options": (Mapping,), "axes": (str, type(None))}
+        words = {"args": "a tuple of arguments", "options": "a dict of keyword arguments", "axes": "a string of names"}
+        for name, types in kinds.items():
+            if not isinstance(value := getattr(self, name), types):
+                raise ValueError(f"{name} of a Sample must be {words[name]}, got {type(value).__name__}")
+        if self.make is not None and not callable(self.make):
+            raise ValueError(f"make of a Sample must be a function, got {type(self.make).__name__}")

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ def axes_of(call: Call) -> list[Axis]:
     """The axes of a sample: named ones, or one for each size. Calls the function with larger sizes."""
     sample = call.structure.sample
     if sample.axes is not None:
-        return [replace(axis, largest=_explored(call, axis)[1]) for axis in _named(call)]
+        return [replace(axis, largest=_explored(call, axis)[1]) for axis in named_axes(call)]
     if sample.make is not None:
         return []
     hidden = [*trace(call).hidden, *(call.args[position] for position in _ordered(call))]
@@ -72,7 +73,7 @@ def resized(call: Call, sizes: Mapping[Axis, int], generator: torch.Generator) -
     """
     sample = call.structure.sample
     if sample.make is not None:
-        given = {axis.name: axis.size for axis in _named(call)}
+        given = {axis.name: axis.size for axis in named_axes(call)}
         return made(call, given | {axis.name: new for axis, new in sizes.items()}, generator)
     args = dict(enumerate(call.args))
     for axis, new in sizes.items():
@@ -101,13 +102,24 @@ def made(call: Call, sizes: Mapping[str, int], generator: torch.Generator) -> Ca
         try:
             new = [leaf for _, leaf in leaves(sample.make(**sizes))]
         except Exception as error:  # a mistake of the caller's
-            raise CannotCheck(f"the sample's make(**{dict(sizes)}) raised {first_line(error)}") from None
+            raise CannotCheck(f"make(**{dict(sizes)}) raised {first_line(error)}") from None
+    own = [leaf for _, leaf in leaves(sample.args)]
+    if [*map(_kind, new)] != [*map(_kind, own)]:
+        described = f"{', '.join(map(_kind, new))}, and not arguments like the sample's: {', '.join(map(_kind, own))}"
+        raise CannotCheck(f"make(**{dict(sizes)}) returned {described}")
     for position, leaf in enumerate(new):
         if position in call.structure.complex_positions:
             new[position] = torch.view_as_real(leaf.detach())
         if isinstance(leaf, Tensor) and leaf.is_floating_point():
             new[position] = leaf.detach().to(call.args[position].dtype)
     return call.with_args(dict(enumerate(new)))
+
+
+def _kind(leaf: Any) -> str:
+    """A Tensor's kind of numbers and dimensions, or the type of another value."""
+    if not isinstance(leaf, Tensor):
+        return type(leaf).__name__
+    return f"{'floating' if leaf.is_floating_point() else leaf.dtype} {leaf.dim()}-d Tensor"
 
 
 def property_of(tensor: Tensor) -> Projection | None:
@@ -128,7 +140,7 @@ def property_of(tensor: Tensor) -> Projection | None:
     return None
 
 
-def _named(call: Call) -> list[Axis]:
+def named_axes(call: Call) -> list[Axis]:
     """The axes that the sample names, in a pattern such as "batch 2*half, classes=2|8"."""
     pattern = call.structure.sample.axes
     if pattern is None:
@@ -153,10 +165,13 @@ def _add(found: dict[str, Axis], text: str, size: int, where: tuple[int, int], p
     if not parsed:
         raise CannotCheck(f"axes {pattern!r}: {text!r} must be a name, as in batch, 2*half, dim=2|8, or a number or _")
     factor, name, allowed = parsed.groups()
+    if name is None and int(text) != size:
+        raise CannotCheck(f"axes {pattern!r}: {text!r} does not fit size {size}")
     if name in (None, "_"):
         return
-    multiple = int(factor or 1)
-    sizes = tuple(map(int, allowed.split("|"))) if allowed else ()
+    multiple, sizes = int(factor or 1), tuple(map(int, allowed.split("|"))) if allowed else ()
+    if 0 in (multiple, *sizes):
+        raise CannotCheck(f"axes {pattern!r}: {text!r} must be positive")
     axis = found.get(name, Axis(name, size // multiple, (), sizes))
     if axis.size * multiple != size:
         raise CannotCheck(f"axes {pattern!r}: {text!r} does not fit size {size}, with {name} = {axis.size}")

@@ -21,6 +21,7 @@ class CannotCheck(ValueError):
 
 NO_ARGUMENTS = Sample(())
 RANDOM = "random: the random numbers are the same in each call; call .eval to check a layer without its dropout"
+SYMMETRIC = "the gradient is correct along symmetric matrices only, as by constraint='symmetric'"
 IN_PLACE = "changes its input in place, as declared: each call is given copies"
 
 
@@ -40,6 +41,7 @@ class Structure:
         """What the report says about how the function is called."""
         remarks = [RANDOM] if self.seed is not None else []
         remarks += [IN_PLACE] if self.copies else []
+        remarks += [SYMMETRIC] if self.projections and self.sample.constraint is None else []
         outputs = ", ".join(map(str, self.outputs))
         return remarks + ([f"only these outputs have a gradient: {outputs}"] if outputs else [])
 
@@ -92,6 +94,11 @@ class Call:
     def dtype(self) -> torch.dtype:
         """The dtype of the first differentiable input."""
         return self.inputs[0].dtype
+
+    @property
+    def dtypes(self) -> str:
+        """The dtypes of the differentiable inputs, as "bfloat16, float32"."""
+        return ", ".join(sorted({str(x.dtype).removeprefix("torch.") for x in self.inputs}))
 
     def at(self, inputs: Sequence[Tensor]) -> "Call":
         """The same call with other values for the differentiable inputs."""
@@ -266,6 +273,8 @@ def _require_dense(paths: Sequence[tuple[str, Any]], number: int) -> None:
     for name, leaf in paths:
         if isinstance(leaf, Tensor) and leaf.layout != torch.strided:
             raise CannotCheck(f"sample {number}: {name!r} is {leaf.layout}: only dense Tensors can be checked")
+        if isinstance(leaf, Tensor) and leaf.is_meta:
+            raise CannotCheck(f"sample {number}: {name!r} is on the meta device, which has no numbers")
 
 
 def _input_names(paths: Sequence[tuple[str, Any]], positional: int) -> dict[int, str]:

@@ -21,6 +21,8 @@ from bp_torch.gradients.tracing import has_custom_backward, trace
 from bp_torch.gradients.variants import Variant
 
 OUTPUT = "output"
+AS_GIVEN = "as given"
+"""The label of the unmodified sample."""
 MAX_SECONDS = 0.005
 LARGEST = 1e150
 """Values above it, whose squares overflow, are outside the domain without a reference."""
@@ -47,7 +49,7 @@ class CheckCase:
     @cached_property
     def as_given(self) -> Variant:
         """The unmodified sample, as a variant."""
-        return Variant("given", "as given", self.call)
+        return Variant("given", AS_GIVEN, self.call)
 
     @property
     def oracle(self) -> Call:
@@ -96,6 +98,8 @@ class CheckCase:
         """Why a variant is not checked, before the function is called; None if it is."""
         if variant.reason:
             return left_out(variant.reason)
+        if variant.kind == "index" and self.reference is None:
+            return left_out("only a reference says whether indices may repeat")
         expected = _expected_seconds(self.durations.get(variant.axis, []), variant.size)
         if expected > max(MAX_SECONDS, SLOWDOWN * self.seconds):
             return left_out(f"one call would take {expected:.1g} s")

@@ -79,6 +79,8 @@ def check_gradients(
     options = Options(orders, checks, skip or {}, rtol or {}, seed, seconds, isolate)
     against = "finite differences" if reference is None else name_of(reference)
     if by_design is not None:
+        if not callable(by_design):
+            raise ValueError(f"by_design must be a function (grad_output, *args), got {type(by_design).__name__}")
         if reference is not None:
             raise ValueError("reference and by_design: give one of them")
         reference, against = with_gradients(as_calls(function, samples)[0].function, by_design), "its intended gradient"
@@ -91,14 +93,15 @@ def check_gradients(
             if fail_fast and result.status == "failed":
                 break
         line = _wrong_line(cases, results)
-    _require_conclusive(results)
     inputs = tuple(dict.fromkeys(name for case in cases for name in case.call.by_name))
+    _require_conclusive(results, inputs if "gradient" in options.selected and not fail_fast else ())
     remarks = dict.fromkeys(remark for case in cases for remark in case.given.structure.remarks)
     return GradientReport(
         name_of(function),
         inputs,
         against,
         tuple(results),
+        tuple(dict.fromkeys(case.call.dtypes for case in cases)),
         (*remarks, *options.remarks),
         (*line, *hints.for_report(results)),
     )
@@ -179,9 +182,17 @@ def _wrong_line(cases: Sequence[CheckCase], results: Sequence[Result]) -> list[s
     return []
 
 
-def _require_conclusive(results: Sequence[Result]) -> None:
-    if any(result.status == "failed" for result in results):
+def _require_conclusive(results: Sequence[Result], inputs: Sequence[str]) -> None:
+    """Raise CannotCheck if nothing failed, and nothing was checked, or not the gradient of each input."""
+    if any(result.status in ("failed", "reference") for result in results):
         return
     for result in results:
         if result.status == "inconclusive":
             raise CannotCheck(f"sample {result.sample}, input {result.input!r}: {result.message}")
+    passed = [result for result in results if result.status == "passed"]
+    if not passed:
+        reasons = dict.fromkeys(f"{result.check}: {result.message}" for result in results)
+        raise CannotCheck(f"nothing was checked: {'; '.join(reasons) or 'no check applies'}")
+    checked = {result.input for result in results if result.check == "gradient" and result.input}
+    if missing := [name for name in inputs if name not in checked]:
+        raise CannotCheck(f"no time for the gradient of {', '.join(map(repr, missing))}: give more by seconds=")

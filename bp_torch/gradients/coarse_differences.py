@@ -20,6 +20,8 @@ STEPS = {torch.float32: 2.0**-6}
 """Step lengths; 2⁻³ in lower precision."""
 LARGEST_SCATTER = 0.5
 """Root mean square of the residuals, relative to the differences, above which a gradient is wrong."""
+LARGEST_CHANGE = 0.1
+"""Change of the slopes with the step length, relative to them, above which they say nothing."""
 STANDARD_ERRORS = 6
 LEAST = 2e-3
 """Relative difference that the curvature of the function explains."""
@@ -38,7 +40,7 @@ def compare_coarsely(case: CheckCase, variant: Variant, upstream: Tensor) -> Out
 @torch.no_grad()
 def _compare(case: CheckCase, variant: Variant, upstream: Tensor, name: str, gradient: Tensor) -> Outcome:
     inputs, wide = variant.call.by_name, upstream.double()
-    input, hand, slopes = inputs[name], [], []
+    input, hand, slopes, changes = inputs[name], [], [], []
     step = STEPS.get(input.dtype, 2.0**-3)
 
     def value(moved: Tensor) -> float:
@@ -50,11 +52,14 @@ def _compare(case: CheckCase, variant: Variant, upstream: Tensor, name: str, gra
         far, near = (points[3].double() - points[0].double()) / 8, (points[2].double() - points[1].double()) / 2
         low, before, after, high = map(value, points)
         slopes.append((64 * (after - before) - (high - low)) / 120)
+        changes.append((high - low) / 8 - (after - before) / 2)
         hand.append(((64 * 2 * near - 8 * far) * gradient).sum().item() / 120)
     eps = torch.finfo(input.dtype).eps
     noise = eps * torch.linalg.vector_norm(variant.value.double() * wide).item()
     if max(map(abs, [*hand, *slopes])) < 8 * noise:
         return unsupported("the values determine no slope in this precision")
+    if torch.tensor(changes).square().mean() > (LARGEST_CHANGE * torch.tensor(slopes)).square().mean():
+        return unsupported("the slopes for two step lengths differ: the values bend too much for this precision")
     return _outcome(name, torch.tensor(hand).double(), torch.tensor(slopes).double(), max(math.sqrt(eps) / 8, LEAST))
 
 

@@ -70,6 +70,6 @@ def projection(constraint: Constraint) -> Projection:
     """
     if callable(constraint):
         return constraint
-    if constraint not in PROJECTIONS:
+    if not isinstance(constraint, str) or constraint not in PROJECTIONS:
         raise ValueError(f"constraint {constraint!r} must be a callable or one of {', '.join(PROJECTIONS)}")
     return PROJECTIONS[constraint]

@@ -190,10 +190,10 @@ class _RandomRounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _changed(self, value: Any) -> Any:
         if isinstance(value, tuple | list):
             return type(value)(map(self._changed, value))
-        if not isinstance(value, Tensor) or value.dtype != torch.float64:
+        if not isinstance(value, Tensor) or value.dtype not in (torch.float64, torch.float32):
             return value
         signs = torch.rand(value.shape, generator=self._generator, dtype=torch.float64) * 2 - 1
-        return value.addcmul_(value, signs.to(value.device), value=_EPS)
+        return value.addcmul_(value, signs.to(value), value=torch.finfo(value.dtype).eps)
 
 
 def rounding_noise(value: Callable[[], float]) -> float:
@@ -205,6 +205,21 @@ def rounding_noise(value: Callable[[], float]) -> float:
     with _RandomRounding(generator):
         changes = [abs(value() - start) for _ in range(4)]
     return 2 * max(changes)
+
+
+def rounding_spread(compute: Callable[[Call], Tensor], call: Call) -> float:
+    """The largest change of a result if the inputs, and every operation, are rounded at random.
+
+    For functions with float32 inside, whose result in float64 is no more accurate.
+    """
+    start, generator, largest = compute(call), torch.Generator().manual_seed(0), 0.0
+    for _ in range(4):
+        eps = [torch.finfo(x.dtype).eps * (2 * torch.rand(x.shape, generator=generator) - 1) for x in call.inputs]
+        near = call.at([x * (1 + change.to(x)) for x, change in zip(call.inputs, eps, strict=True)])
+        with _RandomRounding(generator):
+            change = (compute(near) - start).abs().nan_to_num(nan=0, posinf=0)
+        largest = max(largest, change.max().item() if change.numel() else 0.0)
+    return 2 * largest
 
 
 def relative_direction(input: Tensor, generator: torch.Generator) -> Tensor:

@@ -19,7 +19,7 @@ from bp_torch.gradients.differences import (
     rounding_noise,
     sample_line,
 )
-from bp_torch.gradients.report import Outcome, failed
+from bp_torch.gradients.report import Outcome, failed, left_out
 from bp_torch.gradients.variants import Variant
 
 MAX_COMPONENTS = 256
@@ -30,6 +30,10 @@ MAX_MEMBERS = 4
 """Number of equal components that are also checked one by one, at a kink."""
 ERROR_FACTOR = 20
 """Tolerance in multiples of the estimated error of the finite difference."""
+ROUNDING = 2.0**-50
+"""Relative change of the inputs, a few roundings."""
+ILL_CONDITIONED = 0.05
+"""Change of a component after such a change of the inputs, relative to its error, above which it is rounding."""
 TERMS_RTOL = 1e-9
 """Tolerance relative to the terms that the derivative is a sum of."""
 WRONG_ORDER = 1.5
@@ -154,17 +158,39 @@ def side_of_differences(case: CheckCase, variant: Variant, upstream: Tensor, nam
 def compare_with_differences(case: CheckCase, variant: Variant, upstream: Tensor) -> Outcomes:
     """Compare the gradient of each input with finite differences along random directions."""
     directions = (relative_direction, even_direction) if variant is case.as_given else (relative_direction,)
-    for name, hand in variant.call.vjp(upstream).items():
-        input = variant.call.by_name[name].detach()
-        fd = FiniteDifferenceCase(case, variant, upstream, name, input, hand.detach())
-        for direction in directions if hand.numel() else ():
-            along = direction(input, case.generator)
-            outcomes = [*_check_direction(fd, along)]
-            if any(outcome.status == "failed" for outcome in outcomes) and not fd.noise:
-                fd = fd.with_noise()
-                outcomes = [*_check_direction(fd, along)]
-            for outcome in outcomes:
+    gradients = {name: hand.detach() for name, hand in variant.call.vjp(upstream).items() if hand.numel()}
+    for direction in directions:  # each input once, before any is compared twice
+        for name, hand in gradients.items():
+            input = variant.call.by_name[name].detach()
+            fd = FiniteDifferenceCase(case, variant, upstream, name, input, hand)
+            for outcome in _along(fd, direction(input, case.generator)):
                 yield variant, replace(outcome, input=name)
+
+
+def _along(fd: FiniteDifferenceCase, direction: Tensor) -> list[Outcome]:
+    """The outcomes for a direction; after a failure, with measured rounding errors of value and gradient."""
+    outcomes = [*_check_direction(fd, direction)]
+    if all(outcome.status != "failed" for outcome in outcomes):
+        return outcomes
+    outcomes = [*_check_direction(fd.with_noise(), direction)]
+    return [_unless_ill_conditioned(fd, direction, one) if one.status == "failed" else one for one in outcomes]
+
+
+def _unless_ill_conditioned(fd: FiniteDifferenceCase, direction: Tensor, outcome: Outcome) -> Outcome:
+    """A failure, unless the gradient of scaled inputs changes with their last digit, as far beyond saturation."""
+    if fd.variant.kind != "scaled":
+        return outcome
+    call = fd.variant.call
+    signs = [torch.randint(2, x.shape, generator=fd.case.generator).to(x) * 2 - 1 for x in call.inputs]
+    near = call.at([x * (1 + ROUNDING * sign) for x, sign in zip(call.inputs, signs, strict=True)])
+    change = near.vjp(fd.upstream)[fd.name] - fd.hand
+    if outcome.comparison:
+        size, error = change[outcome.comparison.index].abs().item(), outcome.comparison.error
+    else:
+        size, error = (change * direction).sum().abs().item(), fd.along(direction).error
+    if size > ILL_CONDITIONED * error:
+        return left_out("ill-conditioned: rounding errors of the inputs change the gradient")
+    return outcome
 
 
 def _check_direction(fd: FiniteDifferenceCase, direction: Tensor) -> Iterator[Outcome]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-MIN_COMPONENTS = 64
+MIN_COMPONENTS = 32
 """Smallest number of components of a population."""
 MIN_GROUP = 8
 """Smallest number of components that determine a slope, and smallest number of rows or columns."""
@@ -75,7 +75,7 @@ def systematic_error(hand: Tensor, reference: Tensor | None, truth: Tensor, eps:
 
 def _findings(hand: Tensor, reference: Tensor | None, truth: Tensor, eps: float, scale: float) -> Iterator[str]:
     least = eps / 8 if reference is not None else eps
-    yield from _size(hand, reference, truth, eps * scale)
+    yield from _size(hand, reference, truth, eps, scale)
     if reference is not None:
         yield from _by_size(hand, reference, truth, eps)
     for name, rows in _groups(truth, 16 * eps * scale):
@@ -101,12 +101,13 @@ def _description(name: str, ours: Regression, theirs: Regression | None) -> str:
     return f"{text}; the reference's by {other}" if other else text
 
 
-def _size(hand: Tensor, reference: Tensor | None, truth: Tensor, rounding: float) -> Iterator[str]:
-    """The root mean square of the errors."""
-    ours, scale = (hand - truth).square().mean().sqrt().item(), truth.square().mean().sqrt().item()
+def _size(hand: Tensor, reference: Tensor | None, truth: Tensor, eps: float, scale: float) -> Iterator[str]:
+    """The root mean square of the errors; two roundings make about 0.4 ε."""
+    ours, size = (hand - truth).square().mean().sqrt().item(), truth.square().mean().sqrt().item()
     theirs = 0.0 if reference is None else (reference - truth).square().mean().sqrt().item()
-    if ours > 2.5 * theirs and ours > (0.1 if reference is not None else 16) * rounding:
-        yield f"errors of {100 * ours / scale:.2g} % on average; the reference's are {100 * theirs / scale:.2g} %"
+    least = 16 * eps * scale if reference is None else eps * max(0.5 * size, 0.1 * scale)
+    if ours > 2.5 * theirs and ours > least:
+        yield f"errors of {100 * ours / size:.2g} % on average; the reference's are {100 * theirs / size:.2g} %"
 
 
 def _by_size(hand: Tensor, reference: Tensor, truth: Tensor, eps: float) -> Iterator[str]:

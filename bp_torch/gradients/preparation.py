@@ -2,12 +2,14 @@
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bp_torch.gradients.axes import named_axes
 from bp_torch.gradients.call import Call, CannotCheck, as_callable, as_calls, vjp
 from bp_torch.gradients.case import CheckCase
 from bp_torch.gradients.containers import float_tensors, leaves
@@ -16,6 +18,7 @@ from bp_torch.gradients.isolation import Crash, in_child
 from bp_torch.gradients.options import Options
 from bp_torch.gradients.randomness import states
 from bp_torch.gradients.report import first_line
+from bp_torch.gradients.symmetry import along_symmetric
 from bp_torch.gradients.tracing import trace
 
 MAX_SECONDS = 60
@@ -44,17 +47,18 @@ def prepare(function: Any, samples: Any, reference: Any, options: Options, *, de
     cases = []
     for number, call in enumerate(calls):
         given = _prepared(call, f"sample {number}: the function", options)
-        wide = _widest(given)
+        wide = _widest(given, oracle)
         cases.append(CheckCase(number, wide, given, oracle, generator, decides, wide.dtype == torch.float64, deadline))
     for case in cases:
         _require_comparable(case)
     if not any(case.as_given.value.numel() for case in cases):
         raise CannotCheck("every output is empty: there is no gradient to check")
-    return cases
+    return [along_symmetric(case) for case in cases]
 
 
 def _prepared(call: Call, label: str, options: Options) -> Call:
     """The call as it must be made: with the same random numbers, on copies, without outputs that have no gradient."""
+    _require_valid_sample(call, label.partition(":")[0])
     if options.in_child:
         _require_survival(call, label)
     value = _value(call, label)
@@ -76,6 +80,19 @@ def _prepared(call: Call, label: str, options: Options) -> Call:
     return replace(call, structure=replace(call.structure, copies=copies, outputs=chosen))
 
 
+def _require_valid_sample(call: Call, label: str) -> None:
+    """Raise CannotCheck if the sample's axes or constraint do not fit its arguments."""
+    try:
+        named_axes(call)
+        for position, project in call.structure.projections.items():
+            if project(call.args[position]).shape != call.args[position].shape:
+                raise CannotCheck(f"the constraint of {call.names.get(position)!r} changes the shape")
+    except CannotCheck as error:
+        raise CannotCheck(f"{label}: {error}") from None
+    except Exception as error:  # a projection may raise anything
+        raise CannotCheck(f"{label}: the constraint raised {first_line(error)}") from None
+
+
 def _is_random(call: Call, value: Tensor) -> bool:
     """Whether a call changes the state of a random number generator, or its value changes from call to call."""
     before = states()
@@ -92,12 +109,12 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b, rtol=1e-6, atol=0, equal_nan=True)
 
 
-def _widest(call: Call) -> Call:
-    """The call in float64; in float32 or unchanged if the function does not support or use float64."""
+def _widest(call: Call, oracle: Callable[..., Any] | None) -> Call:
+    """The call in float64; in float32 or unchanged if the function or its reference does not support or use it."""
     wide = call.to(torch.float64)
     if not _differentiable(wide) and _differentiable(call):
         return call
-    if has_reduced_precision(wide):
+    if has_reduced_precision(wide) or (oracle is not None and has_reduced_precision(wide.of(oracle))):
         narrow = call.to(torch.float32)
         return narrow if _differentiable(narrow) else call
     return wide
@@ -126,7 +143,7 @@ def _require_comparable(case: CheckCase) -> None:
 
 
 def _require_reference(case: CheckCase, value: Tensor) -> None:
-    label = f"sample {case.sample}: the reference"
+    label = f"sample {case.sample}: {'the reference' if case.decides else 'by_design'}"
     expected, again = (_value(case.oracle, label) for _ in range(2))
     kinds = {"shape": (tuple(value.shape), tuple(expected.shape)), "dtype": (value.dtype, expected.dtype)}
     for what, (ours, theirs) in kinds.items():

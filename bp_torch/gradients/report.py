@@ -99,6 +99,7 @@ class GradientReport:
     inputs: tuple[str, ...]  # names of the differentiable inputs
     reference: str  # name of the reference, or "finite differences"
     results: tuple[Result, ...]  # in the order of the checks
+    dtypes: tuple[str, ...] = ("float64",)  # those that the checks ran in, apart from "gradient in ..."
     remarks: tuple[str, ...] = ()  # how the function was called, and what was left out on request
     hints: tuple[str, ...] = ()  # what all failures have in common
 
@@ -145,8 +146,9 @@ class GradientReport:
         parts = [f"wrong: {', '.join(map(self._described, wrong))}"] if wrong else []
         if self.grade != "wrong":
             right = [name for name, results in by_check.items() if any(r.status == "passed" for r in results)]
-            dtypes = ", ".join(self._dtypes(by_check))
-            parts.insert(0, f"gradient right in {dtypes}" if "gradient" in right else f"{', '.join(right)} right")
+            dtypes = ", ".join(dict.fromkeys(self._dtypes(by_check)))
+            others = f"{', '.join(right)} right; gradient not checked"
+            parts.insert(0, f"gradient right in {dtypes}" if "gradient" in right else others)
         disputed = [f"{r.check} of {r.input!r}" for r in self.results if r.status == "reference"]
         if disputed:
             parts.append(f"the reference is wrong: {', '.join(dict.fromkeys(disputed))}")
@@ -182,8 +184,7 @@ class GradientReport:
         ]
 
     def _dtypes(self, by_check: dict[str, list[Result]]) -> Iterator[str]:
-        base = next((r.comparison.dtype for r in self.results if r.check == "gradient" and r.comparison), "float64")
-        yield base
+        yield from self.dtypes
         for check, results in by_check.items():
             if check.startswith("gradient in ") and any(result.status == "passed" for result in results):
                 yield check.removeprefix("gradient in ")

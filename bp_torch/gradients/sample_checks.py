@@ -1,24 +1,42 @@
-"""All checks of one sample, in their order."""
+"""All checks of one sample, in order: the first here, the others in a child process, so that a crash is reported."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import torch
 
-from bp_torch.gradients.case import CheckCase
-from bp_torch.gradients.checks import FIRST, PRECISION, REST, SMOOTH, VARIANTS, Check
+from bp_torch.gradients.case import CheckCase, Outcomes
+from bp_torch.gradients.checks import COMPOSITION, FIRST, PRECISION, REST, SMOOTH, VARIANTS, Check, VariantCheck
+from bp_torch.gradients.checks.composition import load_compiler
+from bp_torch.gradients.checks.invariants import NOT_REPEATABLE
 from bp_torch.gradients.checks.precision import is_low, precision
+from bp_torch.gradients.checks.transforms import load_transforms
 from bp_torch.gradients.isolation import Crash, in_child
 from bp_torch.gradients.options import Options
-from bp_torch.gradients.report import Result, left_out
+from bp_torch.gradients.report import Outcome, Result, failed, left_out
 from bp_torch.gradients.run_check import result_of, run_check
-from bp_torch.gradients.variant_checks import VariantChecks, crashed
-from bp_torch.gradients.variants import Variant
+from bp_torch.gradients.tracing import has_custom_backward
+from bp_torch.gradients.variants import Variant, variants
 
 VERDICT = 0.5
 """Part of the time that must remain for further checks after a failure."""
+PATIENCE = 0.1
+"""Seconds after which results are sent from a child process in the middle of a check."""
+MAX_CRASHES = 5
+CRASH = "CRASH: the function ended the process ({}): name the sizes that it takes by axes="
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a child process does next: if it crashes, the next process continues after it."""
+
+    number: int = -1
+    label: str = ""
+    is_defined: bool = True  # whether the function is called as it may be: if not, a crash can be the caller's fault
+    repeats: bool = False  # whether the next process would do the same again
 
 
 class SampleChecks:
@@ -30,70 +48,146 @@ class SampleChecks:
         self.failed: set[str] = set()  # the names of checks that failed, and of those that passed
         self.passed: set[str] = set()
         now = time.monotonic()
-        self.clear = now + (1 - VERDICT) * (case.deadline - now)
+        self.clear = now + (1 - VERDICT) * (case.deadline - now)  # when the verdict of a failure is clear
 
     def results(self) -> Iterator[Result]:
         """The results, as they come."""
         for name, check in FIRST.items():
-            for result in self._run(name, check):
+            found = []
+            for result in run_check(name, check, self.case, self.options):
+                self._record(result)
+                found.append(result)
                 yield result
                 if result.status == "reference":  # the reference is wrong: start again without it
                     yield from SampleChecks(replace(self.case, reference=None), self.options).results()
                     return
-            if name == "value":
-                self._decide_only_if_right()
-        yield from self._in_own_dtypes()
-        self._decide_only_if_right()  # only of a correct gradient are finite differences the derivative
-        for name, check in self._remaining().items():
-            if self.failed and time.monotonic() > self.clear:
-                yield result_of(
-                    name, self.case, Variant("time", name, self.case.call), left_out("the verdict is clear")
-                )
-            else:
-                yield from self._run(name, check)
-        if not self.failed:
-            forward = {} if "forward mode" in self.passed else {"forward mode"}
-            chosen = {name: check for name, check in VARIANTS.items() if name not in forward}
-            yield from VariantChecks(self.case, self.options, chosen).results()
-
-    def _run(self, name: str, check: Check, case: CheckCase | None = None, label: str = "") -> Iterator[Result]:
-        for result in run_check(name, check, case or self.case, self.options, label=label):
-            self._record(result)
-            yield result
+            if name == "value" and self.failed:
+                self.case = replace(self.case, decides=False)
+            if name == "repeatability" and any(result.hint == NOT_REPEATABLE for result in found):
+                yield self._left_out("the rest", "the gradient differs from call to call", name)
+                return
+        for item in self._further() if self.options.in_child else self._steps(0):
+            if isinstance(item, Result):
+                yield item
 
     def _record(self, result: Result) -> None:
         if result.status in ("passed", "failed"):
             (self.passed if result.status == "passed" else self.failed).add(result.check)
 
-    def _decide_only_if_right(self) -> None:
-        if self.failed and self.case.decides:
-            self.case = replace(self.case, decides=False)
+    def _further(self) -> Iterator[Result]:
+        """The results of the steps, from child processes."""
+        load_transforms()
+        if "torch.compile" in self.options.selected and has_custom_backward(self.case.call):
+            load_compiler()
+        step = Step()
+        for _ in range(MAX_CRASHES):
+            try:
+                for item in chain.from_iterable(in_child(partial(self._batches, step.number + 1), self.case.deadline)):
+                    if isinstance(item, Step):
+                        step = item
+                    else:
+                        self._record(item)
+                        yield item
+                return
+            except Crash as crash:
+                yield self._crashed(step, crash)
+                if step.repeats:
+                    return
+            except TimeoutError:
+                yield self._left_out(step.label, "no time left")
+                return
+        yield self._left_out("the rest", f"{MAX_CRASHES} crashes")
 
-    def _remaining(self) -> dict[str, Check]:
-        return {**REST, **(SMOOTH if self.case.as_given.value.isfinite().all() else {})}
+    def _batches(self, start: int) -> Iterator[list[Result | Step]]:
+        """The results together with the next step: a message to another process takes a while."""
+        batch: list[Result | Step] = []
+        sent = time.monotonic()
+        for item in self._steps(start):
+            batch.append(item)
+            if isinstance(item, Step) or time.monotonic() > sent + PATIENCE:
+                yield batch
+                batch, sent = [], time.monotonic()
+        yield batch
 
-    def _in_own_dtypes(self) -> Iterator[Result]:
+    def _steps(self, start: int) -> Iterator[Result | Step]:
+        """The steps from a number on, each with its results."""
+        tasks = [*self._precision(), *self._checks(), *self._composition()]
+        for number, (label, results) in enumerate(tasks):
+            if number >= start:
+                yield Step(number, label)
+                for result in results:
+                    self._record(result)
+                    yield result
+        if not self.failed:
+            yield from self._variants(len(tasks), start)
+
+    def _precision(self) -> Iterator[tuple[str, Iterator[Result]]]:
         """The gradient in the sample's own dtypes, and in float32."""
         given = self.case.given
-        own = sorted({str(x.dtype).removeprefix("torch.") for x in given.inputs})
-        calls = {"gradient in " + ", ".join(own): given, "gradient in float32": given.to(torch.float32)}
-        calls.pop("gradient in float64", None)
-        if self.case.reference is None and not self.case.has_float64:
-            return  # there is no truth: the checks so far were in the sample's own dtypes
-        for label, call in calls.items():
-            for result in self._isolated(label, replace(self.case, call=call)):
-                self._record(result)
-                yield result
+        narrow = {"float32": given.to(torch.float32)} if self.case.has_float64 else {}
+        calls = {given.dtypes: given} | narrow
+        for dtypes, call in calls.items():
+            if dtypes != self.case.call.dtypes or (is_low(call) and self.case.reference is not None):
+                label = f"gradient in {dtypes}"
+                yield label, run_check(PRECISION, precision, replace(self.case, call=call), self.options, label=label)
 
-    def _isolated(self, label: str, case: CheckCase) -> Iterator[Result]:
-        """The check of precision, in a child process if it changes the sizes."""
-        results = partial(run_check, PRECISION, precision, case, self.options, label=label)
-        if not (self.options.in_child and is_low(case.call)):
-            yield from results()
+    def _checks(self) -> Iterator[tuple[str, Iterator[Result]]]:
+        smooth = SMOOTH if self.case.as_given.value.isfinite().all() else {}
+        for name, check in {**REST, **smooth}.items():
+            yield name, self._unless_clear(name, check)
+
+    def _composition(self) -> Iterator[tuple[str, Iterator[Result]]]:
+        for name, check in COMPOSITION.items():
+            yield name, self._unless_failed(name, check)
+
+    def _unless_failed(self, name: str, check: Check) -> Iterator[Result]:
+        if not self.failed:
+            yield from run_check(name, check, self.case, self.options)
+
+    def _unless_clear(self, name: str, check: Check) -> Iterator[Result]:
+        if self.failed and time.monotonic() > self.clear:
+            yield self._left_out(name, "the verdict is clear", name)
             return
-        try:
-            yield from in_child(results, case.deadline)
-        except Crash as crash:
-            yield crashed(case, label, crash)
-        except TimeoutError:
-            yield result_of(label, case, Variant("time", "the rest", case.call), left_out("no time left"))
+        if self.failed and self.case.decides:  # only of a correct gradient are finite differences the derivative
+            self.case = replace(self.case, decides=False)
+        yield from run_check(name, check, self.case, self.options)
+
+    def _variants(self, number: int, start: int) -> Iterator[Result | Step]:
+        unsupported = {"forward mode"} - self.passed
+        chosen = {name: check for name, check in VARIANTS.items() if name in self.options.selected - unsupported}
+        remaining = variants(self.case.call, self.case.generator) if chosen else iter(())
+        while True:
+            yield Step(max(number, start), "other sizes", is_defined=False, repeats=True)
+            variant = next(remaining, None)
+            if variant is None:
+                return
+            if number >= start:
+                yield Step(number, variant.label, is_defined=False)
+                outcome = self.case.outside_reference(variant)
+                if not outcome and self.case.reference is not None:
+                    yield Step(number, variant.label)
+                yield from self._variant(variant, chosen, outcome or self.case.outside_domain(variant))
+            number += 1
+
+    def _variant(
+        self, variant: Variant, checks: Mapping[str, VariantCheck], outcome: Outcome | None
+    ) -> Iterator[Result]:
+        if outcome:
+            yield result_of("gradient", self.case, variant, outcome)
+            return
+        for name, check in checks.items():
+            yield from run_check(name, partial(_at, variant, check), self.case, self.options)
+
+    def _left_out(self, label: str, reason: str, check: str = "gradient") -> Result:
+        return result_of(check, self.case, Variant("time", label, self.case.call), left_out(reason))
+
+    def _crashed(self, step: Step, crash: Crash) -> Result:
+        """A crash is a failure of a custom Function, or where the reference is finite; others may be called wrongly."""
+        fails = step.is_defined or has_custom_backward(self.case.call)
+        outcome = (failed if fails else left_out)(CRASH.format(crash))
+        return result_of("crash", self.case, Variant("crash", step.label, self.case.call), outcome)
+
+
+def _at(variant: Variant, check: VariantCheck, case: CheckCase) -> Outcomes:
+    """A check of a variant, for the function of the case."""
+    return check(case, replace(variant, call=variant.call.of(case.call.function)))

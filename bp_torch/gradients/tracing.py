@@ -21,16 +21,16 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.sizes: set[int] = set()  # of every intermediate
         self.hidden: list[Tensor] = []  # integer Tensors that are neither arguments nor intermediates
         self.dtypes: set[torch.dtype] = set()  # of every intermediate
+        self.is_random = False
         self.is_finite = True  # every intermediate
         self.largest = 0  # number of components of the largest intermediate
-        self.is_random = False
         self.completed = False
         self._known = {id(arg): arg for arg in call.args}  # kept alive, so that no id is used twice
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call an operation, and record it."""
         self.hidden += [x for _, x in leaves(args) if is_integer(x) and x.numel() and id(x) not in self._known]
-        self.is_random |= torch.Tag.nondeterministic_seeded in func.tags
+        self.is_random |= _is_random(func, args, kwargs or {})
         result = func(*args, **(kwargs or {}))
         for _, leaf in leaves(result):
             if isinstance(leaf, Tensor):
@@ -40,6 +40,14 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.largest = max(self.largest, leaf.numel())
                 self.is_finite &= bool(leaf.isfinite().all())
         return result
+
+
+def _is_random(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether an operation draws random numbers: without dropout it does not, although it may."""
+    if torch.Tag.nondeterministic_seeded not in func.tags:
+        return False
+    given = dict(zip([argument.name for argument in func._schema.arguments], args, strict=False)) | kwargs
+    return bool(given.get("dropout_p", given.get("p", 1.0)))
 
 
 def trace(call: Call) -> Trace:

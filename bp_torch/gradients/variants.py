@@ -10,6 +10,7 @@ from torch import Tensor
 from bp_torch.gradients.axes import MAX_COMPONENTS, Axis, axes_of, made, property_of, resized
 from bp_torch.gradients.call import Call
 from bp_torch.gradients.differences import rms
+from bp_torch.gradients.tracing import is_integer
 
 SCALES = (1e-6, 1e-3, 0.1, -1.0, 4.0, 30.0, 1000.0)
 """Factors for the inputs: tiny (twice), small, negated, large, saturated, and where exponentials overflow."""
@@ -70,6 +71,9 @@ def _of_fixed_arguments(call: Call) -> Iterator[Variant]:
     if floating:
         zeros = {i: _with_values(x, (0.0,)) for i, x in floating.items()}
         yield Variant("kink", "with zeros in fixed arguments", call.with_args(zeros))
+    indices = {i: x for i, x in call.fixed.items() if is_integer(x) and x.dim() == 1 and len(x) > 1}
+    if indices:
+        yield Variant("index", "with a repeated index", call.with_args({i: _repeated(x) for i, x in indices.items()}))
     for value in (True, False) if masks else ():
         rows = {i: _with_first_row(x, value) for i, x in masks.items()}
         yield Variant("mask", f"with a row of {value} in the mask", call.with_args(rows))
@@ -158,6 +162,11 @@ def _with_first_row(tensor: Tensor, value: float) -> Tensor:
     if changed.numel():
         changed[(0,) * (tensor.dim() - 1)] = value
     return changed
+
+
+def _repeated(index: Tensor) -> Tensor:
+    """The first index in the place of the second, too."""
+    return torch.cat([index[:1], index[:1], index[2:]])
 
 
 def _equal(call: Call, *, step: int) -> list[Tensor]:

@@ -65,7 +65,8 @@ class TestRandom:
     def test_a_mask_drawn_anew_in_the_backward_fails(self) -> None:
         report = check_gradients(RedrawnDropout, [(numbers(3, 4),)], checks=("repeatability", "gradient"))
         assert report.grade == "wrong"
-        assert {"repeatability", "gradient"} <= {result.check for result in report.failures}
+        assert {result.check for result in report.failures} == {"repeatability"}
+        assert "random numbers drawn anew" in str(report)
 
     @pytest.mark.parametrize("isolate", [True, False])
     def test_unseeded_numbers_cannot_be_checked(self, isolate: bool) -> None:

@@ -80,13 +80,13 @@ def test_the_first_line_is_a_verdict(results: list[Result], verdict: str) -> Non
 def test_a_gradient_that_is_not_checked_is_not_called_right() -> None:
     assert (
         report_of(result("linearity", "passed"), result("layouts", "passed")).verdict
-        == "PASSED: linearity, layouts right"
+        == "PASSED: linearity, layouts right; gradient not checked"
     )
 
 
 def test_an_unsupported_gradient_is_not_called_right() -> None:
     report = report_of(result("gradient", "unsupported"), result("linearity", "passed"))
-    assert report.verdict == "PASSED: linearity right; unsupported: gradient"
+    assert report.verdict == "PASSED: linearity right; gradient not checked; unsupported: gradient"
 
 
 def test_what_is_left_out_stands_with_its_reason() -> None:

@@ -7,6 +7,7 @@ from bp_torch.gradients.checks import composition, first_order, invariants, tran
 from bp_torch.gradients.variants import Variant
 
 Check = Callable[[CheckCase], Outcomes]
+VariantCheck = Callable[[CheckCase, Variant], Outcomes]
 
 FIRST: dict[str, Check] = {
     "side effects": invariants.side_effects,
@@ -40,7 +41,7 @@ COMPOSITION: dict[str, Check] = {
     "torch.compile": composition.compiled,
 }
 """Checks inside PyTorch's wrappers."""
-VARIANTS: dict[str, Callable[[CheckCase, Variant], Outcomes]] = {
+VARIANTS: dict[str, VariantCheck] = {
     "value": first_order.value_of_variant,
     "gradient": first_order.gradient_of_variant,
     "forward mode": transforms.forward_mode_of_variant,

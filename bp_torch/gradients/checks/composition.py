@@ -40,7 +40,7 @@ def compiled(case: CheckCase) -> Outcomes:
 
 @functools.cache
 def load_compiler() -> None:
-    """Import what `torch.compile` imports at its first call."""
+    """Import what `torch.compile` imports at its first call: a child process would do so each time."""
     torch.compile(_wrapper(torch.sin), backend=_as_traced)(torch.ones(1))
 
 

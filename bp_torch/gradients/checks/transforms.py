@@ -1,5 +1,6 @@
 """Checks under PyTorch's transforms: double backward, forward mode, batched gradients and vmap."""
 
+import functools
 import re
 import traceback
 from collections.abc import Callable, Iterable
@@ -25,6 +26,14 @@ REFUSAL = re.compile(r"support|implement", re.IGNORECASE)
 LARGE = 1000.0
 """Factor for the inputs at which exponentials overflow."""
 SAVED = "an intermediate was saved: recompute it in the backward, or mark the backward once_differentiable"
+
+
+@functools.cache
+def load_transforms() -> None:
+    """Import what forward mode and `vmap` import at their first call: a child process would do so each time."""
+    with forward_ad.dual_level():
+        forward_ad.make_dual(torch.ones(1), torch.ones(1))  # type: ignore[no-untyped-call]
+    torch.func.vmap(torch.func.grad(torch.sin))(torch.ones(1))
 
 
 def double_backward(case: CheckCase) -> Outcomes:
