@@ -60,7 +60,6 @@ def reference_of_another_shape(x: Tensor) -> Tensor:
     ],
 )  # fmt: skip
 def test_the_error_names_the_cause(function: Any, samples: Any, reference: Any, message: str) -> None:
-    for fail_fast in (False, True):
-        with pytest.raises(CannotCheck, match=message) as caught:
-            check_gradients(function, samples, reference=reference, fail_fast=fail_fast)
-        assert "\n" not in str(caught.value)
+    with pytest.raises(CannotCheck, match=message) as caught:
+        check_gradients(function, samples, reference=reference)
+    assert "\n" not in str(caught.value)
