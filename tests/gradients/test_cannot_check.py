@@ -6,16 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from gradients.checking import numbers
 from planted.custom import OldStyle
 from torch import Tensor
 
 from bp_torch.gradients import CannotCheck, check_gradients
 from bp_torch.sample import Sample
-
-
-def numbers(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
-
 
 COUNT = count(1)
 """Numbers that no seed repeats."""
