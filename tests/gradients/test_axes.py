@@ -5,16 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from gradients.checking import numbers
 from torch import Tensor
 
 from bp_torch.gradients import CannotCheck, check_gradients
 from bp_torch.gradients.axes import MAX_COMPONENTS, SIZES, USUAL_SIZE, axes_of, resized
 from bp_torch.gradients.call import Call, as_calls
 from bp_torch.sample import Sample
-
-
-def numbers(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def call_of(function: Callable[..., Any], *args: Any, **options: Any) -> Call:

@@ -13,16 +13,13 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from bp_torch.catalogue.op_info import RandomTensors
 from bp_torch.gradients import check_gradients
 from bp_torch.gradients.backward_lines import first_wrong_line
 from bp_torch.gradients.call import as_callable, as_calls
 
 pytestmark = pytest.mark.skipif(sys.gettrace() is not None, reason="a debugger or coverage traces")
-_generator = torch.Generator().manual_seed(0)
-
-
-def numbers(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=_generator, dtype=torch.float64)
+numbers = RandomTensors(0)
 
 
 class TwoLayers(Function):
@@ -198,7 +195,7 @@ def line_marked_wrong(function: type[Function]) -> str:
 
 def hint_at(function: Callable[..., Any], *args: Any, reference: Callable[..., Any] | None = None) -> str:
     (call,) = as_calls(function, [args])
-    return first_wrong_line(call, reference, torch.randn(call.value().shape, generator=_generator).double())
+    return first_wrong_line(call, reference, numbers(*call.value().shape))
 
 
 def two_layers(x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:

@@ -6,16 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from gradients.checking import numbers
 from planted.custom import OldStyle
 from torch import Tensor
 
 from bp_torch.gradients import CannotCheck, check_gradients
 from bp_torch.sample import Sample
-
-
-def numbers(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
-
 
 COUNT = count(1)
 """Numbers that no seed repeats."""
@@ -60,7 +56,6 @@ def reference_of_another_shape(x: Tensor) -> Tensor:
     ],
 )  # fmt: skip
 def test_the_error_names_the_cause(function: Any, samples: Any, reference: Any, message: str) -> None:
-    for fail_fast in (False, True):
-        with pytest.raises(CannotCheck, match=message) as caught:
-            check_gradients(function, samples, reference=reference, fail_fast=fail_fast)
-        assert "\n" not in str(caught.value)
+    with pytest.raises(CannotCheck, match=message) as caught:
+        check_gradients(function, samples, reference=reference)
+    assert "\n" not in str(caught.value)

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from gradients.checking import failed, numbers, relu_with, statuses
 from planted.custom import Detached, InNumpy, OldStyle, OnceDifferentiable, WithoutVmap
 from torch import Tensor
 
 import bp_torch.functional as F
-from bp_torch.gradients import CannotCheck, GradientError, GradientReport, assert_gradients, check_gradients
+from bp_torch.gradients import CannotCheck, GradientError, assert_gradients, check_gradients
 from bp_torch.nn import mlp
 from bp_torch.sample import Sample
 
@@ -28,17 +29,6 @@ class Raising(Detached):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
         raise ZeroDivisionError("no luck")
-
-
-def numbers(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
-
-
-def statuses(report: GradientReport) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for result in report.results:
-        found.setdefault(result.check, set()).add(result.status)
-    return found
 
 
 class TestPassed:
@@ -233,23 +223,6 @@ class TestPassed:
         assert not check_gradients(reversed, [(numbers(3),)]).passed
 
 
-def relu_with(slope: float) -> Callable[[Tensor], Tensor]:
-    """A ReLU whose gradient at 0 is `slope`."""
-
-    class ReLU(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:
-            ctx.save_for_backward(x)
-            return x.clamp_min(0)
-
-        @staticmethod
-        def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-            (x,) = ctx.saved_tensors
-            return grad_output * torch.where(x == 0, slope, (x > 0).to(x.dtype))
-
-    return ReLU.apply
-
-
 def _sum(upstream: Tensor | None, slope: Tensor) -> Tensor | int:
     return 0 if upstream is None else upstream * slope
 
@@ -322,9 +295,9 @@ class TestFailed:
             return sine, (cosine,)
 
         report = check_gradients(nested, [(numbers(4),)], reference=reference)
-        assert check in {result.check for result in report.failures}
+        assert check in failed(report)
         if wrong == "if unused":
-            assert {result.check for result in report.failures} == {check}
+            assert failed(report).keys() == {check}
 
     def test_a_failure_that_the_reference_does_not_share(self) -> None:
         def product_that_doubles(*batched: bool) -> Callable[..., Tensor]:
@@ -367,7 +340,7 @@ class TestFailed:
 
     def test_a_wrong_value(self) -> None:
         report = check_gradients(lambda x: x.sin() + 1e-9, [(numbers(3),)], reference=torch.sin)
-        assert {result.check for result in report.failures} == {"value"}
+        assert failed(report).keys() == {"value"}
 
     def test_an_intermittent_error_fails_repeatability_first(self) -> None:
         calls = 0
@@ -405,7 +378,7 @@ class TestFailed:
                 return x * grad_output * (4 if batched else 2)
 
         report = check_gradients(Doubling, [(numbers(3),)], reference=torch.square)
-        assert {result.check for result in report.failures} == {"batched gradients"}
+        assert failed(report).keys() == {"batched gradients"}
 
     def test_only_the_error_of_saved_tensors_counts_as_detection(self) -> None:
         class Fragile(Detached):
@@ -421,7 +394,7 @@ class TestFailed:
                 return 2 * ctx.x.detach() * grad_output
 
         report = check_gradients(Fragile, [(numbers(3),)], reference=torch.square)
-        assert "saved tensors" in {result.check for result in report.failures}
+        assert "saved tensors" in failed(report)
 
     def test_an_exception_from_the_backward_is_a_failure_with_its_line(self) -> None:
         report = check_gradients(Raising, [(numbers(3),)], reference=torch.square)

@@ -4,14 +4,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from gradients.checking import numbers, with_gradient
 from torch import Tensor
 
 import bp_torch.functional as F
 from bp_torch.gradients import check_gradients
-
-
-def numbers(*shape: int, dtype: torch.dtype) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
 def only_in(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
@@ -27,16 +24,6 @@ def only_in(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
 
 def float32_inside(x: Tensor) -> Tensor:
     return F.gelu(x.float()).to(x.dtype)
-
-
-def with_gradient(function: Callable[[Tensor], Tensor], factor: float) -> Callable[[Tensor], Tensor]:
-    """The same value, and a multiple of the gradient."""
-
-    def changed(x: Tensor) -> Tensor:
-        y = function(x)
-        return y.detach() + factor * (y - y.detach())
-
-    return changed
 
 
 @pytest.mark.parametrize(

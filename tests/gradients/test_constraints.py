@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from gradients.checking import numbers
 from torch import Tensor
 
 from bp_torch.gradients import CannotCheck, check_gradients
@@ -25,10 +26,6 @@ MEMBER: dict[str, Callable[[Tensor], Tensor]] = {
 """Whether a Tensor is in the set."""
 DETECTED = ("symmetric", "psd", "simplex", "sorted", "orthogonal")
 """Properties that are recognised in a sample."""
-
-
-def numbers(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("name", PROJECTIONS)

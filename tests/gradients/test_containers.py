@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from gradients.checking import numbers
 from torch import Tensor
 
 from bp_torch.gradients import CannotCheck, check_gradients
@@ -22,10 +23,6 @@ Pair = namedtuple("Pair", ["left", "right"])
 class Weights:
     scale: Any
     name: str = "w"
-
-
-def numbers(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 class Product(torch.autograd.Function):

@@ -7,17 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from bp_torch.catalogue.op_info import RandomTensors
 from bp_torch.functional.function import Function
 from bp_torch.functional.linear import Linear
 from bp_torch.functional.losses import SquaredError
 from bp_torch.functional.smooth_activations import SiLU
 from bp_torch.gradients import GradientReport, check_gradients
 
-_generator = torch.Generator().manual_seed(0)
-
-
-def numbers(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=_generator, dtype=torch.float64)
+numbers = RandomTensors(0)
 
 
 def altered(function: type[Function], change: Callable[..., Any]) -> Callable[..., Tensor]:

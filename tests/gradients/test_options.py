@@ -5,16 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from gradients.checking import numbers
 from planted.custom import OldStyle
 from torch import Tensor
 
 from bp_torch.gradients import GradientReport, check_gradients
 from bp_torch.gradients.checks import CHECKS
 from bp_torch.sample import Sample
-
-
-def numbers(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def run(function: Callable[..., Any] = OldStyle, **options: Any) -> GradientReport:

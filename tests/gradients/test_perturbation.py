@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from gradients.checking import numbers
 
 from bp_torch.gradients import Comparison, Gradients, compare_all, perturbed
 from bp_torch.gradients.perturbation import EVALUATIONS, RELATIVE_SIZE
@@ -17,7 +18,7 @@ def squares(x: torch.Tensor, dtype: torch.dtype) -> Gradients:
 
 def compared(hand: Gradients | None = None, factor: float = 1.0, noise: float = 0.0) -> tuple[Comparison, int]:
     """Compare an altered gradient of x² with the correct one; return the number of evaluations too."""
-    inputs = torch.randn(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    inputs = numbers(50)
     errors, count = torch.Generator().manual_seed(1), 0
 
     def evaluate(generator: torch.Generator | None) -> tuple[Gradients, Gradients, Gradients]:
@@ -72,7 +73,7 @@ def test_a_gradient_that_is_not_finite_is_a_wrong_equation() -> None:
 
 
 def test_each_gradient_is_compared_separately() -> None:
-    truth = torch.randn(30, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    truth = numbers(30, 20)
     small = truth[:2] * 1e-6
     hand = {"large": truth.float(), "small": (small * 1.01).float()}
     builtin, exact = {"large": truth.float(), "small": small.float()}, {"large": truth, "small": small}

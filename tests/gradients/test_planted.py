@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from gradients.checking import PLANTED, failed
 from planted import BASELINES, BUGS, CORRECT, KINDS, Bug, CorrectFunction, field, low_precision
 from planted.scoreboard import OURS, Score, Scoreboard, first_failure, scoreboard
 
 from bp_torch.gradients import check_gradients
 
-by_name = {case.name: case for case in (*BUGS, *CORRECT)}
 ORIGINALS = [function for function in CORRECT if function.name.endswith("original")]
 NOT_OURS = [function for function in CORRECT if function.name.startswith(("torch", "custom"))]
 IN_FLOAT64 = [*(function for function in CORRECT if function.name.startswith("bp_torch")), *ORIGINALS]
@@ -52,9 +52,9 @@ def some(chosen: Iterable[Any], step: int) -> list[Any]:
 
 
 def test_names_and_kinds_of_the_bugs() -> None:
-    assert len(by_name) == len(BUGS) + len(CORRECT)
+    assert len(PLANTED) == len(BUGS) + len(CORRECT)
     assert {bug.kind for bug in BUGS} == set(KINDS)
-    assert by_name.keys() >= {*NEEDS_REFERENCE, *WRONG_IN_PYTORCH}
+    assert PLANTED.keys() >= {*NEEDS_REFERENCE, *WRONG_IN_PYTORCH}
 
 
 @pytest.mark.parametrize("bug", [*some(OTHER_BUGS, 3), *some(low_precision.BUGS, 4), *field.BUGS], ids=name_of)
@@ -138,7 +138,7 @@ def test_no_false_alarm_with_finite_differences(case: CorrectFunction) -> None:
     }.items(),
 )
 def test_every_check_can_fail(check: str, name: str) -> None:
-    bug = by_name[name]
+    bug = PLANTED[name]
     check, _, where = check.partition(", ")
     chosen = "precision" if check.startswith("gradient in") else check
     report = check_gradients(bug.function, bug.samples[:1], reference=bug.reference, checks=[chosen])
@@ -162,16 +162,16 @@ def test_every_check_can_fail(check: str, name: str) -> None:
 )
 def test_some_bugs_fail_one_check_only(name: str) -> None:
     """None of these checks is redundant."""
-    bug = by_name[name]
+    bug = PLANTED[name]
     report = check_gradients(bug.function, bug.samples[:1], reference=bug.reference)
-    assert len({result.check for result in report.failures}) == 1
+    assert len(failed(report)) == 1
 
 
 def test_the_scoreboard_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run sequentially on three bugs, two of which only bp_torch's checker catches, and four correct functions."""
     names = ("linear: bias gradient averaged", "relu: ≥ for > at 0", "tanh: tangent 0 where y is nearly ±1")
     quick = ("bp_torch sigmoid", "bp_torch tanh", "bp_torch relu", "torch abs")
-    bugs, correct = (tuple(by_name[name] for name in selected) for selected in (names, quick))
+    bugs, correct = (tuple(PLANTED[name] for name in selected) for selected in (names, quick))
     for name, cases in {"BUGS": bugs, "CORRECT": correct, "_CASES": bugs + correct}.items():
         monkeypatch.setattr(f"planted.scoreboard.{name}", cases)
     board = scoreboard(seeds=(0, 1))

@@ -1,18 +1,14 @@
 """Function and reference disagree: finite differences decide who is wrong."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from gradients.checking import numbers, relu_with
 from torch import Tensor
 
 from bp_torch.gradients import check_gradients
 from bp_torch.gradients.checks.first_order import REFERENCE_WRONG, SUBGRADIENT
-
-
-def numbers(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 class IndexCopy(torch.autograd.Function):
@@ -62,28 +58,11 @@ def test_the_reference_is_right() -> None:
     assert "the reference is wrong" not in str(report)
 
 
-def clamp_with(slope: float) -> Callable[[Tensor], Tensor]:
-    """max(x, 0), with a slope at 0."""
-
-    class Clamp(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:
-            ctx.save_for_backward(x)
-            return x.clamp_min(0)
-
-        @staticmethod
-        def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-            (x,) = ctx.saved_tensors
-            return grad_output * torch.where(x == 0, slope, (x > 0).to(x.dtype))
-
-    return Clamp.apply
-
-
 @pytest.mark.parametrize(
     ("slope", "valid"), [(0.5, True), (1.0, True), (2.0, False), (-1.0, False), (torch.nan, False)]
 )
 def test_another_choice_at_a_kink_is_named_as_one(slope: float, valid: bool) -> None:
-    report = check_gradients(clamp_with(slope), [(numbers(4, 3),)], reference=torch.relu, checks=("value", "gradient"))
+    report = check_gradients(relu_with(slope), [(numbers(4, 3),)], reference=torch.relu, checks=("value", "gradient"))
     at_zero = [result for result in report.results if result.message.startswith("at")]
     assert {result.kind for result in at_zero} <= {"kink", "constant"}
     assert {"OTHER SUBGRADIENT" in result.message for result in at_zero} == {valid}, str(report)

@@ -44,7 +44,8 @@ def test_sizes_change(call: Call) -> None:
     (empty,) = (v for v in all_variants(call) if v.kind == "empty")
     assert (empty.label, empty.call.inputs[0].shape) == ("size 5 changed to 0", (0, 4))
     for variant in all_variants(call):
-        variant.call.value()
+        (x, weight, bias), value = variant.call.inputs, variant.call.value()
+        assert value.shape == (len(x), len(weight)) == (len(x), len(bias))
 
 
 def test_a_module_keeps_the_sizes_of_its_parameters() -> None:

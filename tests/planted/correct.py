@@ -31,6 +31,8 @@ from planted import (
 )
 from planted.bug import CorrectFunction
 
+FAMILIES = (linear, activations, smooth_activations, softmax, classification, losses, arithmetic, shape)
+"""The modules of bugs in bp_torch's functions and of their originals."""
 _draw = RandomTensors(17)
 
 
@@ -58,11 +60,7 @@ def _of_entry(entry: OpInfo) -> list[CorrectFunction]:
 with warnings.catch_warnings(action="ignore"):
     _catalogue = tuple(function for entry in CATALOGUE.values() for function in _of_entry(entry))
 
-_originals = tuple(
-    original.correct_function()
-    for family in (linear, activations, smooth_activations, softmax, classification, losses, arithmetic, shape)
-    for original in family.ORIGINALS
-)
+_originals = tuple(original.correct_function() for family in FAMILIES for original in family.ORIGINALS)
 
 
 def _builtin(name: str, function: Callable[..., Tensor], *args: Any) -> CorrectFunction:

@@ -118,12 +118,14 @@ _fixed = (
 )
 
 
-def _swiglu(x: Tensor) -> tuple[Tensor, Tensor]:
+def swiglu(x: Tensor) -> tuple[Tensor, Tensor]:
+    """SwiGLU of the halves of x, and what its backward needs."""
     a, b = x.chunk(2, -1)
     return a * a.sigmoid() * b, x
 
 
-def _swiglu_gradients(g: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def swiglu_gradients(g: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The correct gradients of both halves."""
     a, b = x.chunk(2, -1)
     s = a.sigmoid()
     return g * b * s * (1 + a * (1 - s)), g * a * s
@@ -132,23 +134,29 @@ def _swiglu_gradients(g: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 def _whole_vectors_only(g: Tensor, x: Tensor) -> Tensor:
     """Halves of whole vectors of 4: the remainder is 0."""
     parts = [
-        torch.cat([d[:, : d.shape[1] // 4 * 4], 0 * d[:, d.shape[1] // 4 * 4 :]], 1) for d in _swiglu_gradients(g, x)
+        torch.cat([d[:, : d.shape[1] // 4 * 4], 0 * d[:, d.shape[1] // 4 * 4 :]], 1) for d in swiglu_gradients(g, x)
     ]
     return torch.cat(parts, -1)
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate pairs of components, one of each half."""
     a, b = x.chunk(2, -1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
 
-def _rotary(time: int = 5, half: int = 3) -> tuple[Tensor, Tensor, Tensor]:
+def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The rotated input, and what the backward needs."""
+    return rotate(x, cos, sin), cos, sin
+
+
+def _rotary_inputs(time: int = 5, half: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     """Input and tables for angles t / 10^(i / half)."""
     angle = torch.arange(time).double()[:, None] / 10 ** (torch.arange(half).double() / half)
     return torch.randn(time, 2 * half, dtype=torch.float64).requires_grad_(), angle.cos(), angle.sin()
 
 
-_rope = (Sample(_rotary(), axes="time 2*half, time half, time half", make=_rotary),)
+_rope = (Sample(_rotary_inputs(), axes="time 2*half, time half, time half", make=_rotary_inputs),)
 
 
 def _mean_of_lengths(x: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
@@ -171,7 +179,8 @@ def _logdet(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.logdet(), x
 
 
-def _cholesky(x: Tensor) -> tuple[Tensor, Tensor]:
+def cholesky(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The factor, which is what its backward needs."""
     y = torch.linalg.cholesky(x)
     return y, y
 
@@ -199,23 +208,17 @@ _domain = (
     wrong(
         "domain",
         "packed swiglu: halves exchanged",
-        _swiglu,
-        lambda g, x: torch.cat(_swiglu_gradients(g, x)[::-1], -1),
+        swiglu,
+        lambda g, x: torch.cat(swiglu_gradients(g, x)[::-1], -1),
         draw(4, 6),
     ),
-    wrong("domain", "packed swiglu: only whole vectors of 4", _swiglu, _whole_vectors_only, draw(4, 8)),
-    wrong(
-        "domain",
-        "rotary: rotated forward again",
-        lambda x, cos, sin: (_rotate(x, cos, sin), cos, sin),
-        _rotate,
-        samples=_rope,
-    ),
+    wrong("domain", "packed swiglu: only whole vectors of 4", swiglu, _whole_vectors_only, draw(4, 8)),
+    wrong("domain", "rotary: rotated forward again", rotary, rotate, samples=_rope),
     wrong(
         "domain",
         "rotary: angles repeat after 16 positions",
-        lambda x, cos, sin: (_rotate(x, cos, sin), cos, sin),
-        lambda g, cos, sin: _rotate(g, *(t[torch.arange(len(g)) % 16] for t in (cos, -sin))),
+        rotary,
+        lambda g, cos, sin: rotate(g, *(t[torch.arange(len(g)) % 16] for t in (cos, -sin))),
         samples=_rope,
     ),
     wrong(
@@ -244,7 +247,7 @@ _domain = (
     wrong(
         "domain", "logdet: inverse of the diagonal", _logdet, lambda g, x: g * (1 / x.diagonal()).diag(), samples=_psd
     ),
-    wrong("domain", "cholesky: diagonal not halved", _cholesky, _cholesky_gradient, samples=_psd),
+    wrong("domain", "cholesky: diagonal not halved", cholesky, _cholesky_gradient, samples=_psd),
     wrong(
         "domain",
         "entropy of a simplex: log p dropped",

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bp_torch.sample import Sample
 from planted.field import losses
+from planted.field.arguments import rotary, rotate, swiglu, swiglu_gradients
 from planted.field.entries import draw, free, plain, right
 
 _x = draw(6, 4)
@@ -120,22 +121,6 @@ _calls = (
 )
 
 
-def _swiglu(x: Tensor) -> tuple[Tensor, Tensor]:
-    a, b = x.chunk(2, -1)
-    return a * a.sigmoid() * b, x
-
-
-def _swiglu_gradient(g: Tensor, x: Tensor) -> Tensor:
-    a, b = x.chunk(2, -1)
-    s = a.sigmoid()
-    return torch.cat([g * b * s * (1 + a * (1 - s)), g * a * s], -1)
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    a, b = x.chunk(2, -1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
-
-
 def _sums(x: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     total = F.pad(x.cumsum(0), (0, 0, 1, 0))
     ends = torch.cat([offsets[1:], offsets.new_tensor([len(x)])])
@@ -146,11 +131,11 @@ _angle = torch.arange(5).double()[:, None] * draw(3).abs()
 _mask = torch.tensor([[True, False, True, True]] * 6)
 
 _domain = (
-    right("packed swiglu", _swiglu, _swiglu_gradient, draw(4, 6)),
+    right("packed swiglu", swiglu, lambda g, x: torch.cat(swiglu_gradients(g, x), -1), draw(4, 6)),
     right(
         "rotary with half tables",
-        lambda x, cos, sin: (_rotate(x, cos, sin), cos, sin),
-        lambda g, cos, sin: _rotate(g, cos, -sin),
+        rotary,
+        lambda g, cos, sin: rotate(g, cos, -sin),
         free(5, 6),
         _angle.cos(),
         _angle.sin(),

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bp_torch.sample import Sample
-from planted.field.arguments import positive_definite
+from planted.field.arguments import cholesky, positive_definite
 from planted.field.entries import complex_numbers, conjugate_transposed, draw, free, plain, right
 
 _x, _t = draw(5, 4), draw(5, 4)
@@ -68,11 +68,6 @@ def _inverse(x: Tensor) -> tuple[Tensor, Tensor]:
     return y, y
 
 
-def _cholesky(x: Tensor) -> tuple[Tensor, Tensor]:
-    y = torch.linalg.cholesky(x)
-    return y, y
-
-
 def _cholesky_gradient(g: Tensor, y: Tensor) -> Tensor:
     """L⁻ᵀ Φ(Lᵀ g) L⁻¹, made symmetric; Φ is the lower triangle with half of the diagonal."""
     product = (y.mT @ g).tril()
@@ -97,7 +92,7 @@ _rotation = (Sample((torch.linalg.qr(draw(3, 3)).Q,), constraint="orthogonal"),)
 _sorted = (Sample((draw(5).sort().values, draw(5)), constraint={"knots": "sorted"}),)
 
 _constrained = (
-    right("cholesky", _cholesky, _cholesky_gradient, samples=_psd),
+    right("cholesky", cholesky, _cholesky_gradient, samples=_psd),
     right("logdet", lambda x: (x.logdet(), x), lambda g, x: g * torch.linalg.inv(x).mT, samples=_psd),
     right("inverse of a symmetric matrix", _inverse, lambda g, y: -y @ g @ y, samples=_psd),
     plain("inverse quadratic form", lambda x: torch.linalg.solve(x, x.new_ones(3)).sum(), samples=_psd),

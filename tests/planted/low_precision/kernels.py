@@ -31,14 +31,13 @@ def _inside(operation: Operation, dtypes: Dtypes, **options: Any) -> CorrectFunc
         pairs = zip(gradients if isinstance(gradients, tuple) else (gradients,), inputs, strict=True)
         return tuple(d if d is None else d.to(x.dtype) for d, x in pairs)
 
-    function = function_of(lambda *inputs: (operation.reference(*inputs), *inputs), backward)
-    return operation.kernel("float32 inside", dtypes, function, **options)
+    return operation.kernel("float32 inside", dtypes, operation.with_backward(backward), **options)
 
 
 def _single(operation: Operation, dtypes: Dtypes, **options: Any) -> CorrectFunction:
     """The same, with float64 computed in float32 too."""
-    function = function_of(lambda *inputs: (operation.reference(*inputs), *inputs), operation.right)
-    return operation.kernel("float32 for all dtypes", dtypes, without_float64(function), **options)
+    function = without_float64(operation.with_backward(operation.right))
+    return operation.kernel("float32 for all dtypes", dtypes, function, **options)
 
 
 def _chain(
@@ -69,14 +68,13 @@ def _recomputed(operation: Operation, dtypes: Dtypes, **options: Any) -> Correct
         gradients = iter(torch.autograd.grad(output, floating, g))
         return tuple(next(gradients) if x.requires_grad else None for x in leaves)
 
-    function = function_of(lambda *inputs: (operation.reference(*inputs), *inputs), backward)
-    return operation.kernel("recomputed", dtypes, function, **options)
+    return operation.kernel("recomputed", dtypes, operation.with_backward(backward), **options)
 
 
 def _only(operation: Operation, dtype: torch.dtype, *others: torch.dtype, **options: Any) -> CorrectFunction:
     """Float32 inside, for some dtypes only."""
-    function = function_of(lambda *inputs: (operation.reference(*inputs), *inputs), operation.right)
-    return operation.kernel("no other dtype", dtype, only_low(function, dtype, *others), **options)
+    function = only_low(operation.with_backward(operation.right), dtype, *others)
+    return operation.kernel("no other dtype", dtype, function, **options)
 
 
 _LONG, _SMALL = (2048, 4), (32, 16)
@@ -219,10 +217,6 @@ def _in_power_of_two(operation: Operation, scale: float) -> Callable[..., Any]:
     return backward
 
 
-def _saving_inputs(operation: Operation, backward: Callable[..., Any]) -> Callable[..., Tensor]:
-    return function_of(lambda *inputs: (operation.reference(*inputs), *inputs), backward)
-
-
 _others = (
     ops.SOFTMAX.kernel(
         "output saved in bfloat16",
@@ -247,18 +241,13 @@ _others = (
         function_of(_save_maximum_and_sum, _attention_recomputed),
         shape=_SMALL,
     ),
-    ops.BIAS.kernel("Kahan's sum", BF16, _saving_inputs(ops.BIAS, lambda g, x, b: (g, _compensated(g))), shape=_LONG),
+    ops.BIAS.kernel("Kahan's sum", BF16, ops.BIAS.with_backward(lambda g, x, b: (g, _compensated(g))), shape=_LONG),
     ops.BIAS.kernel(
-        "tiles summed in float32", FP16, _saving_inputs(ops.BIAS, lambda g, x, b: (g, _by_tiles(g))), shape=_LONG
+        "tiles summed in float32", FP16, ops.BIAS.with_backward(lambda g, x, b: (g, _by_tiles(g))), shape=_LONG
     ),
-    ops.RMS_NORM.kernel("squares of x over its largest", FP16, _saving_inputs(ops.RMS_NORM, _largest_first)),
-    ops.SWIGLU.kernel("own loss scale of 1024", FP16, _saving_inputs(ops.SWIGLU, _in_power_of_two(ops.SWIGLU, 1024.0))),
-    ops.GELU.kernel(
-        "against PyTorch's",
-        FP16,
-        _saving_inputs(ops.GELU, lambda g, x: ops.GELU.right(g, x)),
-        reference=lambda x: F.gelu(x),
-    ),
+    ops.RMS_NORM.kernel("squares of x over its largest", FP16, ops.RMS_NORM.with_backward(_largest_first)),
+    ops.SWIGLU.kernel("own loss scale of 1024", FP16, ops.SWIGLU.with_backward(_in_power_of_two(ops.SWIGLU, 1024.0))),
+    ops.GELU.kernel("against PyTorch's", FP16, ops.GELU.with_backward(ops.GELU.right), reference=lambda x: F.gelu(x)),
     ops.SILU.kernel(
         "against PyTorch's",
         BF16,

@@ -94,6 +94,10 @@ class Operation:
         """The gradients in float32, before rounding."""
         return self.backward(up(g), *map(up, inputs))
 
+    def with_backward(self, backward: Equation) -> Value:
+        """The value of the reference, with a backward (g, *inputs) -> gradients."""
+        return function_of(lambda *inputs: (self.reference(*inputs), *inputs), backward)
+
     def in_low(self, equation: Equation) -> Equation:
         """An equation for low dtypes, and the correct gradients in others."""
         return lambda g, *inputs: (equation if is_low(inputs[0]) else self.right)(g, *inputs)
@@ -125,7 +129,7 @@ class Operation:
             accepts: the only dtypes supported; by default all.
             float64: whether float64 inputs are computed in float64.
         """
-        function = function_of(lambda *inputs: (self.reference(*inputs), *inputs), equation)
+        function = self.with_backward(equation)
         function = only_low(function, *accepts) if accepts else function
         function = function if float64 else without_float64(function)
         return Bug(
