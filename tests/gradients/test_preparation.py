@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from gradients.checking import check_planted, failed, numbers
+from gradients.checking import check_planted, numbers
 from torch import Tensor
 
 from bp_torch.gradients import CannotCheck, check_gradients
