@@ -23,6 +23,8 @@ from bp_torch.gradients.variants import Variant
 OUTPUT = "output"
 AS_GIVEN = "as given"
 """The label of the unmodified sample."""
+CALLS = 5
+"""Largest number of calls to measure the time of one."""
 MAX_SECONDS = 0.005
 LARGEST = 1e150
 """Values above it, whose squares overflow, are outside the domain without a reference."""
@@ -117,10 +119,13 @@ class CheckCase:
 
     @cached_property
     def seconds(self) -> float:
-        """The time of one call."""
-        start = time.perf_counter()
-        self.call.value()
-        return time.perf_counter() - start
+        """The time of the quickest of a few calls: the first in a process is slow."""
+        times: list[float] = []
+        while len(times) < CALLS and sum(times) < MAX_SECONDS:
+            start = time.perf_counter()
+            self.call.value()
+            times.append(time.perf_counter() - start)
+        return min(times)
 
     def outside_domain(self, variant: Variant) -> Outcome | None:
         """Why a variant inside the domain of the reference is not checked; None if it is."""

@@ -53,6 +53,13 @@ def reference_of_another_shape(x: Tensor) -> Tensor:
         (3, [(torch.ones(3),)], None, "the function cannot be called: it is int"),
         (OldStyle, [(torch.ones(3),)], 3, "the reference cannot be called: it is int"),
         (torch.nn.Linear, [(torch.ones(3),)], None, "Linear is a class: pass an instance"),
+        (torch.tanh, [(torch.ones(3, device="meta"),)], None, "'argument 0' is on the meta device"),
+        (torch.tanh, [Sample((numbers(3, 4),), constraint="psd")], None, "sample 0: the constraint raised Runtime"),
+        (torch.tanh, [Sample((numbers(3),), constraint=torch.sum)], None, "sample 0: the constraint of 'argument 0'"),
+        (torch.tanh, [Sample((numbers(3, 4),), axes="0*a b")], None, "sample 0: axes '0.a b': '0.a' must be positive"),
+        (torch.tanh, [Sample((numbers(3, 4),), axes="5 b")], None, "sample 0: axes '5 b': '5' does not fit size 3"),
+        (torch.tanh, [Sample((numbers(3),), axes="n", make=lambda m: 1)], None, r"make\(.*\) raised TypeError"),
+        (torch.tanh, [Sample((numbers(3),), axes="n", make=lambda n: [n])], None, "returned int, and not arguments"),
     ],
 )  # fmt: skip
 def test_the_error_names_the_cause(function: Any, samples: Any, reference: Any, message: str) -> None:

@@ -227,6 +227,58 @@ def _sum(upstream: Tensor | None, slope: Tensor) -> Tensor | int:
     return 0 if upstream is None else upstream * slope
 
 
+@pytest.mark.parametrize("refuses", [False, True])
+def test_an_error_by_accident_is_no_refusal(refuses: bool) -> None:
+    """A backward without what it needs for a frozen weight: an error by accident, or a refusal."""
+
+    class Product(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:
+            ctx.save_for_backward(x if w.requires_grad else None, w)
+            return x * w
+
+        @staticmethod
+        def backward(ctx: Any, grad_output: Tensor) -> Any:
+            x, w = ctx.saved_tensors
+            if refuses and x is None:
+                raise RuntimeError("w must require a gradient")
+            return grad_output * w, grad_output * x
+
+    report = check_gradients(Product, [(numbers(3), numbers(3))], checks=("gradient", "subsets of inputs"))
+    assert failed(report).keys() == (set() if refuses else {"subsets of inputs"})
+    assert not refuses or "unsupported: subsets of inputs as given, only x requires grad" in str(report)
+
+
+def test_a_repeated_index_is_asked_of_a_reference() -> None:
+    class Scatter(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, w: Tensor, index: Tensor) -> Tensor:
+            ctx.save_for_backward(index)
+            ctx.shape = w.shape
+            return w[index]
+
+        @staticmethod
+        def backward(ctx: Any, grad_output: Tensor) -> Any:
+            gradient = grad_output.new_zeros(ctx.shape)
+            gradient[ctx.saved_tensors[0]] = grad_output
+            return gradient, None
+
+    sample = (numbers(4, 2), torch.tensor([2, 0, 3, 1]))
+    report = check_gradients(Scatter, [sample], reference=lambda w, index: w[index])
+    assert "with a repeated index" in failed(report)["gradient"]
+    assert "with a repeated index: only a reference says" in str(check_gradients(Scatter, [sample]))
+
+
+def test_one_failure_does_not_leave_out_the_checks_of_other_samples() -> None:
+    report = check_gradients(Halved, [(numbers(3),), (numbers(2),)], reference=torch.exp)
+    assert not [result for result in report.results if result.status == "left out"]
+
+
+def test_sizes_that_are_not_tried_are_named() -> None:
+    report = check_gradients(torch.tanh, [(numbers(2, 200),)], checks=("gradient",))
+    assert "left out: size 2 changed to 1030: more than 100,000 components" in str(report)
+
+
 class TestFailed:
     def test_the_report_shows_index_error_and_hint(self) -> None:
         report = check_gradients(Halved, [(numbers(4, 3),)], reference=torch.square)

@@ -127,8 +127,62 @@ class TestCrashes:
         with pytest.raises(CannotCheck, match=r"sample 1: the function ended the process \(SIGSEGV\)"):
             check_gradients(Blocks, [(numbers(4),), (numbers(3),)])
 
+    @pytest.mark.parametrize("where", ["layouts", "linearity", "gradient in bfloat16"])
+    def test_a_crash_in_any_check_is_a_finding(self, where: str) -> None:
+        class Crashing(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, x: Tensor) -> Tensor:
+                if (where == "layouts" and not x.is_contiguous()) or (x.dtype == torch.bfloat16 and len(x) > 4):
+                    crash()
+                return 2 * x
+
+            @staticmethod
+            def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+                return crash() if where == "linearity" and not grad_output.any() else 2 * grad_output  # type: ignore[func-returns-value]
+
+        report = check_gradients(
+            Crashing, [(numbers(4, 3).to(torch.bfloat16 if where.endswith("16") else torch.float32),)]
+        )
+        assert f"crash at {where}" in report.verdict
+        assert {"saved tensors", "double backward"} <= {result.check for result in report.results}
+
+    def test_a_hang_is_left_out(self) -> None:
+        class Hanging(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, x: Tensor) -> Tensor:
+                return 2 * x
+
+            @staticmethod
+            def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+                if not grad_output.any():
+                    time.sleep(60)
+                return 2 * grad_output
+
+        start = time.monotonic()
+        assert "left out: linearity: no time left" in str(check_gradients(Hanging, [(numbers(3),)], seconds=1.0))
+        assert time.monotonic() - start < 20
+
+
+class SlowLinear(torch.autograd.Function):
+    """A linear layer with a slow forward, and a bias gradient that is averaged."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(x, w)
+        time.sleep(0.01)
+        return x @ w + b
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        x, w = ctx.saved_tensors
+        return g @ w.T, x.T @ g, g.mean(0)
+
 
 class TestTime:
+    def test_every_input_is_compared_before_the_time_is_up(self) -> None:
+        report = check_gradients(SlowLinear, [(numbers(4, 3), numbers(3, 2), numbers(2))], seconds=3.0)
+        assert {result.input for result in report.failures if result.check == "gradient"} == {"b"}
+
     def test_the_time_is_limited_and_the_rest_named(self) -> None:
         def slow(x: Tensor) -> Tensor:
             time.sleep(0.01)

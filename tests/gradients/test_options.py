@@ -9,7 +9,7 @@ from gradients.checking import numbers
 from planted.custom import OldStyle
 from torch import Tensor
 
-from bp_torch.gradients import GradientReport, check_gradients
+from bp_torch.gradients import CannotCheck, GradientReport, check_gradients
 from bp_torch.gradients.checks import CHECKS
 from bp_torch.sample import Sample
 
@@ -65,6 +65,22 @@ def test_checks_are_all_by_default() -> None:
 def test_precision_is_a_check() -> None:
     assert {r.check for r in run(checks=["precision"]).results} == {"gradient in float32"}
     assert not any(r.check.startswith("gradient in") for r in run(checks=["gradient"]).results)
+
+
+def test_rtol_of_precision() -> None:
+    class LessAccurate(OldStyle):
+        @staticmethod
+        def backward(ctx: Any, grad_output: Tensor) -> Any:
+            gradient = OldStyle.backward(ctx, grad_output)
+            return gradient * (1.0001 if gradient.dtype == torch.float32 else 1)
+
+    assert {result.check for result in run(LessAccurate, reference=torch.exp).failures} == {"gradient in float32"}
+    assert run(LessAccurate, reference=torch.exp, rtol={"precision": (1e-3, "why")}).passed
+
+
+def test_nothing_checked_is_an_error() -> None:
+    with pytest.raises(CannotCheck, match="nothing was checked: vmap: raised RuntimeError"):
+        run(checks="vmap")
 
 
 def test_skip_prints_the_reason() -> None:

@@ -1,5 +1,6 @@
 """Gradients in the sample's own dtypes."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -82,3 +83,48 @@ def test_a_gradient_that_is_two_percent_too_large(reference: Any) -> None:
     report = check_gradients(TwoPercent, [sample], reference=reference, checks=CHECKS)
     assert failed(report).keys() == {"gradient in bfloat16"}
     assert "SYSTEMATIC ERROR in low precision" in str(report) or "2 %" in str(report)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("function", [torch.tanh, torch.sigmoid, partial(torch.softmax, dim=-1)])
+def test_a_saved_output_is_rounded_like_the_returned_one(function: Any, dtype: torch.dtype) -> None:
+    """PyTorch's own backwards use the output, with errors that a reference in float32 does not have."""
+    report = check_gradients(
+        function, [(numbers(16, 32, dtype=dtype),)], reference=lambda x: function(x.float()).to(x.dtype)
+    )
+    assert report.passed, str(report)
+    assert f"gradient right in float32, {str(dtype).removeprefix('torch.')}" in report.verdict
+
+
+class LayerNorm(torch.autograd.Function):
+    """Float32 inside; `factor` makes the gradient wrong."""
+
+    factor = 1.0
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.nn.functional.layer_norm(x.float(), x.shape[-1:]).to(x.dtype)
+
+    @classmethod
+    def backward(cls, ctx: Any, grad_output: Tensor) -> Any:
+        x, g = ctx.saved_tensors[0].float(), cls.factor * grad_output.float()
+        rstd = (x.var(-1, unbiased=False, keepdim=True) + 1e-5).rsqrt()
+        y = (x - x.mean(-1, keepdim=True)) * rstd
+        return (rstd * (g - g.mean(-1, keepdim=True) - y * (g * y).mean(-1, keepdim=True))).to(x.dtype)
+
+
+class LargeLayerNorm(LayerNorm):
+    factor = 1.05
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(
+    "reference", [lambda x: torch.nn.functional.layer_norm(x.float(), x.shape[-1:]).to(x.dtype), None]
+)
+def test_float32_inside(reference: Any, dtype: torch.dtype) -> None:
+    """At width 2 the normalised values are ±1, and the gradient is a rounding error."""
+    samples = [(numbers(64, 32, dtype=dtype),)]
+    report = check_gradients(LayerNorm, samples, reference=reference)
+    assert report.passed, str(report)
+    assert check_gradients(LargeLayerNorm, samples, reference=reference).grade == "wrong"

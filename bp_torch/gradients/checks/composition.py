@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from bp_torch.gradients.call import Call
 from bp_torch.gradients.case import CheckCase, Outcomes, max_abs
 from bp_torch.gradients.containers import float_tensors
-from bp_torch.gradients.report import Outcome, failed, unsupported
+from bp_torch.gradients.report import Outcome, failed, left_out, unsupported
 from bp_torch.gradients.tracing import has_custom_backward
 
 MAX_SECONDS = 0.001
@@ -32,10 +32,13 @@ def checkpointed(case: CheckCase) -> Outcomes:
 
 def compiled(case: CheckCase) -> Outcomes:
     """The gradient of a custom Function is the same under `torch.compile`, if Dynamo traces it quickly."""
-    quick = case.seconds < MAX_SECONDS and not case.call.parameters and case.call.structure.seed is None
-    if quick and has_custom_backward(case.call):
-        function = torch.compile(_wrapper(case.call.function), backend=_as_traced, dynamic=False)
-        yield from _wrapped(case, "torch.compile", function)
+    if case.call.parameters or case.call.structure.seed is not None or not has_custom_backward(case.call):
+        return
+    if case.seconds > MAX_SECONDS:
+        yield case.as_given.under("torch.compile"), left_out(f"one call takes more than {MAX_SECONDS} s")
+        return
+    function = torch.compile(_wrapper(case.call.function), backend=_as_traced, dynamic=False)
+    yield from _wrapped(case, "torch.compile", function)
 
 
 @functools.cache

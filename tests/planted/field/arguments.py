@@ -150,10 +150,14 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]
     return rotate(x, cos, sin), cos, sin
 
 
+def _numbers(rows: int, columns: int) -> Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
 def _rotary_inputs(time: int = 5, half: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     """Input and tables for angles t / 10^(i / half)."""
     angle = torch.arange(time).double()[:, None] / 10 ** (torch.arange(half).double() / half)
-    return torch.randn(time, 2 * half, dtype=torch.float64).requires_grad_(), angle.cos(), angle.sin()
+    return _numbers(time, 2 * half).requires_grad_(), angle.cos(), angle.sin()
 
 
 _rope = (Sample(_rotary_inputs(), axes="time 2*half, time half, time half", make=_rotary_inputs),)
@@ -166,7 +170,7 @@ def _mean_of_lengths(x: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
 
 def _with_lengths(batch: int = 3, time: int = 5) -> tuple[Tensor, Tensor]:
     """The recipe includes a length of 0."""
-    return torch.randn(batch, time, dtype=torch.float64), (torch.arange(batch) * 2 + 1) % (time + 1)
+    return _numbers(batch, time), (torch.arange(batch) * 2 + 1) % (time + 1)
 
 
 def _segment_sums(x: Tensor, offsets: Tensor) -> tuple[Tensor, ...]:
