@@ -200,6 +200,8 @@ def _equal_sizes(call: Call) -> dict[int, list[tuple[int, int, int]]]:
                 sizes.setdefault(size, []).append((position, dim, 1))
         elif not is_integer(arg):
             kept |= {*shape}
+    if not any(1 in shape for shape in shapes):
+        kept.add(1)  # a fixed argument is broadcast along it
     return {size: dims for size, dims in sizes.items() if size and size not in kept}
 
 

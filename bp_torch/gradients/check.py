@@ -84,7 +84,7 @@ def check_gradients(
         if reference is not None:
             raise ValueError("reference and by_design: give one of them")
         reference, against = with_gradients(as_calls(function, samples)[0].function, by_design), "its intended gradient"
-        options = replace(options, checks=options.selected - {"finite differences", "forward mode"})
+        options = replace(options, checks=options.selected - {"finite differences", "forward mode", "double backward"})
     results: list[Result] = []
     with warnings.catch_warnings(action="ignore"), _threads(function, samples):
         cases = prepare(function, samples, reference, options, decides=by_design is None)

@@ -207,18 +207,19 @@ def rounding_noise(value: Callable[[], float]) -> float:
     return 2 * max(changes)
 
 
-def rounding_spread(compute: Callable[[Call], Tensor], call: Call) -> float:
-    """The largest change of a result if the inputs, and every operation, are rounded at random.
+def rounding_spread(compute: Callable[[Call], Tensor], call: Call) -> Tensor:
+    """The change of each component of a result if the inputs, and every operation, are rounded at random.
 
-    For functions with float32 inside, whose result in float64 is no more accurate.
+    For functions with float32 inside, whose result in float64 is no more accurate, and for saturated ones.
     """
-    start, generator, largest = compute(call), torch.Generator().manual_seed(0), 0.0
+    start, generator = compute(call), torch.Generator().manual_seed(0)
+    largest = torch.zeros_like(start)
     for _ in range(4):
         eps = [torch.finfo(x.dtype).eps * (2 * torch.rand(x.shape, generator=generator) - 1) for x in call.inputs]
         near = call.at([x * (1 + change.to(x)) for x, change in zip(call.inputs, eps, strict=True)])
         with _RandomRounding(generator):
             change = (compute(near) - start).abs().nan_to_num(nan=0, posinf=0)
-        largest = max(largest, change.max().item() if change.numel() else 0.0)
+        largest = torch.maximum(largest, change)
     return 2 * largest
 
 

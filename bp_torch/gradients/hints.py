@@ -10,6 +10,8 @@ from bp_torch.gradients.report import Result
 
 RTOL = 1e-6
 """Relative difference up to which two gradients count as equal."""
+APPROXIMATE = 1e-4
+"""Relative error up to which a wrong gradient may be an approximation."""
 PRECISIONS = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 
@@ -26,7 +28,13 @@ def for_gradient(comparison: Comparison, hand: Tensor, truth: Tensor, call: Call
         or _constant_factor(hand, truth, [*call.inputs, upstream])
         or _permutation(hand, truth)
         or _few_components(comparison, hand, truth)
+        or _approximation(comparison)
     )
+
+
+def _approximation(comparison: Comparison) -> str:
+    small = comparison.error <= APPROXIMATE * comparison.magnitude
+    return "a small error: an approximation, as of a solver or a series? rtol= allows for it" if small else ""
 
 
 def for_error(error: BaseException) -> str:
@@ -50,6 +58,7 @@ def for_report(results: Sequence[Result]) -> Iterator[str]:
         "kink": "wrong only at kinks or ties",
         "mask": "wrong only for full or empty rows of a mask",
         "mode": "wrong only in the other mode, training or evaluation",
+        "index": "wrong only for repeated indices",
         "empty": "wrong only for an empty batch",
         "scaled": "wrong only for some magnitudes of the inputs, as when neurons are saturated",
         "size": "wrong only for some sizes of a dimension, such as the batch",

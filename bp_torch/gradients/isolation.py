@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -53,7 +54,7 @@ def in_child(results: Callable[[], Iterator[T]], deadline: float) -> Iterator[T]
 def _run(results: Callable[[], Iterator[Any]], writer: Connection) -> None:
     """Send every result; never return."""
     try:
-        torch.set_num_threads(1)  # the threads of this process are not in the child
+        _forget_threads()
         gc.disable()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
@@ -66,6 +67,14 @@ def _run(results: Callable[[], Iterator[Any]], writer: Connection) -> None:
             writer.send(RuntimeError(traceback.format_exc()))
     finally:
         os._exit(0)
+
+
+def _forget_threads() -> None:
+    """The threads and processes of the parent are not in the child: those of PyTorch, and of its compiler."""
+    torch.set_num_threads(1)
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    if "torch._inductor.config" in sys.modules:
+        sys.modules["torch._inductor.config"].compile_threads = 1  # type: ignore[attr-defined]
 
 
 def _received(reader: Connection, deadline: float) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bp_torch.gradients.axes import named_axes
 from bp_torch.gradients.call import Call, CannotCheck, as_callable, as_calls, vjp
-from bp_torch.gradients.case import CheckCase
+from bp_torch.gradients.case import CheckCase, is_refusal
 from bp_torch.gradients.containers import float_tensors, leaves
 from bp_torch.gradients.differences import has_reduced_precision
 from bp_torch.gradients.isolation import Crash, in_child
@@ -20,9 +20,6 @@ from bp_torch.gradients.randomness import states
 from bp_torch.gradients.report import first_line
 from bp_torch.gradients.symmetry import along_symmetric
 from bp_torch.gradients.tracing import trace
-
-MAX_SECONDS = 60
-"""Longest time of one call."""
 
 
 def prepare(function: Any, samples: Any, reference: Any, options: Options, *, decides: bool = True) -> list[CheckCase]:
@@ -48,6 +45,7 @@ def prepare(function: Any, samples: Any, reference: Any, options: Options, *, de
     for number, call in enumerate(calls):
         given = _prepared(call, f"sample {number}: the function", options)
         wide = _widest(given, oracle)
+        _require_gradient(wide, f"sample {number}: the function")
         cases.append(CheckCase(number, wide, given, oracle, generator, decides, wide.dtype == torch.float64, deadline))
     for case in cases:
         _require_comparable(case)
@@ -60,7 +58,7 @@ def _prepared(call: Call, label: str, options: Options) -> Call:
     """The call as it must be made: with the same random numbers, on copies, without outputs that have no gradient."""
     _require_valid_sample(call, label.partition(":")[0])
     if options.in_child:
-        _require_survival(call, label)
+        _require_survival(call, label, options.seconds)
     value = _value(call, label)
     if _is_random(call, value):
         call = replace(call, structure=replace(call.structure, seed=options.seed))
@@ -130,6 +128,15 @@ def _differentiable(call: Call) -> bool:
     return output.dtype == call.dtype
 
 
+def _require_gradient(call: Call, label: str) -> None:
+    """Raise CannotCheck if the backward refuses the sample; an error by accident is a failure of its checks."""
+    try:
+        call.vjp(torch.ones_like(call.value()))
+    except Exception as error:
+        if is_refusal(error):
+            raise CannotCheck(f"{label} raised {first_line(error)}") from error
+
+
 def _require_comparable(case: CheckCase) -> None:
     """Raise CannotCheck unless function and reference return values that can be compared."""
     label = f"sample {case.sample}: the function"
@@ -163,14 +170,14 @@ def _require_reference(case: CheckCase, value: Tensor) -> None:
         raise CannotCheck(f"{label} has no gradient: its output is detached from its inputs")
 
 
-def _require_survival(call: Call, label: str) -> None:
+def _require_survival(call: Call, label: str, seconds: float) -> None:
     """Raise CannotCheck if value and gradient, computed in a child process, end it."""
     try:
-        deque(in_child(lambda: iter([_differentiable(call)]), time.monotonic() + MAX_SECONDS), maxlen=0)
+        deque(in_child(lambda: iter([_differentiable(call)]), time.monotonic() + seconds), maxlen=0)
     except Crash as crash:
         raise CannotCheck(f"{label} ended the process ({crash})") from None
     except TimeoutError:
-        raise CannotCheck(f"{label} takes more than {MAX_SECONDS} s") from None
+        raise CannotCheck(f"{label} takes more than {seconds:g} s for one call: give more by seconds=") from None
 
 
 def _value(call: Call, label: str) -> Tensor:

@@ -14,6 +14,8 @@ from bp_torch.gradients.comparison import Comparison
 Status = Literal["passed", "failed", "unsupported", "inconclusive", "left out", "reference"]
 """Unsupported: the function lacks the checked feature. Inconclusive: finite differences are not accurate enough. Left
 out: a variant outside the domain, or no time. Reference: the reference is wrong there, by finite differences."""
+MAX_INPUTS = 4
+"""Largest number of inputs that the verdict names."""
 MAX_SHOWN = 6
 """Largest number of failures shown in full."""
 SECONDARY = (
@@ -167,8 +169,11 @@ class GradientReport:
         cause = next((r.hint for r in failures if r.hint.startswith(SAVED)), "")
         if check == "crash":
             return f"crash at {', '.join(result.variant for result in failures)}"
-        named = f" of {', '.join(inputs)}" if inputs and check not in SECONDARY else ""
+        others = f" and {len(inputs) - MAX_INPUTS} more" if len(inputs) > MAX_INPUTS else ""
+        named = f" of {', '.join(inputs[:MAX_INPUTS])}{others}" if inputs and check not in SECONDARY else ""
         name = "second derivative" if check == "double backward" else check
+        if all(result.message.startswith("raised") for result in failures):
+            return f"{name} ({failures[0].message})"
         if all("OTHER SUBGRADIENT" in result.message for result in failures):
             named += " at kinks, another subgradient than the reference's"
         return f"{name}{named}" + (f" ({cause})" if cause else "")

@@ -16,7 +16,7 @@ from bp_torch.gradients.checks.precision import is_low, precision
 from bp_torch.gradients.checks.transforms import load_transforms
 from bp_torch.gradients.isolation import Crash, in_child
 from bp_torch.gradients.options import Options
-from bp_torch.gradients.report import Outcome, Result, failed, left_out
+from bp_torch.gradients.report import SECONDARY, Outcome, Result, failed, left_out
 from bp_torch.gradients.run_check import result_of, run_check
 from bp_torch.gradients.tracing import has_custom_backward
 from bp_torch.gradients.variants import Variant, variants
@@ -53,22 +53,30 @@ class SampleChecks:
     def results(self) -> Iterator[Result]:
         """The results, as they come."""
         for name, check in FIRST.items():
-            found = []
-            for result in run_check(name, check, self.case, self.options):
-                self._record(result)
-                found.append(result)
-                yield result
-                if result.status == "reference":  # the reference is wrong: start again without it
-                    yield from SampleChecks(replace(self.case, reference=None), self.options).results()
-                    return
-            if name == "value" and self.failed:
-                self.case = replace(self.case, decides=False)
-            if name == "repeatability" and any(result.hint == NOT_REPEATABLE for result in found):
-                yield self._left_out("the rest", "the gradient differs from call to call", name)
+            found = [*run_check(name, check, self.case, self.options)]
+            if raises := name == "side effects" and any(map(_raises, found)):
+                found = [replace(result, check="gradient") for result in found if _raises(result)]
+            disputed = [result for result in found if result.status == "reference"]
+            yield from disputed or found
+            if disputed:  # the reference is wrong: start again without it
+                yield from SampleChecks(replace(self.case, reference=None), self.options).results()
                 return
+            for result in found:
+                self._record(result)
+            if raises or any(result.hint == NOT_REPEATABLE for result in found):
+                why = "the backward raises" if raises else "the gradient differs from call to call"
+                yield self._left_out("the rest", why, found[0].check)
+                return
+            if name == "value" and self._wrong:
+                self.case = replace(self.case, decides=False)
         for item in self._further() if self.options.in_child else self._steps(0):
             if isinstance(item, Result):
                 yield item
+
+    @property
+    def _wrong(self) -> set[str]:
+        """The failed checks that say that the gradient is wrong."""
+        return self.failed - {*SECONDARY}
 
     def _record(self, result: Result) -> None:
         if result.status in ("passed", "failed"):
@@ -118,7 +126,7 @@ class SampleChecks:
                 for result in results:
                     self._record(result)
                     yield result
-        if not self.failed:
+        if not self._wrong:
             yield from self._variants(len(tasks), start)
 
     def _precision(self) -> Iterator[tuple[str, Iterator[Result]]]:
@@ -141,14 +149,14 @@ class SampleChecks:
             yield name, self._unless_failed(name, check)
 
     def _unless_failed(self, name: str, check: Check) -> Iterator[Result]:
-        if not self.failed:
+        if not self._wrong:
             yield from run_check(name, check, self.case, self.options)
 
     def _unless_clear(self, name: str, check: Check) -> Iterator[Result]:
-        if self.failed and time.monotonic() > self.clear:
+        if self._wrong and time.monotonic() > self.clear:
             yield self._left_out(name, "the verdict is clear", name)
             return
-        if self.failed and self.case.decides:  # only of a correct gradient are finite differences the derivative
+        if self._wrong and self.case.decides:  # only of a correct gradient are finite differences the derivative
             self.case = replace(self.case, decides=False)
         yield from run_check(name, check, self.case, self.options)
 
@@ -186,6 +194,10 @@ class SampleChecks:
         fails = step.is_defined or has_custom_backward(self.case.call)
         outcome = (failed if fails else left_out)(CRASH.format(crash))
         return result_of("crash", self.case, Variant("crash", step.label, self.case.call), outcome)
+
+
+def _raises(result: Result) -> bool:
+    return result.status == "failed" and result.message.startswith("raised")
 
 
 def _at(variant: Variant, check: VariantCheck, case: CheckCase) -> Outcomes:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -43,9 +44,16 @@ class Variant:
 
 def variants(call: Call, generator: torch.Generator) -> Iterator[Variant]:
     """Every variant of a call, including those outside the function's domain."""
-    yield from _of_values(call)
-    yield from _of_fixed_arguments(call)
-    yield from _of_sizes(call, generator)
+    for variant in chain(_of_values(call), _of_fixed_arguments(call), _of_sizes(call, generator)):
+        yield replace(variant, call=_projected(variant.call)) if call.structure.projections else variant
+
+
+def _projected(call: Call) -> Call:
+    """The call with its constrained arguments in their sets: a projection may bend far outside of one."""
+    projections = call.structure.projections
+    return call.with_args(
+        {position: project(call.args[position]).detach() for position, project in projections.items()}
+    )
 
 
 def _of_values(call: Call) -> Iterator[Variant]:

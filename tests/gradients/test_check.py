@@ -28,7 +28,7 @@ class Halved(Detached):
 class Raising(Detached):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        raise ZeroDivisionError("no luck")
+        return grad_output / (len(grad_output) // 0)
 
 
 class TestPassed:
@@ -274,6 +274,48 @@ def test_one_failure_does_not_leave_out_the_checks_of_other_samples() -> None:
     assert not [result for result in report.results if result.status == "left out"]
 
 
+def test_variants_are_checked_although_a_second_derivative_is_wrong() -> None:
+    class Tanh(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            e = torch.exp(2 * x)
+            ctx.save_for_backward(e)
+            return torch.tanh(x)
+
+        @staticmethod
+        def backward(ctx: Any, grad_output: Tensor) -> Any:
+            (e,) = ctx.saved_tensors
+            return grad_output * (1 - ((e - 1) / (e + 1)).square())
+
+    report = check_gradients(Tanh, [(numbers(3, 4),)])
+    assert report.grade == "wrong"
+    assert failed(report)["gradient"] == {"scaled by 1000"}
+
+
+def test_a_refusal_at_the_sample() -> None:
+    class Refusing(Detached):
+        @staticmethod
+        def backward(ctx: Any, grad_output: Tensor) -> Any:
+            raise RuntimeError("call the other layer")
+
+    with pytest.raises(CannotCheck, match="sample 0: the function raised RuntimeError: call the other layer"):
+        check_gradients(Refusing, [(numbers(3),)])
+
+
+def test_an_error_at_the_sample_is_the_only_failure() -> None:
+    report = check_gradients(Raising, [(numbers(3),)])
+    assert len(report.failures) == 1
+    assert "FAILED: wrong: gradient (raised ZeroDivisionError" in str(report)
+    assert "left out: the rest: the backward raises" in str(report)
+
+
+def test_a_size_of_1_of_a_fixed_argument_stays() -> None:
+    index = torch.tensor([[[2, 0]], [[1, 1]]])
+    report = check_gradients(lambda x, i: x.gather(1, i), [(numbers(2, 3, 2), index)], checks=("gradient",))
+    assert report.passed, str(report)
+    assert not [result for result in report.results if "size 1 changed" in result.variant]
+
+
 def test_sizes_that_are_not_tried_are_named() -> None:
     report = check_gradients(torch.tanh, [(numbers(2, 200),)], checks=("gradient",))
     assert "left out: size 2 changed to 1030: more than 100,000 components" in str(report)
@@ -450,7 +492,9 @@ class TestFailed:
 
     def test_an_exception_from_the_backward_is_a_failure_with_its_line(self) -> None:
         report = check_gradients(Raising, [(numbers(3),)], reference=torch.square)
-        assert "raised ZeroDivisionError: no luck, in backward (test_check.py, line" in str(report)
+        assert "raised ZeroDivisionError: integer division or modulo by zero, in backward (test_check.py, line" in str(
+            report
+        )
 
     def test_assert_gradients(self) -> None:
         assert_gradients(OldStyle, [(numbers(3),)], reference=torch.exp)

@@ -112,6 +112,12 @@ def test_a_function_of_probabilities(sign: float) -> None:
     assert report.passed == (sign == 1), str(report)
 
 
+@pytest.mark.parametrize("function", [torch.linalg.inv, torch.linalg.cholesky, lambda a: a @ a])
+def test_variants_stay_in_the_set(function: Any) -> None:
+    report = check_gradients(function, [Sample((PROJECTIONS["psd"](numbers(4, 4)),), constraint="psd")])
+    assert report.passed, str(report)
+
+
 def test_without_the_constraint_a_gradient_along_symmetric_matrices_is_right_with_a_remark() -> None:
     sample = (PROJECTIONS["psd"](numbers(3, 3)),)
     report = check_gradients(LogDeterminant, [sample], checks=("gradient",))

@@ -35,7 +35,6 @@ WRONG_IN_PYTORCH = {
     "torch batch_norm": "its gradient for the input reads a strided weight without its strides",
     "torch mish": "its second derivative is NaN beyond 709, where the true one is 0",
     "custom RootMeanSquare": "its gradient at a row of zeros is NaN, as that of PyTorch's sqrt",
-    "field binary_cross_entropy": "its forward mode is NaN at 0 and 1, where its backward is finite",
     "field gaussian_nll_loss": "its gradient for var ignores that var is clamped at eps",
 }
 

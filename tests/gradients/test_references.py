@@ -86,3 +86,33 @@ class HardSigmoid(torch.autograd.Function):
 def test_an_inexact_reference_is_named() -> None:
     report = check_gradients(HardSigmoid, [(numbers(4, 3),)], reference=torch.nn.functional.hardsigmoid)
     assert report.passed, str(report)
+
+
+def test_a_second_derivative_is_not_judged_by_the_backward_itself() -> None:
+    """The gradient of x A x for a symmetric A: right, but its own gradient for A is not that of x A x."""
+
+    class Quadratic(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, a: Tensor, x: Tensor) -> Tensor:
+            ctx.save_for_backward(a, x)
+            return x @ a @ x
+
+        @staticmethod
+        def backward(ctx: Any, grad_output: Tensor) -> Any:
+            a, x = ctx.saved_tensors
+            return grad_output * torch.outer(x, x), 2 * grad_output * (a @ x)
+
+    a = numbers(4, 4)
+    report = check_gradients(
+        Quadratic, [(a + a.T, numbers(4))], reference=lambda a, x: x @ a @ x, checks=("gradient", "double backward")
+    )
+    assert report.verdict.startswith("GRADIENT PASSED: gradient right in float64; wrong: second derivative")
+
+
+def test_failures_against_a_wrong_reference_do_not_count() -> None:
+    """F.hardsigmoid has 8 digits in float64: one of its errors may be within the tolerance of finite differences."""
+    report = check_gradients(
+        lambda x: (x / 6 + 0.5).clamp(0, 1), [(numbers(5, 4),)], reference=torch.nn.functional.hardsigmoid
+    )
+    assert report.passed, str(report)
+    assert "the reference is wrong: gradient of 'x'" in report.verdict

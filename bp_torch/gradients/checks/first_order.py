@@ -133,7 +133,7 @@ def _with_spread(case: CheckCase, variant: Variant, upstream: Tensor, comparison
     """The comparison with the rounding errors of a reference that has float32 inside."""
     oracle = variant.call.of(case.oracle.function)
     spread = rounding_spread(lambda call: call.vjp(upstream)[comparison.name], oracle)
-    return replace(comparison, typical_error=max(comparison.reference_error, spread))
+    return replace(comparison, typical_error=max(comparison.reference_error, max_abs(spread)))
 
 
 def _rounding_of_reference(case: CheckCase, variant: Variant, upstream: Tensor, name: str) -> float:
@@ -163,7 +163,9 @@ def _decided(
         return left_out("ill-conditioned: rounding errors of the inputs change the reference's gradient")
     if not case.decides or not hand.isfinite().all():
         return outcome
-    ours, theirs = (side_of_differences(case, variant, upstream, comparison.name, each) for each in (hand, reference))
+    oracle = replace(variant, call=variant.call.of(case.oracle.function))
+    ours = side_of_differences(case, variant, upstream, comparison.name, hand)
+    theirs = side_of_differences(case, oracle, upstream, comparison.name, reference)
     if ours == "subgradient" and theirs == "subgradient":
         return replace(
             outcome, hint=SUBGRADIENT, message=outcome.message.replace("WRONG EQUATION", "OTHER SUBGRADIENT")
@@ -182,5 +184,5 @@ def _compare_value(case: CheckCase, variant: Variant) -> Outcome:
     truth = builtin if variant.call.dtype == torch.float64 else oracle.to(torch.float64).value()
     comparison = compare(OUTPUT, hand, builtin, truth, scale=case.scales[OUTPUT])
     if not comparison.passed and not case.has_float64:
-        comparison = replace(comparison, typical_error=rounding_spread(Call.value, oracle))
+        comparison = replace(comparison, typical_error=max_abs(rounding_spread(Call.value, oracle)))
     return comparison_outcome(comparison)
