@@ -1,10 +1,9 @@
-"""All checks of one sample, in order: the first here, the others in a child process, so that a crash is reported."""
+"""All checks of one sample, in their order."""
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from itertools import chain
 
 import torch
 
@@ -14,29 +13,16 @@ from bp_torch.gradients.checks.composition import load_compiler
 from bp_torch.gradients.checks.invariants import NOT_REPEATABLE
 from bp_torch.gradients.checks.precision import is_low, precision
 from bp_torch.gradients.checks.transforms import load_transforms
-from bp_torch.gradients.isolation import Crash, in_child
 from bp_torch.gradients.options import Options
 from bp_torch.gradients.report import SECONDARY, Outcome, Result, failed, left_out
 from bp_torch.gradients.run_check import result_of, run_check
+from bp_torch.gradients.steps import Step, Stop, in_children
 from bp_torch.gradients.tracing import has_custom_backward
 from bp_torch.gradients.variants import Variant, variants
 
 VERDICT = 0.5
 """Part of the time that must remain for further checks after a failure."""
-PATIENCE = 0.1
-"""Seconds after which results are sent from a child process in the middle of a check."""
-MAX_CRASHES = 5
 CRASH = "CRASH: the function ended the process ({}): name the sizes that it takes by axes="
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a child process does next: if it crashes, the next process continues after it."""
-
-    number: int = -1
-    label: str = ""
-    is_defined: bool = True  # whether the function is called as it may be: if not, a crash can be the caller's fault
-    repeats: bool = False  # whether the next process would do the same again
 
 
 class SampleChecks:
@@ -69,9 +55,7 @@ class SampleChecks:
                 return
             if name == "value" and self._wrong:
                 self.case = replace(self.case, decides=False)
-        for item in self._further() if self.options.in_child else self._steps(0):
-            if isinstance(item, Result):
-                yield item
+        yield from self._further()
 
     @property
     def _wrong(self) -> set[str]:
@@ -83,39 +67,17 @@ class SampleChecks:
             (self.passed if result.status == "passed" else self.failed).add(result.check)
 
     def _further(self) -> Iterator[Result]:
-        """The results of the steps, from child processes."""
+        """The results of the steps after the first checks."""
         load_transforms()
         if "torch.compile" in self.options.selected and has_custom_backward(self.case.call):
             load_compiler()
-        step = Step()
-        for _ in range(MAX_CRASHES):
-            try:
-                for item in chain.from_iterable(in_child(partial(self._batches, step.number + 1), self.case.deadline)):
-                    if isinstance(item, Step):
-                        step = item
-                    else:
-                        self._record(item)
-                        yield item
-                return
-            except Crash as crash:
-                yield self._crashed(step, crash)
-                if step.repeats:
-                    return
-            except TimeoutError:
-                yield self._left_out(step.label, "no time left")
-                return
-        yield self._left_out("the rest", f"{MAX_CRASHES} crashes")
-
-    def _batches(self, start: int) -> Iterator[list[Result | Step]]:
-        """The results together with the next step: a message to another process takes a while."""
-        batch: list[Result | Step] = []
-        sent = time.monotonic()
-        for item in self._steps(start):
-            batch.append(item)
-            if isinstance(item, Step) or time.monotonic() > sent + PATIENCE:
-                yield batch
-                batch, sent = [], time.monotonic()
-        yield batch
+        if not self.options.in_child:
+            yield from (item for item in self._steps(0) if isinstance(item, Result))
+            return
+        for item in in_children(self._steps, self.case.deadline):
+            result = self._stopped(item) if isinstance(item, Stop) else item
+            self._record(result)
+            yield result
 
     def _steps(self, start: int) -> Iterator[Result | Step]:
         """The steps from a number on, each with its results."""
@@ -189,11 +151,13 @@ class SampleChecks:
     def _left_out(self, label: str, reason: str, check: str = "gradient") -> Result:
         return result_of(check, self.case, Variant("time", label, self.case.call), left_out(reason))
 
-    def _crashed(self, step: Step, crash: Crash) -> Result:
+    def _stopped(self, stop: Stop) -> Result:
         """A crash is a failure of a custom Function, or where the reference is finite; others may be called wrongly."""
-        fails = step.is_defined or has_custom_backward(self.case.call)
-        outcome = (failed if fails else left_out)(CRASH.format(crash))
-        return result_of("crash", self.case, Variant("crash", step.label, self.case.call), outcome)
+        if not stop.crashed:
+            return self._left_out(stop.step.label, stop.reason)
+        fails = stop.step.is_defined or has_custom_backward(self.case.call)
+        outcome = (failed if fails else left_out)(CRASH.format(stop.reason))
+        return result_of("crash", self.case, Variant("crash", stop.step.label, self.case.call), outcome)
 
 
 def _raises(result: Result) -> bool:
