@@ -15,6 +15,7 @@ from planted import BUGS
 
 import bp_torch
 from bp_torch.catalogue import CATALOGUE
+from bp_torch.gradients.checks import CHECKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -100,6 +101,11 @@ def test_the_report_on_a_wrong_backward_is_the_one_shown(tmp_path: Path) -> None
     assert _without_numbers(found) == _without_numbers(report)
     assert _without_numbers(failure) in _without_numbers(found)
     assert "hint: off by the constant factor 0.2, and 5 is a size here: averaged instead of summed?" in failure
+
+
+def test_the_page_names_every_check() -> None:
+    names = " ".join(page("checker").split())
+    assert not [name for name in CHECKS if f"`{name}`" not in names]
 
 
 def _without_numbers(text: str) -> str:

@@ -36,6 +36,8 @@ class CheckConfig:
 
     Your own function: mine.py:function --shapes 4x8 --reference torch.nn.functional:gelu. Without arguments: every
     function of bp_torch, also shown in TensorBoard.
+
+    Exit status: 0 passed, 1 failed, 2 cannot be checked, 3 the gradient passed and something else failed.
     """
 
     functions: tyro.conf.Positional[tuple[str, ...]] = ()
@@ -62,7 +64,7 @@ class CheckConfig:
                 raise ValueError(f"unknown function {name!r}; expected {own} or one of {', '.join(CATALOGUE)}")
         if not self.is_custom and (self.reference or self.shapes or self.samples or self.json):
             raise ValueError(
-                "--reference, --shapes, --samples and --json need a function of your own: file.py:function"
+                "--reference, --shapes, --samples and --json need a function of your own, before them: file.py:function"
             )
         if self.is_custom and bool(self.shapes) == bool(self.samples):
             raise ValueError(f"{names} needs {'only one of' if self.shapes else 'samples:'} --shapes or --samples")

@@ -20,9 +20,9 @@ class CannotCheck(ValueError):
 
 
 NO_ARGUMENTS = Sample(())
-RANDOM = "random: the random numbers are the same in each call; call .eval to check a layer without its dropout"
+RANDOM = "random: the random numbers are the same in each call; .eval() leaves out a module's dropout"
 SYMMETRIC = "the gradient is correct along symmetric matrices only, as by constraint='symmetric'"
-IN_PLACE = "changes its input in place, as declared: each call is given copies"
+IN_PLACE = "changes its input in place and returns it: each call is given copies"
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Structure:
     copies: bool = False  # whether the function modifies its inputs by design: it is given copies
     outputs: tuple[int, ...] = ()  # the outputs with a gradient, if some have none
     seed: int | None = None  # of a random function, before each call
+    constants: tuple[str, ...] = ()  # names of floating-point arguments that require no gradient
 
     @property
     def remarks(self) -> list[str]:
@@ -42,6 +43,7 @@ class Structure:
         remarks = [RANDOM] if self.seed is not None else []
         remarks += [IN_PLACE] if self.copies else []
         remarks += [SYMMETRIC] if self.projections and self.sample.constraint is None else []
+        remarks += [f"constant, without requires_grad: {', '.join(self.constants)}"] if self.constants else []
         outputs = ", ".join(map(str, self.outputs))
         return remarks + ([f"only these outputs have a gradient: {outputs}"] if outputs else [])
 
@@ -244,6 +246,7 @@ def _as_call(function: Callable[..., Any], sample: Any, number: int) -> Call:
     args = [leaf for _, leaf in paths]
     _require_dense(paths, number)
     names = _input_names(paths, len([*leaves(sample.args)]))
+    constants = tuple(repr(name) for i, (name, x) in enumerate(paths) if i not in names and _is_differentiable(x))
     for position, (name, parameter) in enumerate(parameters.items(), start=len(args)):
         if parameter.requires_grad:
             names[position] = f"self.{name}"
@@ -253,7 +256,7 @@ def _as_call(function: Callable[..., Any], sample: Any, number: int) -> Call:
     pairs = tuple(position for position in names if args[position].is_complex())
     for position in pairs:
         args[position] = torch.view_as_real(args[position].detach().resolve_conj())
-    structure = Structure(sample, pairs, _projections(sample, names, paths, number))
+    structure = Structure(sample, pairs, _projections(sample, names, paths, number), constants=constants)
     return Call(called, tuple(args), names, structure, tuple(parameters)).clone()
 
 
@@ -279,13 +282,13 @@ def _require_dense(paths: Sequence[tuple[str, Any]], number: int) -> None:
 
 def _input_names(paths: Sequence[tuple[str, Any]], positional: int) -> dict[int, str]:
     """Name the Tensors that require a gradient, or every floating-point Tensor passed by position if none does."""
-    floating = {
-        position: name
-        for position, (name, leaf) in enumerate(paths)
-        if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())
-    }
+    floating = {position: name for position, (name, leaf) in enumerate(paths) if _is_differentiable(leaf)}
     requiring = {position: name for position, name in floating.items() if paths[position][1].requires_grad}
     return requiring or {position: name for position, name in floating.items() if position < positional}
+
+
+def _is_differentiable(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())
 
 
 def _projections(

@@ -189,6 +189,11 @@ def is_refusal(error: Exception) -> bool:
     return isinstance(error, NotImplementedError | Warning) or bool(PURPOSE.search(line))
 
 
+def is_accident(error: Exception) -> bool:
+    """Whether an exception is a programming error, such as a product with None."""
+    return isinstance(error, TypeError | AttributeError | LookupError | NameError) and not is_refusal(error)
+
+
 def exception_outcome(error: Exception) -> Outcome:
     """A failure caused by an exception, with the function and line that raised it."""
     frame = traceback.extract_tb(error.__traceback__)[-1]

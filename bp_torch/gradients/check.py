@@ -165,10 +165,18 @@ def _other_mode(
     except CannotCheck as error:  # the module is made for one mode
         yield result_of("gradient", case, Variant("mode", label, case.call), left_out(str(error)))
         return
-    if torch.equal(case.as_given.value, other.as_given.value):
-        return  # the modes do not differ
+    if _same(case, other):
+        return
     for result in run_check("gradient", gradient, replace(other, deadline=case.deadline), options):
         yield replace(result, kind="mode", variant=f"{result.variant}, {label}")
+
+
+def _same(case: CheckCase, other: CheckCase) -> bool:
+    """Whether values and gradients of two cases are equal."""
+    if not torch.equal(case.as_given.value, other.as_given.value):
+        return False
+    gradients = other.call.vjp(case.upstream)
+    return all(torch.equal(gradient, gradients[name]) for name, gradient in case.gradients.items())
 
 
 def _wrong_line(cases: Sequence[CheckCase], results: Sequence[Result]) -> list[str]:

@@ -35,6 +35,7 @@ _CONVERGED_RTOL = 1e-10
 LOW_DTYPES = {torch.float32, torch.bfloat16, torch.float16}
 _EPS = torch.finfo(torch.float64).eps
 _TINY = torch.finfo(torch.float64).tiny
+LARGEST_UNIT = 1000.0
 _TAYLOR_START = 1
 """Index of the longest step in the Taylor remainder, 2⁻⁸: for longer ones, terms of higher order count."""
 _SLOPE_RTOL = 1e-6
@@ -225,12 +226,17 @@ def rounding_spread(compute: Callable[[Call], Tensor], call: Call) -> Tensor:
 
 def relative_direction(input: Tensor, generator: torch.Generator) -> Tensor:
     """A random direction with components proportional to the input's, so that no step crosses 0."""
-    return random_like(input, generator) * torch.where(input == 0, rms(input), input.detach().abs())
+    return random_like(input, generator) * torch.where(input == 0, _usual(input), input.detach().abs())
 
 
 def even_direction(input: Tensor, generator: torch.Generator) -> Tensor:
     """A random direction with components of about the same size."""
-    return random_like(input, generator) * rms(input)
+    return random_like(input, generator) * _usual(input)
+
+
+def _usual(input: Tensor) -> float:
+    """The size of the components, unless some are huge, as in a mask of −1e9."""
+    return min(rms(input), LARGEST_UNIT)
 
 
 def random_like(tensor: Tensor, generator: torch.Generator) -> Tensor:

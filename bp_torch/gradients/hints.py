@@ -21,7 +21,7 @@ def for_gradient(comparison: Comparison, hand: Tensor, truth: Tensor, call: Call
     if not hand.isfinite().all():
         return "not finite, but the correct gradient is: an overflow, or 0/0 in the unused branch of a torch.where?"
     if not hand.any():
-        return "the gradient is zero: is the input missing from the backward?"
+        return "the gradient is zero: is it missing from the backward? Constants: require a gradient of the others only"
     return (
         _low_precision(comparison, truth)
         or _upstream_misuse(comparison.name, hand, call, upstream)
@@ -49,6 +49,9 @@ def for_error(error: BaseException) -> str:
 
 def for_report(results: Sequence[Result]) -> Iterator[str]:
     """What the failed gradients have in common."""
+    statuses = {check: {r.status for r in results if r.check == check} for check in ("value", "finite differences")}
+    if "failed" in statuses["value"] and statuses["finite differences"] == {"passed"}:
+        yield "the values differ, and the gradient agrees with the function's own: is it the same function?"
     failed = [result for result in results if result.check == "gradient" and result.status == "failed"]
     kinds = {"kink" if result.kind == "constant" else result.kind for result in failed}
     if len(kinds) != 1 or kinds == {"given"}:

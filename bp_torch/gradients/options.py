@@ -67,6 +67,11 @@ class Options:
         """Whether checks that may crash run in a child process."""
         return self.isolate and can_fork()
 
+    def tolerance(self, name: str) -> float | None:
+        """The relative tolerance of a check; that of the gradient holds in every dtype and for finite differences."""
+        names = (name, "gradient") if name in ("precision", "finite differences") else (name,)
+        return next((self.rtol[each][0] for each in names if each in self.rtol), None)
+
     @property
     def remarks(self) -> list[str]:
         """What the report says about them."""

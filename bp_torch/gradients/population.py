@@ -74,7 +74,7 @@ def systematic_error(hand: Tensor, reference: Tensor | None, truth: Tensor, eps:
 
 
 def _findings(hand: Tensor, reference: Tensor | None, truth: Tensor, eps: float, scale: float) -> Iterator[str]:
-    least = eps / 8 if reference is not None else eps
+    least = eps / 16 if reference is not None else eps
     yield from _size(hand, reference, truth, eps, scale)
     if reference is not None:
         yield from _by_size(hand, reference, truth, eps)

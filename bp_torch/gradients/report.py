@@ -16,6 +16,7 @@ Status = Literal["passed", "failed", "unsupported", "inconclusive", "left out", 
 out: a variant outside the domain, or no time. Reference: the reference is wrong there, by finite differences."""
 MAX_INPUTS = 4
 """Largest number of inputs that the verdict names."""
+NO_TIME = "no time left"
 MAX_SHOWN = 6
 """Largest number of failures shown in full."""
 SECONDARY = (
@@ -157,6 +158,8 @@ class GradientReport:
         crashes = [r.variant for r in self.results if r.kind == "crash" and r.status == "left out"]
         if crashes:
             parts.append(f"crashes at {', '.join(crashes)}")
+        if late := self._without_time():
+            parts.append(f"no time left for {', '.join(late)}")
         unsupported = [name for name, results in by_check.items() if _all_unsupported(results)]
         if unsupported:
             parts.append(f"unsupported: {', '.join(unsupported)}")
@@ -208,6 +211,11 @@ class GradientReport:
             reason = textwrap.shorten(reason, 120, placeholder=" ...")
             text = f"{status}: {', '.join(dict.fromkeys(places))}: {reason}"
             yield textwrap.shorten(text, 240, placeholder=f" ...: {reason}")
+
+    def _without_time(self) -> list[str]:
+        """The checks and variants that were not finished."""
+        late = [r for r in self.results if r.status == "left out" and r.message == NO_TIME]
+        return [*dict.fromkeys(r.check if r.variant == "the rest" else r.variant for r in late)][:MAX_INPUTS]
 
     def _by_check(self) -> dict[str, list[Result]]:
         by_check: dict[str, list[Result]] = {}

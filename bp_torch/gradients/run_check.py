@@ -7,7 +7,7 @@ from dataclasses import replace
 from bp_torch.gradients.case import AS_GIVEN, CheckCase, catch_errors
 from bp_torch.gradients.checks import Check
 from bp_torch.gradients.options import Options
-from bp_torch.gradients.report import Outcome, Result, left_out
+from bp_torch.gradients.report import NO_TIME, Outcome, Result, left_out
 from bp_torch.gradients.variants import Variant
 
 SHARE = 0.3
@@ -29,11 +29,11 @@ def run_check(name: str, check: Check, case: CheckCase, options: Options, *, lab
     excused = _Shared(label or name, check, case)
     limit = time.monotonic() + SHARE * (case.deadline - time.monotonic())
     for result in _results(label or name, check, case):
-        if result.status == "failed" and name in options.rtol:
-            result = _with_tolerance(result, options.rtol[name][0])
+        if result.status == "failed" and (rtol := options.tolerance(name)):
+            result = _with_tolerance(result, rtol)
         yield excused.checked(result)
         if time.monotonic() > limit and not (name == "gradient" and result.variant == AS_GIVEN):
-            yield result_of(label or name, case, Variant("time", "the rest", case.call), left_out("no time left"))
+            yield result_of(label or name, case, Variant("time", "the rest", case.call), left_out(NO_TIME))
             return
 
 

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import TypeVar
 
 from bp_torch.gradients.isolation import Crash, in_child
+from bp_torch.gradients.report import NO_TIME
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ def in_children(results: Results[T], deadline: float) -> Iterator[T | Stop]:
             if step.repeats:
                 return
         except TimeoutError:
-            yield Stop(step, "no time left")
+            yield Stop(step, NO_TIME)
             return
     yield Stop(Step(label="the rest"), f"{MAX_CRASHES} crashes")
 

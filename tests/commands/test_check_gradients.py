@@ -114,7 +114,7 @@ def test_as_json(check: Run) -> None:
         (("linear", "--runs-dir", "mine"), "--runs-dir has no effect with the name"),
         (("--planted", "--runs-dir", "mine"), "--planted writes no run"),
         (("relu", "relu"), "a function is named twice"),
-        (("linear", "--reference", "torch:square"), "need a function of your own: file.py:function"),
+        (("linear", "--reference", "torch:square"), "need a function of your own, before them: file.py:function"),
         (("mine:Nothing", "--shapes", "3"), "'mine' has no 'Nothing'"),
         (("nowhere:Square", "--shapes", "3"), "cannot import nowhere: ModuleNotFoundError"),
         (("broken:Square", "--shapes", "3"), "cannot import broken: ValueError: one line"),

@@ -309,6 +309,45 @@ def test_an_error_at_the_sample_is_the_only_failure() -> None:
     assert "left out: the rest: the backward raises" in str(report)
 
 
+def test_a_gradient_that_is_wrong_in_evaluation_mode() -> None:
+    class Scaled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, training: bool) -> Tensor:
+            ctx.training = training
+            return 3 * x
+
+        @staticmethod
+        def backward(ctx: Any, grad_output: Tensor) -> Any:
+            return (3 if ctx.training else 2) * grad_output, None
+
+    class Layer(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return Scaled.apply(x, self.training)
+
+    report = check_gradients(Layer(), [(numbers(3),)])
+    assert {result.variant for result in report.failures} >= {"as given, in evaluation mode"}
+    assert all("in evaluation mode" in result.variant for result in report.failures)
+
+
+def test_another_choice_at_ties_is_right() -> None:
+    """The median of tied values: along a random direction, the slope is that of no choice."""
+
+    class Median(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            order = x.argsort(dim=-1, stable=True)[..., x.shape[-1] // 2 : x.shape[-1] // 2 + 1]
+            ctx.save_for_backward(order)
+            ctx.shape = x.shape
+            return x.gather(-1, order)
+
+        @staticmethod
+        def backward(ctx: Any, grad_output: Tensor) -> Any:
+            return grad_output.new_zeros(ctx.shape).scatter(-1, ctx.saved_tensors[0], grad_output)
+
+    report = check_gradients(Median, [(numbers(4, 5),)], checks=("gradient",))
+    assert report.passed, str(report)
+
+
 def test_a_size_of_1_of_a_fixed_argument_stays() -> None:
     index = torch.tensor([[[2, 0]], [[1, 1]]])
     report = check_gradients(lambda x, i: x.gather(1, i), [(numbers(2, 3, 2), index)], checks=("gradient",))

@@ -1,5 +1,6 @@
 """Checks of value and gradient: at the sample, at its variants, and in lower precision."""
 
+import re
 from dataclasses import replace
 
 import torch
@@ -167,9 +168,8 @@ def _decided(
     ours = side_of_differences(case, variant, upstream, comparison.name, hand)
     theirs = side_of_differences(case, oracle, upstream, comparison.name, reference)
     if ours == "subgradient" and theirs == "subgradient":
-        return replace(
-            outcome, hint=SUBGRADIENT, message=outcome.message.replace("WRONG EQUATION", "OTHER SUBGRADIENT")
-        )
+        message = re.sub("WRONG EQUATION|LOST TO ROUNDING", "OTHER SUBGRADIENT", outcome.message)
+        return replace(outcome, hint=SUBGRADIENT, message=message)
     if ours in ("agrees", "subgradient") and theirs == "disagrees":
         return replace(outcome, status="reference", message=f"{REFERENCE_WRONG}\n{outcome.message}", hint="")
     return outcome

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.gradients.call import Call, clone_with_layout, vjp
-from bp_torch.gradients.case import OUTPUT, CheckCase, Outcomes, exception_outcome, is_refusal
+from bp_torch.gradients.case import OUTPUT, CheckCase, Outcomes, exception_outcome, is_accident, is_refusal
 from bp_torch.gradients.containers import float_tensors
 from bp_torch.gradients.report import Outcome, failed, left_out, unsupported
 from bp_torch.gradients.variants import channels_last, expanded, offset, strided, transposed
@@ -96,22 +96,23 @@ def subsets(case: CheckCase) -> Outcomes:
         for subset in combinations(positions, size):
             label = f"only {', '.join(case.call.names[position] for position in subset)} requires grad"
             try:
-                gradients = _or_warning(case.call.with_respect_to(subset), case.upstream)
+                gradients = _or_warning(case, case.call.with_respect_to(subset))
             except Exception as error:  # usually from a hand-written backward
-                outcome = unsupported(error) if is_refusal(error) else exception_outcome(error)
+                outcome = exception_outcome(error) if is_accident(error) else unsupported(error)
                 yield case.as_given.under(label), outcome
                 continue
             yield from case.compare(label, gradients)
 
 
-def _or_warning(call: Call, upstream: Tensor) -> dict[str, Tensor]:
-    """The gradients; raises the warning of a function whose output gets none, as of a reentrant checkpoint."""
+def _or_warning(case: CheckCase, call: Call) -> dict[str, Tensor]:
+    """The gradients; raises the warning if one comes with a missing gradient, as from a reentrant checkpoint."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        output, leaves = call.run()
-    if caught and not output.requires_grad:
+        gradients = call.vjp(case.upstream)
+    missing = [name for name, gradient in gradients.items() if case.gradients[name].any() and not gradient.any()]
+    if caught and missing:
         raise caught[0].category(caught[0].message)
-    return call.named(vjp(output, leaves, upstream))
+    return gradients
 
 
 def unused_outputs(case: CheckCase) -> Outcomes:
