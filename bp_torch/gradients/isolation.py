@@ -38,6 +38,7 @@ def in_child(results: Callable[[], Iterator[T]], deadline: float) -> Iterator[T]
     reader, writer = Pipe(duplex=False)
     child = os.fork()
     if not child:
+        reader.close()  # for an error, and not a wait, if this process is no longer there to read
         _run(results, writer)
     writer.close()
     try:

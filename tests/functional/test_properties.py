@@ -35,7 +35,7 @@ def filled(tensor: Tensor, palette: list[float]) -> Tensor:
 def calls(draw: st.DrawFn, entry: OpInfo) -> Call:
     """A sample with random sizes, numbers and layouts."""
     (call,) = as_calls(entry.function, [draw(st.sampled_from(entry.samples))])
-    axes = axes_of(call, explore=False)
+    axes = axes_of(call)
     changed = {axis: draw(st.integers(0, 6), label=f"in place of {axis.name}") for axis in axes if not axis.reason}
     other = resized(call, changed, torch.Generator().manual_seed(0))
     assert other is not None
