@@ -22,7 +22,7 @@ class Step:
     """What comes next."""
 
     number: int = -1
-    label: str = ""
+    label: str = "the rest"
     is_defined: bool = True  # whether the function is called as it may be: if not, a crash can be the caller's fault
     repeats: bool = False  # whether another process would do the same again
 
@@ -62,7 +62,7 @@ def in_children(results: Results[T], deadline: float) -> Iterator[T | Stop]:
         except TimeoutError:
             yield Stop(step, NO_TIME)
             return
-    yield Stop(Step(label="the rest"), f"{MAX_CRASHES} crashes")
+    yield Stop(Step(), f"{MAX_CRASHES} crashes")
 
 
 def _batches(results: Results[T], start: int) -> Iterator[list[T | Step]]:

@@ -44,7 +44,7 @@ LOW = (torch.bfloat16, torch.float16)
 LOW_EPS = 1e-5
 """Machine epsilon above which a systematic error of one rounding matters."""
 
-Question = tuple[Variant, Tensor]
+Condition = tuple[Variant, Tensor]
 
 
 def precision(case: CheckCase) -> Outcomes:
@@ -67,7 +67,7 @@ def precision(case: CheckCase) -> Outcomes:
         yield case.as_given, left_out("the random numbers differ in this dtype")
         return
     failures, limit = 0, time.monotonic() + MAX_SECONDS
-    for variant, upstream in _questions(case) if is_low(case.call) else _first_questions(case):
+    for variant, upstream in _conditions(case) if is_low(case.call) else _first_conditions(case):
         if failures >= MAX_FAILURES and time.monotonic() > limit:
             yield variant.under("and the rest"), left_out("the verdict is clear")
             return
@@ -89,13 +89,13 @@ def is_low(call: Call) -> bool:
     return any(x.dtype in LOW for x in call.args if isinstance(x, Tensor))
 
 
-def _first_questions(case: CheckCase) -> Iterator[Question]:
+def _first_conditions(case: CheckCase) -> Iterator[Condition]:
     yield case.as_given, case.upstream
     yield case.as_given.under("upstream gradient of ones"), torch.ones_like(case.upstream)
 
 
-def _questions(case: CheckCase) -> Iterator[Question]:
-    yield from _first_questions(case)
+def _conditions(case: CheckCase) -> Iterator[Condition]:
+    yield from _first_conditions(case)
     yield case.as_given.under("upstream gradient of one sign"), case.upstream.abs()
     yield case.as_given.under("upstream gradient equal to the output"), case.as_given.value
     yield _scaled(case, case.as_given, case.upstream, small=True)
@@ -105,7 +105,7 @@ def _questions(case: CheckCase) -> Iterator[Question]:
             yield variant.under("upstream gradient of ones"), torch.ones_like(variant.value)
 
 
-def _scaled(case: CheckCase, variant: Variant, upstream: Tensor, *, small: bool = False) -> Question:
+def _scaled(case: CheckCase, variant: Variant, upstream: Tensor, *, small: bool = False) -> Condition:
     """An upstream gradient as large as a loss scale makes it without an overflow, or almost too small."""
     gradients = _oracle_gradients(case, variant.call, upstream)
     limits = [torch.finfo(upstream.dtype).max / (max_abs(upstream) or 1)]
