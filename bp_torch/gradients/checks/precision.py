@@ -44,6 +44,8 @@ LOW = (torch.bfloat16, torch.float16)
 LOW_EPS = 1e-5
 """Machine epsilon above which a systematic error of one rounding matters."""
 
+ACCUMULATE = "accumulate in float32, and round once, at the end"
+
 Condition = tuple[Variant, Tensor]
 
 
@@ -69,7 +71,7 @@ def precision(case: CheckCase) -> Outcomes:
     failures, limit = 0, time.monotonic() + MAX_SECONDS
     for variant, upstream in _conditions(case) if is_low(case.call) else _first_conditions(case):
         if failures >= MAX_FAILURES and time.monotonic() > limit:
-            yield variant.under("and the rest"), left_out("the verdict is clear")
+            yield replace(variant, label="the rest"), left_out("the verdict is clear")
             return
         outcomes = list(catch_errors(variant, _compare(case, variant, upstream)))
         failures += any(outcome.status == "failed" for _, outcome in outcomes)
@@ -177,7 +179,8 @@ def _outcomes(
         name = comparison.name
         outcome = _outcome(case, comparison, eps)
         if outcome.status == "failed":
-            outcome = _in_float64(case, variant, upstream, name) or outcome
+            wide = _in_float64(case, variant, upstream, name)
+            outcome = wide or replace(outcome, hint=outcome.hint or (ACCUMULATE if eps > LOW_EPS else ""))
         elif eps > LOW_EPS:
             references = builtin if case.reference is not None else {}
             finding = systematic_error(hand[name], references.get(name), truth[name], eps, scales[name])
@@ -255,5 +258,4 @@ def _confirmed(case: CheckCase, evaluate: Evaluate, name: str, eps: float, scale
     finding = systematic_error(hand[name], reference, truth[name], eps, scale)
     if not finding:
         return Outcome("passed", name)
-    hint = "accumulate in float32, and round once, at the end"
-    return failed(f"SYSTEMATIC ERROR in low precision: {finding}", input=name, hint=hint)
+    return failed(f"SYSTEMATIC ERROR in low precision: {finding}", input=name, hint=ACCUMULATE)
