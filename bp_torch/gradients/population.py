@@ -74,7 +74,6 @@ def systematic_error(hand: Tensor, reference: Tensor | None, truth: Tensor, eps:
 
 
 def _findings(hand: Tensor, reference: Tensor | None, truth: Tensor, eps: float, scale: float) -> Iterator[str]:
-    least = eps / 16 if reference is not None else eps
     yield from _size(hand, reference, truth, eps, scale)
     if reference is not None:
         yield from _by_size(hand, reference, truth, eps)
@@ -85,6 +84,7 @@ def _findings(hand: Tensor, reference: Tensor | None, truth: Tensor, eps: float,
         theirs = None if reference is None else regression(rows(reference), rows(truth))
         its_deviation, its_excess = (theirs.deviation, theirs.excess) if theirs else (0.0, 0.0)
         significant = ours.excess > max(STANDARD_ERRORS / len(ours.slope) ** 0.5 + 2, REFERENCE_FACTOR * its_excess)
+        least = eps / (8 if len(ours.slope) == 1 else 16) if reference is not None else eps
         if significant and ours.deviation > REFERENCE_FACTOR * its_deviation + least:
             yield _description(name, ours, theirs)
 
