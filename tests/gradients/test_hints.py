@@ -57,7 +57,7 @@ def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
             lambda correct, ctx, g: correct(g) * 12,
             "off by the constant factor 12, and 12 is a size here: summed instead of averaged?",
         ),
-        (lambda correct, ctx, g: 0 * correct(g), "the gradient is zero: is the input missing"),
+        (lambda correct, ctx, g: 0 * correct(g), "the gradient is zero: is it missing from the backward?"),
         (lambda correct, ctx, g: correct(torch.ones_like(g)), "ignores grad_output"),
         (lambda correct, ctx, g: correct(g.abs()), "independent of the sign of grad_output: is its absolute"),
         (lambda correct, ctx, g: correct(g.sign()), "independent of the size of grad_output: is it normalised"),
