@@ -79,8 +79,8 @@ def _of_fixed_arguments(call: Call) -> Iterator[Variant]:
     if floating:
         zeros = {i: _with_values(x, (0.0,)) for i, x in floating.items()}
         yield Variant("kink", "with zeros in fixed arguments", call.with_args(zeros))
-    indices = {i: x for i, x in call.fixed.items() if is_integer(x) and x.dim() == 1 and len(x) > 1}
-    if indices:
+    sizes = {size for x in call.inputs for size in x.shape}
+    if indices := {i: x for i, x in call.fixed.items() if _may_repeat(x, sizes)}:
         yield Variant("index", "with a repeated index", call.with_args({i: _repeated(x) for i, x in indices.items()}))
     for value in (True, False) if masks else ():
         rows = {i: _with_first_row(x, value) for i, x in masks.items()}
@@ -170,6 +170,13 @@ def _with_first_row(tensor: Tensor, value: float) -> Tensor:
     if changed.numel():
         changed[(0,) * (tensor.dim() - 1)] = value
     return changed
+
+
+def _may_repeat(x: Tensor, sizes: set[int]) -> bool:
+    """Whether integers may be indices: unordered, and neither their sum nor their maximum is a size, as of lengths."""
+    if not is_integer(x) or x.dim() != 1 or len(x) < 2 or bool((x.diff() >= 0).all()):
+        return False
+    return not sizes & {int(x.max()), int(x.sum())}
 
 
 def _repeated(index: Tensor) -> Tensor:

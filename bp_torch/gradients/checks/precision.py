@@ -8,7 +8,6 @@ large and small inputs, many rows. The truth is the gradient in float64 at the r
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -151,10 +150,9 @@ def _oracle_gradients(case: CheckCase, call: Call, upstream: Tensor) -> dict[str
 def _compare(case: CheckCase, variant: Variant, upstream: Tensor) -> Outcomes:
     """Compare the gradient with the truth; after a failure, with what rounding the output explains."""
     outcomes = dict(_outcomes(case, variant, upstream))
-    if any(outcome.status == "failed" for outcome in outcomes.values()):
-        with suppress(Exception):  # the function may not take float64
-            others = dict(_outcomes(case, variant, upstream, output=True))
-            outcomes = {name: others[name] if one.status == "failed" else one for name, one in outcomes.items()}
+    if any(outcome.status == "failed" for outcome in outcomes.values()) and _saves_output(variant.call):
+        others = dict(_outcomes(case, variant, upstream, output=True))
+        outcomes = {name: others[name] if one.status == "failed" else one for name, one in outcomes.items()}
     for outcome in outcomes.values():
         yield variant, outcome
 
@@ -197,18 +195,32 @@ def _without_error_of_output(call: Call, upstream: Tensor, hand: Gradients) -> d
     output. The error is the difference that such a Tensor makes in float64.
     """
     wide = call.to(torch.float64)
+    exact, (output, leaves, _) = wide.vjp(upstream.double()), _with_saved_output(call)
+    inexact = wide.named(vjp(output, leaves, upstream.double()))
+    return {name: (hand[name].double() - inexact[name] + exact[name]).to(hand[name].dtype) for name in hand}
+
+
+def _saves_output(call: Call) -> bool:
+    """Whether the function saves an output for its backward, as far as it takes float64."""
+    try:
+        return _with_saved_output(call)[2]
+    except Exception:  # an unsupported dtype may raise anything
+        return False
+
+
+def _with_saved_output(call: Call) -> tuple[Tensor, list[Tensor], bool]:
+    """Output and leaves in float64, with saved outputs as returned in the call's dtypes, and whether there are any."""
+    wide, found = call.to(torch.float64), []
     with torch.no_grad():
         pairs = [*zip(wide.clone().parts(), call.clone().parts(), strict=True)]
 
     def as_returned(saved: Tensor) -> Tensor:
         equal = [low for value, low in pairs if value.shape == saved.shape and torch.equal(value, saved)]
+        found.extend(equal)
         return equal[0].to(saved.dtype) if equal else saved
 
-    exact = wide.vjp(upstream.double())
     with torch.autograd.graph.saved_tensors_hooks(as_returned, lambda saved: saved):
-        output, leaves = wide.run()
-    inexact = wide.named(vjp(output, leaves, upstream.double()))
-    return {name: (hand[name].double() - inexact[name] + exact[name]).to(hand[name].dtype) for name in hand}
+        return *wide.run(), bool(found)
 
 
 def _scales(case: CheckCase, variant: Variant, upstream: Tensor, truth: Mapping[str, Tensor]) -> dict[str, float]:
