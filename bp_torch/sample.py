@@ -26,6 +26,10 @@ class Sample:
             (each along the last dimension), "positive", "orthogonal", or a differentiable projection onto the set. One
             for every differentiable input, or a mapping from input names. Inputs are changed within the set, and
             gradients are compared along it.
+        seed: of the random numbers that the function draws, set before each call. Default: it is found out whether
+            the function is random.
+        buffers: names of the arguments that the function updates in place by design, such as running statistics.
+            Each call gets copies.
     """
 
     args: tuple[Any, ...]
@@ -33,6 +37,8 @@ class Sample:
     axes: str | None = None
     make: Callable[..., tuple[Any, ...]] | None = None
     constraint: Constraint | Mapping[str, Constraint] | None = None
+    seed: int | None = None
+    buffers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Validate; ValueError if an argument has another type."""

@@ -3,12 +3,36 @@
 The tests, the checker's report, the benchmark and the table of docs/functions.md are generated from it.
 """
 
-from bp_torch.catalogue import activations, arithmetic, classification, linear, losses, shape
+from bp_torch.catalogue import (
+    activations,
+    arithmetic,
+    classification,
+    convolution,
+    dropout,
+    linear,
+    losses,
+    normalization,
+    pooling,
+    resampling,
+    shape,
+)
 from bp_torch.catalogue.op_info import ErrorInput, Interval, Kink, OpInfo
 
 CATALOGUE: dict[str, OpInfo] = {
     entry.name: entry
-    for family in (linear, activations, losses, classification, arithmetic, shape)
+    for family in (
+        linear,
+        convolution,
+        pooling,
+        resampling,
+        normalization,
+        dropout,
+        activations,
+        losses,
+        classification,
+        arithmetic,
+        shape,
+    )
     for entry in family.OP_INFOS
 }
 

@@ -9,13 +9,21 @@ from bp_torch.functional.activations import *
 from bp_torch.functional.arithmetic import *
 from bp_torch.functional.bce import *
 from bp_torch.functional.classification import *
+from bp_torch.functional.convolution import *
+from bp_torch.functional.dropout import *
 from bp_torch.functional.indexing import *
 from bp_torch.functional.linear import *
 from bp_torch.functional.losses import *
+from bp_torch.functional.normalization import *
+from bp_torch.functional.padding import *
+from bp_torch.functional.piecewise_activations import *
+from bp_torch.functional.pooling import *
 from bp_torch.functional.reductions import *
+from bp_torch.functional.resampling import *
 from bp_torch.functional.selection import *
 from bp_torch.functional.shape import *
 from bp_torch.functional.smooth_activations import *
 from bp_torch.functional.softmax import *
+from bp_torch.functional.windows import *
 
 __all__ = sorted(name for name, value in globals().items() if inspect.isfunction(value))

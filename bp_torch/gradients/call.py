@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,6 +35,7 @@ class Structure:
     copies: bool = False  # whether the function modifies its inputs by design: it is given copies
     outputs: tuple[int, ...] = ()  # the outputs with a gradient, if some have none
     seed: int | None = None  # of a random function, before each call
+    buffers: Mapping[int, str] = field(default_factory=dict)  # arguments that each call updates in place, copied
     constants: tuple[str, ...] = ()  # names of floating-point arguments that require no gradient
 
     @property
@@ -54,8 +55,9 @@ class Structure:
             changed[position] = torch.view_as_complex(changed[position].contiguous())
         for position, project in self.projections.items():
             changed[position] = project(changed[position])
-        if self.copies:
-            changed = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in changed]
+        for position, leaf in enumerate(changed):
+            if (self.copies and isinstance(leaf, Tensor)) or position in self.buffers:
+                changed[position] = leaf.clone()
         new = iter(changed)
         args, options = rebuild((self.sample.args, dict(self.sample.options)), new)
         with replayed(self.seed):
@@ -151,6 +153,13 @@ class Call:
         with torch.no_grad():
             return self.clone().output()
 
+    def updated_buffers(self) -> dict[str, Tensor]:
+        """The buffers after a call, by name."""
+        call = replace(self.clone(), structure=replace(self.structure, buffers={}))
+        with torch.no_grad():
+            call.result()
+        return {name: call.args[position] for position, name in self.structure.buffers.items()}
+
     def run(self) -> tuple[Tensor, list[Tensor]]:
         """Call the function on new leaf Tensors; return the output and the leaves."""
         call = self.clone()
@@ -245,8 +254,10 @@ def _as_call(function: Callable[..., Any], sample: Any, number: int) -> Call:
     paths = _paths(function, sample)
     args = [leaf for _, leaf in paths]
     _require_dense(paths, number)
-    names = _input_names(paths, len([*leaves(sample.args)]))
-    constants = tuple(repr(name) for i, (name, x) in enumerate(paths) if i not in names and _is_differentiable(x))
+    buffers = _buffers(sample, paths, number)
+    names = _input_names(paths, len([*leaves(sample.args)]), buffers)
+    others = {i: x for i, x in enumerate(paths) if i not in names and i not in buffers}
+    constants = tuple(repr(name) for name, x in others.values() if _is_differentiable(x))
     for position, (name, parameter) in enumerate(parameters.items(), start=len(args)):
         if parameter.requires_grad:
             names[position] = f"self.{name}"
@@ -256,7 +267,8 @@ def _as_call(function: Callable[..., Any], sample: Any, number: int) -> Call:
     pairs = tuple(position for position in names if args[position].is_complex())
     for position in pairs:
         args[position] = torch.view_as_real(args[position].detach().resolve_conj())
-    structure = Structure(sample, pairs, _projections(sample, names, paths, number), constants=constants)
+    projections = _projections(sample, names, paths, number)
+    structure = Structure(sample, pairs, projections, seed=sample.seed, buffers=buffers, constants=constants)
     return Call(called, tuple(args), names, structure, tuple(parameters)).clone()
 
 
@@ -280,9 +292,18 @@ def _require_dense(paths: Sequence[tuple[str, Any]], number: int) -> None:
             raise CannotCheck(f"sample {number}: {name!r} is on the meta device, which has no numbers")
 
 
-def _input_names(paths: Sequence[tuple[str, Any]], positional: int) -> dict[int, str]:
+def _buffers(sample: Sample, paths: Sequence[tuple[str, Any]], number: int) -> dict[int, str]:
+    """The arguments that the function updates in place by design; CannotCheck if one is not a Tensor."""
+    positions = {name: position for position, (name, leaf) in enumerate(paths) if isinstance(leaf, Tensor)}
+    if unknown := set(sample.buffers) - positions.keys():
+        raise CannotCheck(f"sample {number}: buffer {unknown.pop()!r} is not one of {[*positions]}")
+    return {positions[name]: name for name in sample.buffers}
+
+
+def _input_names(paths: Sequence[tuple[str, Any]], positional: int, buffers: Collection[int]) -> dict[int, str]:
     """Name the Tensors that require a gradient, or every floating-point Tensor passed by position if none does."""
-    floating = {position: name for position, (name, leaf) in enumerate(paths) if _is_differentiable(leaf)}
+    each = enumerate(paths)
+    floating = {i: name for i, (name, leaf) in each if _is_differentiable(leaf) and i not in buffers}
     requiring = {position: name for position, name in floating.items() if paths[position][1].requires_grad}
     return requiring or {position: name for position, name in floating.items() if position < positional}
 

@@ -60,7 +60,7 @@ def _prepared(call: Call, label: str, options: Options) -> Call:
     if options.in_child:
         _require_survival(call, label, options.seconds)
     value = _value(call, label)
-    if _is_random(call, value):
+    if call.structure.seed is None and _is_random(call, value):
         call = replace(call, structure=replace(call.structure, seed=options.seed))
     if not _equal(call.value(), call.value()):
         raise CannotCheck(f"{label} returns different values in two calls with the same random numbers")

@@ -20,18 +20,37 @@ from planted import (
     activations,
     arithmetic,
     classification,
+    convolution,
     custom,
+    dropout,
     field,
     linear,
     losses,
     low_precision,
+    normalization,
+    pooling,
+    resampling,
     shape,
     smooth_activations,
     softmax,
 )
 from planted.bug import CorrectFunction
 
-FAMILIES = (linear, activations, smooth_activations, softmax, classification, losses, arithmetic, shape)
+FAMILIES = (
+    linear,
+    convolution,
+    pooling,
+    resampling,
+    normalization,
+    dropout,
+    activations,
+    smooth_activations,
+    softmax,
+    classification,
+    losses,
+    arithmetic,
+    shape,
+)
 """The modules of bugs in bp_torch's functions and of their originals."""
 _draw = RandomTensors(17)
 

@@ -12,6 +12,7 @@ VariantCheck = Callable[[CheckCase, Variant], Outcomes]
 FIRST: dict[str, Check] = {
     "side effects": invariants.side_effects,
     "repeatability": invariants.repeatability,
+    "buffers": invariants.buffers,
     "value": first_order.value,
     "gradient": first_order.gradient,
 }

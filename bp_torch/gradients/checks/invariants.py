@@ -11,8 +11,9 @@ from torch import Tensor
 
 from bp_torch.gradients.call import Call, clone_with_layout, vjp
 from bp_torch.gradients.case import OUTPUT, CheckCase, Outcomes, exception_outcome, is_accident, is_refusal
+from bp_torch.gradients.comparison import compare
 from bp_torch.gradients.containers import float_tensors
-from bp_torch.gradients.report import Outcome, failed, left_out, unsupported
+from bp_torch.gradients.report import Outcome, comparison_outcome, failed, left_out, unsupported
 from bp_torch.gradients.variants import channels_last, expanded, offset, strided, transposed
 
 REPETITIONS = 8
@@ -45,6 +46,15 @@ def side_effects(case: CheckCase) -> Outcomes:
     for name, leaf in call.by_name.items():
         if leaf.grad is not None:
             yield case.as_given, failed(f"the backward set {name}.grad itself", input=name)
+
+
+def buffers(case: CheckCase) -> Outcomes:
+    """The arguments that the function updates in place hold the same numbers as the reference's."""
+    if case.reference is None:
+        return
+    expected = case.oracle.updated_buffers()
+    for name, buffer in case.call.updated_buffers().items():
+        yield case.as_given, comparison_outcome(compare(name, buffer, expected[name], expected[name].double()))
 
 
 def repeatability(case: CheckCase) -> Outcomes:

@@ -1,0 +1,5 @@
+"""Entries of dropout."""
+
+from bp_torch.catalogue.op_info import OpInfo
+
+OP_INFOS: tuple[OpInfo, ...] = ()

@@ -1,0 +1,3 @@
+"""Convolution and transposed convolution."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Normalization: batch, layer, group, instance, RMS, local response."""
+
+__all__: list[str] = []

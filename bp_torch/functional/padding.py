@@ -1,0 +1,3 @@
+"""Padding: constant, reflected, replicated, circular."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Piecewise activations: hardtanh, threshold, shrink functions, parametric rectifiers."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Sliding windows: unfold and fold."""
+
+__all__: list[str] = []

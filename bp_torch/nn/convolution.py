@@ -1,0 +1,3 @@
+"""Modules of convolutions."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Modules of dropout."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Modules of normalization."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Modules of pooling."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Modules of padding, windows and resampling."""
+
+__all__: list[str] = []

@@ -1,0 +1,6 @@
+"""Bugs of normalization."""
+
+from planted.bug import Bug, Original
+
+BUGS: tuple[Bug, ...] = ()
+ORIGINALS: tuple[Original, ...] = ()
