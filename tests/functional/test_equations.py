@@ -22,15 +22,16 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*broadcast",
     "ignore:Using a target size",
     "ignore:There is a performance drop",  # of some samples
+    "ignore:Using padding='same'",
 )
 
 
-def is_small(sample: Sample, largest: int = 40) -> bool:
+def is_small(sample: Sample, largest: int = 100) -> bool:
     sizes = [arg.numel() for arg in sample.args if isinstance(arg, Tensor) and arg.is_floating_point()]
     return min(sizes) > 0 and sum(sizes) <= largest
 
 
-def small_calls(entry: OpInfo, *, largest: int = 40) -> Iterator[Call]:
+def small_calls(entry: OpInfo, *, largest: int = 100) -> Iterator[Call]:
     """Samples for the slower checks: small, not empty, with a finite value."""
     for call in as_calls(entry.function, [sample for sample in entry.samples if is_small(sample, largest)]):
         value = call.of(entry.reference).value()
@@ -91,8 +92,8 @@ def test_every_check(entry: OpInfo) -> None:
 
     The checker varies numbers, sizes and layouts, so samples that differ only in these are left out.
     """
-    samples = covering(entry.samples, shape_or_value)
-    report = check_gradients(entry.function, samples, reference=entry.reference)
+    samples, elsewhere = covering(entry.samples, shape_or_value), {"torch.compile": "test_compiles_into_one_graph"}
+    report = check_gradients(entry.function, samples, reference=entry.reference, skip=elsewhere)
     assert report.passed, str(report)
     assert {result.status for result in report.results} <= {"passed", "unsupported", "left out"}
     unsupported = {result.variant for result in report.results if result.status == "unsupported"}
@@ -145,12 +146,12 @@ def test_pytorchs_own_gradcheck(entry: OpInfo) -> None:
             leaves = [x.clone().requires_grad_() for x in call.inputs]
             assert torch.autograd.gradcheck(lambda *xs, call=call: call.at(xs).output(), leaves, fast_mode=True)
             checked += 1
-    assert checked >= 3
+    assert checked
 
 
 @entries
 def test_jacobian_of_jacobian(entry: OpInfo) -> None:
-    call = next(small_calls(entry, largest=30))
+    call = next(small_calls(entry))
     for outer, inner in ((torch.func.jacrev, torch.func.jacrev), (torch.func.jacfwd, torch.func.jacrev)):
         hand, builtin = (outer(inner(cost(each)))(call.inputs[0]) for each in (call, call.of(entry.reference)))
         torch.testing.assert_close(hand, builtin, rtol=1e-10, atol=1e-10)
@@ -238,10 +239,10 @@ def test_samples_are_in_the_domain(entry: OpInfo) -> None:
 
 @entries
 def test_non_finite_inputs_as_pytorch_does(entry: OpInfo) -> None:
-    call = next(call for call in small_calls(entry) if call.inputs[0].dim() == 2)
+    call = next(call for call in small_calls(entry) if call.inputs[0].dim() > 1 and len(call.inputs[0]) > 1)
     for special in (torch.inf, -torch.inf, torch.nan):
         input = call.inputs[0].clone()
-        input[0, 0] = special
+        input[0].view(-1)[0] = special
         non_finite = call.at([input, *call.inputs[1:]])
         value, gradient, *_ = value_and_gradients(non_finite)
         builtin, builtin_gradient, *_ = value_and_gradients(non_finite.of(entry.reference))
