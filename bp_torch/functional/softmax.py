@@ -87,9 +87,9 @@ class Softmin(Softmax):
 
     ∂(−x)/∂x = −1 changes the sign of the gradient of `Softmax`:
 
-        ∂C/∂xᵢ = −yᵢ (gᵢ − Σⱼ gⱼ yⱼ)
+        ∂C/∂xᵢ = yᵢ (Σⱼ gⱼ yⱼ − gᵢ)
 
-    For y = (1/4, 3/4) and g = (4, 0), Σ g y = 1 and the gradient is (−1/4 · 3, 3/4 · 1):
+    For y = (1/4, 3/4) and g = (4, 0), Σ g y = 1 and the gradient is (1/4 · −3, 3/4 · 1):
 
     >>> x = torch.tensor([3.0, 1.0]).log().requires_grad_()
     >>> torch.autograd.grad(softmin(x, 0), x, torch.tensor([4.0, 0.0]))
@@ -102,11 +102,13 @@ class Softmin(Softmax):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
-        return -Softmax.backward(ctx, grad_output)[0], None
+        (output,) = ctx.saved_tensors
+        average = (grad_output * output).sum(ctx.dim, keepdim=True)
+        return output * (average - grad_output), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        return -Softmax.backward(ctx, tangent)[0]
+        return Softmin.backward(ctx, tangent)[0]
 
 
 class LogSoftmax(Softmax):
