@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bp_torch.functional.elementwise import Elementwise
+from bp_torch.functional.elementwise import Elementwise, above
 from bp_torch.functional.function import Function, save, scalar_like
 from bp_torch.functional.precision import in_float32
 from bp_torch.functional.validation import require_floating, require_real
@@ -170,7 +170,7 @@ class LeakyReLU(Elementwise):
 
     @staticmethod
     def derivative(input: Tensor, negative_slope: float) -> Tensor:
-        return F.threshold(input.clone().gt_(0), 0, negative_slope)  # 1, or s in place of 0
+        return F.threshold(above(input, 0), 0, negative_slope)  # 1, or s in place of 0
 
 
 class ELU(Elementwise):
@@ -195,8 +195,8 @@ class ELU(Elementwise):
 
     @staticmethod
     def derivative(input: Tensor, alpha: float) -> Tensor:
-        negative = input.clone().le_(0)
-        return torch.addcmul(1 - negative, negative, torch.exp(input.clamp_max(0)), value=alpha)
+        positive = above(input, 0)
+        return torch.addcmul(positive, 1 - positive, torch.exp(input.clamp_max(0)), value=alpha)
 
 
 def sigmoid(input: Tensor) -> Tensor:

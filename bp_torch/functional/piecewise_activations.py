@@ -1,7 +1,6 @@
 """Piecewise activations: clipping, thresholds, shrinkage, and the piecewise forms of sigmoid and SiLU.
 
-For g, arguments, dtypes and errors see `activations`. A slope of 0 or 1 is a comparison in place, `x.clone().gt_(0)`:
-its numbers have the dtype of x, and a product with them takes a fraction of the time of a boolean mask.
+For g, arguments, dtypes and errors see `activations`.
 """
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bp_torch.functional.activations import activate, elementwise
-from bp_torch.functional.elementwise import Elementwise
+from bp_torch.functional.elementwise import Elementwise, above, below
 from bp_torch.functional.validation import require_real
 
 __all__ = ["hardshrink", "hardsigmoid", "hardswish", "hardtanh", "relu6", "softshrink", "threshold"]
@@ -31,7 +30,7 @@ class Hardtanh(Elementwise):
 
     @staticmethod
     def derivative(input: Tensor, min_val: float, max_val: float) -> Tensor:
-        return input.clone().gt_(min_val).mul_(input.clone().lt_(max_val))
+        return above(input, min_val) * below(input, max_val)
 
 
 class Threshold(Elementwise):
@@ -50,7 +49,7 @@ class Threshold(Elementwise):
 
     @staticmethod
     def derivative(input: Tensor, threshold: float, value: float) -> Tensor:
-        return input.clone().gt_(threshold)
+        return above(input, threshold)
 
 
 class Hardshrink(Elementwise):
@@ -69,7 +68,7 @@ class Hardshrink(Elementwise):
 
     @staticmethod
     def derivative(input: Tensor, lambd: float) -> Tensor:
-        return input.abs().gt_(lambd)
+        return above(input.abs(), lambd)
 
 
 class Softshrink(Elementwise):
@@ -90,7 +89,7 @@ class Softshrink(Elementwise):
 
     @staticmethod
     def derivative(input: Tensor, lambd: float) -> Tensor:
-        return input.abs().gt_(lambd)
+        return above(input.abs(), lambd)
 
 
 class Hardsigmoid(Elementwise):
@@ -109,7 +108,7 @@ class Hardsigmoid(Elementwise):
 
     @staticmethod
     def derivative(input: Tensor) -> Tensor:
-        return input.abs().lt_(3).div_(6)
+        return below(input.abs(), 3) / 6
 
 
 class Hardswish(Elementwise):
@@ -133,7 +132,7 @@ class Hardswish(Elementwise):
     @staticmethod
     def derivative(input: Tensor) -> Tensor:
         clipped = input.clamp(-3, 3)
-        return torch.addcmul(clipped, clipped, clipped.abs().lt_(3)).add_(3).div_(6)
+        return torch.addcmul(clipped, clipped, below(clipped.abs(), 3)).add_(3).div_(6)
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:

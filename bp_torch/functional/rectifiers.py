@@ -188,10 +188,10 @@ def _random_slopes(input: Tensor, lower: float, upper: float) -> Tensor:
     torch draws one for each x ≤ 0, in order of the elements, and none for the others. It does not do so under `vmap`;
     there the k-th x ≤ 0 of an example gets the k-th of as many numbers as there are elements.
     """
-    negative = input.detach().clone().le_(0)
+    negative = input.detach() <= 0
     if torch.compiler.is_compiling() or not transform_active():
-        signs = 1 - 2 * negative
+        signs = 1 - 2 * negative.to(input.dtype)
         return signs * torch.rrelu(signs, lower, upper, True)
     drawn = lower + (upper - lower) * torch.rand(input.numel() + 1, dtype=torch.float64, device=input.device)
-    order = negative.flatten().long().cumsum(0).reshape(input.shape) - 1  # 0 for the first x ≤ 0; −1 before it
-    return torch.where(negative > 0, drawn[order].to(input.dtype), 1)
+    order = negative.flatten().cumsum(0).reshape(input.shape) - 1  # 0 for the first x ≤ 0; −1 before it
+    return torch.where(negative, drawn[order].to(input.dtype), 1)
