@@ -126,10 +126,11 @@ def _dropout(
         raise ValueError(f"{name}(): p must be a probability between 0 and 1, but got {p}")
     if p == 0 or not training or not input.numel():
         return input
-    factors, shift = input.new_zeros(()), None
-    if p < 1:
-        if axes is not None and input.dim() < axes:
-            raise RuntimeError(f"{name}(): expected at least {axes} dimensions, but input is {tuple(input.shape)}")
+    if p == 1:
+        factors, shift = input.new_zeros(()), None
+    elif axes is not None and input.dim() < axes:
+        raise RuntimeError(f"{name}(): expected at least {axes} dimensions, but input is {tuple(input.shape)}")
+    else:
         kept = _kept(input, 1 - p, axes)
         factors, shift = _alpha_factors(kept, p) if alpha else (kept.div_(1 - p), None)
     output = Dropout.call(input, factors, shift)
