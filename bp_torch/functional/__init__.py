@@ -18,6 +18,7 @@ from bp_torch.functional.normalization import *
 from bp_torch.functional.padding import *
 from bp_torch.functional.piecewise_activations import *
 from bp_torch.functional.pooling import *
+from bp_torch.functional.rectifiers import *
 from bp_torch.functional.reductions import *
 from bp_torch.functional.resampling import *
 from bp_torch.functional.selection import *

@@ -24,6 +24,16 @@ CASES = {
     "GELU": ({"approximate": "tanh"}, None),
     "Softmax": ({"dim": 1}, None),
     "LogSoftmax": ({"dim": 0}, None),
+    "Hardtanh": ({"min_val": -0.4, "max_val": 0.7}, None),
+    "CELU": ({"alpha": 0.5}, None),
+    "PReLU": ({"num_parameters": 3, "init": 0.1}, None),
+    "RReLU": ({"lower": 0.1, "upper": 0.6}, None),
+    "Threshold": ({"threshold": 0.3, "value": 20.0}, None),
+    "Hardshrink": ({"lambd": 0.3}, None),
+    "Softshrink": ({"lambd": 0.3}, None),
+    "Softmin": ({"dim": 1}, None),
+    "GLU": ({"dim": 0}, None),
+    "AlphaDropout": ({"p": 0.3}, None),
     "Unflatten": ({"dim": 1, "unflattened_size": (3, 1)}, None),
     "MSELoss": ({"reduction": "sum"}, torch.randn(4, 3)),
     "L1Loss": ({"reduction": "none"}, torch.randn(4, 3)),
@@ -34,8 +44,12 @@ CASES = {
 }
 
 
+SHAPES = {"Softmax2d": (2, 3, 2, 4), "Dropout1d": (4, 3, 4), "Dropout2d": (4, 3, 2, 2), "Dropout3d": (2, 3, 2, 2, 2)}
+"""Shapes of the inputs that are not (4, 3)."""
+
+
 def test_the_list_is_not_empty() -> None:
-    assert len(MODULES) == 19
+    assert len(MODULES) == 43
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -47,9 +61,10 @@ def test_drop_in(name: str) -> None:
     builtin.load_state_dict(hand.state_dict())
     hand.load_state_dict(builtin.state_dict())
     assert repr(hand) == repr(builtin)
-    input = torch.randn(4, 3)
+    input = torch.randn(SHAPES.get(name, (4, 3)))
     results = []
     for module in (hand, builtin):
+        torch.manual_seed(0)
         x = input.clone().requires_grad_()
         output = module(x) if target is None else module(x, target)
         output.backward(torch.full_like(output, 1.7))
@@ -58,14 +73,19 @@ def test_drop_in(name: str) -> None:
     torch.testing.assert_close(results[0], results[1])
 
 
-@pytest.mark.parametrize("name", ["ReLU", "LeakyReLU", "ELU", "SiLU"])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in MODULES if "inplace" in inspect.signature(getattr(torch.nn, name)).parameters],
+)
 def test_inplace_writes_into_the_input(name: str) -> None:
     hand_class, builtin_class = getattr(bp_torch.nn, name), getattr(torch.nn, name)
+    options, _ = CASES.get(name, ({}, None))
     gradients = []
-    for module in (hand_class(inplace=True), builtin_class(inplace=True)):
-        x = torch.linspace(-2, 2, 6).requires_grad_()
+    for module in (hand_class(inplace=True, **options), builtin_class(inplace=True, **options)):
+        torch.manual_seed(0)
+        x = torch.linspace(-2, 2, 48).reshape(SHAPES.get(name, (6, 8))).requires_grad_()
         y = x * 1
-        assert module(y) is y
+        assert (module(y) is y) == ("Alpha" not in name)  # as in torch, they ignore it
         (y * y).sum().backward()
         assert x.grad is not None
         gradients.append(x.grad)
