@@ -1,6 +1,7 @@
 """Dtypes: float32 inside half-precision functions, type promotion, and autocast's rules."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -45,6 +46,16 @@ def autocast_to_float32(*tensors: Tensor | None) -> tuple[Any, ...]:
 def cuda_autocast_to_float32(tensor: Tensor) -> Tensor:
     """Apply autocast's rule for softmax, exp, pow and the like: float32 on CUDA, unchanged on a CPU."""
     return autocast_to_float32(tensor)[0] if tensor.is_cuda else tensor
+
+
+def cpu_autocast_to_float32(tensor: Tensor) -> Tensor:
+    """Apply autocast's rule for maximum pooling in three dimensions: float32 on a CPU, unchanged on CUDA."""
+    return autocast_to_float32(tensor)[0] if tensor.is_cpu else tensor
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
+    """Switch autocast off for the device of a Tensor, if it is on."""
+    return torch.autocast(tensor.device.type, enabled=False) if autocast_enabled() else nullcontext()
 
 
 def _upcast(value: Any) -> Any:
