@@ -9,6 +9,7 @@ The functions have the signatures and errors of torch.nn.functional. They map (N
 computes in float32.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bp_torch.functional.pooling import Pooled, pool_maxima
-from bp_torch.functional.precision import cpu_autocast_to_float32
-from bp_torch.functional.separable import SeparableMap
+from bp_torch.functional.precision import at_least_float32, cpu_autocast_to_float32
+from bp_torch.functional.shape import LinearMap
 from bp_torch.functional.validation import require_tensor
 
 __all__ = [
@@ -38,13 +39,14 @@ _AVG_POOL: dict[int, Callable[..., Tensor]] = {
 }
 
 
-class AdaptiveAvgPool(SeparableMap):
-    """yₒ = 1/dₒ Σᵢ xᵢ over the dₒ values of window o.
-
-    The window is a product of intervals, so this is a matrix along each axis, with aₒᵢ = 1/dₒ where i is in window o,
-    else 0. ∂C/∂x = Aᵀ g B, see `SeparableMap`:
+class AdaptiveAvgPool(LinearMap):
+    """yₒ = 1/dₒ Σᵢ xᵢ over window o, where dₒ is the number of its values, the product of its lengths along the axes.
 
         ∂C/∂xᵢ = Σ gₒ / dₒ over all windows o that contain i
+
+    Along an axis, window o contains i if o n / m < i + 1 and i < (o + 1) n / m. This is the same condition with i and
+    o, n and m exchanged: o < (i + 1) m / n and i m / n < o + 1. So the windows that contain i are themselves an
+    adaptive window: from ⌊i m / n⌋ on, and before ⌈(i + 1) m / n⌉. They are summed along one axis after the other.
 
     Windows (0, 1) and (1, 2) of three values:
 
@@ -59,15 +61,41 @@ class AdaptiveAvgPool(SeparableMap):
         return _AVG_POOL[dims](input, output_size)
 
     @staticmethod
-    def matrices(inputs: Any, outputs: Any, dtype: torch.dtype, dims: int, output_size: OutputSize) -> list[Tensor]:
-        return [adaptive_windows(n, m) for n, m in zip(inputs[-dims:], outputs[-dims:], strict=True)]
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        return adaptive_avg_pool_grad(grad_output, ctx.shape, ctx.constants[0]).to(ctx.dtype), None, None
 
 
-def adaptive_windows(n: int, m: int) -> Tensor:
-    """The matrix (m, n) of `AdaptiveAvgPool` along an axis."""
-    o, i = torch.arange(m).unsqueeze(1), torch.arange(n)
-    inside = (o * n // m <= i) & (i * m < (o + 1) * n)  # i < ⌈(o + 1) n / m⌉ exactly if i < (o + 1) n / m
-    return inside / inside.sum(1, keepdim=True, dtype=torch.float64)
+def adaptive_avg_pool_grad(grad_output: Tensor, shape: Sequence[int], dims: int) -> Tensor:
+    """∂C/∂x of `AdaptiveAvgPool` along the last `dims` axes, for x of this shape."""
+    grad = at_least_float32(grad_output)
+    for axis in range(len(shape) - dims, len(shape)):
+        grad = _sum_of_windows(grad, axis, shape[axis])
+    return grad
+
+
+def _sum_of_windows(grad: Tensor, axis: int, n: int) -> Tensor:
+    """Along an axis, the sum of gₒ / dₒ over the windows that contain i, for each of n values."""
+    m = grad.shape[axis]
+    _, lengths = _windows(n, m, grad.device)
+    each = grad / along_axis(lengths, grad, axis)
+    first, count = _windows(m, n, grad.device)
+    total = each.index_select(axis, first)
+    for k in range(1, 1 if n % m == 0 else math.ceil(m / n) + 1):  # the most that may contain a value
+        others = each.index_select(axis, (first + k).clamp_max(m - 1))
+        total = total + torch.where(along_axis(k < count, grad, axis), others, 0)
+    return total
+
+
+def _windows(n: int, m: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Begin and length of m windows of n values."""
+    o = torch.arange(m, device=device)
+    begin = o * n // m
+    return begin, ((o + 1) * n + m - 1) // m - begin
+
+
+def along_axis(vector: Tensor, tensor: Tensor, axis: int) -> Tensor:
+    """Reshape a vector, to broadcast it along an axis of a Tensor, counted from the first one."""
+    return vector.reshape(-1, *[1] * (tensor.dim() - axis - 1))
 
 
 def adaptive_avg_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bp_torch.functional.precision import at_least_float32
 from bp_torch.functional.shape import LinearMap
 from bp_torch.functional.validation import require_tensor
 
@@ -52,7 +53,7 @@ class CopyPad(LinearMap):
 
         reflect      source(i) = i mirrored at 0 and at n − 1, which are not repeated
         replicate    source(i) = the nearest one of 0 … n − 1
-        circular     source(i) = i mod n
+        circular     source(i) = i mod n; what is cut off is no longer part of the circle
 
     Each value gets the sum of the gradients of its copies:
 
@@ -74,27 +75,25 @@ class CopyPad(LinearMap):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         pad, mode, _ = ctx.constants
-        grad = grad_output.to(_at_least_float32(grad_output.dtype))
+        grad = at_least_float32(grad_output)
         for axis, (left, right) in enumerate(zip(pad[::2], pad[1::2], strict=True), 1):  # from the last axis on
             if left or right:
                 n = ctx.shape[-axis]
-                source = _source(torch.arange(-left, n + right, device=grad.device), n, mode)
+                source = _source(left, right, n, mode).to(grad.device)
                 shape = (*grad.shape[:-axis], n, *grad.shape[grad.dim() - axis + 1 :])
                 grad = grad.new_zeros(shape).index_add(-axis, source, grad)
         return grad.to(ctx.dtype), *ctx.no_gradients
 
 
-def _source(position: Tensor, n: int, mode: str) -> Tensor:
-    """The index in 0 … n − 1 whose value is copied to each position."""
+def _source(left: int, right: int, n: int, mode: str) -> Tensor:
+    """The index in 0 … n − 1 whose value is copied to each position along an axis."""
+    position = torch.arange(-left, n + right)
     if mode == "circular":
-        return position % n
+        first, end = max(-left, 0), n - max(-right, 0)  # of the values that are not cut off
+        return first + (position - first) % max(end - first, 1)
     if mode == "replicate":
         return position.clamp(0, n - 1)
     return n - 1 - (n - 1 - position.abs()).abs()
-
-
-def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32) if dtype.is_floating_point else dtype
 
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:

@@ -25,7 +25,7 @@ from torch import Tensor
 from bp_torch.functional.activations import relu
 from bp_torch.functional.arithmetic import abs, mul, neg, pow
 from bp_torch.functional.function import Function, save
-from bp_torch.functional.precision import cpu_autocast_to_float32
+from bp_torch.functional.precision import at_least_float32, cpu_autocast_to_float32
 from bp_torch.functional.shape import LinearMap
 from bp_torch.functional.validation import require_tensor
 
@@ -81,9 +81,9 @@ class MaxPool(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         (indices,) = ctx.saved_tensors
-        index, g = indices.flatten(-ctx.dims), grad_output.flatten(-ctx.dims)  # (N, C, windows)
+        index, g = _lines(indices, ctx.dims), _lines(grad_output, ctx.dims)  # (N, C, windows)
         values = math.prod(ctx.shape[-ctx.dims :])
-        grad_input = g.new_zeros(*ctx.shape[: -ctx.dims], values).scatter_add(-1, index, g)
+        grad_input = g.new_zeros(*g.shape[:-1], values).scatter_add(-1, index, g)
         return grad_input.reshape(ctx.shape), None, None
 
     @staticmethod
@@ -93,7 +93,12 @@ class MaxPool(Function):
 
 def _select(input: Tensor, indices: Tensor, dims: int) -> Tensor:
     """x[index[o]] for each window o of each channel."""
-    return input.flatten(-dims).gather(-1, indices.flatten(-dims)).reshape(indices.shape)
+    return _lines(input, dims).gather(-1, _lines(indices, dims)).reshape(indices.shape)
+
+
+def _lines(tensor: Tensor, dims: int) -> Tensor:
+    """Merge the spatial axes, (N, C, *spatial) to (N, C, values)."""
+    return tensor.reshape(*tensor.shape[:-dims], math.prod(tensor.shape[-dims:]))
 
 
 class AvgPool(LinearMap):
@@ -130,7 +135,7 @@ class AvgPool(LinearMap):
         dims, kernel_size, stride, padding, _, count_include_pad, *divisor = ctx.constants
         windows = [_per_axis(x, dims) for x in (kernel_size, stride or kernel_size, padding)]
         axes = list(zip(ctx.shape[-dims:], grad_output.shape[-dims:], *windows, strict=True))
-        grad = grad_output.to(torch.promote_types(grad_output.dtype, torch.float32))
+        grad = at_least_float32(grad_output)
         grad = grad / (divisor[0] if divisor and divisor[0] else _divisor(axes, count_include_pad, grad.device))
         for axis, (n, _, *window) in zip(range(-1, -dims - 1, -1), reversed(axes), strict=True):
             grad = _add_windows(grad, axis, n, *window)

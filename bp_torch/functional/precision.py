@@ -1,7 +1,6 @@
 """Dtypes: float32 inside half-precision functions, type promotion, and autocast's rules."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -53,9 +52,9 @@ def cpu_autocast_to_float32(tensor: Tensor) -> Tensor:
     return autocast_to_float32(tensor)[0] if tensor.is_cpu else tensor
 
 
-def without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
-    """Switch autocast off for the device of a Tensor, if it is on."""
-    return torch.autocast(tensor.device.type, enabled=False) if autocast_enabled() else nullcontext()
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half precision as float32, for sums in `backward` that are rounded once at their end; others unchanged."""
+    return tensor.float() if tensor.dtype in _HALF else tensor
 
 
 def _upcast(value: Any) -> Any:

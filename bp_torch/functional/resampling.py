@@ -3,46 +3,50 @@
 g = ∂C/∂y is the upstream gradient. The functions have the signatures and errors of torch.nn.functional.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bp_torch.functional.adaptive_pooling import adaptive_windows
-from bp_torch.functional.separable import SeparableMap
+from bp_torch.functional.adaptive_pooling import adaptive_avg_pool_grad, along_axis
+from bp_torch.functional.precision import at_least_float32
 from bp_torch.functional.shape import LinearMap
 from bp_torch.functional.validation import require_tensor
 
 __all__ = ["interpolate", "pixel_shuffle", "pixel_unshuffle", "upsample"]
 
 
-class Interpolate(SeparableMap):
-    """Each pixel of y is a weighted sum of pixels of x near its place, along each axis by itself.
+class Interpolate(LinearMap):
+    """Each pixel of y is a weighted sum of the pixels of x near its place, along one axis after the other.
 
-    Along an axis, n pixels become m. Output pixel o is at position sₒ of the input, where r input pixels fall on one
-    output pixel: r = n / m, or 1 / `scale_factor` if that is given and not recomputed. Pixels are unit intervals, so
+    Along an axis, n pixels become m. Output pixel o is at the position sₒ of the input. With r input pixels for each
+    output pixel, r = n / m, or 1 / `scale_factor` if that is given and not recomputed. Pixels are unit intervals, so
 
-        sₒ = r (o + ½) − ½               or, with `align_corners`, sₒ = o (n − 1) / (m − 1)
+        sₒ = r (o + ½) − ½                or sₒ = o (n − 1) / (m − 1) with `align_corners`
         yₒ = Σᵢ aₒᵢ xᵢ,  aₒᵢ = K(sₒ − i)
 
     A pixel i outside of the image is a copy of the nearest one at the border, which gets its weight as well. The
     kernel K depends on the mode:
 
-        linear, bilinear, trilinear    K(t) = 1 − |t| where |t| < 1, else 0
-        bicubic                        two cubic polynomials, of |t| < 1 and of |t| < 2
-        nearest                        1 at i = ⌊r o⌋, else 0
-        nearest-exact                  1 at i = ⌊r (o + ½)⌋, else 0
-        area                           the windows of `AdaptiveAvgPool`
+        linear, bilinear, trilinear    1 − |t| where |t| < 1, else 0
+        bicubic                        a cubic polynomial of |t| < 1, another one of |t| < 2, else 0
+        nearest, nearest-exact         a single weight 1, at i = ⌊r o⌋ or at i = ⌊r (o + ½)⌋
+        area                           `AdaptiveAvgPool`
 
-    With `antialias`, where r > 1, the kernel is r times as wide, pixels outside of the image have no weight, and each
-    row of weights is divided by its sum. Only this has lanczos, K(t) = sinc(t) sinc(t / 3) where |t| < 3.
+    With `antialias`, the kernel is r times as wide if r > 1, pixels outside of the image have no weight, and the
+    weights are divided by their sum.
 
-    ∂C/∂x = Aᵀ g B, see `SeparableMap`: a pixel gets the gradients of all pixels that it enters, times their weights.
+    Backward, an input pixel gets the gradients of all output pixels that it enters, with the same weights; along two
+    axes, from last to first or from first to last,
 
-    At the positions s = 0, ½ and 1, the output in the middle is the mean of both pixels:
+        ∂C/∂xᵢ = Σₒ aₒᵢ gₒ                ∂C/∂xᵢⱼ = Σₒₚ aₒᵢ bₚⱼ gₒₚ
+
+    Here the positions are 0, ½ and 1, so the output in the middle is the mean of both pixels:
 
     >>> x = torch.zeros(1, 1, 2, requires_grad=True)
     >>> interpolate(x, size=3, mode="linear", align_corners=True).backward(torch.tensor([[[1.0, 20.0, 300.0]]]))
@@ -58,80 +62,95 @@ class Interpolate(SeparableMap):
         return F.interpolate(input, *options)
 
     @staticmethod
-    def matrices(inputs: Any, outputs: Any, dtype: torch.dtype, *options: Any) -> list[Tensor]:
-        _, factors, mode, align_corners, recompute, antialias = options
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        _, factors, mode, align_corners, recompute, antialias = ctx.constants
+        grad, dims = at_least_float32(grad_output), len(ctx.shape) - 2
         if mode == "area":
-            recompute = True
-        axes = [_Axis(n, m) for n, m in zip(inputs[2:], outputs[2:], strict=True)]
-        if factors is not None and not recompute:
-            given = factors if isinstance(factors, Sequence) else [factors] * len(axes)
-            axes = [_Axis(n, m, factor) for (n, m, _), factor in zip(axes, given, strict=True)]
-        if mode.startswith("nearest"):
-            return [_nearest(axis, mode, dtype) for axis in axes]
-        return [_weights(axis, mode, bool(align_corners), antialias) for axis in axes]
+            return adaptive_avg_pool_grad(grad, ctx.shape, dims).to(ctx.dtype), *ctx.no_gradients
+        given = factors if isinstance(factors, Sequence) else [factors] * dims
+        for axis in range(2, dims + 2):
+            line = _Line(ctx.shape[axis], grad.shape[axis], None if recompute else given[axis - 2])
+            if mode.startswith("nearest"):
+                pixels, weights = line.nearest(mode, grad.dtype)
+            else:
+                pixels, weights = line.neighbours(mode, bool(align_corners), antialias)
+            grad = _add_pixels(grad, axis, line.n, pixels.to(grad.device), weights.to(grad))
+        return grad.to(ctx.dtype), *ctx.no_gradients
 
 
-class _Axis(NamedTuple):
-    """An axis of n pixels that become m."""
+def _add_pixels(grad: Tensor, axis: int, n: int, pixels: Tensor, weights: Tensor) -> Tensor:
+    """Add each gₒ, along an axis, to the pixels that enter output o, times their weights."""
+    total = grad.new_zeros(*grad.shape[:axis], n, *grad.shape[axis + 1 :])
+    for pixel, weight in zip(pixels, weights, strict=True):
+        total.index_add_(axis, pixel, grad * along_axis(weight, grad, axis))
+    return total
+
+
+class _Line(NamedTuple):
+    """An axis of n pixels that become m; `factor` is the scale factor, if it is used.
+
+    The methods return the pixels that enter each output, and their weights, both (pixels for an output, m).
+    """
 
     n: int
     m: int
-    factor: float | None = None  # if given; otherwise m / n
+    factor: float | None
+
+    def nearest(self, mode: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Torch itself finds the pixels: it rounds positions in several ways."""
+        pixels, size = torch.arange(self.n, dtype=dtype).reshape(1, 1, self.n), self.m if self.factor is None else None
+        nearest = F.interpolate(pixels, size, self.factor, mode).reshape(1, self.m)
+        return nearest.long(), torch.ones_like(nearest)
+
+    def neighbours(self, mode: str, align_corners: bool, antialias: bool) -> tuple[Tensor, Tensor]:
+        """The pixels at which the kernel is not 0."""
+        if self.n == self.m and (antialias or mode != "bicubic"):  # torch copies the axis, whatever the factor
+            return torch.arange(self.m).unsqueeze(0), torch.ones(1, self.m)
+        ratio, (kernel, reach) = self.ratio(align_corners), (_ANTIALIAS_KERNELS if antialias else _KERNELS)[mode]
+        shift = 0.0 if align_corners and not antialias else 0.5
+        position = ratio * (torch.arange(self.m, dtype=torch.float64) + shift) - shift
+        width = max(ratio, 1.0) if antialias else 1.0
+        near = math.ceil(reach * width)
+        pixels = position.floor() + torch.arange(1 - near, near + 1).unsqueeze(1)
+        weights = kernel((position - pixels) / width)
+        if antialias:
+            weights = torch.where((pixels < 0) | (pixels >= self.n), 0, weights)
+            weights = weights / weights.sum(0)
+        return pixels.long().clamp(0, self.n - 1), weights
 
     def ratio(self, align_corners: bool) -> float:
-        """Distance of two output pixels in the input."""
+        """The distance of two outputs in the input."""
         if align_corners:
             return (self.n - 1) / (self.m - 1) if self.m > 1 else 0.0
         return self.n / self.m if self.factor is None else 1 / self.factor
-
-
-def _nearest(axis: _Axis, mode: str, dtype: torch.dtype) -> Tensor:
-    """The matrix (m, n) with a one in each row. Torch finds the pixels, so that positions are rounded equally."""
-    pixels = torch.arange(axis.n, dtype=dtype)
-    size = axis.m if axis.factor is None else None
-    source = F.interpolate(pixels.reshape(1, 1, axis.n), size, axis.factor, mode)
-    return (source.reshape(axis.m, 1) == pixels).double()
-
-
-def _weights(axis: _Axis, mode: str, align_corners: bool, antialias: bool) -> Tensor:
-    """The matrix (m, n) of the other modes."""
-    if mode == "area":
-        return adaptive_windows(axis.n, axis.m)
-    if axis.n == axis.m and (antialias or mode != "bicubic"):
-        return torch.eye(axis.n, dtype=torch.float64)  # torch copies the axis, whatever the factor
-    shift = 0.0 if align_corners and not antialias else 0.5
-    ratio = axis.ratio(align_corners)
-    position = ratio * (torch.arange(axis.m, dtype=torch.float64).unsqueeze(1) + shift) - shift  # (m, 1)
-    if antialias:
-        weights = _ANTIALIAS_KERNELS[mode]((position - torch.arange(axis.n)) / max(ratio, 1))
-        return weights / weights.sum(1, keepdim=True)
-    pixel = torch.arange(-2, axis.n + 2)  # with two copies of the border on either side
-    weights = _KERNELS[mode](position - pixel)  # (m, n + 4)
-    return weights.new_zeros(axis.m, axis.n).index_add(1, pixel.clamp(0, axis.n - 1), weights)
 
 
 def _triangle(t: Tensor) -> Tensor:
     return (1 - t.abs()).clamp_min(0)
 
 
-def _cubic(a: float) -> Callable[[Tensor], Tensor]:
+def _cubic(t: Tensor, a: float) -> Tensor:
     """The cubic kernel with slope a at t = 1."""
-
-    def kernel(t: Tensor) -> Tensor:
-        t = t.abs()
-        near = ((a + 2) * t - (a + 3)) * t * t + 1
-        far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
-        return torch.where(t < 1, near, torch.where(t < 2, far, 0))
-
-    return kernel
+    t = t.abs()
+    near = ((a + 2) * t - (a + 3)) * t * t + 1
+    far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+    return torch.where(t < 1, near, torch.where(t < 2, far, 0))
 
 
 def _lanczos(t: Tensor) -> Tensor:
     return torch.where(t.abs() < 3, torch.sinc(t) * torch.sinc(t / 3), 0)
 
 
-_KERNELS = {"linear": _triangle, "bilinear": _triangle, "trilinear": _triangle, "bicubic": _cubic(-0.75)}
-_ANTIALIAS_KERNELS = {"bilinear": _triangle, "bicubic": _cubic(-0.5), "lanczos": _lanczos}
+_KERNELS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
+    **dict.fromkeys(("linear", "bilinear", "trilinear"), (_triangle, 1)),
+    "bicubic": (partial(_cubic, a=-0.75), 2),
+}
+"""Each mode's kernel K, and how far it reaches."""
+_ANTIALIAS_KERNELS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
+    "bilinear": (_triangle, 1),
+    "bicubic": (partial(_cubic, a=-0.5), 2),
+    "lanczos": (_lanczos, 3),
+}
 
 
 class PixelShuffle(LinearMap):
@@ -193,7 +212,8 @@ def upsample(
     align_corners: bool | None = None,
 ) -> Tensor:
     """The old name of `interpolate`; warns."""
-    warnings.warn("`nn.functional.upsample` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2)
+    if not torch.compiler.is_compiling():  # which does not support warnings
+        warnings.warn("`nn.functional.upsample` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2)
     return interpolate(input, size, scale_factor, mode, align_corners)
 
 

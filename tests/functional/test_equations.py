@@ -22,6 +22,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*broadcast",
     "ignore:Using a target size",
     "ignore:There is a performance drop",  # of some samples
+    "ignore:.*upsample` is deprecated",
 )
 
 
@@ -81,6 +82,17 @@ def cost(call: Call) -> Callable[[Tensor], Tensor]:
     return function
 
 
+def has_no_kernel(entry: OpInfo, call: Call) -> bool:
+    """Whether PyTorch does not support the dtype of a call; then the hand-written function must raise as well."""
+    try:
+        call.of(entry.reference).value()
+    except NotImplementedError:
+        with pytest.raises(NotImplementedError):
+            call.value()
+        return True
+    return False
+
+
 def test_every_public_function_has_an_entry() -> None:
     assert sorted(CATALOGUE) == sorted(functional.__all__)
 
@@ -106,6 +118,8 @@ def test_every_sample_in_every_dtype(entry: OpInfo) -> None:
     for number, sample in enumerate(as_calls(entry.function, entry.samples)):
         for dtype in DTYPES:
             call = sample.to(dtype)
+            if has_no_kernel(entry, call):
+                continue
             hand, builtin = (value_and_gradients(each) for each in (call, call.of(entry.reference)))
             truth = value_and_gradients(call.to(torch.float64).of(entry.reference))
             assert [(x.shape, x.dtype) for x in hand] == [(x.shape, x.dtype) for x in builtin]
@@ -132,6 +146,8 @@ def test_no_differentiable_operation_outside_of_a_function(entry: OpInfo, autoca
             call = sample.to(dtype).clone()
             call = call.at([x.requires_grad_() for x in call.inputs])
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast), Tape():
+                if has_no_kernel(entry, call):
+                    continue
                 output = call.result()
             assert all(part.grad_fn is None for part in float_tensors(output))
 
@@ -195,6 +211,8 @@ def test_autocast_as_pytorch_does(entry: OpInfo) -> None:
         for dtype in (torch.float32, torch.bfloat16, torch.float64):
             call = sample.to(dtype)
             with torch.autocast("cpu", dtype=torch.bfloat16):
+                if has_no_kernel(entry, call):
+                    continue
                 hand, builtin = (value_and_gradients(each) for each in (call, call.of(entry.reference)))
             truth = value_and_gradients(call.to(torch.float64).of(entry.reference))
             for ours, theirs, true in zip(hand, builtin, truth, strict=True):
@@ -238,10 +256,10 @@ def test_samples_are_in_the_domain(entry: OpInfo) -> None:
 
 @entries
 def test_non_finite_inputs_as_pytorch_does(entry: OpInfo) -> None:
-    call = next(call for call in small_calls(entry) if call.inputs[0].dim() == 2)
+    call = next(call for call in small_calls(entry) if call.inputs[0].dim() > 1 and len(call.inputs[0]) > 1)
     for special in (torch.inf, -torch.inf, torch.nan):
         input = call.inputs[0].clone()
-        input[0, 0] = special
+        input[(0,) * input.dim()] = special
         non_finite = call.at([input, *call.inputs[1:]])
         value, gradient, *_ = value_and_gradients(non_finite)
         builtin, builtin_gradient, *_ = value_and_gradients(non_finite.of(entry.reference))
