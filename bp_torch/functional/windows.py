@@ -14,7 +14,7 @@ from bp_torch.functional.validation import require_tensor
 
 __all__ = ["fold", "unfold"]
 
-Pair = int | tuple[int, int]
+Pair = int | tuple[int, ...]
 
 
 class Unfold(LinearMap):

@@ -31,11 +31,36 @@ CASES = {
     "BCEWithLogitsLoss": ({"weight": torch.rand(3), "pos_weight": torch.rand(3)}, torch.rand(4, 3)),
     "NLLLoss": ({"weight": torch.rand(3), "ignore_index": 1}, torch.tensor([0, 1, 2, 2])),
     "CrossEntropyLoss": ({"weight": torch.rand(3), "label_smoothing": 0.1}, torch.tensor([0, 1, 2, 2])),
+    "MaxPool1d": ({"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 2, "ceil_mode": True}, None),
+    "MaxPool2d": ({"kernel_size": (3, 2), "stride": 2, "padding": 1, "ceil_mode": True}, None),
+    "MaxPool3d": ({"kernel_size": 2, "stride": 1}, None),
+    "AvgPool1d": ({"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": False}, None),
+    "AvgPool2d": ({"kernel_size": (3, 2), "padding": 1, "divisor_override": 4}, None),
+    "AvgPool3d": ({"kernel_size": 2, "stride": 1, "divisor_override": 3}, None),
+    **{f"LPPool{n}d": ({"norm_type": 2, "kernel_size": 3, "stride": 2, "ceil_mode": True}, None) for n in (1, 2, 3)},
+    **{f"Adaptive{kind}Pool{n}d": ({"output_size": 3}, None) for kind in ("Avg", "Max") for n in (1, 2, 3)},
+    **{f"ConstantPad{n}d": ({"padding": 2, "value": 0.5}, None) for n in (1, 2, 3)},
+    **{
+        f"{kind}Pad{n}d": ({"padding": (1, 2, 3, 1, 0, 2)[: 2 * n]}, None)
+        for kind in ("Zero", "Reflection", "Replication", "Circular")
+        for n in (1, 2, 3)
+    },
+    "Unfold": ({"kernel_size": (2, 3), "dilation": (1, 2), "padding": 1, "stride": 2}, None),
+    "Fold": ({"output_size": (3, 4), "kernel_size": 2}, None),
+    "Upsample": ({"scale_factor": (1.7, 2.0), "mode": "bilinear", "align_corners": True}, None),
+    "UpsamplingNearest2d": ({"scale_factor": 2}, None),
+    "UpsamplingBilinear2d": ({"size": (7, 3)}, None),
+    "PixelShuffle": ({"upscale_factor": 2}, None),
+    "PixelUnshuffle": ({"downscale_factor": 2}, None),
 }
+IMAGES = (2, 4, 6, 4)
+SHAPES = {"1d": (2, 4, 7), "2d": IMAGES, "3d": (1, 2, 4, 5, 4)}
+"""Of the input, by the end of the module's name; (4, 3) for all others."""
+SHAPES |= dict.fromkeys(("Unfold", "Upsample", "PixelShuffle", "PixelUnshuffle"), IMAGES) | {"Fold": (2, 8, 6)}
 
 
 def test_the_list_is_not_empty() -> None:
-    assert len(MODULES) == 19
+    assert len(MODULES) == 56
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -47,7 +72,7 @@ def test_drop_in(name: str) -> None:
     builtin.load_state_dict(hand.state_dict())
     hand.load_state_dict(builtin.state_dict())
     assert repr(hand) == repr(builtin)
-    input = torch.randn(4, 3)
+    input = torch.randn(SHAPES.get(name) or SHAPES.get(name[-2:], (4, 3)))
     results = []
     for module in (hand, builtin):
         x = input.clone().requires_grad_()
