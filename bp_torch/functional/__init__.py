@@ -6,6 +6,7 @@ Each function has the signature of its namesake in `torch.nn.functional` or `tor
 import inspect
 
 from bp_torch.functional.activations import *
+from bp_torch.functional.adaptive_pooling import *
 from bp_torch.functional.arithmetic import *
 from bp_torch.functional.bce import *
 from bp_torch.functional.classification import *

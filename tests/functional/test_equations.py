@@ -24,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Using a target size",
     "ignore:There is a performance drop",  # of some samples
     "ignore:Using padding='same'",
+    "ignore:.*upsample` is deprecated",
 )
 
 
@@ -83,6 +84,17 @@ def cost(call: Call) -> Callable[[Tensor], Tensor]:
     return function
 
 
+def has_no_kernel(entry: OpInfo, call: Call) -> bool:
+    """Whether PyTorch does not support the dtype of a call; then the hand-written function must raise as well."""
+    try:
+        call.of(entry.reference).value()
+    except NotImplementedError:
+        with pytest.raises(NotImplementedError):
+            call.value()
+        return True
+    return False
+
+
 def test_every_public_function_has_an_entry() -> None:
     assert sorted(CATALOGUE) == sorted(functional.__all__)
 
@@ -108,6 +120,8 @@ def test_every_sample_in_every_dtype(entry: OpInfo) -> None:
     for number, sample in enumerate(as_calls(entry.function, entry.samples)):
         for dtype in DTYPES:
             call = sample.to(dtype)
+            if has_no_kernel(entry, call):
+                continue
             hand, builtin = (value_and_gradients(each) for each in (call, call.of(entry.reference)))
             truth = value_and_gradients(call.to(torch.float64).of(entry.reference))
             assert [(x.shape, x.dtype) for x in hand] == [(x.shape, x.dtype) for x in builtin]
@@ -134,6 +148,8 @@ def test_no_differentiable_operation_outside_of_a_function(entry: OpInfo, autoca
             call = sample.to(dtype).clone()
             call = call.at([x.requires_grad_() for x in call.inputs])
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast), Tape():
+                if has_no_kernel(entry, call):
+                    continue
                 output = call.result()
             assert all(part.grad_fn is None for part in float_tensors(output))
 
@@ -200,6 +216,8 @@ def test_autocast_as_pytorch_does(entry: OpInfo) -> None:
         for dtype in (torch.float32, torch.bfloat16, torch.float64):
             call = sample.to(dtype)
             with torch.autocast("cpu", dtype=torch.bfloat16):
+                if has_no_kernel(entry, call):
+                    continue
                 hand, builtin = (value_and_gradients(each) for each in (call, call.of(entry.reference)))
             truth = value_and_gradients(call.to(torch.float64).of(entry.reference))
             for ours, theirs, true in zip(hand, builtin, truth, strict=True):
