@@ -33,7 +33,7 @@ SAMPLES = {
 
 
 def samples(name: str, training: bool) -> list[ModuleSample]:
-    found = pytorchs(name, training) + SAMPLES.get(name, [])
+    found = pytorchs(name, training)[:20] + SAMPLES.get(name, [])
     assert found, f"{name}: PyTorch has no samples of it; add some to SAMPLES"
     return found
 
