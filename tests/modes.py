@@ -4,15 +4,17 @@ For some modes a second function computes the same Tensors in another way: one c
 """
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from sample_call import Results, SampleCall
 from torch import Tensor
 from torch.autograd import forward_ad
+
+OPTIONS: dict[str, Any] = {"allow_unused": True, "materialize_grads": True}
 
 
 def named(what: str, tensors: Iterable[Tensor | None]) -> Results:
@@ -34,9 +36,7 @@ def differentiate(
     if not chosen:
         return results
     upstream = call.upstream(outputs)
-    gradients = torch.autograd.grad(
-        [outputs[i] for i in chosen], needing, [upstream[i] for i in chosen], allow_unused=True, materialize_grads=True
-    )
+    gradients = torch.autograd.grad([outputs[i] for i in chosen], needing, [upstream[i] for i in chosen], **OPTIONS)
     return results | named("gradient", gradients)
 
 
@@ -87,13 +87,12 @@ def second_derivatives(call: SampleCall) -> Results:
     inputs = call.inputs()
     outputs = [y for y in call.run(inputs)[0] if y.requires_grad]
     upstream = [u.requires_grad_() for u in call.upstream(outputs)]
-    options = {"allow_unused": True, "materialize_grads": True}
-    first = torch.autograd.grad(outputs, inputs, upstream, create_graph=True, **options)
+    first = torch.autograd.grad(outputs, inputs, upstream, create_graph=True, **OPTIONS)
     pairs = [(g, v) for g, v in zip(first, call.upstream(first, seed=11), strict=True) if g.requires_grad]
     leaves = [*inputs, *upstream]
     if not pairs:
         return named("first", first) | named("second", map(torch.zeros_like, leaves))
-    second = torch.autograd.grad([g for g, _ in pairs], leaves, [v for _, v in pairs], **options)
+    second = torch.autograd.grad([g for g, _ in pairs], leaves, [v for _, v in pairs], **OPTIONS)
     return named("first", first) | named("second", second)
 
 
@@ -141,63 +140,77 @@ def _double_reverse(
     return list(torch.autograd.grad(first, upstream, [along[i] for i in indices]))
 
 
+def variations(tensor: Tensor) -> list[Tensor]:
+    """Other numbers of the same kind and dtype, without rounding."""
+    return [tensor, tensor.reshape(-1).roll(1).reshape(tensor.shape), 0.5 * tensor]
+
+
 def batched_gradients(call: SampleCall) -> Results:
     """Several upstream gradients at once."""
-    inputs, (outputs, upstream) = call.inputs(), ([], [])
+    inputs = call.inputs()
     outputs = [y for y in call.run(inputs)[0] if y.requires_grad]
-    upstream = [torch.stack([u, -0.5 * u, u.reshape(-1).roll(1).reshape(u.shape)]) for u in call.upstream(outputs)]
-    options = {"allow_unused": True, "materialize_grads": True, "retain_graph": True}
-    return named("gradient", torch.autograd.grad(outputs, inputs, upstream, is_grads_batched=True, **options))
+    upstream = [torch.stack(variations(u)) for u in call.upstream(outputs)]
+    return named("gradient", torch.autograd.grad(outputs, inputs, upstream, is_grads_batched=True, **OPTIONS))
 
 
 def gradients_one_by_one(call: SampleCall) -> Results:
+    """What `batched_gradients` should compute."""
     inputs = call.inputs()
     outputs = [y for y in call.run(inputs)[0] if y.requires_grad]
-    options = {"allow_unused": True, "materialize_grads": True, "retain_graph": True}
-    each = []
-    for change in (lambda u: u, lambda u: -0.5 * u, lambda u: u.reshape(-1).roll(1).reshape(u.shape)):
-        upstream = [change(u) for u in call.upstream(outputs)]
-        each.append(torch.autograd.grad(outputs, inputs, upstream, **options))
+    upstream = zip(*map(variations, call.upstream(outputs)), strict=True)
+    each = [torch.autograd.grad(outputs, inputs, u, retain_graph=True, **OPTIONS) for u in upstream]
     return named("gradient", map(torch.stack, zip(*each, strict=True)))
 
 
-def variations(input: Tensor) -> list[Tensor]:
-    """Other numbers of the same kind and dtype, without rounding."""
-    return [input, input.reshape(-1).roll(1).reshape(input.shape), 0.5 * input]
+# How many inputs are batched and in which dimension, and in which dimension the upstream gradient is.
+BATCHES: dict[str, tuple[int | None, int, int | None]] = {
+    "first input batched": (1, 0, None),
+    "first input and upstream batched": (1, -1, 0),
+    "all batched": (None, 0, 0),
+}
 
 
 def vmapped(call: SampleCall) -> Results:
-    """The first input batched, in the first dimension or in the last; and all inputs batched."""
+    """Values and gradients of a batch."""
     inputs = [x.detach() for x in call.inputs()]
-    upstream = tuple(call.upstream(call.run(inputs)[0]))
+    upstream = call.upstream(call.run(inputs)[0])
     results: Results = {}
-    for name, count, dim in _BATCHES:
-        batched = [torch.stack(variations(x), dim) for x in inputs[:count]]
-        fixed = inputs[len(batched) :]
+    for name, (count, dim, upstream_dim) in BATCHES.items():
+        xs, fixed = (
+            [torch.stack(variations(x), dim) for x in inputs[:count]],
+            inputs[:0] if count is None else inputs[1:],
+        )
+        us = upstream if upstream_dim is None else [torch.stack(variations(u)) for u in upstream]
 
-        def one(*xs: Tensor, fixed: list[Tensor] = fixed) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        def one(xs: list[Tensor], us: list[Tensor], fixed: list[Tensor] = fixed) -> tuple[Any, Any]:
             outputs, vjp = torch.func.vjp(lambda *xs: tuple(call.run(xs)[0]), *xs, *fixed)
-            return list(outputs), vjp(upstream)
+            return outputs, vjp(tuple(us))
 
-        outputs, gradients = torch.func.vmap(one, in_dims=dim, randomness="same")(*batched)
+        outputs, gradients = torch.func.vmap(one, (dim, upstream_dim), randomness="same")(xs, us)
         results |= named(f"{name}: output", outputs) | named(f"{name}: gradient", gradients)
     return results
 
 
 def one_after_another(call: SampleCall) -> Results:
-    """What vmap should compute."""
-    results: Results = {}
+    """What `vmapped` should compute."""
     inputs = call.inputs()
-    for name, count, _ in _BATCHES:
-        chosen = [variations(x.detach()) for x in inputs[:count]]
-        each = [gradients(call.at([*xs, *inputs[len(chosen) :]])) for xs in zip(*chosen, strict=True)]
-        for key in each[0]:
-            if re.fullmatch(r"(output|gradient) \d+", key):
-                results[f"{name}: {key}"] = torch.stack([one[key] for one in each])
+    upstream = call.upstream(call.run(inputs)[0])
+    results: Results = {}
+    for name, (count, _, upstream_dim) in BATCHES.items():
+        batch = [[x.detach().requires_grad_() for x in variations(x.detach())] for x in inputs[:count]]
+        batch += [[x, x, x] for x in inputs[len(batch) :]]
+        us = [[u, u, u] if upstream_dim is None else variations(u) for u in upstream]
+        each = [one(call, *pair) for pair in zip(zip(*batch, strict=True), zip(*us, strict=True), strict=True)]
+        outputs, gradients = (map(torch.stack, zip(*part, strict=True)) for part in zip(*each, strict=True))
+        results |= named(f"{name}: output", outputs) | named(f"{name}: gradient", gradients)
     return results
 
 
-_BATCHES = (("first input batched", 1, 0), ("first input batched at the end", 1, -1), ("all inputs batched", None, 0))
+def one(
+    call: SampleCall, inputs: Sequence[Tensor], upstream: Sequence[Tensor]
+) -> tuple[list[Tensor], Sequence[Tensor]]:
+    outputs, _ = call.run(inputs)
+    return outputs, torch.autograd.grad(outputs, inputs, upstream, **OPTIONS)
 
 
 def under_autocast(call: SampleCall) -> Results:
