@@ -22,6 +22,14 @@ torch.set_num_threads(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=10, help="number of kills in tests/training/test_soak.py")
+    help = "run every mode with every one of PyTorch's samples, in every dtype: hours"
+    parser.addoption("--exhaustive", action="store_true", help=help)
+
+
+@pytest.fixture(scope="session")
+def exhaustive(request: pytest.FixtureRequest) -> bool:
+    """Whether every mode is to be run with every sample."""
+    return bool(request.config.getoption("--exhaustive"))
 
 
 @pytest.fixture(scope="session")

@@ -138,9 +138,11 @@ def _fill_missing(ctx: Any, tangents: Sequence[Tensor | None]) -> list[Tensor]:
     return [like.new_zeros(shape) if x is None else x for x, shape in zip(tangents, ctx.shapes, strict=True)]
 
 
-def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
     """`length` indices of axis `dim`, from `start` on; a view. See `Narrow`."""
     require_tensor("narrow", input=input)
+    if isinstance(start, Tensor) and start.dim() == 0 and start.dtype == torch.int64:
+        start = int(start)  # vmap supports no Tensor
     return Narrow.call(input, dim, start, length)
 
 

@@ -1,90 +1,84 @@
-"""Every function on the samples of PyTorch's own tests (OpInfo): value and gradients."""
+"""Every function on the samples of PyTorch's own tests (OpInfo), in every mode: values, derivatives and errors.
 
-import itertools
+`--exhaustive` runs every mode with every sample in every dtype. Without it, the modes other than value and gradients
+get a few samples that have each value of each option.
+"""
+
+import inspect
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from mode_checks import Pair, assert_same_in_every_mode
+from sample_call import SampleCall
 
 from bp_torch import functional
-from bp_torch.gradients import compare
 
-DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-NOT_IN_PYTORCH = {
-    "fold",
-    "lp_pool1d",
-    "lp_pool2d",
-    "lp_pool3d",
-    "squared_error",
-    "to",
-    "upsample",
-}  # or without samples
+# PyTorch has no samples of these: the catalogue has, and module_db of the lp_pools.
+WITHOUT_SAMPLES = {"squared_error", "to", "dropout1d", "fold", "lp_pool1d", "lp_pool2d", "lp_pool3d", "upsample"}
+
+
+names = pytest.mark.parametrize("name", sorted(set(functional.__all__) - WITHOUT_SAMPLES))
 
 
 @pytest.fixture(scope="module")
 def operations() -> dict[str, list[Any]]:
-    """PyTorch's OpInfos by function name, those of torch.nn.functional first; the import takes seconds."""
+    """PyTorch's OpInfos by function name; imported here because the import takes seconds."""
     pytest.importorskip("expecttest", reason="PyTorch's own samples need expecttest")
     from torch.testing._internal.common_methods_invocations import op_db
 
     by_name: dict[str, list[Any]] = {}
     for op in op_db:
-        by_name.setdefault(op.name.strip("_"), []).append(op)
-    return by_name | {name.removeprefix("nn.functional."): by_name[name] for name in by_name if name.startswith("nn.")}
+        by_name.setdefault(op.name.removeprefix("nn.functional.").strip("_"), []).append(op)
+    return by_name
 
 
-def converted(value: Any, dtype: torch.dtype) -> Any:
-    if isinstance(value, Tensor) and value.is_floating_point():
-        return value.detach().to(dtype).requires_grad_(value.requires_grad)
-    return [converted(each, dtype) for each in value] if isinstance(value, list) else value
+def builtin_of(operation: Any) -> Callable[..., Any]:
+    """PyTorch's function. An OpInfo of a random one has a wrapper instead, which seeds it."""
+    name = operation.name.removeprefix("nn.functional.")
+    return operation.op if name == operation.name else getattr(torch.nn.functional, name)
 
 
-def tensors_in(values: Iterable[Any]) -> list[Tensor]:
-    """The Tensors in `values`, and in lists and tuples among them."""
-    flat = itertools.chain.from_iterable(v if isinstance(v, list | tuple) else [v] for v in values)
-    return [value for value in flat if isinstance(value, Tensor)]
-
-
-def value_and_gradients(function: Callable[..., Tensor], sample: Any, dtype: torch.dtype) -> list[Tensor]:
-    args = [converted(value, dtype) for value in (sample.input, *sample.args)]
-    options = {name: converted(value, dtype) for name, value in sample.kwargs.items()}
-    outputs = tensors_in([function(*args, **options)])
-    indices = [output.double() for output in outputs if not output.is_floating_point()]
-    outputs = [output for output in outputs if output.is_floating_point()]
-    inputs = [value for value in tensors_in([*args, *options.values()]) if value.requires_grad]
-    generator = torch.Generator().manual_seed(0)
-    upstream = [torch.randn(output.shape, generator=generator, dtype=torch.float64) for output in outputs]
-    gradients = torch.autograd.grad(outputs, inputs, [g.to(y.dtype) for g, y in zip(upstream, outputs, strict=True)])
-    return [*outputs, *indices, *gradients]
-
-
-@pytest.mark.parametrize("name", sorted(set(functional.__all__) - NOT_IN_PYTORCH))
-def test_on_pytorchs_own_samples(name: str, operations: dict[str, list[Any]]) -> None:
-    function = getattr(functional, name)
+def hand_of(name: str) -> Callable[..., Any]:
     if name == "where":  # its samples have the condition second
-        function = lambda input, condition, other: functional.where(condition, input, other)  # noqa: E731
-    compared = 0
+        return lambda input, condition, other: functional.where(condition, input, other)
+    return getattr(functional, name)
+
+
+def calls_of(operation: Any) -> list[SampleCall]:
+    torch.manual_seed(0)
+    samples = list(operation.sample_inputs("cpu", torch.float64, requires_grad=True, set_seed=False))
+    calls = [SampleCall.make(builtin_of(operation), (s.input, *s.args), s.kwargs) for s in samples]
+    return [call for call in calls if call.positions]
+
+
+@names
+def test_in_every_mode(name: str, operations: dict[str, list[Any]], exhaustive: bool) -> None:
     for operation in operations[name]:
-        dtypes = operation.supported_dtypes("cpu")
-        torch.manual_seed(0)
-        for sample in operation.sample_inputs("cpu", torch.float64, requires_grad=True, set_seed=False):
-            for dtype in dtypes.intersection(DTYPES):
-                compared += same_as_pytorchs(function, operation.op, sample, dtype)
-    assert compared
+        calls = calls_of(operation)
+        assert_same_in_every_mode(name, [Pair(call.of(hand_of(name)), call) for call in calls], exhaustive)
 
 
-def same_as_pytorchs(function: Callable[..., Any], builtin: Callable[..., Any], sample: Any, dtype: torch.dtype) -> int:
-    rounded = sample.transform(lambda value: converted(value, dtype))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # some samples broadcast, which warns
-        truth = value_and_gradients(builtin, rounded, torch.float64)
-        if any((x.abs() > torch.finfo(dtype).max).any() for x in truth):
-            return 0  # some of `pow` in float16
-        hand, theirs = (value_and_gradients(each, rounded, dtype) for each in (function, builtin))
-    results = [compare(str(i), *three) for i, three in enumerate(zip(hand, theirs, truth, strict=True))]
-    wrong = [str(result) for result in results if not result.error <= result.tolerance]
-    assert not wrong, (sample, dtype, wrong)
-    return 1
+@names
+def test_errors_are_of_pytorchs_types(name: str, operations: dict[str, list[Any]]) -> None:
+    for operation in operations[name]:
+        for error_input in operation.error_inputs("cpu") if operation.error_inputs_func else ():
+            sample = error_input.sample_input
+            if "out" in sample.kwargs and "out" not in inspect.signature(hand_of(name)).parameters:
+                continue
+            hand, builtin = (
+                error_of(function, (sample.input, *sample.args), sample.kwargs)
+                for function in (hand_of(name), builtin_of(operation))
+            )
+            assert type(hand) is type(builtin), f"{name}: {sample.summary()}: raised {hand!r}, PyTorch's {builtin!r}"
+
+
+def error_of(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Exception | None:
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            function(*args, **options)
+        except Exception as error:
+            return error
+    return None

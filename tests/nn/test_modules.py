@@ -1,12 +1,19 @@
 """Modules are drop-in for torch.nn's: constructor, repr, state_dict, value and gradient."""
 
+import importlib
 import inspect
+import pkgutil
+import warnings
 
 import pytest
 import torch
+from modes import differentiate, named
+from module_samples import ModuleSample, of, pytorchs
+from sample_call import Results
 
 import bp_torch.nn
 from bp_torch import functional
+from bp_torch.functional.function import Function
 from bp_torch.nn import as_builtin, mlp
 
 NOT_IN_TORCH = {"SquaredError"}
@@ -16,71 +23,55 @@ MODULES = [
     if inspect.isclass(value) and issubclass(value, torch.nn.Module) and name not in NOT_IN_TORCH
 ]
 
-CASES = {
-    "Linear": ({"in_features": 3, "out_features": 2, "bias": False}, None),
-    "LeakyReLU": ({"negative_slope": 0.3}, None),
-    "ELU": ({"alpha": 0.5}, None),
-    "Softplus": ({"beta": 2, "threshold": 5}, None),
-    "GELU": ({"approximate": "tanh"}, None),
-    "Softmax": ({"dim": 1}, None),
-    "LogSoftmax": ({"dim": 0}, None),
-    "Unflatten": ({"dim": 1, "unflattened_size": (3, 1)}, None),
-    "MSELoss": ({"reduction": "sum"}, torch.randn(4, 3)),
-    "L1Loss": ({"reduction": "none"}, torch.randn(4, 3)),
-    "SmoothL1Loss": ({"beta": 0.3}, torch.randn(4, 3)),
-    "BCEWithLogitsLoss": ({"weight": torch.rand(3), "pos_weight": torch.rand(3)}, torch.rand(4, 3)),
-    "NLLLoss": ({"weight": torch.rand(3), "ignore_index": 1}, torch.tensor([0, 1, 2, 2])),
-    "CrossEntropyLoss": ({"weight": torch.rand(3), "label_smoothing": 0.1}, torch.tensor([0, 1, 2, 2])),
-    "MaxPool1d": ({"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 2, "ceil_mode": True}, None),
-    "MaxPool2d": ({"kernel_size": (3, 2), "stride": 2, "padding": 1, "ceil_mode": True}, None),
-    "MaxPool3d": ({"kernel_size": 2, "stride": 1}, None),
-    "AvgPool1d": ({"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": False}, None),
-    "AvgPool2d": ({"kernel_size": (3, 2), "padding": 1, "divisor_override": 4}, None),
-    "AvgPool3d": ({"kernel_size": 2, "stride": 1, "divisor_override": 3}, None),
-    **{f"LPPool{n}d": ({"norm_type": 2, "kernel_size": 3, "stride": 2, "ceil_mode": True}, None) for n in (1, 2, 3)},
-    **{f"Adaptive{kind}Pool{n}d": ({"output_size": 3}, None) for kind in ("Avg", "Max") for n in (1, 2, 3)},
-    **{f"ConstantPad{n}d": ({"padding": 2, "value": 0.5}, None) for n in (1, 2, 3)},
-    **{
-        f"{kind}Pad{n}d": ({"padding": (1, 2, 3, 1, 0, 2)[: 2 * n]}, None)
-        for kind in ("Zero", "Reflection", "Replication", "Circular")
-        for n in (1, 2, 3)
-    },
-    "Unfold": ({"kernel_size": (2, 3), "dilation": (1, 2), "padding": 1, "stride": 2}, None),
-    "Fold": ({"output_size": (3, 4), "kernel_size": 2}, None),
-    "Upsample": ({"scale_factor": (1.7, 2.0), "mode": "bilinear", "align_corners": True}, None),
-    "UpsamplingNearest2d": ({"scale_factor": 2}, None),
-    "UpsamplingBilinear2d": ({"size": (7, 3)}, None),
-    "PixelShuffle": ({"upscale_factor": 2}, None),
-    "PixelUnshuffle": ({"downscale_factor": 2}, None),
+# Samples beside PyTorch's own, which lack some modules: the inputs, and the arguments of the constructor.
+SAMPLES = {
+    "Flatten": [of(torch.randn(4, 3, 2)), of(torch.randn(4, 3, 2), 0, 1)],
+    "Unflatten": [of(torch.randn(4, 3), 1, (3, 1))],
+    "BCEWithLogitsLoss": [of((torch.randn(4, 3), torch.rand(4, 3).double()), torch.rand(3), pos_weight=torch.rand(3))],
+    "NLLLoss": [of((torch.randn(4, 3), torch.tensor([0, 1, 2, 2])), torch.rand(3), ignore_index=1)],
 }
-IMAGES = (2, 4, 6, 4)
-SHAPES = {"1d": (2, 4, 7), "2d": IMAGES, "3d": (1, 2, 4, 5, 4)}
-"""Of the input, by the end of the module's name; (4, 3) for all others."""
-SHAPES |= dict.fromkeys(("Unfold", "Upsample", "PixelShuffle", "PixelUnshuffle"), IMAGES) | {"Fold": (2, 8, 6)}
 
 
-def test_the_list_is_not_empty() -> None:
-    assert len(MODULES) == 56
+def samples(name: str, training: bool) -> list[ModuleSample]:
+    found = pytorchs(name, training)[:20] + SAMPLES.get(name, [])
+    assert found, f"{name}: PyTorch has no samples of it; add some to SAMPLES"
+    return found
 
 
+def test_the_list_has_every_class_of_every_file() -> None:
+    files = [importlib.import_module(f"bp_torch.nn.{file.name}") for file in pkgutil.iter_modules(bp_torch.nn.__path__)]
+    classes = [value for file in files for value in vars(file).values() if inspect.isclass(value)]
+    defined = {
+        c.__name__ for c in classes if issubclass(c, torch.nn.Module) and c.__module__.startswith("bp_torch.nn.")
+    }
+    assert {"Linear", "SquaredError"} <= defined
+    assert defined == {*MODULES, *NOT_IN_TORCH}
+
+
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", MODULES)
-def test_drop_in(name: str) -> None:
+def test_drop_in(name: str, training: bool) -> None:
     hand_class, builtin_class = getattr(bp_torch.nn, name), getattr(torch.nn, name)
     assert inspect.signature(hand_class) == inspect.signature(builtin_class)
-    options, target = CASES.get(name, ({}, None))
-    hand, builtin = hand_class(**options), builtin_class(**options)
-    builtin.load_state_dict(hand.state_dict())
-    hand.load_state_dict(builtin.state_dict())
-    assert repr(hand) == repr(builtin)
-    input = torch.randn(SHAPES.get(name) or SHAPES.get(name[-2:], (4, 3)))
-    results = []
-    for module in (hand, builtin):
-        x = input.clone().requires_grad_()
-        output = module(x) if target is None else module(x, target)
-        output.backward(torch.full_like(output, 1.7))
-        assert x.grad is not None
-        results.append((output.detach(), x.grad, [p.grad for p in module.parameters()]))
-    torch.testing.assert_close(results[0], results[1])
+    for sample in samples(name, training):
+        hand, builtin = sample.build(hand_class, training), sample.build(builtin_class, training)
+        assert repr(hand) == repr(builtin)
+        torch.testing.assert_close(hand.state_dict(), builtin.state_dict(), rtol=0, atol=0)
+        builtin.load_state_dict(hand.state_dict())
+        hand.load_state_dict(builtin.state_dict())
+        for step in ("first", "second"):  # running statistics change with each step
+            results = [one_step(module, sample) for module in (hand, builtin)]
+            where = f"{step} step of {sample}"
+            torch.testing.assert_close(*results, equal_nan=True, msg=lambda text, where=where: f"{where}: {text}")
+
+
+def one_step(module: torch.nn.Module, sample: ModuleSample) -> Results:
+    """Value, gradients of inputs and of parameters, and the buffers after the step."""
+    call = sample.call(module)
+    inputs = call.inputs()
+    with warnings.catch_warnings(action="ignore"):
+        results = differentiate(call, [*inputs, *module.parameters()], lambda _: call.run(inputs))
+    return results | named("buffer", (buffer.clone() for buffer in module.buffers()))
 
 
 @pytest.mark.parametrize("name", ["ReLU", "LeakyReLU", "ELU", "SiLU"])
@@ -104,19 +95,29 @@ def test_softmax_without_dim_warns_as_torch_does() -> None:
     torch.testing.assert_close(output.sum(1), torch.ones(2))
 
 
-def test_every_forward_is_hand_written() -> None:
+@pytest.mark.parametrize("name", MODULES)
+def test_every_forward_is_hand_written(name: str) -> None:
     """A module that inherited torch.nn's forward would pass every comparison."""
-    for name in MODULES:
-        assert getattr(bp_torch.nn, name).forward is not getattr(torch.nn, name).forward
-    output = mlp((4, 3, 2))(torch.randn(5, 4))
-    names = set()
-    pending = [output.grad_fn]
+    functions: set[type] = set()
+    for sample in samples(name, training=True):
+        module = sample.build(getattr(bp_torch.nn, name), training=True)
+        if not getattr(module, "inplace", False):  # in place, the result is copied into the input
+            call = sample.call(module)
+            functions |= {function for output in call.run(call.inputs())[0] for function in functions_of(output)}
+    assert functions
+    assert all(issubclass(function, Function) for function in functions), functions
+
+
+def functions_of(output: torch.Tensor) -> set[type]:
+    """The Functions in the graph of a Tensor, and the types of PyTorch's own nodes."""
+    pending, seen = [output.grad_fn], set()
     while pending:
         node = pending.pop()
-        if node is not None:
-            names.add(type(node).__name__)
+        if node is not None and node not in seen:
+            seen.add(node)
             pending += [parent for parent, _ in node.next_functions]
-    assert names == {"LinearBackward", "SigmoidBackward", "AccumulateGrad"}
+    types = {type(node) for node in seen}
+    return {getattr(kind, "_forward_cls", kind) for kind in types if kind.__name__ != "AccumulateGrad"}
 
 
 class TestMlp:

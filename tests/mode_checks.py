@@ -1,0 +1,166 @@
+"""Compare a hand-written function with PyTorch's in every mode, on the samples of PyTorch's own tests.
+
+A sample is left out of a mode in which PyTorch's own function raises, or differs from itself.
+"""
+
+import inspect
+import random
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import modes
+import torch
+from sample_call import Results, SampleCall
+from torch import Tensor
+
+from bp_torch.gradients import compare
+
+Dtypes = tuple[torch.dtype, ...]
+FLOAT64: Dtypes = (torch.float64,)
+BFLOAT16: Dtypes = (torch.bfloat16,)
+MIXED: Dtypes = (torch.bfloat16, torch.float32)  # of the first input, and of the others
+EVERY_DTYPE: tuple[Dtypes, ...] = (FLOAT64, (torch.float32,), BFLOAT16, (torch.float16,), MIXED)
+
+
+@dataclass(frozen=True)
+class Mode:
+    name: str
+    of_hand: Callable[[SampleCall], Results]
+    of_builtin: Callable[[SampleCall], Results]
+    dtypes: tuple[Dtypes, ...] = (FLOAT64, BFLOAT16)
+    exact: Callable[[SampleCall], Results] | None = None  # in float64, if not `of_builtin`
+    parameter: str | None = None  # of the functions that have this mode
+
+    def __str__(self) -> str:
+        return self.name
+
+
+GRADIENTS = Mode("value and gradients", modes.gradients, modes.gradients, EVERY_DTYPE)
+MODES = (
+    GRADIENTS,
+    Mode("layouts", modes.gradients_in_layouts, modes.gradients_named_by_layout),
+    Mode("subsets", modes.gradients_of_subsets, modes.gradients_of_subsets),
+    Mode("double backward", modes.second_derivatives, modes.second_derivatives),
+    Mode("forward mode", modes.tangents, modes.tangents_by_reverse_mode),
+    Mode("batched gradients", modes.batched_gradients, modes.gradients_one_by_one),
+    Mode("vmap", modes.vmapped, modes.one_after_another),
+    Mode("autocast", modes.under_autocast, modes.under_autocast, EVERY_DTYPE, exact=modes.gradients),
+    Mode("in place", modes.in_place, modes.in_place, parameter="inplace"),
+    Mode("out", modes.into_out, modes.into_out, parameter="out"),
+)
+
+
+COMPILE = Mode("compile", modes.compiled, modes.gradients, (FLOAT64,))
+PYTORCHS_ERRORS = (RuntimeError, TypeError, ValueError, IndexError)
+
+
+class Pair(NamedTuple):
+    """The same call of a hand-written function and of PyTorch's."""
+
+    hand: SampleCall
+    builtin: SampleCall
+
+
+def assert_same_in_every_mode(name: str, pairs: Sequence[Pair], exhaustive: bool, few: int | None = None) -> None:
+    """Compare every mode; see `cases`."""
+    draws = any(pair.builtin.is_random() for pair in pairs)
+    parameters = inspect.signature(pairs[0].hand.function).parameters
+    outcomes = [
+        (mode, check(mode, dtypes, pair, draws))
+        for mode, dtypes, pair in (every_case(pairs) if exhaustive else some_cases(pairs, few))
+        if mode.parameter is None or mode.parameter in parameters
+    ]
+    wrong = [line for _, lines in outcomes for line in lines or []]
+    assert not wrong, f"{name}: {len(wrong)} results differ from PyTorch's\n" + "\n".join(wrong[:10])
+    assert (GRADIENTS, []) in outcomes, f"{name}: nothing was compared"
+
+
+def every_case(pairs: Sequence[Pair]) -> Iterator[tuple[Mode, Dtypes, Pair]]:
+    """Every sample in every mode and dtype."""
+    yield from ((mode, dtypes, pair) for mode in MODES for dtypes in EVERY_DTYPE for pair in pairs)
+    yield from ((COMPILE, FLOAT64, pair) for pair in pairs)
+
+
+def some_cases(pairs: Sequence[Pair], few: int | None) -> Iterator[tuple[Mode, Dtypes, Pair]]:
+    """Many samples for value and gradients; for the other modes `few`, by default each value of each option once."""
+    chosen = covering(pairs)[:few]
+    yield from ((GRADIENTS, FLOAT64, pair) for pair in drawn(pairs, 100))
+    yield from ((GRADIENTS, dtypes, pair) for dtypes in EVERY_DTYPE[1:] for pair in drawn(pairs, few or 10))
+    for mode in MODES[1:]:
+        yield from ((mode, FLOAT64, pair) for pair in chosen)
+        yield from ((mode, dtypes, pair) for dtypes in mode.dtypes[1:] for pair in drawn(chosen, 3))
+    if few is None:
+        yield COMPILE, FLOAT64, max(pairs, key=lambda pair: len(pair.builtin.leaves))
+
+
+def covering(pairs: Sequence[Pair]) -> list[Pair]:
+    """A small subset that has every form of every argument; the sample with the most forms first, then small ones."""
+    forms = {number: pair.builtin.forms for number, pair in enumerate(pairs)}
+    missing: set[object] = set().union(*forms.values())
+    chosen: list[int] = []
+    while missing:
+        chosen.append(max(forms, key=lambda i: (len(forms[i] & missing), -pairs[i].builtin.size)))
+        missing -= forms[chosen[-1]]
+    return [pairs[number] for number in chosen]
+
+
+def drawn(pairs: Sequence[Pair], number: int) -> list[Pair]:
+    """At most so many, drawn at random."""
+    return random.Random(0).sample(pairs, min(number, len(pairs)))
+
+
+def check(mode: Mode, dtypes: Dtypes, pair: Pair, random: bool) -> list[str] | None:
+    """Compare one call in one mode; return what is wrong, or None if PyTorch's own function raises or is wrong."""
+    hand, builtin = (call.to(*dtypes) for call in pair)
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            expected = mode.of_builtin(builtin)
+        except PYTORCHS_ERRORS:
+            return None
+        truth = expected
+        if dtypes != FLOAT64 and not random:
+            truth = (mode.exact or mode.of_builtin)(builtin.to(torch.float64))
+        wrong = differences(mode, hand, expected, truth)
+        if wrong and mode.of_hand is not mode.of_builtin and differences(mode, builtin, expected, truth):
+            return None
+    where = f"{mode} in {', '.join(str(d).removeprefix('torch.') for d in dtypes)} of ({pair.hand})"
+    return [f"{where}: {line}" for line in wrong]
+
+
+def differences(mode: Mode, call: SampleCall, expected: Results, truth: Results) -> list[str]:
+    """What is wrong with the results of a call in a mode."""
+    try:
+        actual = mode.of_hand(call)
+    except Exception as error:
+        return [f"raised {type(error).__name__}: {str(error)[:500]}"]
+    if actual.keys() != expected.keys():
+        return [f"these results differ from PyTorch's: {sorted(actual.keys() ^ expected.keys())}"]
+    finite = [
+        x.abs().max().item() for x in truth.values() if x.is_floating_point() and x.numel() and x.isfinite().all()
+    ]
+    scale = max([1.0, *finite]) if expected is truth else 0.0
+    lines = [difference(key, actual[key], expected[key], truth[key], scale) for key in actual]
+    return [line for line in lines if line]
+
+
+def difference(name: str, hand: Tensor, builtin: Tensor, truth: Tensor, scale: float) -> str:
+    """How a result differs from PyTorch's; empty if by rounding only.
+
+    Args:
+        name: the name of the result.
+        hand: the hand-written function's.
+        builtin: PyTorch's, in the same dtype.
+        truth: PyTorch's in float64.
+        scale: size of the terms, which may cancel. In low precision PyTorch's own error shows that they did.
+    """
+    if (hand.shape, hand.dtype) != (builtin.shape, builtin.dtype):
+        return f"{name}: {hand.dtype} {list(hand.shape)}, PyTorch's {builtin.dtype} {list(builtin.shape)}"
+    if not hand.is_floating_point():
+        return "" if torch.equal(hand, builtin) else f"{name}: {hand.tolist()}, PyTorch's {builtin.tolist()}"
+    if (truth.abs() > torch.finfo(hand.dtype).max).any():
+        return ""  # some of `pow` in float16
+    comparison = compare(name, hand, builtin, truth, scale=scale)
+    allowed = comparison.tolerance if comparison.conclusive else 8 * comparison.builtin_error
+    return "" if comparison.error <= allowed else str(comparison)
