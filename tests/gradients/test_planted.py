@@ -25,6 +25,8 @@ NEEDS_REFERENCE = {
     "l1_loss: 1 where x = t",
     "abs: 1 at 0",
     "maximum: all of g to both at a tie",
+    "max_pool, no overlap: the last of equal values",
+    "max_pool, no overlap: shared by equal values",
     "l1 distance: 1 at a tie with a frozen target",
     "scale in float32 of bfloat16: gradient summed in bfloat16",
     "squared error of bfloat16: float32 target rounded",
