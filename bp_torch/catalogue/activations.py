@@ -1,5 +1,6 @@
-"""Entries of the activations: the elementwise ones, softmax and log_softmax."""
+"""Entries of the activations: sigmoid, tanh, the first rectifiers, smooth ones, and the softmax family."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,15 @@ def _samples(**options: Any) -> tuple[Sample, ...]:
     return tuple(Sample((x,)) for x in inputs) + tuple(Sample((x,), options) for x in inputs if options)
 
 
+def few(*args: Any, **options: Any) -> tuple[Sample, ...]:
+    """A few inputs, with further arguments for each, and two of them with the options too."""
+    inputs = (_draw(4, 3, scale=2), _draw(3, 2).t(), _draw(), _draw(5, scale=60), _draw(0, 3))
+    axes = ("rows columns", "rows columns", "", "length", "0 columns")
+    calls = [*zip(inputs, axes, strict=True)]
+    plain = [Sample((x, *args), axes=", ".join([names, *("" for _ in args)])) for x, names in calls]
+    return (*plain, *(replace(sample, options=options) for sample in plain[:2] if options))
+
+
 def _inputs_and_dims() -> list[tuple[Tensor, int]]:
     others = ((_draw(4, 3), 0), (_draw(4, 3), -1), (_draw(2, 0), 1), (_draw(4, 1), 1))
     near_the_largest_float32 = (_draw(4, 3) + 80, 1)  # e⁸⁰
@@ -26,7 +36,7 @@ def _inputs_and_dims() -> list[tuple[Tensor, int]]:
 
 _LIST = ErrorInput(([1.0],), TypeError, "'input'")
 _COMPLEX = ErrorInput((torch.zeros(3, dtype=torch.complex64),), NotImplementedError, "'input' .* torch.complex64")
-_ERROR_INPUTS = (_LIST, ErrorInput((torch.arange(3),), NotImplementedError, "'input' .* torch.int64"), _COMPLEX)
+ERROR_INPUTS = (_LIST, ErrorInput((torch.arange(3),), NotImplementedError, "'input' .* torch.int64"), _COMPLEX)
 _ERROR_INPUTS_ALONG_DIM = (
     ErrorInput((_draw(2, 3), 2), IndexError, "dim 2"),
     ErrorInput((torch.ones(2, 3, dtype=torch.int64), 1), NotImplementedError, "'input' .* torch.int64"),
@@ -43,27 +53,48 @@ OP_INFOS = (
         "leaky_relu",
         "∂C/∂x = g where x > 0, else s g",
         _samples(negative_slope=0.3),
-        *_ERROR_INPUTS,
+        *ERROR_INPUTS,
         kinks=(Kink((0,), 0.01),),
     ),
     op_info(
         "elu",
         "∂C/∂x = g where x > 0, else g · α eˣ",
         _samples(alpha=0.5),
-        *_ERROR_INPUTS,
+        *ERROR_INPUTS,
         kinks=(Kink((0,), 0.5, {"alpha": 0.5}),),
     ),
     op_info(
-        "softplus", "∂C/∂x = g · σ(βx), or g beyond the threshold", _samples(beta=2.0, threshold=5.0), *_ERROR_INPUTS
+        "softplus", "∂C/∂x = g · σ(βx), or g beyond the threshold", _samples(beta=2.0, threshold=5.0), *ERROR_INPUTS
     ),
-    op_info("silu", "∂C/∂x = g · σ(x) (1 + x (1 − σ(x)))", _samples(), *_ERROR_INPUTS),
+    op_info("silu", "∂C/∂x = g · σ(x) (1 + x (1 − σ(x)))", _samples(), *ERROR_INPUTS),
     op_info(
         "gelu",
         "∂C/∂x = g · (Φ(x) + x φ(x)); see `GELUTanh` for its tanh form",
         _samples(approximate="tanh"),
-        *_ERROR_INPUTS,
+        *ERROR_INPUTS,
         _UNKNOWN_APPROXIMATION,
     ),
+    op_info("mish", "∂C/∂x = g · σ(x) / (1 + r²) · (1 + r + 4 x r² / (1 + r²)), where r = σ(−x)", few(), *ERROR_INPUTS),
+    op_info("logsigmoid", "∂C/∂x = g · σ(−x)", few(), *ERROR_INPUTS),
+    op_info("softsign", "∂C/∂x = g / (1 + |x|)²", few(), _COMPLEX),
+    op_info("tanhshrink", "∂C/∂x = g · tanh²(x)", few(), _COMPLEX),
+    op_info(
+        "glu",
+        "∂C/∂a = g · σ(b), ∂C/∂b = g · a σ(b) (1 − σ(b)), where a and b are the halves of x",
+        (
+            Sample((_draw(3, 4),), axes="batch 2*half"),
+            Sample((_draw(4, 3),), {"dim": 0}, axes="2*half columns"),
+            Sample((_draw(2, 4, 3),), {"dim": 1}, axes="batch 2*half length"),
+            Sample((20 * _draw(6),), axes="2*half"),
+            Sample((_draw(0, 4),), axes="0 2*half"),
+        ),
+        ErrorInput((_draw(3),), RuntimeError, "even"),
+        ErrorInput((_draw(),), RuntimeError, "scalar"),
+        ErrorInput((_draw(4), 2), IndexError, "out of range"),
+        ErrorInput((torch.arange(4),), NotImplementedError, "Long"),
+        ErrorInput((torch.zeros(4, dtype=torch.complex64),), NotImplementedError, "ComplexFloat"),
+    ),
     op_info("softmax", "∂C/∂xᵢ = yᵢ (gᵢ − Σⱼ gⱼ yⱼ)", _inputs_and_dims(), *_ERROR_INPUTS_ALONG_DIM),
+    op_info("softmin", "∂C/∂xᵢ = yᵢ (Σⱼ gⱼ yⱼ − gᵢ)", _inputs_and_dims()[:8], *_ERROR_INPUTS_ALONG_DIM),
     op_info("log_softmax", "∂C/∂xᵢ = gᵢ − e^(yᵢ) Σⱼ gⱼ", _inputs_and_dims(), *_ERROR_INPUTS_ALONG_DIM),
 )

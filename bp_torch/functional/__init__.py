@@ -6,6 +6,7 @@ Each function has the signature of its namesake in `torch.nn.functional` or `tor
 import inspect
 
 from bp_torch.functional.activations import *
+from bp_torch.functional.adaptive_pooling import *
 from bp_torch.functional.arithmetic import *
 from bp_torch.functional.bce import *
 from bp_torch.functional.classification import *
@@ -18,6 +19,7 @@ from bp_torch.functional.normalization import *
 from bp_torch.functional.padding import *
 from bp_torch.functional.piecewise_activations import *
 from bp_torch.functional.pooling import *
+from bp_torch.functional.rectifiers import *
 from bp_torch.functional.reductions import *
 from bp_torch.functional.resampling import *
 from bp_torch.functional.selection import *

@@ -1,4 +1,4 @@
-"""Elementwise activations: sigmoid, tanh and the rectifiers with a kink at 0.
+"""Elementwise activations: sigmoid, tanh, softsign, tanhshrink, and the first rectifiers.
 
 Each is an `Elementwise` y = f(x) with ∂C/∂x = g · f′(x), where g = ∂C/∂y is the upstream gradient.
 
@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from bp_torch.functional.elementwise import Elementwise
+from bp_torch.functional.elementwise import Elementwise, above
 from bp_torch.functional.function import Function, save, scalar_like
 from bp_torch.functional.precision import in_float32
 from bp_torch.functional.validation import require_floating, require_real
 
-__all__ = ["elu", "leaky_relu", "relu", "sigmoid", "tanh"]
+__all__ = ["elu", "leaky_relu", "relu", "sigmoid", "softsign", "tanh", "tanhshrink"]
 
 
 class Sigmoid(Elementwise):
@@ -74,6 +75,56 @@ class Tanh(Elementwise):
         return (scalar_like(1, output) - output) * (1 + output)
 
 
+class Softsign(Elementwise):
+    """y = x / (1 + |x|).
+
+    dy/dx = (1 + |x| − x sign(x)) / (1 + |x|)² = 1 / (1 + |x|)²
+
+    ∂C/∂x = g / (1 + |x|)²
+
+    At x = 0 the derivative is 1. The second derivative jumps from 2 to −2 there; it is 0, as in torch.
+
+    At x = −3 the derivative is 1/16:
+
+    >>> x = torch.tensor(-3.0, requires_grad=True)
+    >>> torch.autograd.grad(softsign(x), x)
+    (tensor(0.0625),)
+    """
+
+    @staticmethod
+    def forward(input: Tensor) -> Tensor:
+        return input / (input.abs() + 1)
+
+    @staticmethod
+    def derivative(input: Tensor) -> Tensor:
+        y_over_x = 1 / (input.abs() + 1)
+        return y_over_x * y_over_x
+
+
+class Tanhshrink(Elementwise):
+    """y = x − tanh(x).
+
+    dy/dx = 1 − (1 − tanh²(x)) = tanh²(x)
+
+    ∂C/∂x = g · tanh²(x)
+
+    At x = log 2, tanh(x) = 0.6:
+
+    >>> x = torch.tensor(2.0).log().requires_grad_()
+    >>> torch.autograd.grad(tanhshrink(x), x)
+    (tensor(0.3600),)
+    """
+
+    @staticmethod
+    def forward(input: Tensor) -> Tensor:
+        return input - torch.tanh(input)
+
+    @staticmethod
+    def derivative(input: Tensor) -> Tensor:
+        t = torch.tanh(input)
+        return t * t
+
+
 class ReLU(Elementwise):
     """y = max(x, 0).
 
@@ -115,11 +166,11 @@ class LeakyReLU(Elementwise):
 
     @staticmethod
     def forward(input: Tensor, negative_slope: float) -> Tensor:
-        return torch.where(input > 0, input, negative_slope * input)
+        return F.leaky_relu(input, negative_slope)
 
     @staticmethod
     def derivative(input: Tensor, negative_slope: float) -> Tensor:
-        return torch.where(input > 0, torch.ones_like(input), negative_slope)
+        return F.threshold(above(input, 0), 0, negative_slope)  # 1, or s in place of 0
 
 
 class ELU(Elementwise):
@@ -129,8 +180,7 @@ class ELU(Elementwise):
 
     At x = 0 the second derivative is α as well, the left-hand one; torch's is 0.
 
-    The exponential is taken of min(x, 0). That of a large x would overflow: `where` discards that branch, but the
-    second derivative would multiply its infinity by 0.
+    The exponential is taken of min(x, 0), then multiplied by 0 where x > 0: that of a large x would overflow.
 
     At x = log ½ with α = 3, eˣ = 1/2 and the derivative is 3/2:
 
@@ -141,11 +191,12 @@ class ELU(Elementwise):
 
     @staticmethod
     def forward(input: Tensor, alpha: float) -> Tensor:
-        return torch.where(input > 0, input, alpha * torch.expm1(input.clamp_max(0)))
+        return F.elu(input, alpha)
 
     @staticmethod
     def derivative(input: Tensor, alpha: float) -> Tensor:
-        return torch.where(input > 0, 1, alpha * torch.exp(input.clamp_max(0)))
+        positive = above(input, 0)
+        return torch.addcmul(positive, 1 - positive, torch.exp(input.clamp_max(0)), value=alpha)
 
 
 def sigmoid(input: Tensor) -> Tensor:
@@ -156,6 +207,16 @@ def sigmoid(input: Tensor) -> Tensor:
 def tanh(input: Tensor) -> Tensor:
     """Squash into (−1, 1); integers and booleans become the default float dtype. See `Tanh`."""
     return in_float32(Tanh.call, _as_floating("tanh", input))
+
+
+def softsign(input: Tensor) -> Tensor:
+    """Squash into (−1, 1), slower than tanh; integers become the default float dtype. See `Softsign`."""
+    return in_float32(Softsign.call, _as_floating("softsign", input))
+
+
+def tanhshrink(input: Tensor) -> Tensor:
+    """The input minus its tanh; integers become the default float dtype. See `Tanhshrink`."""
+    return in_float32(Tanhshrink.call, _as_floating("tanhshrink", input))
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -178,6 +239,11 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 def activate(name: str, function: type[Function], input: Tensor, *constants: object, inplace: bool = False) -> Tensor:
     """Check `input` and call `function`; if `inplace`, call it on a copy and write the result into `input`."""
     require_floating(name, input=input)
+    return elementwise(function, input, *constants, inplace=inplace)
+
+
+def elementwise(function: type[Function], input: Tensor, *constants: object, inplace: bool = False) -> Tensor:
+    """`activate` without a check of the dtype, for functions of integers."""
     output = in_float32(function.call, input.clone() if inplace else input, *constants)
     return input.copy_(output) if inplace else output
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bp_torch.functional.function import Function, save
+from bp_torch.functional.function import Function, save, transform_active
 from bp_torch.functional.shape import sum_to_shape
 
 
@@ -48,6 +48,19 @@ def _methods(derivative: Callable[..., Tensor], saves_output: bool, constants: i
         return tangent * derivative(*ctx.saved_tensors, *(ctx.constants if constants else ()))
 
     return setup_context, backward, jvp
+
+
+def above(input: Tensor, number: float) -> Tensor:
+    """1 where x > number, otherwise 0, in the dtype of x.
+
+    In place in a copy, which with the product takes a third of the time of a boolean mask; but vmap has no rule for it.
+    """
+    return (input > number).to(input.dtype) if transform_active() else input.clone().gt_(number)
+
+
+def below(input: Tensor, number: float) -> Tensor:
+    """1 where x < number, otherwise 0, in the dtype of x. See `above`."""
+    return (input < number).to(input.dtype) if transform_active() else input.clone().lt_(number)
 
 
 class BinaryFunction(Function):

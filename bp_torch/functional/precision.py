@@ -47,5 +47,15 @@ def cuda_autocast_to_float32(tensor: Tensor) -> Tensor:
     return autocast_to_float32(tensor)[0] if tensor.is_cuda else tensor
 
 
+def cpu_autocast_to_float32(tensor: Tensor) -> Tensor:
+    """Apply autocast's rule for maximum pooling in three dimensions: float32 on a CPU, unchanged on CUDA."""
+    return autocast_to_float32(tensor)[0] if tensor.is_cpu else tensor
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half precision as float32, for sums in `backward` that are rounded once at their end; others unchanged."""
+    return tensor.float() if tensor.dtype in _HALF else tensor
+
+
 def _upcast(value: Any) -> Any:
     return to(value, torch.float32) if isinstance(value, Tensor) and value.dtype in _HALF else value

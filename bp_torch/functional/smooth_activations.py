@@ -1,19 +1,22 @@
-"""Smooth elementwise activations: softplus, SiLU and the two forms of GELU.
+"""Smooth activations: softplus, SiLU, GELU, Mish, the logarithm of the sigmoid, and GLU.
 
 For g, arguments, dtypes and errors see `activations`.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from bp_torch.functional.activations import activate
 from bp_torch.functional.elementwise import Elementwise
-from bp_torch.functional.precision import cuda_autocast_to_float32
+from bp_torch.functional.function import Function, save
+from bp_torch.functional.precision import cuda_autocast_to_float32, in_float32
 from bp_torch.functional.validation import require_tensor
 
-__all__ = ["gelu", "silu", "softplus"]
+__all__ = ["gelu", "glu", "logsigmoid", "mish", "silu", "softplus"]
 
 
 class Softplus(Elementwise):
@@ -131,6 +134,101 @@ def _gelu_tanh_argument(x: Tensor) -> Tensor:
     return _ROOT * (x + _KAPPA * x * x * x)  # u(x)
 
 
+class Mish(Elementwise):
+    """y = x t, where t = tanh(log(1 + eˣ)).
+
+    With r = σ(−x) = 1 / (1 + eˣ), t = (1/r − r) / (1/r + r) = (1 − r²) / (1 + r²). Then dt/dr = −4r / (1 + r²)² and
+    dr/dx = −r (1 − r), so dt/dx = 4r² σ(x) / (1 + r²)², and 1 − r² = σ(x) (1 + r):
+
+    dy/dx = t + x dt/dx = σ(x) / (1 + r²) · (1 + r + 4 x r² / (1 + r²))
+
+    ∂C/∂x = g · dy/dx
+
+    No exponential overflows, and nothing cancels where t is nearly 0 or 1.
+
+    At x = 0, r = 1/2 and the derivative is ½ / 1.25 · 1.5:
+
+    >>> x = torch.tensor(0.0, requires_grad=True)
+    >>> torch.autograd.grad(mish(x), x)
+    (tensor(0.6000),)
+    """
+
+    @staticmethod
+    def forward(input: Tensor) -> Tensor:
+        return F.mish(input)
+
+    @staticmethod
+    def derivative(input: Tensor) -> Tensor:
+        r = torch.sigmoid(-input)
+        square = r * r
+        d = 1 + square
+        return torch.sigmoid(input) / d * (1 + r + 4 * input * square / d)
+
+
+class LogSigmoid(Elementwise):
+    """y = log σ(x) = −log(1 + e⁻ˣ).
+
+    dy/dx = σ′(x) / σ(x) = σ (1 − σ) / σ = 1 − σ(x) = σ(−x)
+
+    ∂C/∂x = g · σ(−x)
+
+    σ(−x) keeps the digits that 1 − σ(x) loses where σ(x) is nearly 1.
+
+    At x = log 3, σ(−x) = 1 / (1 + 3):
+
+    >>> x = torch.tensor(3.0).log().requires_grad_()
+    >>> torch.autograd.grad(logsigmoid(x), x)
+    (tensor(0.2500),)
+    """
+
+    @staticmethod
+    def forward(input: Tensor) -> Tensor:
+        return F.logsigmoid(input)
+
+    @staticmethod
+    def derivative(input: Tensor) -> Tensor:
+        return torch.sigmoid(-input)
+
+
+class GLU(Function):
+    """y = a σ(b), where a and b are the halves of x along a dimension: the gated linear unit.
+
+    ∂C/∂a = g · σ(b)
+    ∂C/∂b = g · a σ(b) (1 − σ(b)), and ∂C/∂x is the two, concatenated
+
+    For a = 8 and b = 0 the gate σ(b) is 1/2, and the gradient is (1/2, 8 · 1/4):
+
+    >>> x = torch.tensor([8.0, 0.0], requires_grad=True)
+    >>> torch.autograd.grad(glu(x), x, torch.tensor([1.0]))
+    (tensor([0.5000, 2.0000]),)
+    """
+
+    @staticmethod
+    def forward(input: Tensor, dim: int) -> Tensor:
+        return F.glu(input, dim)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+        input, ctx.dim = inputs
+        save(ctx, input)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        (input,) = ctx.saved_tensors
+        a, b = input.chunk(2, ctx.dim)
+        gate = torch.sigmoid(b)
+        grad_a = grad_output * gate
+        return torch.cat([grad_a, grad_a * a * (1 - gate)], ctx.dim), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        (input,) = ctx.saved_tensors
+        a, b = input.chunk(2, ctx.dim)
+        a_tangent, b_tangent = tangent.chunk(2, ctx.dim)
+        gate = torch.sigmoid(b)
+        return gate * (a_tangent + a * (1 - gate) * b_tangent)
+
+
 def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
     """Smooth rectifier; the larger `beta`, the sharper. Under autocast on CUDA in float32. See `Softplus`."""
     require_tensor("softplus", input=input)
@@ -150,3 +248,22 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     if approximate not in ("none", "tanh"):
         raise RuntimeError(f"gelu(): argument 'approximate' must be 'none' or 'tanh', not {approximate!r}")
     return activate("gelu", GELUTanh if approximate == "tanh" else GELU, input)
+
+
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """The input times tanh(softplus(input)). See `Mish`; Misra (2019)."""
+    return activate("mish", Mish, input, inplace=inplace)
+
+
+def logsigmoid(input: Tensor) -> Tensor:
+    """The logarithm of the sigmoid, stable where it rounds to 0. See `LogSigmoid`."""
+    return activate("logsigmoid", LogSigmoid, input)
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """The first half along `dim`, gated by the sigmoid of the second. See `GLU`; Dauphin, Fan, Auli, Grangier (2017).
+
+    `dim` of the result is half as long. RuntimeError if its length is odd, or if `input` is a scalar.
+    """
+    require_tensor("glu", input=input)
+    return in_float32(GLU.call, input, dim)

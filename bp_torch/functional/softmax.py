@@ -1,4 +1,4 @@
-"""Softmax and its logarithm along one dimension.
+"""Softmax, softmin and the logarithm of the softmax along one dimension.
 
 `probabilities` and `log_probabilities` are the stable formulas, which `cross_entropy` uses too. g = ∂C/∂y is the
 upstream gradient.
@@ -19,7 +19,7 @@ from bp_torch.functional.precision import cuda_autocast_to_float32, in_float32
 from bp_torch.functional.shape import to
 from bp_torch.functional.validation import require_floating, require_tensor
 
-__all__ = ["log_softmax", "softmax"]
+__all__ = ["log_softmax", "softmax", "softmin"]
 
 
 def probabilities(input: Tensor, dim: int) -> Tensor:
@@ -82,6 +82,35 @@ class Softmax(Function):
         return Softmax.backward(ctx, tangent)[0]
 
 
+class Softmin(Softmax):
+    """yᵢ = e^(−xᵢ) / Σⱼ e^(−xⱼ) along a dimension: the softmax of −x.
+
+    ∂(−x)/∂x = −1 changes the sign of the gradient of `Softmax`:
+
+        ∂C/∂xᵢ = yᵢ (Σⱼ gⱼ yⱼ − gᵢ)
+
+    For y = (1/4, 3/4) and g = (4, 0), Σ g y = 1 and the gradient is (1/4 · −3, 3/4 · 1):
+
+    >>> x = torch.tensor([3.0, 1.0]).log().requires_grad_()
+    >>> torch.autograd.grad(softmin(x, 0), x, torch.tensor([4.0, 0.0]))
+    (tensor([-0.7500,  0.7500]),)
+    """
+
+    @staticmethod
+    def forward(input: Tensor, dim: int) -> Tensor:
+        return probabilities(-input, dim)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        (output,) = ctx.saved_tensors
+        average = (grad_output * output).sum(ctx.dim, keepdim=True)
+        return output * (average - grad_output), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        return Softmin.backward(ctx, tangent)[0]
+
+
 class LogSoftmax(Softmax):
     """yᵢ = xᵢ − log Σⱼ e^(xⱼ) along a dimension.
 
@@ -116,6 +145,11 @@ class LogSoftmax(Softmax):
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:
     """Probabilities that sum to 1 along `dim`. See `Softmax`."""
     return _along_dim("softmax", Softmax, input, dim, _stacklevel, dtype)
+
+
+def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:
+    """Probabilities that sum to 1 along `dim`, the largest for the smallest input. See `Softmin`."""
+    return _along_dim("softmin", Softmin, input, dim, _stacklevel, dtype)
 
 
 def log_softmax(

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import pytest
 import torch
@@ -22,15 +23,17 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*broadcast",
     "ignore:Using a target size",
     "ignore:There is a performance drop",  # of some samples
+    "ignore:Using padding='same'",
+    "ignore:.*upsample` is deprecated",
 )
 
 
-def is_small(sample: Sample, largest: int = 40) -> bool:
+def is_small(sample: Sample, largest: int = 100) -> bool:
     sizes = [arg.numel() for arg in sample.args if isinstance(arg, Tensor) and arg.is_floating_point()]
     return min(sizes) > 0 and sum(sizes) <= largest
 
 
-def small_calls(entry: OpInfo, *, largest: int = 40) -> Iterator[Call]:
+def small_calls(entry: OpInfo, *, largest: int = 100) -> Iterator[Call]:
     """Samples for the slower checks: small, not empty, with a finite value."""
     for call in as_calls(entry.function, [sample for sample in entry.samples if is_small(sample, largest)]):
         value = call.of(entry.reference).value()
@@ -81,6 +84,17 @@ def cost(call: Call) -> Callable[[Tensor], Tensor]:
     return function
 
 
+def has_no_kernel(entry: OpInfo, call: Call) -> bool:
+    """Whether PyTorch does not support the dtype of a call; then the hand-written function must raise as well."""
+    try:
+        call.of(entry.reference).value()
+    except NotImplementedError:
+        with pytest.raises(NotImplementedError):
+            call.value()
+        return True
+    return False
+
+
 def test_every_public_function_has_an_entry() -> None:
     assert sorted(CATALOGUE) == sorted(functional.__all__)
 
@@ -91,8 +105,8 @@ def test_every_check(entry: OpInfo) -> None:
 
     The checker varies numbers, sizes and layouts, so samples that differ only in these are left out.
     """
-    samples = covering(entry.samples, shape_or_value)
-    report = check_gradients(entry.function, samples, reference=entry.reference)
+    samples, elsewhere = covering(entry.samples, shape_or_value), {"torch.compile": "test_compiles_into_one_graph"}
+    report = check_gradients(entry.function, samples, reference=entry.reference, skip=elsewhere)
     assert report.passed, str(report)
     assert {result.status for result in report.results} <= {"passed", "unsupported", "left out"}
     unsupported = {result.variant for result in report.results if result.status == "unsupported"}
@@ -106,6 +120,8 @@ def test_every_sample_in_every_dtype(entry: OpInfo) -> None:
     for number, sample in enumerate(as_calls(entry.function, entry.samples)):
         for dtype in DTYPES:
             call = sample.to(dtype)
+            if has_no_kernel(entry, call):
+                continue
             hand, builtin = (value_and_gradients(each) for each in (call, call.of(entry.reference)))
             truth = value_and_gradients(call.to(torch.float64).of(entry.reference))
             assert [(x.shape, x.dtype) for x in hand] == [(x.shape, x.dtype) for x in builtin]
@@ -132,6 +148,8 @@ def test_no_differentiable_operation_outside_of_a_function(entry: OpInfo, autoca
             call = sample.to(dtype).clone()
             call = call.at([x.requires_grad_() for x in call.inputs])
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast), Tape():
+                if has_no_kernel(entry, call):
+                    continue
                 output = call.result()
             assert all(part.grad_fn is None for part in float_tensors(output))
 
@@ -145,14 +163,17 @@ def test_pytorchs_own_gradcheck(entry: OpInfo) -> None:
             leaves = [x.clone().requires_grad_() for x in call.inputs]
             assert torch.autograd.gradcheck(lambda *xs, call=call: call.at(xs).output(), leaves, fast_mode=True)
             checked += 1
-    assert checked >= 3
+    assert checked
 
 
 @entries
 def test_jacobian_of_jacobian(entry: OpInfo) -> None:
-    call = next(small_calls(entry, largest=30))
-    for outer, inner in ((torch.func.jacrev, torch.func.jacrev), (torch.func.jacfwd, torch.func.jacrev)):
-        hand, builtin = (outer(inner(cost(each)))(call.inputs[0]) for each in (call, call.of(entry.reference)))
+    """The builtin one by reverse mode only: PyTorch's vmap does not support its rrelu, and jacfwd calls it."""
+    call = next(small_calls(entry))
+    jacrev, jacfwd = torch.func.jacrev, partial(torch.func.jacfwd, randomness="same")
+    builtin = jacrev(jacrev(cost(call.of(entry.reference))))(call.inputs[0])
+    for outer in (jacrev, jacfwd):
+        hand = outer(jacrev(cost(call)))(call.inputs[0])
         torch.testing.assert_close(hand, builtin, rtol=1e-10, atol=1e-10)
 
 
@@ -161,7 +182,7 @@ def test_per_example_gradients(entry: OpInfo) -> None:
     for call in small_calls(entry):
         first = call.inputs[0]
         batch = torch.stack([first, first * 0.5 + 0.1, -first])
-        hand = torch.func.vmap(torch.func.grad(cost(call)))(batch)
+        hand = torch.func.vmap(torch.func.grad(cost(call)), randomness="same")(batch)  # of the sample's seed
         each = [torch.func.grad(cost(call.of(entry.reference)))(x) for x in batch]
         torch.testing.assert_close(hand, torch.stack(each), rtol=1e-10, atol=1e-10, equal_nan=True)
 
@@ -195,6 +216,8 @@ def test_autocast_as_pytorch_does(entry: OpInfo) -> None:
         for dtype in (torch.float32, torch.bfloat16, torch.float64):
             call = sample.to(dtype)
             with torch.autocast("cpu", dtype=torch.bfloat16):
+                if has_no_kernel(entry, call):
+                    continue
                 hand, builtin = (value_and_gradients(each) for each in (call, call.of(entry.reference)))
             truth = value_and_gradients(call.to(torch.float64).of(entry.reference))
             for ours, theirs, true in zip(hand, builtin, truth, strict=True):
@@ -238,10 +261,10 @@ def test_samples_are_in_the_domain(entry: OpInfo) -> None:
 
 @entries
 def test_non_finite_inputs_as_pytorch_does(entry: OpInfo) -> None:
-    call = next(call for call in small_calls(entry) if call.inputs[0].dim() == 2)
+    call = next(call for call in small_calls(entry) if call.inputs[0].dim() > 1 and len(call.inputs[0]) > 1)
     for special in (torch.inf, -torch.inf, torch.nan):
         input = call.inputs[0].clone()
-        input[0, 0] = special
+        input[0].view(-1)[0] = special
         non_finite = call.at([input, *call.inputs[1:]])
         value, gradient, *_ = value_and_gradients(non_finite)
         builtin, builtin_gradient, *_ = value_and_gradients(non_finite.of(entry.reference))

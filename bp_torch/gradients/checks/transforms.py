@@ -16,7 +16,7 @@ from bp_torch.gradients.call import Call, Structure, vjp
 from bp_torch.gradients.case import OUTPUT, CheckCase, Outcomes, exception_outcome
 from bp_torch.gradients.checks.first_order import compare_gradients
 from bp_torch.gradients.comparison import compare
-from bp_torch.gradients.report import Outcome, comparison_outcome, failed, unsupported
+from bp_torch.gradients.report import Outcome, comparison_outcome, failed, left_out, unsupported
 from bp_torch.gradients.tracing import saves_intermediate
 from bp_torch.gradients.variants import Variant
 
@@ -108,7 +108,8 @@ def vmap(case: CheckCase) -> Outcomes:
     """Values and per-example gradients under `torch.func.vmap` are the same as for one example at a time.
 
     The batch dimension is the first or the last, of all inputs or of a single one. The gradient of a batched call is
-    checked too: its backward goes through the vmap rule.
+    checked too: its backward goes through the vmap rule. The examples of a random function have the same random
+    numbers; what draws others for a batch than for one example cannot be compared.
     """
     everything, works = tuple(case.call.by_name), False
     for batched, dim in [(everything, 0), (everything, -1), *(((name,), 0) for name in everything if everything[1:])]:
@@ -131,12 +132,17 @@ def _vmapped(case: CheckCase, label: str, dims: tuple[int | None, ...]) -> Outco
         x if d is None else torch.stack(column, d)
         for x, d, column in zip(call.inputs, dims, zip(*rows, strict=True), strict=True)
     ]
-    value, gradients = torch.func.vmap(lambda *xs: _func_gradients(call.at(xs), upstream), dims)(*columns)
+    is_random = call.structure.seed is not None
+    vmapped = functools.partial(torch.func.vmap, in_dims=dims, randomness="same" if is_random else "error")
+    value, gradients = vmapped(lambda *xs: _func_gradients(call.at(xs), upstream))(*columns)
     each = _stack([{**call.at(row).vjp(upstream), OUTPUT: call.at(row).value()} for row in rows])
+    if is_random and not torch.allclose(value, each[OUTPUT]):
+        yield case.as_given.under(label), left_out("the random numbers differ under vmap")
+        return
     yield from case.compare(label, {**call.named(gradients), OUTPUT: value}, each)
     if set(dims) == {0}:
         leaves = [column.requires_grad_() for column in columns]
-        values = torch.func.vmap(lambda *xs: call.at(xs).output())(*leaves)
+        values = vmapped(lambda *xs: call.at(xs).output())(*leaves)
         batched = call.named(vjp(values, leaves, upstream.expand_as(values)))
         yield from case.compare(f"{label}, then differentiated", batched, each)
 
