@@ -9,6 +9,8 @@ import torch
 from sample_call import SampleCall
 from torch import Tensor
 
+from bp_torch.catalogue.op_info import RandomTensors
+
 
 @dataclass(frozen=True)
 class ModuleSample:
@@ -53,31 +55,32 @@ def pytorchs(name: str, training: bool) -> list[ModuleSample]:
 def of(inputs: Tensor | tuple[Tensor, ...], *args: Any, **options: Any) -> ModuleSample:
     """A sample that PyTorch lacks: inputs, of which the first requires a gradient, and the constructor's arguments."""
     first, *others = inputs if isinstance(inputs, tuple) else (inputs,)
-    return ModuleSample(args, options, (first.double().requires_grad_(), *others))
+    return ModuleSample(args, options, (first.clone().requires_grad_(), *others))
 
 
-_VECTORS, _IMAGES = torch.randn(4, 3), torch.randn(2, 4, 6, 4)
+_draw = RandomTensors(0)
+_VECTORS, _IMAGES, _WEIGHTS = _draw(4, 3), _draw(2, 4, 6, 4), _draw(3).abs()
 
 SAMPLES = {
-    "Flatten": [of(torch.randn(4, 3, 2)), of(torch.randn(4, 3, 2), 0, 1)],
+    "Flatten": [of(_IMAGES), of(_IMAGES, 0, 1)],
     "Unflatten": [of(_VECTORS, 1, (3, 1))],
     "Hardsigmoid": [of(4 * _VECTORS)],
     "RReLU": [of(_VECTORS), of(_VECTORS, 0.1, 0.6)],
     "Dropout": [of(_VECTORS), of(_VECTORS, 0.3)],
-    "Dropout1d": [of(torch.randn(4, 3, 4), 0.3), of(_VECTORS)],
+    "Dropout1d": [of(_draw(4, 3, 4), 0.3), of(_VECTORS)],
     "Dropout2d": [of(_IMAGES, 0.3)],
-    "Dropout3d": [of(torch.randn(2, 3, 2, 2, 2), 0.3)],
+    "Dropout3d": [of(_draw(2, 3, 2, 2, 2), 0.3)],
     "AlphaDropout": [of(_VECTORS), of(_VECTORS, 0.3)],
     "FeatureAlphaDropout": [of(_IMAGES, 0.3)],
     "Unfold": [of(_IMAGES, (2, 3), dilation=(1, 2), padding=1, stride=2)],
-    "Fold": [of(torch.randn(2, 8, 6), (3, 4), 2)],
+    "Fold": [of(_draw(2, 8, 6), (3, 4), 2)],
     "PixelShuffle": [of(_IMAGES, 2)],
     "PixelUnshuffle": [of(_IMAGES, 2)],
     "Upsample": [of(_IMAGES, scale_factor=(1.7, 2.0), mode="bilinear", align_corners=True), of(_IMAGES, (7, 3))],
     "UpsamplingNearest2d": [of(_IMAGES, scale_factor=2)],
     "UpsamplingBilinear2d": [of(_IMAGES, (7, 3))],
-    "BCEWithLogitsLoss": [of((_VECTORS, torch.rand(4, 3).double()), torch.rand(3), pos_weight=torch.rand(3))],
-    "NLLLoss": [of((_VECTORS, torch.tensor([0, 1, 2, 2])), torch.rand(3), ignore_index=1)],
+    "BCEWithLogitsLoss": [of((_VECTORS, _draw.probabilities(4, 3)), _WEIGHTS, pos_weight=1 + _WEIGHTS)],
+    "NLLLoss": [of((_VECTORS, _draw.classes(4, below=3)), _WEIGHTS, ignore_index=1)],
 }
 
 
