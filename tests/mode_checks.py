@@ -5,8 +5,7 @@ A sample is left out of a mode in which PyTorch's own function raises, or differ
 
 import inspect
 import random
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,9 +18,11 @@ from bp_torch.gradients import compare
 
 Dtypes = tuple[torch.dtype, ...]
 FLOAT64: Dtypes = (torch.float64,)
+FLOAT32: Dtypes = (torch.float32,)
 BFLOAT16: Dtypes = (torch.bfloat16,)
 MIXED: Dtypes = (torch.bfloat16, torch.float32)  # of the first input, and of the others
-EVERY_DTYPE: tuple[Dtypes, ...] = (FLOAT64, (torch.float32,), BFLOAT16, (torch.float16,), MIXED)
+EVERY_DTYPE: tuple[Dtypes, ...] = (FLOAT64, FLOAT32, BFLOAT16, (torch.float16,), MIXED)
+AUTOCAST_DTYPES: tuple[Dtypes, ...] = (FLOAT32, FLOAT64, BFLOAT16, MIXED)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ MODES = (
     Mode("forward mode", modes.tangents, modes.tangents_by_reverse_mode),
     Mode("batched gradients", modes.batched_gradients, modes.gradients_one_by_one),
     Mode("vmap", modes.vmapped, modes.one_after_another),
-    Mode("autocast", modes.under_autocast, modes.under_autocast, EVERY_DTYPE, exact=modes.gradients),
+    Mode("autocast", modes.under_autocast, modes.under_autocast, AUTOCAST_DTYPES, exact=modes.gradients),
     Mode("in place", modes.in_place, modes.in_place, parameter="inplace"),
     Mode("out", modes.into_out, modes.into_out, parameter="out"),
 )
@@ -63,36 +64,35 @@ class Pair(NamedTuple):
     builtin: SampleCall
 
 
-def assert_same_in_every_mode(name: str, pairs: Sequence[Pair], exhaustive: bool, few: int | None = None) -> None:
-    """Compare every mode; see `cases`."""
-    draws = any(pair.builtin.is_random() for pair in pairs)
-    parameters = inspect.signature(pairs[0].hand.function).parameters
-    outcomes = [
-        (mode, check(mode, dtypes, pair, draws))
-        for mode, dtypes, pair in (every_case(pairs) if exhaustive else some_cases(pairs, few))
-        if mode.parameter is None or mode.parameter in parameters
-    ]
-    wrong = [line for _, lines in outcomes for line in lines or []]
+Case = tuple[Mode, Dtypes, Pair]
+
+
+def assert_same(name: str, cases: Iterable[Case]) -> None:
+    """Compare each case; an AssertionError names those that differ, with the numbers."""
+    outcomes = [check(*case) for case in cases]
+    wrong = [line for lines in outcomes for line in lines or []]
     assert not wrong, f"{name}: {len(wrong)} results differ from PyTorch's\n" + "\n".join(wrong[:10])
-    assert (GRADIENTS, []) in outcomes, f"{name}: nothing was compared"
+    assert [] in outcomes, f"{name}: nothing was compared"
 
 
-def every_case(pairs: Sequence[Pair]) -> Iterator[tuple[Mode, Dtypes, Pair]]:
+def every_case(pairs: Sequence[Pair]) -> Iterator[Case]:
     """Every sample in every mode and dtype."""
-    yield from ((mode, dtypes, pair) for mode in MODES for dtypes in EVERY_DTYPE for pair in pairs)
-    yield from ((COMPILE, FLOAT64, pair) for pair in pairs)
+    return ((mode, dtypes, pair) for mode in modes_of(pairs) for dtypes in EVERY_DTYPE for pair in pairs)
 
 
-def some_cases(pairs: Sequence[Pair], few: int | None) -> Iterator[tuple[Mode, Dtypes, Pair]]:
+def some_cases(pairs: Sequence[Pair], few: int | None = None) -> Iterator[Case]:
     """Many samples for value and gradients; for the other modes `few`, by default each value of each option once."""
     chosen = covering(pairs)[:few]
-    yield from ((GRADIENTS, FLOAT64, pair) for pair in drawn(pairs, 100))
-    yield from ((GRADIENTS, dtypes, pair) for dtypes in EVERY_DTYPE[1:] for pair in drawn(pairs, few or 10))
-    for mode in MODES[1:]:
-        yield from ((mode, FLOAT64, pair) for pair in chosen)
-        yield from ((mode, dtypes, pair) for dtypes in mode.dtypes[1:] for pair in drawn(chosen, 3))
-    if few is None:
-        yield COMPILE, FLOAT64, max(pairs, key=lambda pair: len(pair.builtin.leaves))
+    for mode in modes_of(pairs):
+        first, *others = mode.dtypes
+        yield from ((mode, first, pair) for pair in (drawn(pairs, 60) if mode is GRADIENTS else chosen))
+        yield from ((mode, dtypes, pair) for dtypes in others for pair in drawn(chosen, 3))
+
+
+def modes_of(pairs: Sequence[Pair]) -> list[Mode]:
+    """The modes that a function has."""
+    parameters = inspect.signature(pairs[0].hand.function).parameters
+    return [mode for mode in MODES if mode.parameter is None or mode.parameter in parameters]
 
 
 def covering(pairs: Sequence[Pair]) -> list[Pair]:
@@ -111,20 +111,19 @@ def drawn(pairs: Sequence[Pair], number: int) -> list[Pair]:
     return random.Random(0).sample(pairs, min(number, len(pairs)))
 
 
-def check(mode: Mode, dtypes: Dtypes, pair: Pair, random: bool) -> list[str] | None:
+def check(mode: Mode, dtypes: Dtypes, pair: Pair) -> list[str] | None:
     """Compare one call in one mode; return what is wrong, or None if PyTorch's own function raises or is wrong."""
     hand, builtin = (call.to(*dtypes) for call in pair)
-    with warnings.catch_warnings(action="ignore"):
-        try:
-            expected = mode.of_builtin(builtin)
-        except PYTORCHS_ERRORS:
-            return None
-        truth = expected
-        if dtypes != FLOAT64 and not random:
-            truth = (mode.exact or mode.of_builtin)(builtin.to(torch.float64))
-        wrong = differences(mode, hand, expected, truth)
-        if wrong and mode.of_hand is not mode.of_builtin and differences(mode, builtin, expected, truth):
-            return None
+    try:
+        expected = mode.of_builtin(builtin)
+    except PYTORCHS_ERRORS:
+        return None
+    exact = builtin.to(torch.float64)
+    known = dtypes != FLOAT64 and not exact.is_random()  # in another dtype, the random numbers are others
+    truth = (mode.exact or mode.of_builtin)(exact) if known else expected
+    wrong = differences(mode, hand, expected, truth)
+    if wrong and mode.of_hand is not mode.of_builtin and differences(mode, builtin, expected, truth):
+        return None
     where = f"{mode} in {', '.join(str(d).removeprefix('torch.') for d in dtypes)} of ({pair.hand})"
     return [f"{where}: {line}" for line in wrong]
 

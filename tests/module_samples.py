@@ -1,4 +1,4 @@
-"""Modules on the samples of PyTorch's own tests (ModuleInfo): constructor arguments and inputs."""
+"""Samples of modules, those of PyTorch's own tests (ModuleInfo) and others: constructor arguments and inputs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 from sample_call import SampleCall
+from torch import Tensor
+
+from bp_torch.catalogue.op_info import RandomTensors
 
 
 @dataclass(frozen=True)
@@ -16,10 +19,14 @@ class ModuleSample:
     inputs: tuple[Any, ...] = ()
     input_options: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(self, module_class: type[torch.nn.Module], training: bool) -> torch.nn.Module:
-        """The module, in float64, always with the same parameters."""
-        torch.manual_seed(0)
-        return module_class(*self.args, **self.options).to(torch.float64).train(training)
+    def build(self, module_class: type[torch.nn.Module], training: bool, seed: int = 0) -> torch.nn.Module:
+        """The module in float64, with random parameters: some start as ones, which would hide a missing factor."""
+        torch.manual_seed(seed)
+        module = module_class(*self.args, **self.options).to(torch.float64).train(training)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter += 0.5 * torch.randn_like(parameter)
+        return module
 
     def call(self, function: Callable[..., Any], **options: Any) -> SampleCall:
         """The call of a module, or of another function of its inputs."""
@@ -45,7 +52,45 @@ def pytorchs(name: str, training: bool) -> list[ModuleSample]:
     return [ModuleSample(tuple(make.args), make.kwargs, tuple(call.args), call.kwargs) for make, call in parts]
 
 
-def of(inputs: Any, *args: Any, **options: Any) -> ModuleSample:
-    """A sample of a module that PyTorch has no samples of; the first input requires a gradient."""
+def of(inputs: Tensor | tuple[Tensor, ...], *args: Any, **options: Any) -> ModuleSample:
+    """A sample that PyTorch lacks: inputs, of which the first requires a gradient, and the constructor's arguments."""
     first, *others = inputs if isinstance(inputs, tuple) else (inputs,)
-    return ModuleSample(args, options, (first.double().requires_grad_(), *others))
+    return ModuleSample(args, options, (first.clone().requires_grad_(), *others))
+
+
+_draw = RandomTensors(0)
+_VECTORS, _IMAGES, _WEIGHTS = _draw(4, 3), _draw(2, 4, 6, 4), _draw(3).abs()
+
+SAMPLES = {
+    "Flatten": [of(_IMAGES), of(_IMAGES, 0, 1)],
+    "Unflatten": [of(_VECTORS, 1, (3, 1))],
+    "Hardsigmoid": [of(4 * _VECTORS)],
+    "RReLU": [of(_VECTORS), of(_VECTORS, 0.1, 0.6)],
+    "Dropout": [of(_VECTORS), of(_VECTORS, 0.3)],
+    "Dropout1d": [of(_draw(4, 3, 4), 0.3), of(_VECTORS)],
+    "Dropout2d": [of(_IMAGES, 0.3)],
+    "Dropout3d": [of(_draw(2, 3, 2, 2, 2), 0.3)],
+    "AlphaDropout": [of(_VECTORS), of(_VECTORS, 0.3)],
+    "FeatureAlphaDropout": [of(_IMAGES, 0.3)],
+    "Unfold": [of(_IMAGES, (2, 3), dilation=(1, 2), padding=1, stride=2)],
+    "Fold": [of(_draw(2, 8, 6), (3, 4), 2)],
+    "PixelShuffle": [of(_IMAGES, 2)],
+    "PixelUnshuffle": [of(_IMAGES, 2)],
+    "Upsample": [of(_IMAGES, scale_factor=(1.7, 2.0), mode="bilinear", align_corners=True), of(_IMAGES, (7, 3))],
+    "UpsamplingNearest2d": [of(_IMAGES, scale_factor=2)],
+    "UpsamplingBilinear2d": [of(_IMAGES, (7, 3))],
+    "BCEWithLogitsLoss": [of((_VECTORS, _draw.probabilities(4, 3)), _WEIGHTS, pos_weight=1 + _WEIGHTS)],
+    "NLLLoss": [of((_VECTORS, _draw.classes(4, below=3)), _WEIGHTS, ignore_index=1)],
+}
+
+
+def samples(name: str, training: bool) -> list[ModuleSample]:
+    """PyTorch's own samples, and those that it lacks."""
+    found = pytorchs(name, training) + SAMPLES.get(name, [])
+    assert found, f"{name}: PyTorch has no samples of it; add some to SAMPLES"
+    return found
+
+
+def modes_differ(name: str) -> bool:
+    """Whether a module may differ between training and evaluation."""
+    return name not in infos() or infos()[name].train_and_eval_differ

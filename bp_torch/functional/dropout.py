@@ -10,7 +10,6 @@ is not in [0, 1], RuntimeError or NotImplementedError if the dtype or the number
 """
 
 import math
-import warnings
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from bp_torch.functional.function import Function, save, transform_active
 from bp_torch.functional.rectifiers import SELU_ALPHA, SELU_SCALE
-from bp_torch.functional.validation import require_real
+from bp_torch.functional.validation import require_real, warn
 
 __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout"]
 
@@ -83,7 +82,7 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     """
     require_real("dropout2d", input)
     if input.dim() != 4:
-        warnings.warn(
+        warn(
             f"dropout2d(): expected (N, C, H, W), but input is {tuple(input.shape)}; it is taken for (N, C, ...)",
             stacklevel=2,
         )
@@ -97,7 +96,7 @@ def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     """
     require_real("dropout3d", input)
     if input.dim() not in (4, 5):
-        warnings.warn(
+        warn(
             f"dropout3d(): expected 4 or 5 dimensions, but input is {tuple(input.shape)}; it is taken for (C, ...)",
             stacklevel=2,
         )

@@ -11,7 +11,6 @@ unknown or `weight` has another shape, RuntimeError if the shapes do not broadca
 """
 
 import math
-import warnings
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from bp_torch.functional.elementwise import DifferenceLoss
 from bp_torch.functional.function import Function, scalar_like
 from bp_torch.functional.precision import autocast_enabled, autocast_to_float32, in_float32, promote_types
 from bp_torch.functional.shape import expand
-from bp_torch.functional.validation import require_floating, require_tensor, resolve_reduction
+from bp_torch.functional.validation import require_floating, require_tensor, resolve_reduction, warn
 
 __all__ = ["l1_loss", "mse_loss", "smooth_l1_loss", "squared_error"]
 
@@ -212,7 +211,7 @@ def _regression_loss(
 ) -> Tensor:
     require_tensor(name, input=input, target=target)
     if target.shape != input.shape:
-        warnings.warn(
+        warn(
             f"{name}(): target {tuple(target.shape)} is broadcast with input {tuple(input.shape)}; "
             "give both the same shape if this is not intended",
             stacklevel=3,

@@ -4,7 +4,6 @@ g = ∂C/∂y is the upstream gradient. The functions have the signatures and er
 """
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from torch import Tensor
 from bp_torch.functional.adaptive_pooling import adaptive_avg_pool_grad, along_axis
 from bp_torch.functional.precision import at_least_float32
 from bp_torch.functional.shape import LinearMap
-from bp_torch.functional.validation import require_tensor
+from bp_torch.functional.validation import require_tensor, warn
 
 __all__ = ["interpolate", "pixel_shuffle", "pixel_unshuffle", "upsample"]
 
@@ -212,8 +211,7 @@ def upsample(
     align_corners: bool | None = None,
 ) -> Tensor:
     """The old name of `interpolate`; warns."""
-    if not torch.compiler.is_compiling():  # which does not support warnings
-        warnings.warn("`nn.functional.upsample` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2)
+    warn("`nn.functional.upsample` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2)
     return interpolate(input, size, scale_factor, mode, align_corners)
 
 

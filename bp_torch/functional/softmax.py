@@ -8,7 +8,6 @@ The functions have the signatures of torch.nn.functional. They map a Tensor of a
 Tensor, NotImplementedError if it is not floating point, IndexError if `dim` is out of range.
 """
 
-import warnings
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 from bp_torch.functional.function import Function, save
 from bp_torch.functional.precision import cuda_autocast_to_float32, in_float32
 from bp_torch.functional.shape import to
-from bp_torch.functional.validation import require_floating, require_tensor
+from bp_torch.functional.validation import require_floating, require_tensor, warn
 
 __all__ = ["log_softmax", "softmax", "softmin"]
 
@@ -164,7 +163,7 @@ def _along_dim(
 ) -> Tensor:
     require_tensor(name, input=input)
     if dim is None:
-        warnings.warn(f"{name}(): the implicit choice of dim is deprecated; pass dim=...", stacklevel=stacklevel)
+        warn(f"{name}(): the implicit choice of dim is deprecated; pass dim=...", stacklevel=stacklevel)
         dim = 0 if input.dim() in (0, 1, 3) else 1
     axes = max(input.dim(), 1)
     if not -axes <= dim < axes:

@@ -8,6 +8,12 @@ from torch import Tensor
 from bp_torch.functional.function import transform_active
 
 
+def warn(message: str, stacklevel: int) -> None:
+    """Warn as `warnings.warn` in the caller, but not while compiling: torch.compile cannot trace it."""
+    if not torch.compiler.is_compiling():
+        warnings.warn(message, stacklevel=stacklevel + 1)
+
+
 def require_tensor(function: str, **arguments: object) -> None:
     """Raise TypeError, naming the argument, if one is not a Tensor."""
     for name, value in arguments.items():
@@ -40,7 +46,7 @@ def resolve_reduction(reduction: str, size_average: bool | None = None, reduce: 
     """The reduction's name, from itself or from torch's two deprecated flags; ValueError if it is unknown."""
     if size_average is not None or reduce is not None:
         reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
-        warnings.warn(f"size_average and reduce are deprecated; use reduction='{reduction}' instead.", stacklevel=3)
+        warn(f"size_average and reduce are deprecated; use reduction='{reduction}' instead.", stacklevel=3)
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"{reduction} is not a valid value for reduction: expected one of none, mean, sum")
     return reduction

@@ -4,11 +4,12 @@ import importlib
 import inspect
 import pkgutil
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
 from modes import differentiate, named
-from module_samples import ModuleSample, of, pytorchs
+from module_samples import ModuleSample, samples
 from sample_call import Results
 
 import bp_torch.nn
@@ -22,20 +23,6 @@ MODULES = [
     for name, value in vars(bp_torch.nn).items()
     if inspect.isclass(value) and issubclass(value, torch.nn.Module) and name not in NOT_IN_TORCH
 ]
-
-# Samples beside PyTorch's own, which lack some modules: the inputs, and the arguments of the constructor.
-SAMPLES = {
-    "Flatten": [of(torch.randn(4, 3, 2)), of(torch.randn(4, 3, 2), 0, 1)],
-    "Unflatten": [of(torch.randn(4, 3), 1, (3, 1))],
-    "BCEWithLogitsLoss": [of((torch.randn(4, 3), torch.rand(4, 3).double()), torch.rand(3), pos_weight=torch.rand(3))],
-    "NLLLoss": [of((torch.randn(4, 3), torch.tensor([0, 1, 2, 2])), torch.rand(3), ignore_index=1)],
-}
-
-
-def samples(name: str, training: bool) -> list[ModuleSample]:
-    found = pytorchs(name, training)[:20] + SAMPLES.get(name, [])
-    assert found, f"{name}: PyTorch has no samples of it; add some to SAMPLES"
-    return found
 
 
 def test_the_list_has_every_class_of_every_file() -> None:
@@ -53,12 +40,14 @@ def test_the_list_has_every_class_of_every_file() -> None:
 def test_drop_in(name: str, training: bool) -> None:
     hand_class, builtin_class = getattr(bp_torch.nn, name), getattr(torch.nn, name)
     assert inspect.signature(hand_class) == inspect.signature(builtin_class)
-    for sample in samples(name, training):
-        hand, builtin = sample.build(hand_class, training), sample.build(builtin_class, training)
+    for sample in samples(name, training)[-8:]:
+        other, builtin, hand = (
+            sample.build(kind, training, seed) for seed, kind in enumerate((hand_class, builtin_class, hand_class))
+        )
         assert repr(hand) == repr(builtin)
-        torch.testing.assert_close(hand.state_dict(), builtin.state_dict(), rtol=0, atol=0)
-        builtin.load_state_dict(hand.state_dict())
+        builtin.load_state_dict(other.state_dict())
         hand.load_state_dict(builtin.state_dict())
+        torch.testing.assert_close(hand.state_dict(), other.state_dict(), rtol=0, atol=0)
         for step in ("first", "second"):  # running statistics change with each step
             results = [one_step(module, sample) for module in (hand, builtin)]
             where = f"{step} step of {sample}"
@@ -74,18 +63,22 @@ def one_step(module: torch.nn.Module, sample: ModuleSample) -> Results:
     return results | named("buffer", (buffer.clone() for buffer in module.buffers()))
 
 
-@pytest.mark.parametrize("name", ["ReLU", "LeakyReLU", "ELU", "SiLU"])
+@pytest.mark.parametrize(
+    "name", [name for name in MODULES if "inplace" in inspect.signature(getattr(torch.nn, name)).parameters]
+)
 def test_inplace_writes_into_the_input(name: str) -> None:
-    hand_class, builtin_class = getattr(bp_torch.nn, name), getattr(torch.nn, name)
-    gradients = []
-    for module in (hand_class(inplace=True), builtin_class(inplace=True)):
-        x = torch.linspace(-2, 2, 6).requires_grad_()
+    sample = samples(name, training=True)[-1]
+    in_place = replace(sample, options={**sample.options, "inplace": True})
+    results = []
+    for package in (bp_torch.nn, torch.nn):
+        module = in_place.build(getattr(package, name), training=True)
+        x = sample.inputs[0].detach().requires_grad_()
         y = x * 1
-        assert module(y) is y
-        (y * y).sum().backward()
-        assert x.grad is not None
-        gradients.append(x.grad)
-    torch.testing.assert_close(gradients[0], gradients[1])
+        torch.manual_seed(0)
+        output = module(y)
+        (output * y).sum().backward()
+        results.append((output is y, output.detach(), x.grad))
+    torch.testing.assert_close(*results)
 
 
 def test_softmax_without_dim_warns_as_torch_does() -> None:
