@@ -109,20 +109,22 @@ class LocalResponseNorm(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        size, alpha, beta, k = ctx.constants
-        (input,) = ctx.saved_tensors
+        (input,), (size, alpha, beta, k) = ctx.saved_tensors, ctx.constants
         x, g = widened(input), widened(grad_output)
         s = k + alpha / size * window_sum(x * x, size // 2, size)
-        through_s = window_sum(g * x * s ** (-beta - 1), (size - 1) // 2, size)
-        grad_input = g * s**-beta - 2 * alpha * beta / size * x * through_s
+        factor = s**-beta
+        through_s = window_sum(g * (x * factor / s), (size - 1) // 2, size)  # s^(−β−1) by itself may underflow
+        grad_input = g * factor - 2 * alpha * beta / size * x * through_s
         return grad_input.to(input.dtype), None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        size, alpha, beta, k = ctx.constants
-        x, t = widened(ctx.saved_tensors[0]), widened(tangent)
-        s, s_tangent = (alpha / size * window_sum(each, size // 2, size) for each in (x * x, 2 * x * t))
-        return (t * (k + s) ** -beta - beta * x * (k + s) ** (-beta - 1) * s_tangent).to(ctx.dtype)
+        (input,), (size, alpha, beta, k) = ctx.saved_tensors, ctx.constants
+        x, t = widened(input), widened(tangent)
+        s = k + alpha / size * window_sum(x * x, size // 2, size)
+        factor = s**-beta
+        s_tangent = 2 * alpha / size * window_sum(x * t, size // 2, size)
+        return (t * factor - beta * (x * factor / s) * s_tangent).to(ctx.dtype)
 
 
 def window_sum(tensor: Tensor, before: int, size: int) -> Tensor:
