@@ -9,7 +9,7 @@ if it is half precision. TypeError if `input` is not a Tensor, NotImplementedErr
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -112,7 +112,9 @@ class GroupNorm(Normalize):
         eps: float,
         statistics: list[Tensor] | None,
     ) -> Tensor:
-        if statistics is None or not input.is_contiguous():
+        # the kernel below it reads the storage, whatever the strides
+        contiguous = all(each is None or each.is_contiguous() for each in (input, weight, bias))
+        if statistics is None or not contiguous:
             return torch.group_norm(input, num_groups, weight, bias, eps, torch.backends.cudnn.enabled)
         n, channels, *positions = input.shape
         output, *found = torch.native_group_norm(
@@ -154,8 +156,6 @@ class WithRunningStatistics(Function):
         ∂C/∂γ = Σ g (x − μ) / σ
         ∂C/∂β = Σ g
 
-    `kernel` is torch.batch_norm or torch.instance_norm.
-
     For σ² = 3 + 1, γ = 6 and g = 1, the gradient is 6/2:
 
     >>> x, mean, variance = torch.zeros(1, 1, requires_grad=True), torch.zeros(1), torch.tensor([3.0])
@@ -170,35 +170,36 @@ class WithRunningStatistics(Function):
         bias: Tensor | None,
         running_mean: Tensor | None,
         running_var: Tensor | None,
-        kernel: Callable[..., Tensor],
         eps: float,
     ) -> Tensor:
-        return kernel(input, weight, bias, running_mean, running_var, False, 0.0, eps, torch.backends.cudnn.enabled)
+        cudnn = torch.backends.cudnn.enabled
+        return torch.batch_norm(input, weight, bias, running_mean, running_var, False, 0.0, eps, cudnn)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        input, weight, bias, running_mean, running_var, _, eps = inputs
-        remember(ctx, _by_channel(input.shape), eps, (input, weight, bias), 4)
+        input, weight, bias, running_mean, running_var, eps = inputs
+        remember(ctx, _by_channel(input.shape), eps, (input, weight, bias), output, constants=3)
         save(ctx, input, weight, running_mean, running_var)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        (x_hat, inverse), layout, g = _with_constants(ctx), ctx.layout, ctx.layout.view(grad_output)
-        grad_input = times(g, ctx.saved_tensors[1], layout) * inverse
+        x_hat, inverse, weight = _with_constants(ctx)
+        layout, g = ctx.layout, ctx.layout.view(grad_output)
+        grad_input = times(g, weight, layout) * inverse
         return as_inputs((grad_input, summed(g * x_hat, layout.broadcast), summed(g, layout.broadcast)), ctx)
 
     @staticmethod
     def jvp(ctx: Any, input_tangent: Tensor, weight_tangent: Any, bias_tangent: Any, *_: None) -> Tensor:
-        x_hat, inverse = _with_constants(ctx)
+        x_hat, inverse, weight = _with_constants(ctx)
         tangent = ctx.layout.view(input_tangent) * inverse
-        return output_tangent(tangent, x_hat, ctx.saved_tensors[1], weight_tangent, bias_tangent, ctx)
+        return output_tangent(tangent, x_hat, weight, weight_tangent, bias_tangent, ctx)
 
 
-def _with_constants(ctx: Any) -> tuple[Tensor, Tensor]:
-    """x̂ = (x − μ) / σ and 1/σ."""
-    input, _, running_mean, running_var = ctx.saved_tensors
+def _with_constants(ctx: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """x̂ = (x − μ) / σ, 1/σ, and the weight."""
+    input, weight, running_mean, running_var = ctx.saved_tensors
     inverse = torch.rsqrt(ctx.layout.view_affine(running_var) + ctx.eps)
-    return (ctx.layout.view(input) - ctx.layout.view_affine(running_mean)) * inverse, inverse
+    return (ctx.layout.view(input) - ctx.layout.view_affine(running_mean)) * inverse, inverse, weight
 
 
 def batch_norm(
@@ -227,7 +228,7 @@ def batch_norm(
         raise ValueError(f"batch_norm(): eps must be {'positive' if training else 'non-negative'}, got {eps}")
     if training:
         return BatchNorm.call(input, weight, bias, running_mean, running_var, momentum, eps, new_statistics(input))
-    return WithRunningStatistics.call(input, weight, bias, running_mean, running_var, torch.batch_norm, eps)
+    return WithRunningStatistics.call(input, weight, bias, running_mean, running_var, eps)
 
 
 def layer_norm(
@@ -282,7 +283,9 @@ def instance_norm(
     shape = require_real("instance_norm", input).shape
     _require_constants("instance_norm", running_mean, running_var)
     if not use_input_stats:
-        return WithRunningStatistics.call(input, weight, bias, running_mean, running_var, torch.instance_norm, eps)
+        dtype = input.dtype if weight is None else weight.dtype
+        constants = (each if each is None else each.to(dtype) for each in (running_mean, running_var))
+        return WithRunningStatistics.call(input, weight, bias, *constants, eps)
     if math.prod(shape[2:]) == 1:
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {tuple(shape)}")
     return InstanceNorm.call(input, weight, bias, running_mean, running_var, momentum, eps, None)

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.functional.elementwise import shape_and_dtype
 from bp_torch.functional.function import Function, save
 from bp_torch.functional.normalization import LayerNorm
 from bp_torch.functional.standardize import as_inputs, output_tangent, remember, summed, times, widened
@@ -51,7 +50,7 @@ class RMSNorm(Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         input, weight, normalized_shape, eps = inputs
         eps = torch.finfo(widened(input).dtype).eps if eps is None else eps
-        remember(ctx, LayerNorm.layout(input.shape, normalized_shape), eps, (input, weight), 2)
+        remember(ctx, LayerNorm.layout(input.shape, normalized_shape), eps, (input, weight), output, constants=2)
         save(ctx, input, weight)
 
     @staticmethod
@@ -63,9 +62,10 @@ class RMSNorm(Function):
 
     @staticmethod
     def jvp(ctx: Any, input_tangent: Tensor, weight_tangent: Tensor | None, *_: None) -> Tensor:
-        x_hat, inverse = RMSNorm.divided(ctx.layout.view(ctx.saved_tensors[0]), ctx)
-        tangent = RMSNorm.both_terms(ctx.layout.view(input_tangent), x_hat, inverse, ctx)
-        return output_tangent(tangent, x_hat, ctx.saved_tensors[1], weight_tangent, None, ctx)
+        layout, (input, weight) = ctx.layout, ctx.saved_tensors
+        x_hat, inverse = RMSNorm.divided(layout.view(input), ctx)
+        tangent = RMSNorm.both_terms(layout.view(input_tangent), x_hat, inverse, ctx)
+        return output_tangent(tangent, x_hat, weight, weight_tangent, None, ctx)
 
     @staticmethod
     def divided(x: Tensor, ctx: Any) -> tuple[Tensor, Tensor]:
@@ -109,19 +109,22 @@ class LocalResponseNorm(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        size, alpha, beta, k = ctx.constants
-        x, g = widened(ctx.saved_tensors[0]), widened(grad_output)
+        (input,), (size, alpha, beta, k) = ctx.saved_tensors, ctx.constants
+        x, g = widened(input), widened(grad_output)
         s = k + alpha / size * window_sum(x * x, size // 2, size)
-        through_s = window_sum(g * x * s ** (-beta - 1), (size - 1) // 2, size)
-        grad_input = g * s**-beta - 2 * alpha * beta / size * x * through_s
-        return grad_input.to(ctx.saved_tensors[0].dtype), None, None, None, None
+        factor = s**-beta
+        through_s = window_sum(g * (x * factor / s), (size - 1) // 2, size)  # s^(−β−1) by itself may underflow
+        grad_input = g * factor - 2 * alpha * beta / size * x * through_s
+        return grad_input.to(input.dtype), None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        size, alpha, beta, k = ctx.constants
-        x, t = widened(ctx.saved_tensors[0]), widened(tangent)
-        s, s_tangent = (alpha / size * window_sum(each, size // 2, size) for each in (x * x, 2 * x * t))
-        return (t * (k + s) ** -beta - beta * x * (k + s) ** (-beta - 1) * s_tangent).to(ctx.dtype)
+        (input,), (size, alpha, beta, k) = ctx.saved_tensors, ctx.constants
+        x, t = widened(input), widened(tangent)
+        s = k + alpha / size * window_sum(x * x, size // 2, size)
+        factor = s**-beta
+        s_tangent = 2 * alpha / size * window_sum(x * t, size // 2, size)
+        return (t * factor - beta * (x * factor / s) * s_tangent).to(ctx.dtype)
 
 
 def window_sum(tensor: Tensor, before: int, size: int) -> Tensor:
@@ -160,31 +163,31 @@ class LpNormalize(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         input, *ctx.constants = inputs
-        ctx.like = shape_and_dtype(output)
+        ctx.dtype = output.dtype
         save(ctx, input)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        y, slope, divisor, dim = LpNormalize.parts(ctx)
+        (input,), (_, dim, _) = ctx.saved_tensors, ctx.constants
+        y, slope, divisor = LpNormalize.parts(widened(input), *ctx.constants)
         g = widened(grad_output)
         grad_input = (g - slope * (g * y).sum(dim, keepdim=True)) / divisor
-        return grad_input.to(ctx.saved_tensors[0].dtype), None, None, None
+        return grad_input.to(input.dtype), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        y, slope, divisor, dim = LpNormalize.parts(ctx)
+        (input,), (_, dim, _) = ctx.saved_tensors, ctx.constants
+        y, slope, divisor = LpNormalize.parts(widened(input), *ctx.constants)
         t = widened(tangent)
-        return ((t - y * (slope * t).sum(dim, keepdim=True)) / divisor).to(ctx.like[1])
+        return ((t - y * (slope * t).sum(dim, keepdim=True)) / divisor).to(ctx.dtype)
 
     @staticmethod
-    def parts(ctx: Any) -> tuple[Tensor, Tensor, Tensor, Any]:
-        """y, s, d, and the axes."""
-        p, dim, eps = ctx.constants
-        x = widened(ctx.saved_tensors[0])
+    def parts(x: Tensor, p: float, dim: Any, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        """y, s and d."""
         norm = torch.linalg.vector_norm(x, p, dim, keepdim=True)
         divisor = norm.clamp_min(eps)
         slope = norm_slope(x, norm, p, dim).masked_fill((norm < eps) | (norm == 0), 0)
-        return x / divisor, slope, divisor, dim
+        return x / divisor, slope, divisor
 
 
 def norm_slope(x: Tensor, norm: Tensor, p: float, dim: Any) -> Tensor:

@@ -86,7 +86,7 @@ class Normalize(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, weight, *statistics = ctx.saved_tensors
         layout, g, x = ctx.layout, ctx.layout.view(grad_output), ctx.layout.view(input)
-        if _may_work_in_place(grad_output):
+        if g.numel() and _may_work_in_place(grad_output):
             return as_inputs(_in_few_passes(g, x, weight, statistics, ctx), ctx)
         mean, inverse = moments(x, layout.axes, ctx.eps)
         x_hat = (x - mean) * inverse
@@ -185,8 +185,8 @@ def new_statistics(input: Tensor) -> list[Tensor] | None:
 def output_tangent(
     tangent: Tensor, x_hat: Tensor, weight: Tensor | None, weight_tangent: Any, bias_tangent: Any, ctx: Any
 ) -> Tensor:
-    """ẏ = γ dx̂ + γ̇ x̂ + β̇, in the shape and dtype of the input."""
-    layout, (shape, dtype) = ctx.layout, ctx.like[0]
+    """ẏ = γ dx̂ + γ̇ x̂ + β̇, in the shape and dtype of the output."""
+    layout, (shape, dtype) = ctx.layout, ctx.output
     tangent = times(tangent, weight, layout)
     if weight_tangent is not None:
         tangent = tangent + x_hat * layout.view_affine(weight_tangent)
@@ -211,10 +211,10 @@ def _summed_further(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
     return tensor.sum(left, keepdim=True) if left else tensor
 
 
-def remember(ctx: Any, layout: Layout, eps: float, inputs: Sequence[Any], constants: int) -> None:
-    """Keep the layout, ε, the shapes and dtypes of the differentiable inputs, and the number of constants."""
+def remember(ctx: Any, layout: Layout, eps: float, inputs: Sequence[Any], output: Tensor, *, constants: int) -> None:
+    """Keep layout and ε, shapes and dtypes of the differentiable inputs and the output, and the number of constants."""
     ctx.layout, ctx.eps, ctx.no_gradients = layout, eps, (None,) * constants
-    ctx.like = [shape_and_dtype(each) for each in inputs]
+    ctx.like, ctx.output = [shape_and_dtype(each) for each in inputs], shape_and_dtype(output)
 
 
 def as_inputs(gradients: Sequence[Tensor], ctx: Any) -> tuple[Tensor | None, ...]:
@@ -226,7 +226,7 @@ def as_inputs(gradients: Sequence[Tensor], ctx: Any) -> tuple[Tensor | None, ...
 def _setup_context(layout: Callable[..., Layout]) -> Callable[..., None]:
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         input, weight, bias, *constants, eps, statistics = inputs
-        remember(ctx, layout(input.shape, *constants), eps, (input, weight, bias), len(constants) + 2)
+        remember(ctx, layout(input.shape, *constants), eps, (input, weight, bias), output, constants=len(constants) + 2)
         save(ctx, input, weight, *(statistics or ()))
 
     return setup_context
