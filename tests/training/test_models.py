@@ -1,5 +1,7 @@
 """Convolutional networks in training: everything that holds for dense ones."""
 
+import math
+import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -55,7 +57,9 @@ def test_every_gradient_agrees(small_digits: Dataset, model: str) -> None:
     failed = [str(c) for event in logger.of_type(AgreementEvent) for c in event.comparisons if not c.passed]
     assert not failed, "\n".join(failed)
     assert summary["gradient_checks"] == 6 * len(list(trainer.model.parameters()))
-    assert all(event.taylor_order > 1.7 for event in logger.of_type(AgreementEvent))
+    if model != "resnet":  # whose many ReLUs change sides along any direction
+        orders = [event.taylor_order for event in logger.of_type(AgreementEvent)]
+        assert 1.9 < statistics.median(order for order in orders if math.isfinite(order)) < 2.2
     assert bool(logger.of_type(NoiseEvent)) == (model != "resnet")
     assert bool(trainer.monitor.noise_unsupported) == (model == "resnet")
     (filters,) = {event.first_weights.shape[1:] for event in logger.of_type(PictureEvent)}
