@@ -150,7 +150,10 @@ def step_memory(sizes: tuple[int, ...], examples: int) -> list[Row]:
 
 
 def function_times(rounds: int) -> list[Row]:
-    """Time each function of the catalogue and PyTorch's on its first sample with a matrix, all sizes set to 100."""
+    """Time each function of the catalogue and PyTorch's: on its first matrix, or smallest Tensor with more dimensions.
+
+    The sizes are set to 100 for a matrix, and so that the number of components is about the same otherwise.
+    """
     rows = []
     for entry in CATALOGUE.values():
         large = _large_call(entry)
@@ -161,9 +164,11 @@ def function_times(rounds: int) -> list[Row]:
 
 
 def _large_call(entry: OpInfo) -> Call:
-    first = next(sample for sample in entry.samples if isinstance(sample.args[0], Tensor) and sample.args[0].dim() == 2)
+    tensors = [sample for sample in entry.samples if isinstance(sample.args[0], Tensor) and sample.args[0].dim() > 1]
+    first = min(tensors, key=lambda sample: sample.args[0].dim())
     (call,) = as_calls(entry.function, [first])
-    sizes = {axis: 100 for axis in axes_of(call)}
+    size = round(10_000 ** (1 / first.args[0].dim()))
+    sizes = {axis: size for axis in axes_of(call)}
     large = resized(call.to(torch.float32), sizes, torch.Generator().manual_seed(0))
     assert large is not None
     return large
