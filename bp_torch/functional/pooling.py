@@ -83,8 +83,10 @@ class MaxPool(Function):
         (indices,) = ctx.saved_tensors
         index, g = _lines(indices, ctx.dims), _lines(grad_output, ctx.dims)  # (N, C, windows)
         values = math.prod(ctx.shape[-ctx.dims :])
-        grad_input = g.new_zeros(*g.shape[:-1], values).scatter_add(-1, index, g)
-        return grad_input.reshape(ctx.shape), None, None
+        zeros = g.new_zeros(*g.shape[:-1], values)
+        # in place is faster, but does not add to a zero that vmap has not copied; torch.func enables gradients
+        add = zeros.scatter_add if torch.is_grad_enabled() else zeros.scatter_add_
+        return add(-1, index, g).reshape(ctx.shape), None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
