@@ -8,7 +8,18 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("catalogue", "dashboard", "data", "engine", "functional", "gradients", "inspection", "nn", "training")
+_SUBPACKAGES = (
+    "catalogue",
+    "dashboard",
+    "data",
+    "engine",
+    "functional",
+    "gradients",
+    "inspection",
+    "models",
+    "nn",
+    "training",
+)
 
 
 def __getattr__(name: str) -> ModuleType:

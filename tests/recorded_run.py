@@ -18,7 +18,7 @@ from bp_torch.training.logging.traces import FrameCapture
 
 STEPS, RATE, N = 6, 2.0, 20
 LABELS = torch.arange(10)
-PROBES = prepare(draw(LABELS, seed=1))
+PROBES = prepare(draw(LABELS, seed=1)).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def write_run(
     model = mlp((784, hidden, 10))
     model[0].requires_grad_(not frozen)
     labels = torch.arange(examples) % 10
-    inputs, targets = prepare(draw(labels, seed=2)), torch.eye(10)[labels]
+    inputs, targets = prepare(draw(labels, seed=2)).flatten(1), torch.eye(10)[labels]
     driver = Backprop(model, F.squared_error)
     frames = FrameCapture(model, F.squared_error, PROBES, torch.eye(10))
     references = []

@@ -19,7 +19,7 @@ from bp_torch.training.state.run_dir import CHECKPOINT, CONFIG, RunError, State,
 TRAIN_CONFIG = TrainConfig(hidden=())
 FILES = [f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
 STATE = State(
-    {"config": TRAIN_CONFIG.as_dict(), "sizes": (784, 10), "step": 1, "best": (0.5, 3)},
+    {"config": TRAIN_CONFIG.as_dict(), "image_shape": (28, 28), "classes": 10, "step": 1, "best": (0.5, 3)},
     {"parameters.output.weight": torch.ones(10, 784), "parameters.output.bias": torch.ones(10)},
 )
 NO_DIGEST = b"0" * 64

@@ -13,7 +13,7 @@ _image = _draw(1, 2, 4, 4)
 
 
 # Torch rounds the positions of bicubic interpolation to float32 in between, which shows from some 10⁴ pixels on.
-def _sample(*shape: int, axes: str = _IMAGES, **options: object) -> Sample:
+def _sample(shape: tuple[int, ...], axes: str = _IMAGES, **options: object) -> Sample:
     return Sample((_draw(*shape),), options, axes)
 
 
@@ -52,13 +52,13 @@ OP_INFOS = (
         "pad",
         "∂C/∂x = g without the padding; Σ g over the copies of each value",
         (
-            _sample(2, 3, axes="rows columns", pad=(1, 2), value=0.5),
-            _sample(2, 4, 3, axes="batch rows columns", pad=(0, 1, -1, 2)),
-            _sample(1, 2, 4, axes=_LINE, pad=(2, 1), mode="reflect"),
-            _sample(1, 1, 3, 4, axes=_IMAGES, pad=(1, 2, 2, 1), mode="reflect"),
-            _sample(2, 4, axes="channels length", pad=(3, -1), mode="replicate"),
-            _sample(1, 1, 3, 2, 3, axes=_VOLUMES, pad=(1, 0, 2, 1, 0, 1), mode="replicate"),
-            _sample(2, 3, 4, axes="channels height width", pad=(2, 1, 0, 3), mode="circular"),
+            _sample((2, 3), axes="rows columns", pad=(1, 2), value=0.5),
+            _sample((2, 4, 3), axes="batch rows columns", pad=(0, 1, -1, 2)),
+            _sample((1, 2, 4), axes=_LINE, pad=(2, 1), mode="reflect"),
+            _sample((1, 1, 3, 4), axes=_IMAGES, pad=(1, 2, 2, 1), mode="reflect"),
+            _sample((2, 4), axes="channels length", pad=(3, -1), mode="replicate"),
+            _sample((1, 1, 3, 2, 3), axes=_VOLUMES, pad=(1, 0, 2, 1, 0, 1), mode="replicate"),
+            _sample((2, 3, 4), axes="channels height width", pad=(2, 1, 0, 3), mode="circular"),
         ),
         ErrorInput((_draw(1, 2, 3), (3, 0), "reflect"), RuntimeError, "less than|reflect"),
         ErrorInput((_draw(1, 2, 3), (1, 0), "symmetric"), NotImplementedError, "symmetric"),
@@ -67,36 +67,30 @@ OP_INFOS = (
     ),
     op_info(
         "interpolate",
-        "∂C/∂x = Aᵀ g B, with the weights A and B along the axes",
+        "∂C/∂xᵢ = Σₒ aₒᵢ gₒ with the weights a of y, along each axis",
         (
-            _sample(2, 2, 4, axes=_LINE, size=7),
-            _sample(1, 1, 3, 4, size=(5, 3), mode="nearest-exact"),
-            _sample(1, 2, 4, axes="batch channels 4", scale_factor=1.7, mode="linear"),
+            _sample((2, 2, 4), axes=_LINE, size=7),
+            _sample((1, 1, 3, 4), size=(5, 3), mode="nearest-exact"),
+            _sample((1, 2, 4), axes="batch channels 4", scale_factor=1.7, mode="linear"),
             _sample(
-                1,
-                1,
-                3,
-                4,
+                (1, 1, 3, 4),
                 axes="batch channels height 4",
                 scale_factor=(2.0, 1.3),
                 mode="bilinear",
                 align_corners=False,
             ),
-            _sample(1, 1, 3, 4, size=5, mode="bilinear", align_corners=True),
+            _sample((1, 1, 3, 4), axes="batch channels 3 width", size=5, mode="bilinear", align_corners=True),
             _sample(
-                1,
-                1,
-                4,
-                5,
+                (1, 1, 4, 5),
                 axes="batch channels 4 5",
                 scale_factor=(1.7, 0.6),
                 mode="bicubic",
                 recompute_scale_factor=True,
             ),
-            _sample(1, 1, 2, 3, 4, axes=_VOLUMES, size=(3, 2, 5), mode="trilinear"),
-            _sample(1, 1, 5, 4, size=(3, 2), mode="area"),
-            _sample(1, 1, 5, 6, axes="batch channels 5 6", size=(3, 4), mode="bilinear", antialias=True),
-            _sample(1, 1, 5, 6, axes="batch channels 5 6", size=(7, 3), mode="bicubic", antialias=True),
+            _sample((1, 1, 2, 3, 4), axes="batch channels 2 3 4", size=(3, 2, 5), mode="trilinear"),
+            _sample((1, 1, 5, 4), size=(3, 2), mode="area"),
+            _sample((1, 1, 5, 6), axes="batch channels 5 6", size=(3, 4), mode="bilinear", antialias=True),
+            _sample((1, 1, 5, 6), axes="batch channels 5 6", size=(7, 3), mode="bicubic", antialias=True),
         ),
         ErrorInput((_image,), ValueError, "either size or scale_factor"),
         ErrorInput((_image, 3, 2.0), ValueError, "only one of size or scale_factor"),
@@ -107,11 +101,11 @@ OP_INFOS = (
     ),
     op_info(
         "upsample",
-        "∂C/∂x = Aᵀ g B, as of interpolate",
+        "as of interpolate",
         (
-            _sample(2, 2, 4, axes=_LINE, scale_factor=2),
-            _sample(1, 1, 3, 4, size=5, mode="bilinear", align_corners=True),
-            _sample(1, 1, 3, 4, scale_factor=2, mode="bicubic"),
+            _sample((2, 2, 4), axes=_LINE, scale_factor=2),
+            _sample((1, 1, 3, 4), size=5, mode="bilinear", align_corners=True),
+            _sample((1, 1, 3, 4), scale_factor=2, mode="bicubic"),
         ),
     ),
     _op_info(

@@ -26,8 +26,8 @@ class UsageError(Exception):
     """The command line, or something that it names, cannot be used; the message is one line."""
 
 
-def parse(config: type[_Config], arguments: Sequence[str]) -> _Config:
-    """Read a dataclass of flags from the command line.
+def parse(config: type[_Config], arguments: Sequence[str], default: _Config | None = None) -> _Config:
+    """Read a dataclass of flags from the command line; `default` has the values of flags that are not given.
 
     Raises:
         UsageError: for an unknown flag, or a value that does not fit, naming it.
@@ -39,7 +39,7 @@ def parse(config: type[_Config], arguments: Sequence[str]) -> _Config:
     wanted = shutil.get_terminal_size().columns if {"-h", "--help"}.intersection(arguments) else 100_000
     try:  # in a narrow terminal tyro breaks numbers in two; with fewer than 10 columns its help does not end
         with redirect_stderr(printed), _columns(max(wanted, 40)):
-            return tyro.cli(config, args=arguments)
+            return tyro.cli(config, args=arguments, default=default or tyro.MISSING_NONPROP)
     except SystemExit as stop:
         if stop.code == 0:  # --help
             raise

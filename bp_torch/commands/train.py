@@ -7,12 +7,14 @@ process was lost; 2 bad usage or data; 129, 130 and 143 stopped by SIGHUP, Ctrl-
 import signal
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from bp_torch.commands import cli
 from bp_torch.dashboard.tags import BACKPROP
 from bp_torch.dashboard.writer import TensorBoardLogger
 from bp_torch.data import DataError
+from bp_torch.models import MODELS
 from bp_torch.training.backends import ProcessLost
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging.events import Logger
@@ -28,8 +30,15 @@ def main() -> None:
     cli.run(_train, DataError, RunError)
 
 
+def _defaults(arguments: Sequence[str]) -> TrainConfig:
+    """The defaults of the model that the arguments name; those of mlp if it is unknown, which is reported later."""
+    models = [after for before, after in pairwise((*arguments, "")) if before == "--model"]
+    models += [argument.removeprefix("--model=") for argument in arguments if argument.startswith("--model=")]
+    return TrainConfig.defaults(models[-1] if models and models[-1] in MODELS else "mlp")
+
+
 def _train() -> int:
-    config = cli.parse(TrainConfig, sys.argv[1:])
+    config = cli.parse(TrainConfig, sys.argv[1:], _defaults(sys.argv[1:]))
     if config.replay is not None:
         table, failed_again = replay(config)
         print(table)

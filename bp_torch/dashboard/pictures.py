@@ -22,6 +22,7 @@ from bp_torch.inspection.figures import BLUE, DIVERGING, GREY, ORANGE, Array
 
 MAX_NEURONS: Final = 64
 MAX_DIGITS: Final = 12
+_MAPS: Final = 6
 
 _INCHES: Final = 8.0  # 640 pixels at _DPI, about the width of an enlarged image in TensorBoard
 _DPI: Final = 80
@@ -44,20 +45,22 @@ _ROW_SCALE: Final = 3  # pixels of the picture for a pixel of the digit
 
 
 def first_weights(weights: Tensor) -> Summary.Image | None:
-    """Draw the weights (neurons, inputs) of at most 64 neurons as maps of the input: blue excites, orange inhibits.
+    """Draw at most 64 filters, or neurons as maps of the input: blue weights excite, orange ones inhibit.
 
-    All maps share a scale around zero; non-finite weights are blank. Returns None if there are no weights, or if the
-    inputs are not a square image.
+    Weights are (out, in, height, width), or (neurons, inputs). All maps share a scale around zero; non-finite weights
+    are blank. Returns None if there are no weights, or if the inputs of neurons are not a square image.
     """
-    neurons, inputs = weights.shape
-    side = isqrt(inputs)
-    if not weights.numel() or side * side != inputs:
+    dense, side = weights.dim() == 2, isqrt(weights.shape[1])
+    if not weights.numel() or (dense and side * side != weights.shape[1]):
         return None
-    maps = weights[:MAX_NEURONS].detach().cpu().double().reshape(-1, side, side).numpy()
-    shown = f"all {neurons}" if len(maps) == neurons else f"the first {len(maps)} of {neurons}"
-    margin = max(1, side // 10)
+    shape = (side, side) if dense else weights.shape[2:]
+    every = weights.detach().cpu().double().reshape(-1, *shape).numpy()
+    maps = every[:MAX_NEURONS]
+    shown = f"all {len(every)}" if len(maps) == len(every) else f"the first {len(maps)} of {len(every)}"
+    margin = max(1, shape[0] // 10)
     canvas, corners = _tile(maps, ceil(len(maps) ** 0.5), below=margin, right=margin)
-    figure, axes = _sheet(f"First layer: the weights of {shown} neurons, on one scale", canvas, width=0.88)
+    title = f"First layer: {f'the weights of {shown} neurons' if dense else f'{shown} filters'}, on one scale"
+    figure, axes = _sheet(title, canvas, width=0.88)
     limit = np.abs(maps[np.isfinite(maps)]).max(initial=0)
     drawn = axes.imshow(canvas, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
     for neuron, (x, y) in enumerate(corners):
@@ -81,6 +84,34 @@ def worst_digits(images: Tensor, labels: Tensor, outputs: Tensor) -> Summary.Ima
     outputs = outputs[:MAX_DIGITS].cpu().double().nan_to_num().clamp(0, 1)
     _draw_outputs(axes, corners, labels[:MAX_DIGITS].tolist(), outputs.numpy())
     return render(figure)
+
+
+def feature_maps(images: Tensor, maps: Tensor, gradients: Tensor) -> Summary.Image:
+    """Draw digits, each followed by feature maps in grey and by their nudges below: blue should grow, orange shrink.
+
+    Images are uint8 (K, H, W); maps and gradients (K, C, h, w), of which the first 6 maps are drawn. A digit's maps
+    share a scale, and so do its nudges.
+    """
+    count, channels = maps.shape[0], min(maps.shape[1], _MAPS)
+    figure = _page(f"The first {channels} feature maps of {count} digits, and the nudges of the maps", _TITLE_INCHES)
+    width = _INCHES * 0.96 / (channels + 1)
+    figure.set_figheight(inches := _TITLE_INCHES + 2 * count * width)
+    figure.texts[0].set_y(1 - _TITLE_INCHES / 2 / inches)
+    axes = figure.add_axes((0.02, 0, 0.96, 2 * count * width / inches))
+    axes.set(xlim=(0, channels + 1), ylim=(2 * count, 0))
+    axes.set_axis_off()
+    for row, (image, activations, nudges) in enumerate(zip(images, maps, -gradients, strict=True)):
+        _draw_map(axes, image, 0, 2 * row, cmap="gray_r", vmin=0, vmax=255)
+        strongest, limit = (x.abs().nan_to_num().max().clamp_min(1e-30).item() for x in (activations, nudges))
+        for column in range(channels):
+            _draw_map(axes, activations[column], column + 1, 2 * row, cmap="gray_r", vmin=0, vmax=strongest)
+            _draw_map(axes, nudges[column], column + 1, 2 * row + 1, cmap=DIVERGING, vmin=-limit, vmax=limit)
+    return render(figure)
+
+
+def _draw_map(axes: Axes, values: Tensor, x: int, y: int, **colours: Any) -> None:
+    extent = (x + 0.03, x + 0.97, y + 0.97, y + 0.03)
+    axes.imshow(values.cpu().double().numpy(), extent=extent, interpolation="nearest", aspect="auto", **colours)
 
 
 def _draw_outputs(axes: Axes, corners: list[tuple[int, int]], labels: list[int], outputs: Array) -> None:

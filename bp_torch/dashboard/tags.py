@@ -33,6 +33,7 @@ HEALTH_FIGURES: Final = ("gradient_norm", "update_ratio")
 FIRST_WEIGHTS: Final = "pictures/first_weights"
 WORST_DIGITS: Final = "pictures/worst_digits"
 NUDGES: Final = "pictures/nudges"
+FEATURE_MAPS: Final = "pictures/feature_maps"
 
 CHECKED_FUNCTIONS: Final = "checker/functions"
 CHECKER_SCORES: Final = "checker/planted_bugs"

@@ -86,6 +86,9 @@ class TensorBoardLogger(AbstractContextManager["TensorBoardLogger"]):
                 return _distributions(event)
             case events.PictureEvent():
                 return _pictures(event)
+            case events.FeatureMapEvent():
+                drawn = pictures.feature_maps(event.images, event.maps, event.gradients)
+                return [Summary.Value(tag=tags.FEATURE_MAPS, image=drawn)]
             case events.ExplanationEvent():
                 return [Summary.Value(tag=tags.NUDGES, image=pictures.draw_explanations(event.explanations))]
             case events.NetworkEvent():

@@ -71,14 +71,14 @@ class Dataset:
 
 
 def prepare(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
-    """Convert uint8 images (N, H, W) to the network's input, float32 (N, H·W) in [0, 1]: input = pixel / 255.
+    """Convert uint8 images (N, H, W) to a network's input, float32 (N, 1, H, W) in [0, 1]: input = pixel / 255.
 
     Raises:
         TypeError: if `images` are not uint8, for instance scaled already.
     """
     if images.dtype != torch.uint8:
         raise TypeError(f"images: expected uint8 pixels from 0 to 255, got {images.dtype}")
-    return images.to(device).flatten(start_dim=1).float().div_(255)
+    return images.to(device).unsqueeze(1).float().div_(255)
 
 
 def classes_of(targets: Tensor) -> Tensor:

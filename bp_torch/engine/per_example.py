@@ -7,16 +7,21 @@ needs a single product.
 
 import copy
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bp_torch.engine.tape import Call, Tape, backward
+from bp_torch.functional.convolution import MAX_COMPONENTS, Convolution, Windows, kernel_gradient
 from bp_torch.functional.elementwise import Elementwise
 from bp_torch.functional.function import Context
 from bp_torch.functional.linear import Linear
+
+MIXING = 0.02
+"""A relative difference that is more than rounding, in bfloat16 too."""
 
 
 class ExampleGradients:
@@ -75,6 +80,43 @@ class _OuterProducts(ExampleGradients):
         return _OuterProducts(self._delta.double(), self._input.double())
 
 
+class _PatchProducts(ExampleGradients):
+    """The kernel gradients of N examples, Σᵢ gₙᵢ xₙᵢᵀ over the windows i: from g (N, O, *out) and x (N, C, *).
+
+    They are computed for a few examples at a time, and never kept for more: norms and squares need no more memory.
+    """
+
+    def __init__(self, grad: Tensor, input: Tensor, windows: Windows, groups: int) -> None:
+        """Store the factors."""
+        self._grad, self._input, self._windows, self._groups = grad, input, windows, groups
+
+    def gradients(self) -> Tensor:
+        return torch.cat(list(self._parts()))
+
+    def total(self) -> Tensor:
+        shape = torch.Size((self._grad.shape[1], self._input.shape[1] // self._groups, *self._windows.kernel))
+        return kernel_gradient(self._input, self._grad, shape, self._windows, self._groups)
+
+    def norms(self) -> Tensor:
+        return torch.cat([_norms(part) for part in self._parts()])
+
+    def sums_of_squares(self) -> Tensor:
+        return torch.stack([part.square().sum(0) for part in self._parts()]).sum(0)
+
+    def double(self) -> "_PatchProducts":
+        return _PatchProducts(self._grad.double(), self._input.double(), self._windows, self._groups)
+
+    def _parts(self) -> Iterator[Tensor]:
+        """The gradients, (n, O, C/groups, *kernel), for n examples at a time."""
+        out, kernel = self._grad.shape[2:], self._windows.kernel
+        n = max(1, MAX_COMPONENTS // max(1, self._input[:1].numel() * math.prod(kernel)))
+        for x, g in zip(torch.split(self._input, n), torch.split(self._grad, n), strict=True):
+            patches = self._windows.view(x, out).flatten(2, 1 + len(out)).movedim(2, -1)  # (n, C, *kernel, i)
+            patches = patches.reshape(len(x), self._groups, -1, math.prod(out))
+            each = g.reshape(len(x), self._groups, -1, math.prod(out)) @ patches.mT
+            yield each.reshape(len(x), g.shape[1], -1, *kernel)
+
+
 Rule = Callable[[Context, Tensor], tuple[ExampleGradients | None, ...] | None]
 """`rule(ctx, grad_output)`: the contributions to each input's gradient, or None to use vmap."""
 _RULES: dict[Any, Rule] = {}
@@ -100,6 +142,17 @@ def linear_gradients(ctx: Context, grad_output: Tensor) -> tuple[ExampleGradient
         return None, _OuterProducts(grad_output, input), ExampleGradients(grad_output)
     delta, rows = grad_output.flatten(1, -2), input.flatten(1, -2)
     return None, ExampleGradients(torch.bmm(delta.mT, rows)), ExampleGradients(delta.sum(1))
+
+
+@per_example(Convolution)
+def convolution_gradients(ctx: Context, grad_output: Tensor) -> tuple[ExampleGradients | None, ...] | None:
+    """The kernel's gradients as products of windows and g, and ∂Cₙ/∂b = Σᵢ gₙᵢ."""
+    input = ctx.saved_tensors[0]
+    if input is None or ctx.needs_input_grad[0]:
+        return None
+    context: Any = ctx
+    kernels = _PatchProducts(grad_output, input, context.windows, context.groups)
+    return None, kernels, ExampleGradients(grad_output.flatten(2).sum(2)), None, None, None, None
 
 
 def vmap_gradients(function: Any, ctx: Context, grad_output: Tensor) -> tuple[ExampleGradients | None, ...]:
@@ -173,26 +226,30 @@ def _backward_call(
 def _backward_rows(call: Call, grad_output: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Run a call's backward; TypeError unless each row of the gradients depends on that row of ∂C/∂output alone.
 
-    Any two row numbers differ in at least one bit. For each bit, the backward runs again with zeros in the rows whose
-    bit is 0, and with zeros in those whose bit is 1. A zeroed row whose gradient is not 0 depends on another row.
+    A backward is linear. If each row of ∂C/∂output is multiplied by a number of its own, each row of the gradients must
+    be multiplied by the same number, up to rounding.
     """
     gradients = call.backward(grad_output)
-    number = torch.arange(len(grad_output), device=grad_output.device)
-    if any(gradient.shape[:1] != number.shape for _, gradient in gradients):
+    if any(gradient.shape[:1] != grad_output.shape[:1] for _, gradient in gradients):
         raise _mixing_error(call)
-    bits = [(number >> bit) % 2 == 0 for bit in range((len(number) - 1).bit_length())]
-    if gradients and bits and not issubclass(call.function, Elementwise):
-        zeroed = torch.stack([*bits, *(~bit for bit in bits)])  # (K, N)
-        result = _vmap_backward(call.function, call.ctx, torch.where(_expand_rows(zeroed, grad_output), 0, grad_output))
-        for (_, gradient), each in zip(gradients, (x for x in result if x is not None), strict=True):
-            if ((each != 0) & _expand_rows(zeroed, gradient) & gradient.isfinite()).any():
+    if gradients and len(grad_output) > 1 and not issubclass(call.function, Elementwise):
+        factors = 0.5 + torch.rand(len(grad_output), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        scaled = call.backward(_times_rows(grad_output, factors))
+        for (_, gradient), (_, actual) in zip(gradients, scaled, strict=True):
+            if _differs(actual, _times_rows(gradient, factors)):
                 raise _mixing_error(call)
     return gradients
 
 
-def _expand_rows(mask: Tensor, like: Tensor) -> Tensor:
-    """Reshape (K, N) to (K, N, 1, ...), to broadcast with `like`."""
-    return mask.reshape(*mask.shape, *[1] * (like.dim() - 1))
+def _times_rows(tensor: Tensor, factors: Tensor) -> Tensor:
+    """Multiply row n of (N, ...) by factor n."""
+    return tensor * factors.to(tensor).reshape(-1, *[1] * (tensor.dim() - 1))
+
+
+def _differs(actual: Tensor, expected: Tensor) -> bool:
+    """Whether a row differs by more than rounding; rows that are not finite are left out."""
+    size = torch.maximum(_norms(actual), _norms(expected))
+    return bool((_norms(actual - expected) > MIXING * size).any())
 
 
 def _mixing_error(call: Call) -> TypeError:

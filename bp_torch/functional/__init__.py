@@ -16,6 +16,7 @@ from bp_torch.functional.indexing import *
 from bp_torch.functional.linear import *
 from bp_torch.functional.losses import *
 from bp_torch.functional.normalization import *
+from bp_torch.functional.norms import *
 from bp_torch.functional.padding import *
 from bp_torch.functional.piecewise_activations import *
 from bp_torch.functional.pooling import *

@@ -36,7 +36,7 @@ _TRANSPOSED: dict[int, Callable[..., Tensor]] = {
     2: torch.conv_transpose2d,
     3: torch.conv_transpose3d,
 }
-_MAX_COMPONENTS = 2**21
+MAX_COMPONENTS = 2**21
 """Of the windows that are multiplied at a time: these stay in the cache."""
 
 
@@ -256,7 +256,7 @@ def _multiply(windows: Tensor, grad: Tensor, groups: int) -> Tensor:
     order = 1, 2, *range(-axes, 0), 0, *range(3, 3 + axes)  # (groups, C/groups, *kernel, n, *out)
     rows, columns = grad.shape[1] // groups, channels // groups * math.prod(windows.shape[-axes:])
     pixels = math.prod(grad.shape[2:])
-    n = max(1, _MAX_COMPONENTS // (groups * columns * pixels))  # examples at a time
+    n = max(1, MAX_COMPONENTS // (groups * columns * pixels))  # examples at a time
     total: Any = 0
     for x, g in zip(torch.split(windows, n), torch.split(grad, n), strict=True):
         matrix = _by_group(x, groups).permute(order).reshape(groups, columns, len(x) * pixels)

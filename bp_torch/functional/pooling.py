@@ -283,8 +283,11 @@ def _lp_pool(
 ) -> Tensor:
     """yₒ = (Σᵢ xᵢᵖ)^(1/p) over window o, as torch composes it: the sum is the average times the kernel's size.
 
-    The powers are not of |xᵢ|: for an odd p the sum may be negative, and y NaN. p = ±∞ means the largest and the
-    smallest |xᵢ|. Where the sum is 0, the slope of the root is infinite, and the gradient is set to 0: relu stops it.
+        ∂C/∂xᵢ = Σ gₒ yₒ¹⁻ᵖ xᵢᵖ⁻¹ over all windows o that contain i
+
+    follows from the functions that it is composed of. Where the sum is 0, the slope of the root is infinite, and the
+    gradient is set to 0: relu stops it. The powers are not of |xᵢ|: for an odd p the sum may be negative, and y NaN.
+    p = ±∞ means the largest and the smallest |xᵢ|.
     """
     require_tensor(f"lp_pool{dims}d", input=input)
     max_pool: Callable[..., Any] = (max_pool1d, max_pool2d, max_pool3d)[dims - 1]

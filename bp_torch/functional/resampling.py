@@ -23,8 +23,8 @@ __all__ = ["interpolate", "pixel_shuffle", "pixel_unshuffle", "upsample"]
 class Interpolate(LinearMap):
     """Each pixel of y is a weighted sum of the pixels of x near its place, along one axis after the other.
 
-    Along an axis, n pixels become m. Output pixel o is at the position sₒ of the input. With r input pixels for each
-    output pixel, r = n / m, or 1 / `scale_factor` if that is given and not recomputed. Pixels are unit intervals, so
+    Along an axis, n pixels become m, and output pixel o is at the position sₒ of the input. r is the distance of two
+    such positions: n / m, or 1 / `scale_factor` if that is given and not recomputed. Pixels are unit intervals, so
 
         sₒ = r (o + ½) − ½                or sₒ = o (n − 1) / (m − 1) with `align_corners`
         yₒ = Σᵢ aₒᵢ xᵢ,  aₒᵢ = K(sₒ − i)
@@ -38,12 +38,12 @@ class Interpolate(LinearMap):
         area                           `AdaptiveAvgPool`
 
     With `antialias`, the kernel is r times as wide if r > 1, pixels outside of the image have no weight, and the
-    weights are divided by their sum.
+    weights are divided by their sum; `align_corners` changes r alone. lanczos is sinc(t) sinc(t / 3) where |t| < 3.
 
-    Backward, an input pixel gets the gradients of all output pixels that it enters, with the same weights; along two
-    axes, from last to first or from first to last,
+    Backward, an input pixel gets the gradients of all output pixels that it enters, with the same weights. Along two
+    axes the weights are products aₒᵢ bₚⱼ, and the sums are taken along one axis after the other:
 
-        ∂C/∂xᵢ = Σₒ aₒᵢ gₒ                ∂C/∂xᵢⱼ = Σₒₚ aₒᵢ bₚⱼ gₒₚ
+        ∂C/∂xᵢ = Σₒ aₒᵢ gₒ                ∂C/∂xᵢⱼ = Σₒ aₒᵢ Σₚ bₚⱼ gₒₚ
 
     Here the positions are 0, ½ and 1, so the output in the middle is the mean of both pixels:
 

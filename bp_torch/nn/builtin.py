@@ -16,6 +16,8 @@ _PACKAGE = "bp_torch.nn."
 def as_builtin(model: torch.nn.Module) -> torch.nn.Module:
     """Copy a model, replacing the hand-written layers by torch.nn's; the copy shares the parameters.
 
+    A class of yours that calls hand-written functions names its counterpart, of the same attributes: `builtin = ...`.
+
     Args:
         model: any module; hand-written layers are replaced at any depth.
 
@@ -30,6 +32,9 @@ def as_builtin(model: torch.nn.Module) -> torch.nn.Module:
     twin = copy.deepcopy(model, memo={id(tensor): tensor for tensor in shared})
     for module in twin.modules():
         kind = type(module)
+        if counterpart := vars(kind).get("builtin"):
+            module.__class__ = counterpart
+            continue
         if any(base.__module__.startswith(_PACKAGE) for base in kind.__mro__):
             name = kind.__name__
             if not kind.__module__.startswith(_PACKAGE) or not hasattr(torch.nn, name):

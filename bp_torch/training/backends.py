@@ -53,12 +53,15 @@ COSTS = {
 class Autograd:
     """Autograd and torch.optim.SGD."""
 
-    def __init__(self, model: torch.nn.Module, cost: CostFunction) -> None:
+    def __init__(
+        self, model: torch.nn.Module, cost: CostFunction, *, momentum: float = 0.0, weight_decay: float = 0.0
+    ) -> None:
         """Take a model and its cost."""
         self.model = model
         self.cost = cost
         self._parameters = dict(model.named_parameters())
-        self._optimizer = torch.optim.SGD(self._parameters.values(), lr=0.0)
+        parameters = self._parameters.values()
+        self._optimizer = torch.optim.SGD(parameters, lr=0.0, momentum=momentum, weight_decay=weight_decay)
 
     def gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Gradients]:
         """The cost, and the gradient of each parameter by its name."""
@@ -94,9 +97,9 @@ class Autograd:
 class Distributed(Autograd):
     """A backend in several processes: each computes a shard of the mini-batch, and the gradients are summed."""
 
-    def __init__(self, local: "Backend", group: "ProcessGroup") -> None:
-        """Take the backend of this process, whose model must be the same in all, and the processes."""
-        super().__init__(local.model, local.cost)
+    def __init__(self, local: "Backend", group: "ProcessGroup", **options: float) -> None:
+        """Take the backend of this process, whose model must be the same in all, the processes, and SGD's options."""
+        super().__init__(local.model, local.cost, **options)
         self._local, self._group = local, group
 
     @torch.no_grad()
@@ -114,11 +117,39 @@ Backend = Backprop | Autograd
 """Computes gradients and takes steps, on the model's own parameters."""
 
 
-def build_backend(name: str, model: torch.nn.Module, cost: Cost) -> Backend:
-    """Make a backend for one process, by its name."""
+def build_backend(name: str, model: torch.nn.Module, cost: Cost, **options: float) -> Backend:
+    """Make a backend for one process, by its name; `options` are momentum and weight_decay."""
     if name == "engine":
-        return Backprop(model, cost.function)
-    return Autograd(as_builtin(model), cost.reference) if name == "builtin" else Autograd(model, cost.function)
+        return Backprop(model, cost.function, **options)
+    if name == "builtin":
+        return Autograd(as_builtin(model), cost.reference, **options)
+    return Autograd(model, cost.function, **options)
+
+
+@contextmanager
+def undisturbed(model: torch.nn.Module) -> Iterator[None]:
+    """Restore the model's buffers and the random numbers afterwards: running statistics and masks of dropout.
+
+    What is computed inside leaves no trace, and repeated, it is the same.
+    """
+    before = [buffer.clone() for buffer in model.buffers()]
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in zip(model.buffers(), before, strict=True):
+                buffer.copy_(value)
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Set the model to evaluation, and back to training afterwards."""
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
 
 
 def require_finite(cost: Tensor, gradients: Gradients) -> None:

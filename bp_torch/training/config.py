@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, get_origin,
 
 import torch
 
+from bp_torch.models import MODELS
 from bp_torch.nn import ACTIVATIONS
 from bp_torch.training.backends import COSTS
 
@@ -16,8 +17,9 @@ Data = Literal["auto", "mnist", "digits"]
 if TYPE_CHECKING:
     Activation: TypeAlias = str
     Cost: TypeAlias = str
+    Model: TypeAlias = str
 else:  # the choices are the keys of the registries
-    Activation, Cost = Literal[tuple(ACTIVATIONS)], Literal[tuple(COSTS)]
+    Activation, Cost, Model = Literal[tuple(ACTIVATIONS)], Literal[tuple(COSTS)], Literal["mlp", *MODELS]
 
 MAX_NEURONS = 100_000
 MAX_PARAMETERS = 100_000_000
@@ -30,7 +32,16 @@ _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**63 - 1),
     "checkpoint_seconds": (0, 10**9),
     "learning_rate": (1e-38, 1e38),
+    "momentum": (0, 1),
+    "weight_decay": (0, 1e38),
 }
+_CONVOLUTIONAL = {"cost": "cross_entropy", "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 100}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "lenet": {**_CONVOLUTIONAL, "learning_rate": 0.05, "epochs": 12},
+    "lenet-1998": {**_CONVOLUTIONAL, "learning_rate": 0.05, "epochs": 12},
+    "resnet": {**_CONVOLUTIONAL, "learning_rate": 0.2, "epochs": 8},
+}
+"""What differs from the fields' defaults, by model."""
 _NAMES = "run_name", "resume", "replay"
 _ACCEPTED = {int: (int,), float: (float, int), bool: (bool,), str: (str,)}  # bool is not accepted as int
 
@@ -43,11 +54,15 @@ class TrainConfig:
     data_root: Path = Path("data")  # Folder of MNIST, as torchvision stores it.
     # A folder with MNIST's four .gz files, instead of a download (or set BP_TORCH_MNIST_SOURCE).
     mnist_source: Path | None = None
-    hidden: tuple[int, ...] = (16, 16)  # Neurons of each hidden layer.
-    activation: Activation = "sigmoid"  # Activation of the hidden layers.
+    # mlp: dense layers, the lecture's network; lenet, lenet-1998, resnet: convolutions, with defaults of their own.
+    model: Model = "mlp"
+    hidden: tuple[int, ...] = (16, 16)  # Neurons of each hidden layer of mlp.
+    activation: Activation = "sigmoid"  # Activation of the hidden layers of mlp.
     cost: Cost = "squared_error"  # With squared_error the outputs are sigmoids, with cross_entropy logits.
     batch_size: int = 100  # Examples in a mini-batch.
     learning_rate: float = 3.0  # Initial learning rate; it falls linearly to 0 at the end.
+    momentum: float = 0.0  # Factor of the velocity at each step: v ← momentum · v + gradient.
+    weight_decay: float = 0.0  # Added to each gradient: weight decay · parameter.
     epochs: int = 60  # Passes over the training examples.
     # Seed of the initial weights and of every shuffle; on one machine, the same seed gives the same run, bit for bit.
     seed: int = 0
@@ -81,6 +96,11 @@ class TrainConfig:
         self.sizes(1, 1)
         self._require_device()
         self._require_names()
+
+    @classmethod
+    def defaults(cls, model: str) -> "TrainConfig":
+        """The default configuration of a model."""
+        return cls(model=model, **_DEFAULTS.get(model, {}))
 
     def sizes(self, inputs: int, classes: int) -> tuple[int, ...]:
         """Neurons of each layer, the inputs first; ValueError if the network has too many weights."""

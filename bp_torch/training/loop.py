@@ -7,12 +7,22 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bp_torch.data import Batch, Batches, Dataset, Split, prepare
 from bp_torch.engine import Backprop
 from bp_torch.inspection import NoiseScaleAverage
-from bp_torch.nn import mlp
-from bp_torch.training.backends import COSTS, SINGLE, Distributed, ProcessGroup, ProcessLost, build_backend
+from bp_torch.models import MODELS
+from bp_torch.nn import ACTIVATIONS, mlp
+from bp_torch.training.backends import (
+    COSTS,
+    SINGLE,
+    Distributed,
+    ProcessGroup,
+    ProcessLost,
+    build_backend,
+    undisturbed,
+)
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging.events import EpochEvent, FailureEvent, Logger
 from bp_torch.training.logging.monitor import CheckCounts, Monitor
@@ -29,10 +39,23 @@ class NonFinite(RuntimeError):
         self.event = event
 
 
-def build_model(config: TrainConfig, sizes: Sequence[int]) -> torch.nn.Sequential:
-    """The network of hand-written layers, with initial weights from the seed."""
+def build_model(config: TrainConfig, image_shape: Sequence[int], classes: int) -> torch.nn.Sequential:
+    """The network of hand-written layers for images (H, W), with initial weights from the seed."""
     torch.manual_seed(config.seed)
-    return mlp(sizes, config.activation, output_activation=COSTS[config.cost].output_activation).to(config.device)
+    output_activation = COSTS[config.cost].output_activation
+    if config.model == "mlp":
+        sizes = config.sizes(math.prod(image_shape), classes)
+        model = mlp(sizes, config.activation, output_activation=output_activation)
+    else:
+        model = MODELS[config.model](classes)
+        model.add_module(f"output_{output_activation}", ACTIVATIONS[output_activation]())
+    return model.to(config.device)
+
+
+def model_inputs(config: TrainConfig, images: Tensor) -> Tensor:
+    """The inputs of the network, (N, 1, H, W), or (N, H·W) for dense layers, from uint8 images (N, H, W)."""
+    inputs = prepare(images, config.device)
+    return inputs.flatten(1) if config.model == "mlp" else inputs
 
 
 class Trainer:
@@ -45,10 +68,11 @@ class Trainer:
         self.config = config
         self.group = group
         self.cost = COSTS[config.cost]
-        self._sizes = config.sizes(dataset.image_shape.numel(), dataset.classes)
-        self.model = build_model(config, self._sizes)  # whose parameters every backend trains
-        self.local = build_backend(config.backend, self.model, self.cost)
-        self.backend = self.local if group.size == 1 else Distributed(self.local, group)  # in all processes
+        self._image_shape, self._classes = tuple(dataset.image_shape), dataset.classes
+        self.model = build_model(config, self._image_shape, self._classes)  # whose parameters every backend trains
+        options = {"momentum": config.momentum, "weight_decay": config.weight_decay}
+        self.local = build_backend(config.backend, self.model, self.cost, **options)
+        self.backend = self.local if group.size == 1 else Distributed(self.local, group, **options)  # in all processes
         train, test = (self._prepared(split, dataset.classes) for split in (dataset.train, dataset.test))
         self.batches = Batches(*train, config.batch_size, seed=config.seed)
         self.steps = config.epochs * len(self.batches)
@@ -87,7 +111,8 @@ class Trainer:
         """What `load_state` needs to resume from here."""
         values = {
             "config": self.config.as_dict(),
-            "sizes": self._sizes,
+            "image_shape": self._image_shape,
+            "classes": self._classes,
             "step": self.step,
             "seconds": self.seconds,
             "evaluated": self.evaluated and asdict(self.evaluated),
@@ -117,8 +142,8 @@ class Trainer:
         random = state.group("random")
         if len(parameters) + len(optimizer) + len(random) != len(state.tensors):
             raise ValueError("unexpected tensors")
-        if wrong := {tensor.dtype for tensor in parameters.values()} - {torch.float32}:
-            raise TypeError(f"parameters of dtype {wrong}")
+        if any(parameters[name].dtype != tensor.dtype for name, tensor in self.model.state_dict().items()):
+            raise TypeError("parameters of another dtype")
         self.model.load_state_dict(parameters)
         self.backend.load_state_dict({name: tensor.to(self.config.device) for name, tensor in optimizer.items()})
         torch.set_rng_state(random.pop("cpu"))
@@ -138,7 +163,10 @@ class Trainer:
 
     def stats(self, batch: Batch) -> list[TensorStats]:
         """The largest magnitude in every tensor of a mini-batch's forward and backward pass, in this process alone."""
-        return tensor_stats(Backprop(self.model, self.cost.function), self.local.gradients(*batch)[1], batch)
+        with undisturbed(self.model):
+            gradients = self.local.gradients(*batch)[1]
+        with undisturbed(self.model):
+            return tensor_stats(Backprop(self.model, self.cost.function), gradients, batch)
 
     def _take_step(self, batch: Batch) -> None:
         learning_rate = self.config.learning_rate * (1 - self.step / self.steps)
@@ -158,7 +186,8 @@ class Trainer:
 
     def _log(self, batch: Batch, learning_rate: float) -> None:
         """Compute the gradients of the step in all processes, and log them in the first."""
-        cost, gradients = self.backend.gradients(*batch)
+        with undisturbed(self.model):
+            cost, gradients = self.backend.gradients(*batch)
         if not cost.isfinite():
             raise FloatingPointError(f"the cost is not finite: {cost.item()}")
         if self.group.first:
@@ -185,7 +214,7 @@ class Trainer:
 
     def _prepared(self, split: Split, classes: int) -> Batch:
         labels = split.labels.to(self.config.device)
-        return prepare(split.images, self.config.device), self.cost.targets(labels, classes)
+        return model_inputs(self.config, split.images), self.cost.targets(labels, classes)
 
     def _figures(self) -> dict[str, Any]:
         if self.evaluated is None:  # not the first process

@@ -22,22 +22,22 @@ def indexed(count: int, batch_size: int = 10, *, seed: int = 0) -> Batches:
     return Batches(torch.stack([2 * indices, -indices], dim=1).float(), indices, batch_size, seed=seed)
 
 
-def test_prepare_scales_pixels_to_zero_to_one_and_flattens_images() -> None:
+def test_prepare_scales_pixels_to_zero_to_one() -> None:
     images = torch.zeros(3, 28, 28, dtype=torch.uint8)
     images[1, 0, 1], images[2, 27, 27] = 255, 51
     inputs = prepare(images)
-    assert inputs.shape == (3, 784)
+    assert inputs.shape == (3, 1, 28, 28)
     assert inputs.dtype == torch.float32
     assert inputs.sum() == pytest.approx(1.2)
-    assert inputs[1, 1] == 1
-    assert inputs[2, 783] == pytest.approx(0.2)
+    assert inputs[1, 0, 0, 1] == 1
+    assert inputs[2, 0, 27, 27] == pytest.approx(0.2)
 
 
 def test_prepare_copies_and_accepts_an_empty_set() -> None:
     images = torch.full((2, 28, 28), 255, dtype=torch.uint8)
     prepare(images)
     assert (images == 255).all()
-    assert prepare(images[:0]).shape == (0, 784)
+    assert prepare(images[:0]).shape == (0, 1, 28, 28)
 
 
 def test_prepare_moves_the_images_to_the_device() -> None:

@@ -10,7 +10,18 @@ import torch
 from torch import Tensor
 
 import bp_torch.functional as F
-from bp_torch.functional import arithmetic, indexing, reductions, selection, shape
+from bp_torch.functional import (
+    adaptive_pooling,
+    arithmetic,
+    indexing,
+    padding,
+    pooling,
+    reductions,
+    resampling,
+    selection,
+    shape,
+    windows,
+)
 from bp_torch.functional.function import Function
 
 Tensors = dict[str, Tensor]
@@ -90,6 +101,7 @@ class Context:
 
 _ROW, _MATRIX = torch.tensor([0.5, 2.0, -1.0]), torch.arange(1.0, 7.0, dtype=torch.float64).reshape(2, 3)
 _BATCH = torch.arange(1.0, 13.0).reshape(2, 2, 3).double()
+_IMAGES = torch.arange(16.0).reshape(1, 4, 2, 2)
 CALLS: list[tuple[type[Function], tuple[Any, ...]]] = [
     (arithmetic.Add, (_ROW, _MATRIX, 2)),
     (arithmetic.Add, (_MATRIX.int(), _ROW, -1)),
@@ -115,6 +127,16 @@ CALLS: list[tuple[type[Function], tuple[Any, ...]]] = [
     (indexing.Cat, (0, _ROW.unsqueeze(0), _MATRIX)),
     (indexing.Stack, (0, _ROW, _MATRIX[0])),
     (indexing.GetItem, (_MATRIX, slice(None), torch.tensor([2, 2]))),
+    (pooling.MaxPool, (_BATCH, torch.tensor([[[5]], [[0]]]), 2)),
+    (pooling.AvgPool, (_BATCH.bfloat16(), 2, 2, 1, (0, 1), True, False, None)),
+    (adaptive_pooling.AdaptiveAvgPool, (_BATCH.half(), 2, (3, 2))),
+    (resampling.Interpolate, (_BATCH.bfloat16(), (4,), None, "linear", None, None, False)),
+    (resampling.PixelShuffle, (_IMAGES, 2)),
+    (resampling.PixelUnshuffle, (_IMAGES, 2)),
+    (padding.ConstantPad, (_BATCH, (1, -1), 2.0)),
+    (padding.CopyPad, (_BATCH.half(), (1, 2), "replicate", None)),
+    (windows.Unfold, (_IMAGES, 2, 1, 1, 2)),
+    (windows.Fold, (_BATCH.repeat(1, 2, 1), (2, 4), 2, 1, 0, 1)),
 ]
 
 

@@ -11,6 +11,7 @@ import torch
 from gradients.checking import check_planted, numbers
 from torch import Tensor
 
+from bp_torch.functional.dropout import Dropout as HandWrittenDropout
 from bp_torch.gradients import CannotCheck, check_gradients
 from bp_torch.gradients.call import IN_PLACE, RANDOM
 from bp_torch.gradients.randomness import replayed
@@ -78,6 +79,39 @@ class TestRandom:
         assert torch.equal(states[0], after[0])
         assert states[1:] == after[1:]
         assert drawn(None) != drawn(None)
+
+
+class DropoutVmap(HandWrittenDropout):
+    """Dropout with a vmap rule that detaches the input."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def vmap(info: Any, dims: Any, x: Tensor, factors: Tensor, shift: None) -> tuple[Tensor, Any]:
+        return (x.detach().movedim(dims[0], 0) * factors), 0
+
+
+def of_a_batch_drawn_anew(x: Tensor) -> Tensor:
+    if torch._C._are_functorch_transforms_active():
+        torch.rand(1)
+    return torch.nn.functional.dropout(x)
+
+
+class TestRandomUnderVmap:
+    """The examples have the random numbers of a single call."""
+
+    def status(self, function: Callable[[Tensor], Tensor]) -> set[str]:
+        report = check_gradients(function, [(numbers(4, 3),)], checks=("gradient", "vmap"))
+        return {result.status for result in report.results if result.check == "vmap"}
+
+    def test_values_and_gradients_are_compared(self) -> None:
+        assert self.status(torch.nn.functional.dropout) == {"passed"}
+
+    def test_a_wrong_rule_fails(self) -> None:
+        assert "failed" in self.status(lambda x: DropoutVmap.apply(x, (torch.rand(x.shape) < 0.5).to(x), None))  # type: ignore[no-untyped-call]
+
+    def test_numbers_that_differ_for_a_batch_are_left_out(self) -> None:
+        assert self.status(of_a_batch_drawn_anew) == {"left out"}
 
 
 class Doubled(torch.autograd.Function):

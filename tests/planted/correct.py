@@ -6,6 +6,7 @@ kernels of low precision, and functions as the field has them.
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from bp_torch.catalogue import CATALOGUE, OpInfo
 from bp_torch.catalogue.op_info import RandomTensors
 from bp_torch.gradients.call import as_tensor
+from bp_torch.sample import Sample
 from planted import (
     activations,
     arithmetic,
@@ -28,6 +30,7 @@ from planted import (
     losses,
     low_precision,
     normalization,
+    piecewise_activations,
     pooling,
     resampling,
     shape,
@@ -44,6 +47,7 @@ FAMILIES = (
     normalization,
     dropout,
     activations,
+    piecewise_activations,
     smooth_activations,
     softmax,
     classification,
@@ -57,22 +61,22 @@ _draw = RandomTensors(17)
 
 def _of_entry(entry: OpInfo) -> list[CorrectFunction]:
     """One per set of options without Tensors, with the first three samples of finite value."""
-    calls: dict[str, list[tuple[Any, ...]]] = {}
+    calls: dict[str, list[Sample]] = {}
     options = {}
     for sample in entry.samples:
         no_tensors = not any(isinstance(value, Tensor) for value in sample.options.values())
         if no_tensors and as_tensor(entry.reference(*sample.args, **sample.options)).isfinite().all():
             name = ", ".join([entry.name, *(f"{key}={value}" for key, value in sample.options.items())])
             options[name] = sample.options
-            calls.setdefault(name, []).append(sample.args)
+            calls.setdefault(name, []).append(replace(sample, options={}))
     return [
         CorrectFunction(
             f"bp_torch {name}",
             partial(entry.function, **options[name]),
             partial(entry.reference, **options[name]),
-            tuple(args[:3]),
+            tuple(samples[:3]),
         )
-        for name, args in calls.items()
+        for name, samples in calls.items()
     ]
 
 

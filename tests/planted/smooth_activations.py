@@ -1,4 +1,4 @@
-"""Bugs of softplus, SiLU and both forms of GELU. The correct gradient is g y′(x), elementwise."""
+"""Bugs of the smooth activations, softsign and tanhshrink. The correct gradient is g y′(x), elementwise."""
 
 import math
 from functools import partial
@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bp_torch.catalogue.op_info import RandomTensors
-from bp_torch.functional.smooth_activations import GELU, GELUTanh, SiLU, Softplus
+from bp_torch.functional.activations import Softsign, Tanhshrink
+from bp_torch.functional.smooth_activations import GELU, GLU, GELUTanh, LogSigmoid, Mish, SiLU, Softplus
 from planted.alterations import channels_first, rounded_to, row_major, without_offset, without_small
 from planted.bug import Original
 
@@ -20,6 +21,11 @@ SOFTPLUS = Original("softplus", Softplus, partial(F.softplus, beta=2.0), _X, (2.
 SILU = Original("silu", SiLU, F.silu, _X)
 GELU_ERF = Original("gelu", GELU, F.gelu, _X)
 GELU_TANH = Original("gelu tanh", GELUTanh, partial(F.gelu, approximate="tanh"), _X)
+MISH = Original("mish", Mish, lambda x: x * torch.tanh(F.softplus(x)), _X)
+LOGSIGMOID = Original("logsigmoid", LogSigmoid, F.logsigmoid, _X)
+SOFTSIGN = Original("softsign", Softsign, F.softsign, _X)
+TANHSHRINK = Original("tanhshrink", Tanhshrink, F.tanhshrink, _X)
+GLU_ROWS = Original("glu", GLU, partial(F.glu, dim=1), ((_draw(3, 4),), (_draw(2, 6),)), (1,))
 
 
 def _softplus_slope(x: Tensor, threshold: float = 20) -> Tensor:
@@ -152,5 +158,83 @@ _gelu_tanh = (
     GELU_TANH.backward("slope of the exact form", "wrong formula", lambda g, x: g * _gelu_slope(x)),
 )
 
-BUGS = (*_softplus, *_silu, *_gelu, *_gelu_tanh)
-ORIGINALS = (SOFTPLUS, SILU, GELU_ERF, GELU_TANH)
+
+def _t(x: Tensor) -> Tensor:
+    return torch.tanh(F.softplus(x))
+
+
+def _mish_by_exponentials(g: Tensor, x: Tensor) -> Tensor:
+    """The formula of the paper."""
+    e = torch.exp(x)
+    return g * e * (4 * (x + 1) + 4 * e**2 + e**3 + e * (4 * x + 6)) / (2 * e + e**2 + 2) ** 2
+
+
+_mish = (
+    MISH.backward("x sech² dropped", "dropped term", lambda g, x: g * _t(x)),
+    MISH.backward("σ of softplus′ dropped", "dropped term", lambda g, x: g * (_t(x) + x * (1 - _t(x) ** 2))),
+    MISH.backward("1 − t for 1 − t²", "wrong formula", lambda g, x: g * (_t(x) + x * torch.sigmoid(x) * (1 - _t(x)))),
+    MISH.backward("NaN for a large x: ∞/∞", "overflow", _mish_by_exponentials),
+    MISH.backward("slope of SiLU", "wrong formula", lambda g, x: g * _silu_slope(x, torch.sigmoid(x))),
+)
+
+_logsigmoid = (
+    LOGSIGMOID.backward("σ(x) for σ(−x)", "sign", lambda g, x: g * torch.sigmoid(x)),
+    LOGSIGMOID.backward("σ′ for σ′/σ", "dropped term", lambda g, x: g * torch.sigmoid(x) * torch.sigmoid(-x)),
+    LOGSIGMOID.backward(
+        "NaN for a very negative x: ∞/∞", "overflow", lambda g, x: g * torch.exp(-x) / (1 + torch.exp(-x))
+    ),
+    LOGSIGMOID.backward("y for e^y", "wrong formula", lambda g, y: g * (1 - y), saved=lambda _, y: y),
+)
+
+_softsign = (
+    SOFTSIGN.backward("(1 + x)² without |·|", "wrong formula", lambda g, x: g / (1 + x) ** 2),
+    SOFTSIGN.backward("not squared", "dropped term", lambda g, x: g / (1 + x.abs())),
+    SOFTSIGN.backward("1 + x² for (1 + |x|)²", "wrong formula", lambda g, x: g / (1 + x * x)),
+    SOFTSIGN.backward("|x| detached", "second derivative", lambda g, x: g / (1 + x.detach().abs()) ** 2),
+)
+
+_tanhshrink = (
+    TANHSHRINK.backward("slope of tanh", "wrong formula", lambda g, x: g * (1 - torch.tanh(x) ** 2)),
+    TANHSHRINK.backward("tanh for tanh²", "dropped term", lambda g, x: g * torch.tanh(x)),
+    TANHSHRINK.backward("tanh² of y", "wrong formula", lambda g, y: g * torch.tanh(y) ** 2, saved=lambda _, y: y),
+)
+
+
+def _by_halves(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    a, b = x.chunk(2, 1)
+    return a, b, torch.sigmoid(b)
+
+
+def _glu(g: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    a, _, gate = _by_halves(x)
+    return g * gate, g * a * _slope(gate)
+
+
+def _slope(gate: Tensor) -> Tensor:
+    return gate * (1 - gate)
+
+
+def _glu_tangent(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+    return tangent.chunk(2, 1)[0] * _by_halves(ctx.saved_tensors[0])[2]
+
+
+_gated = (
+    GLU_ROWS.backward("halves exchanged", "position", lambda g, x: torch.cat(_glu(g, x)[::-1], 1)),
+    GLU_ROWS.backward(
+        "gate of the first half", "wrong formula", lambda g, x: torch.cat(_glu(g, x.roll(x.shape[1] // 2, 1)), 1)
+    ),
+    GLU_ROWS.backward("σ′ forgotten", "dropped term", lambda g, x: torch.cat([_glu(g, x)[0], g * _by_halves(x)[0]], 1)),
+    GLU_ROWS.backward(
+        "1 − σ forgotten",
+        "dropped term",
+        lambda g, x: torch.cat([_glu(g, x)[0], g * _by_halves(x)[0] * _by_halves(x)[2]], 1),
+    ),
+    GLU_ROWS.backward(
+        "a forgotten", "dropped term", lambda g, x: torch.cat([_glu(g, x)[0], g * _slope(_by_halves(x)[2])], 1)
+    ),
+    GLU_ROWS.backward("gate without a gradient", "dropped term", lambda g, x: torch.cat([_glu(g, x)[0], 0 * g], 1)),
+    GLU_ROWS.methods("tangent of the gate dropped", "forward mode", jvp=_glu_tangent),
+)
+
+BUGS = (*_softplus, *_silu, *_gelu, *_gelu_tanh, *_mish, *_logsigmoid, *_softsign, *_tanhshrink, *_gated)
+ORIGINALS = (SOFTPLUS, SILU, GELU_ERF, GELU_TANH, MISH, LOGSIGMOID, SOFTSIGN, TANHSHRINK, GLU_ROWS)

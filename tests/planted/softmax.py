@@ -1,4 +1,7 @@
-"""Bugs of softmax and log_softmax. The correct gradients are y (g − Σ g y) and g − e^y Σ g, with sums over dim = 1."""
+"""Bugs of softmax, softmin and log_softmax. The correct gradients are ±y (g − Σ g y) and g − e^y Σ g.
+
+The sums are over dim = 1.
+"""
 
 from functools import partial
 from typing import Any
@@ -8,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bp_torch.catalogue.op_info import RandomTensors
-from bp_torch.functional.softmax import LogSoftmax, Softmax, probabilities
+from bp_torch.functional.softmax import LogSoftmax, Softmax, Softmin, probabilities
 from planted.alterations import first_row_negated, rounded_to, row_major
 from planted.bug import Original, first_input
 
@@ -17,6 +20,7 @@ _X = ((_draw(4, 3),), (_draw(2, 5, 3),))
 _SQUARE = ((_draw(4, 4),),)
 
 SOFTMAX = Original("softmax", Softmax, partial(F.softmax, dim=1), _X, (1,))
+SOFTMIN = Original("softmin", Softmin, partial(F.softmin, dim=1), _X, (1,))
 LOG_SOFTMAX = Original("log_softmax", LogSoftmax, partial(F.log_softmax, dim=1), _X, (1,))
 
 
@@ -84,6 +88,12 @@ _softmax = (
 )
 
 
+_softmin = (
+    SOFTMIN.backward("softmax's backward", "sign", lambda g, y: y * (g - _average(g, y))),
+    SOFTMIN.backward("sign of the average only", "sign", lambda g, y: y * (-g - _average(g, y))),
+)
+
+
 def _total(g: Tensor, dim: int = 1) -> Tensor:
     return g.sum(dim, keepdim=True)
 
@@ -110,5 +120,5 @@ _log_softmax = (
     ),
 )
 
-BUGS = (*_softmax, *_log_softmax)
-ORIGINALS = (SOFTMAX, LOG_SOFTMAX)
+BUGS = (*_softmax, *_softmin, *_log_softmax)
+ORIGINALS = (SOFTMAX, SOFTMIN, LOG_SOFTMAX)

@@ -78,7 +78,10 @@ def trainer(small_digits: Dataset) -> Trainer:
     return Trainer(TrainConfig(hidden=(), epochs=1, frames=0), small_digits)
 
 
-VALUES = "config", "sizes", "step", "seconds", "evaluated", "best", "gradient_checks", "worst_gradient_ratio"
+VALUES = (
+    "config", "image_shape", "classes", "step", "seconds", "evaluated", "best", "gradient_checks",
+    "worst_gradient_ratio",
+)  # fmt: skip
 TENSORS = "parameters.output.weight", "parameters.0.bias", "parameters.x", "optimizer.output.weight", "random.cpu", "x"
 ANY_TENSOR = st.sampled_from(
     [torch.ones(()), torch.ones(3), torch.full((10, 784), math.nan), torch.ones(0, 2**40), torch.ones(10, 784).double()]

@@ -177,7 +177,7 @@ def test_logged_events(small_digits: Dataset) -> None:
         logger.of_type(ExplanationEvent)[-1].explanations
     ):  # first test digit of each class
         digit = small_digits.test.images[label == number][:1]
-        torch.testing.assert_close(explanation.outputs, trainer.model(prepare(digit))[0].detach())
+        torch.testing.assert_close(explanation.outputs, trainer.model(prepare(digit).flatten(1))[0].detach())
         assert explanation.target.argmax() == number
         assert explanation.difference < 1e-4
     (first,) = logger.of_type(StepEvent)
@@ -187,7 +187,7 @@ def test_logged_events(small_digits: Dataset) -> None:
     assert health.gradient_norm == pytest.approx(total**0.5)
     activations = logger.of_type(DistributionEvent)[-1].activations
     assert list(activations) == ["hidden1", "hidden2", "output"]
-    inputs = prepare(small_digits.test.images)
+    inputs = prepare(small_digits.test.images).flatten(1)
     torch.testing.assert_close(activations["hidden2"], trainer.model[:4](inputs).detach())
     assert summary["examples_per_second"] == pytest.approx(20_000 / summary["seconds"])
 

@@ -63,7 +63,7 @@ class Setup:
         """Prepare the images."""
         self.name, self.quick, self.seed = dataset.name, quick, seed
         self.labels, self.test_labels = dataset.train.labels, dataset.test.labels
-        self.inputs, self.test_inputs = prepare(dataset.train.images), prepare(dataset.test.images)
+        self.inputs, self.test_inputs = (prepare(split.images).flatten(1) for split in (dataset.train, dataset.test))
         self.targets = one_hot(self.labels, dataset.classes).float()
         self.test_images = dataset.test.images
 

@@ -107,10 +107,19 @@ class EpochEvent(Event):
 class PictureEvent(Event):
     """The first layer's weights, and the misclassified test digits with the lowest output for their label."""
 
-    first_weights: Tensor  # (neurons, inputs), float
+    first_weights: Tensor  # (neurons, inputs), or filters (out, in, height, width), float
     worst_images: Tensor  # (K, H, W), uint8, the worst first
     worst_labels: Tensor  # (K,), int64
     worst_outputs: Tensor  # (K, classes), float: activations or probabilities in [0, 1]
+
+
+@dataclass(frozen=True)
+class FeatureMapEvent(Event):
+    """The first feature maps of some test digits, and the gradients of each digit's cost with respect to them."""
+
+    images: Tensor  # (K, H, W), uint8
+    maps: Tensor  # (K, C, h, w), float
+    gradients: Tensor  # (K, C, h, w), float
 
 
 @dataclass(frozen=True)

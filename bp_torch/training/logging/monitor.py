@@ -11,17 +11,19 @@ from torch import Tensor
 from torch.func import functional_call
 
 from bp_torch.data import Batch, Batches, accuracy_of, classes_of, first_of_each_class
+from bp_torch.engine import Backprop
 from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, perturbed, taylor_order
 from bp_torch.inspection import GradientNoise, NoiseScaleAverage, explain, gradient_noise
-from bp_torch.nn import Linear, as_builtin
-from bp_torch.training.backends import COSTS, Backend, Cost, CostFunction
+from bp_torch.nn import as_builtin
+from bp_torch.training.backends import COSTS, Backend, Cost, CostFunction, evaluating, undisturbed
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging import events
-from bp_torch.training.logging.traces import FrameCapture, frame_steps
+from bp_torch.training.logging.traces import FrameCapture, first_feature_maps, frame_steps, layer_activations
 
 LOG_EVERY = 100  # steps between events of cost and health
 HEARTBEAT_SECONDS = 0.5
 WORST = 12  # misclassified digits that are shown
+FEATURE_MAPS = 4  # digits whose feature maps are shown
 SHOWN = 1000  # test examples whose activations are shown
 CHUNK = 10_000  # examples evaluated at once
 
@@ -51,7 +53,8 @@ class Monitor:
         self._test_labels = classes_of(test[1])
         self._probes = first_of_each_class(self._test_labels.cpu())
         self._reference = ReferenceModels(model, self._cost)
-        self._frame_steps = frame_steps(self._steps, config.frames)
+        self._frame_steps = frame_steps(self._steps, config.frames if config.model == "mlp" else 0)
+        self.noise_unsupported = self._find_noise_unsupported()  # why the gradients' noise is not measured, or ""
         self._frames: FrameCapture | None = None
         self._last_heartbeat = -math.inf
         self._last_logged = (0, 0.0)
@@ -68,7 +71,7 @@ class Monitor:
 
     def begin(self, step: int) -> None:
         """Record the network and start the clock, before the first step."""
-        if self._frame_steps:
+        if self._frame_steps and self._config.model == "mlp":
             probes = self._test[0][self._probes], self._test[1][self._probes]
             self._frames = FrameCapture(self._model, self._cost.function, *probes)
             self.record(self._frames.network(step, self._steps))
@@ -118,11 +121,20 @@ class Monitor:
         every = self._config.compare_every
         return every > 0 and (step % every == 0 or step in self._frame_steps)
 
+    def _find_noise_unsupported(self) -> str:
+        examples = self._train[0][:2], self._train[1][:2]
+        try:
+            with undisturbed(self._model):
+                gradient_noise(self._model, self._cost.function, *examples)
+        except TypeError as error:
+            return str(error)
+        return ""
+
     def _log_step(self, step: int, batch: Batch, learning_rate: float, cost: Tensor) -> None:
         (before, then), now = self._last_logged, time.perf_counter()
         speed = (step - before) / self._epoch_steps * len(self._train[0]) / (now - then)
         self._last_logged = (step, now)
-        with torch.no_grad():
+        with torch.no_grad(), undisturbed(self._model):
             accuracy = accuracy_of(self._local.model(batch[0]), batch[1])
         self.record(events.StepEvent(step, step // self._epoch_steps, cost.item(), accuracy, learning_rate, speed))
 
@@ -136,21 +148,35 @@ class Monitor:
     def _compare(self, step: int, gradients: Gradients, batch: Batch) -> tuple[Comparison, ...]:
         """Compare the gradients, and measure their noise; with backend builtin, compute them by hand first."""
         began = time.perf_counter()
-        hand = self._reference.hand_written(batch) if self._config.backend == "builtin" else gradients
+        hand = self._hand_written(gradients, batch)
         comparisons = self._reference.compare(hand, batch)
         order = self._reference.taylor_order(hand, batch, seed=step)
-        noise = self._measure_noise(step, batch)
+        noise = None if self.noise_unsupported else self._measure_noise(step, batch)
         checks = self.counts.gradient_checks + len(comparisons)
         passed = self.counts.gradient_checks_passed + sum(one.passed for one in comparisons)
         worst = max(self.counts.worst_gradient_ratio, *(one.error_ratio for one in comparisons))
         self.counts = CheckCounts(checks, passed, worst)
         self.comparing_seconds += time.perf_counter() - began
         self.record(events.AgreementEvent(step, comparisons, order, checks, checks - passed))
-        self.record(noise)
+        if noise:
+            self.record(noise)
         return comparisons
 
+    def _hand_written(self, gradients: Gradients, batch: Batch) -> Gradients:
+        """The hand-written gradients of the whole mini-batch.
+
+        Several processes have each normalized its own part of the mini-batch, so these are computed here as a whole.
+        """
+        if self._config.backend == "builtin":
+            return self._reference.hand_written(batch)
+        if not any(True for _ in self._model.buffers()):
+            return gradients
+        with undisturbed(self._model):
+            return self._local.gradients(*batch)[1]
+
     def _measure_noise(self, step: int, batch: Batch) -> events.NoiseEvent:
-        noise = gradient_noise(self._model, self._cost.function, *batch)
+        with undisturbed(self._model):
+            noise = gradient_noise(self._model, self._cost.function, *batch)
         groups: dict[str, Iterable[GradientNoise]] = {
             "": noise.values(),
             **{name: [one] for name, one in noise.items()},
@@ -160,25 +186,28 @@ class Monitor:
         return events.NoiseEvent(step, noise, scales.pop(""), scales)
 
     def _measure(self, examples: Batch) -> tuple[float, float, Tensor]:
-        outputs = torch.cat([self._local.model(chunk) for chunk in torch.split(examples[0], CHUNK)])
+        with evaluating(self._local.model):
+            outputs = torch.cat([self._local.model(chunk) for chunk in torch.split(examples[0], CHUNK)])
         return self._cost.function(outputs, examples[1]).item(), accuracy_of(outputs, examples[1]), outputs
 
     def _log_distributions(self, step: int, last: Batch) -> None:
         parameters = {name: p.detach() for name, p in self._model.named_parameters()}
-        activations, layer, signal = {}, "", self._test[0][:SHOWN]
-        for name, module in self._model.named_children():
-            signal = module(signal)
-            layer = name if isinstance(module, Linear) else layer
-            activations[layer] = signal  # of the activation function, if one follows
-        self.record(events.DistributionEvent(step, parameters, self._local.gradients(*last)[1], activations))
+        with undisturbed(self._model):
+            gradients = self._local.gradients(*last)[1]
+        examples = self._test[0][:SHOWN], self._test[1][:SHOWN]
+        with evaluating(self._model):
+            activations = layer_activations(Backprop(self._model, self._cost.function), *examples)
+        self.record(events.DistributionEvent(step, parameters, gradients, activations))
 
     def _explain(self, step: int, last: Batch) -> None:
         """Explain a test digit of each class; where nothing is compared, measure the last mini-batch's noise too."""
+        if not self._config.compare_every and not self.noise_unsupported:
+            self.record(self._measure_noise(step, last))
+        if self._config.model != "mlp":
+            return
         examples = [(self._images[index], int(self._test_labels[index])) for index in self._probes]
         explanations = [explain(self._model, self._cost.function, *example) for example in examples]
         self.record(events.ExplanationEvent(step, tuple(explanations)))
-        if not self._config.compare_every:
-            self.record(self._measure_noise(step, last))
 
     def _log_pictures(self, step: int, outputs: Tensor) -> None:
         probabilities, labels = self._cost.probabilities(outputs), self._test_labels
@@ -188,6 +217,12 @@ class Monitor:
         weights = next(self._model.parameters()).detach()
         digits = self._images[worst.cpu()], labels[worst].cpu(), probabilities[worst].cpu()
         self.record(events.PictureEvent(step, weights, *digits))
+        if weights.dim() == 4:
+            chosen = self._probes[:FEATURE_MAPS]
+            examples = self._test[0][chosen], self._test[1][chosen]
+            with evaluating(self._model):
+                maps, gradients = first_feature_maps(Backprop(self._model, self._cost.function), *examples)
+            self.record(events.FeatureMapEvent(step, self._images[chosen], maps, gradients))
 
 
 class ReferenceModels:
@@ -233,15 +268,23 @@ class ReferenceModels:
 
         def cost(t: float) -> float:
             moved = {name: p + t * direction[name] for name, p in start.items()}
-            return self._cost.function(functional_call(self._hand, moved, inputs), targets).item()
+            return _cost(self._hand, self._cost.function, moved, (inputs, targets)).item()
 
         return taylor_order(cost, sum((hand[name] * direction[name]).sum().item() for name in direction))
 
 
 def _gradients(model: torch.nn.Module, cost: CostFunction, parameters: Gradients, batch: Batch) -> Gradients:
     leaves = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
-    value = cost(functional_call(model, leaves, batch[0]), batch[1])
+    value = _cost(model, cost, leaves, batch)
     return dict(zip(leaves, torch.autograd.grad(value, tuple(leaves.values())), strict=True))
+
+
+def _cost(model: torch.nn.Module, cost: CostFunction, parameters: Gradients, batch: Batch) -> Tensor:
+    """The cost of a mini-batch, with copies of the buffers in the dtype of the parameters."""
+    dtype = next(iter(parameters.values())).dtype
+    buffers = {name: b.to(dtype if b.is_floating_point() else b.dtype, copy=True) for name, b in model.named_buffers()}
+    with undisturbed(model):
+        return cost(functional_call(model, {**parameters, **buffers}, batch[0]), batch[1])
 
 
 def _double(batch: Batch) -> Batch:

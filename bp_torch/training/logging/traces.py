@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bp_torch.data import Batch, classes_of
 from bp_torch.engine import Backprop, backward
+from bp_torch.functional.elementwise import Elementwise
 from bp_torch.gradients import Comparison, Gradients
 from bp_torch.inspection import layer_states
 from bp_torch.training.backends import CostFunction
@@ -53,6 +54,31 @@ class FrameCapture:
         costs = torch.func.vmap(self._backprop.cost)(outputs, all_targets.unsqueeze(1))  # each alone
         inputs, labels = batch[0], classes_of(batch[1])
         return FrameEvent(step, learning_rate, gradients, inputs, labels, costs, states, tuple(compared))
+
+
+@torch.no_grad()
+def layer_activations(backprop: Backprop, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """The activations of each layer by its name: its output, or that of the last function before the next layer.
+
+    A layer is a module with parameters of its own.
+    """
+    modules = dict(backprop.model.named_modules())
+    _, tape = backprop.trace(inputs, targets)
+    found, layer = {}, ""
+    for call in tape[: tape.model_calls]:
+        name = call.module.partition(" ")[0]
+        layer = name if modules[name]._parameters else layer
+        found[layer] = call.output.detach()
+    return found
+
+
+@torch.no_grad()
+def first_feature_maps(backprop: Backprop, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The maps of the first convolution after its activation, (N, C, h, w), and the gradients of the costs' sum."""
+    cost, tape = backprop.trace(inputs, targets)
+    calls = [call for call in tape[: tape.model_calls] if call.output.dim() == 4]
+    maps = next(call.output for call in calls if issubclass(call.function, Elementwise))
+    return maps.detach(), len(inputs) * backward(tape, cost)[maps]
 
 
 def frame_steps(steps: int, frames: int) -> frozenset[int]:

@@ -16,10 +16,10 @@ from torch import Tensor
 import bp_torch
 from bp_torch.data import Dataset, load
 from bp_torch.training.backends import ProcessLost, init_processes
-from bp_torch.training.config import TrainConfig, flag
+from bp_torch.training.config import MAX_NEURONS, TrainConfig, flag
 from bp_torch.training.logging.events import Logger, RunFinished, RunStarted
 from bp_torch.training.logging.traces import first_non_finite, table_of
-from bp_torch.training.loop import NonFinite, Trainer, build_model
+from bp_torch.training.loop import NonFinite, Trainer, build_model, model_inputs
 from bp_torch.training.state import run_dir
 from bp_torch.training.state.run_dir import RunError, State
 from bp_torch.training.state.saver import CheckpointSaver, StopSignals
@@ -108,8 +108,10 @@ def load_trained(run: Path) -> tuple[TrainConfig, torch.nn.Sequential]:
     if state is None:
         raise RunError(f"cannot read run {folder.name!r}: there is no {folder / name}")
     with _refuse(f"cannot read run {folder.name!r}: its {name} does not fit its {run_dir.CONFIG}"):
-        inputs, *_, outputs = state.values["sizes"]
-        model = build_model(config, config.sizes(inputs, outputs))
+        classes = int(run_dir.number(state.values["classes"], least=1))
+        if classes > MAX_NEURONS:
+            raise ValueError(f"{classes} classes")
+        model = build_model(config, state.values["image_shape"], classes)
         model.load_state_dict(state.of_model("parameters", model))
     return config, model
 
@@ -224,9 +226,13 @@ def _require_epochs_left(config: TrainConfig, dataset: Dataset, state: State) ->
 def _load_data(config: TrainConfig) -> Dataset:
     dataset = load(config.data, config.data_root, source=config.mnist_source)
     try:
-        config.sizes(dataset.image_shape.numel(), dataset.classes)
+        model = build_model(config, dataset.image_shape, dataset.classes)
+        model(model_inputs(config, dataset.train.images[:2]))
     except ValueError as error:
         raise RunError(str(error)) from None
+    except RuntimeError as error:
+        size = " × ".join(map(str, dataset.image_shape))
+        raise RunError(f"--model {config.model} does not take images of {size} pixels: {error}") from None
     return dataset
 
 
@@ -238,11 +244,12 @@ def _new_run(config: TrainConfig, dataset: Dataset, *remarks: str) -> RunSetup:
 
 def _merge_config(config: TrainConfig, stored: TrainConfig, arguments: Sequence[str]) -> TrainConfig:
     """The stored configuration, with this session's settings; RunError if a flag cannot change when resuming."""
+    defaults = TrainConfig.defaults(config.model)
     flags = {argument.partition("=")[0].replace("_", "-") for argument in arguments}
     given = {
         f.name: getattr(config, f.name)
         for f in fields(config)
-        if flag(f.name) in flags or getattr(config, f.name) != f.default
+        if flag(f.name) in flags or getattr(config, f.name) != getattr(defaults, f.name)
     }
     if config.data == "auto":
         given.pop("data", None)
@@ -296,6 +303,11 @@ def _finish(trainer: Trainer, saver: CheckpointSaver, setup: RunSetup, figures: 
     return summary
 
 
+def _unsupported(trainer: Trainer) -> list[str]:
+    reason = trainer.monitor.noise_unsupported
+    return [f"the noise of the gradients is not measured: {reason}"] if reason else []
+
+
 def _started(trainer: Trainer, setup: RunSetup, command: str) -> RunStarted:
     return RunStarted(
         config=trainer.config.as_dict(),
@@ -308,5 +320,5 @@ def _started(trainer: Trainer, setup: RunSetup, command: str) -> RunStarted:
         step=trainer.step,
         steps=trainer.steps,
         processes=trainer.group.size,
-        remarks=setup.remarks,
+        remarks=(*setup.remarks, *_unsupported(trainer)),
     )

@@ -34,7 +34,10 @@ _EVENTS = "events.out.tfevents.*", "events.out.damaged.*"
 _RUN_FILES = (SUMMARY, _SHORTER_SUMMARIES, *NEWEST_FIRST, FAILURE, *_DAMAGED, *_OF_EARLIER_VERSIONS, *_EVENTS, CONFIG)
 _LARGEST_HEADER = 2**20
 _NO_DIGEST = "0" * 64
-_FIXED_SETTINGS = "hidden", "activation", "cost", "batch_size", "learning_rate", "seed", "backend", "data"
+_FIXED_SETTINGS = (
+    "model", "hidden", "activation", "cost", "batch_size", "learning_rate", "momentum", "weight_decay", "seed",
+    "backend", "data",
+)  # fmt: skip
 """Settings that a resumed run must share with its checkpoint."""
 
 

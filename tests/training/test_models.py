@@ -1,0 +1,141 @@
+"""Convolutional networks in training: everything that holds for dense ones."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from recording import RecordingLogger, parameters, train
+
+from bp_torch import nn
+from bp_torch.data import Dataset, Split
+from bp_torch.models import MODELS
+from bp_torch.training.config import Backend, TrainConfig
+from bp_torch.training.logging.events import (
+    AgreementEvent,
+    DistributionEvent,
+    ExplanationEvent,
+    FeatureMapEvent,
+    NetworkEvent,
+    NoiseEvent,
+    PictureEvent,
+)
+from bp_torch.training.loop import Trainer
+from bp_torch.training.state.run import load_trained
+from bp_torch.training.state.run_dir import CHECKPOINT, CONFIG, RunError, pack, unpack, write_json
+
+OPTIONS: dict[str, Any] = {
+    "model": "lenet", "cost": "cross_entropy", "momentum": 0.9, "weight_decay": 5e-4, "learning_rate": 0.05
+}  # fmt: skip
+
+
+def tiny(classes: int) -> torch.nn.Sequential:
+    """A network with running statistics and random masks."""
+    return torch.nn.Sequential(
+        nn.AvgPool2d(4), nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.3),
+        nn.Linear(100, classes),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def lenet_is_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "lenet", tiny)
+
+
+def state(trainer: Trainer) -> list[torch.Tensor]:
+    return [*parameters(trainer), *(buffer.clone() for buffer in trainer.model.buffers())]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_gradient_agrees(small_digits: Dataset, model: str) -> None:
+    few = replace(small_digits, train=Split(*(x[:60] for x in small_digits.train)), test=small_digits.test)
+    options = {**OPTIONS, "model": model, "batch_size": 20, "epochs": 2, "compare_every": 1}
+    trainer, logger, summary = train(few, **options)
+    failed = [str(c) for event in logger.of_type(AgreementEvent) for c in event.comparisons if not c.passed]
+    assert not failed, "\n".join(failed)
+    assert summary["gradient_checks"] == 6 * len(list(trainer.model.parameters()))
+    assert all(event.taylor_order > 1.7 for event in logger.of_type(AgreementEvent))
+    assert bool(logger.of_type(NoiseEvent)) == (model != "resnet")
+    assert bool(trainer.monitor.noise_unsupported) == (model == "resnet")
+    (filters,) = {event.first_weights.shape[1:] for event in logger.of_type(PictureEvent)}
+    assert filters == next(trainer.model.parameters()).shape[1:]
+    maps = logger.of_type(FeatureMapEvent)[-1]
+    assert maps.images.shape == (4, 28, 28)
+    assert maps.maps.shape == maps.gradients.shape
+    assert maps.gradients.any()
+    assert next(iter(logger.of_type(DistributionEvent)[-1].activations)).startswith("conv")
+    assert not logger.of_type(NetworkEvent)
+    assert not logger.of_type(ExplanationEvent)
+
+
+@pytest.mark.usefixtures("lenet_is_tiny")
+@pytest.mark.parametrize("backend", get_args(Backend))
+def test_comparing_and_logging_leave_no_trace(small_digits: Dataset, backend: str) -> None:
+    """Neither in the weights, nor in running statistics, nor in the masks of later steps."""
+    without, _, _ = train(small_digits, **OPTIONS, backend=backend, epochs=2, compare_every=0)
+    logged, logger, summary = train(small_digits, **OPTIONS, backend=backend, epochs=2, compare_every=1)
+    assert all(torch.equal(a, b) for a, b in zip(state(without), state(logged), strict=True))
+    assert summary["gradient_checks"] == summary["gradient_checks_passed"] == 20 * 6
+    assert logger.steps(AgreementEvent) == list(range(20))
+
+
+@pytest.mark.usefixtures("lenet_is_tiny")
+def test_all_backends_take_the_same_steps(small_digits: Dataset) -> None:
+    """With the masks, the running statistics, momentum and weight decay of PyTorch's own layers."""
+    functions, engine, builtin = (train(small_digits, **OPTIONS, backend=b)[0] for b in get_args(Backend))
+    for other in (functions, engine):
+        torch.testing.assert_close(state(other), state(builtin), rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.usefixtures("lenet_is_tiny")
+@pytest.mark.parametrize("backend", ["functions", "engine"])
+def test_a_resumed_run_equals_the_uninterrupted_run(small_digits: Dataset, backend: Any) -> None:
+    config = TrainConfig(**OPTIONS, epochs=2, backend=backend, compare_every=6)
+    trainer, states = Trainer(config, small_digits, [RecordingLogger()]), dict[int, bytes]()
+
+    def save() -> None:
+        states[trainer.step] = pack(trainer.state())
+
+    trainer.run(save)
+    for step in (1, 7, 10, 13):
+        torch.rand(7)  # a change of the random state
+        again = Trainer(config, small_digits, [RecordingLogger()])
+        again.load_state(unpack(states[step]))
+        again.run()
+        assert all(torch.equal(a, b) for a, b in zip(state(trainer), state(again), strict=True)), step
+
+
+def test_a_trained_network_is_loaded(small_digits: Dataset, tmp_path: Path) -> None:
+    config = TrainConfig(**OPTIONS, epochs=1, compare_every=0, run_name="a", runs_dir=tmp_path, batch_size=500)
+    trainer = Trainer(config, small_digits)
+    trainer.run()
+    (tmp_path / "a").mkdir()
+    write_json(tmp_path / "a" / CONFIG, config.as_dict())
+    (tmp_path / "a" / CHECKPOINT).write_bytes(pack(trainer.state()))
+    loaded, model = load_trained(tmp_path / "a")
+    assert loaded == config
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), trainer.model.parameters(), strict=True))
+
+
+def test_images_of_another_size_are_refused_in_one_line(
+    small_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bp_torch.training.state import run
+
+    small = replace(small_digits, **{
+        name: Split(getattr(small_digits, name).images[:, :20, :20], getattr(small_digits, name).labels)
+        for name in ("train", "test")
+    })  # fmt: skip
+    monkeypatch.setattr(run, "load", lambda *args, **options: small)
+    config = TrainConfig(**OPTIONS, run_name="small", runs_dir=tmp_path)
+    with pytest.raises(RunError, match=r"^--model lenet does not take images of 20 × 20 pixels: [^\n]*$"):
+        run.train(config, lambda folder, step: [])
+    assert not (tmp_path / "small").exists()
+
+
+def test_each_model_has_its_own_defaults() -> None:
+    for model in MODELS:
+        config = TrainConfig.defaults(model)
+        assert (config.model, config.cost, config.momentum) == (model, "cross_entropy", 0.9)
+    assert TrainConfig.defaults("mlp") == TrainConfig()
