@@ -98,15 +98,18 @@ def second_derivatives(call: SampleCall) -> Results:
 
 def tangents(call: SampleCall) -> Results:
     """In forward mode, along all inputs at once and along each one."""
-    return _along(call, lambda inputs, along, indices: _forward_mode(call, inputs, along, indices))
+    return _along(call, _forward_mode)
 
 
-def tangents_by_reverse_mode(call: SampleCall) -> Results:
-    """ẏ = ∂⟨∂⟨u, y⟩/∂x, ẋ⟩/∂u, where PyTorch's own function has no forward mode."""
+def pytorchs_tangents(call: SampleCall) -> Results:
+    """The same in the dtypes of the outputs, where PyTorch's may be wider.
+
+    ẏ = ∂⟨∂⟨u, y⟩/∂x, ẋ⟩/∂u, where PyTorch's own function has no forward mode.
+    """
     try:
-        return tangents(call)
+        return _along(call, lambda *args: _forward_mode(*args, dtype_of_output=True))
     except NotImplementedError:
-        return _along(call, lambda inputs, along, indices: _double_reverse(call, inputs, along, indices))
+        return _along(call, _double_reverse)
 
 
 def _along(call: SampleCall, tangents_of: Callable[..., list[Tensor]]) -> Results:
@@ -115,19 +118,26 @@ def _along(call: SampleCall, tangents_of: Callable[..., list[Tensor]]) -> Result
     every = tuple(range(len(inputs)))
     results: Results = {}
     for indices in {every, *((i,) for i in every[:4])}:
-        results |= named(f"along {indices}: tangent", tangents_of(inputs, along, indices))
+        results |= named(f"along {indices}: tangent", tangents_of(call, inputs, along, indices))
     return results
 
 
 def _forward_mode(
-    call: SampleCall, inputs: list[Tensor], along: list[Tensor], indices: tuple[int, ...]
+    call: SampleCall,
+    inputs: list[Tensor],
+    along: list[Tensor],
+    indices: tuple[int, ...],
+    dtype_of_output: bool = False,
 ) -> list[Tensor]:
     with forward_ad.dual_level():
-        duals = [
-            forward_ad.make_dual(x.detach(), along[i]) if i in indices else x.detach() for i, x in enumerate(inputs)
-        ]
+        duals = [x.detach() for x in inputs]
+        for i in indices:
+            duals[i] = forward_ad.make_dual(duals[i], along[i])
         pairs = [forward_ad.unpack_dual(y) for y in call.run(duals)[0]]
-        return [torch.zeros_like(primal) if tangent is None else tangent for primal, tangent in pairs]
+        results = [torch.zeros_like(primal) if tangent is None else tangent for primal, tangent in pairs]
+        return (
+            [x.to(primal.dtype) for x, (primal, _) in zip(results, pairs, strict=True)] if dtype_of_output else results
+        )
 
 
 def _double_reverse(
