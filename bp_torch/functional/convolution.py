@@ -121,7 +121,7 @@ class Convolution(Function):
         if needs_input:
             _, stride, padding, dilation = ctx.windows
             constants = stride, padding, ctx.windows.remainder(input), ctx.groups, dilation
-            grad_input = _input_gradient(ConvTranspose.forward, grad_output, weight, constants, input)
+            grad_input = _input_gradient(ConvTranspose, grad_output, weight, constants, input)
         if needs_weight:
             grad_weight = kernel_gradient(input, grad_output, weight.shape, ctx.windows, ctx.groups)
         grad_bias = _sum_over_pixels(grad_output, weight.shape[0]) if needs_bias else None  # (O,)
@@ -186,7 +186,7 @@ class ConvTranspose(Function):
         grad_input = grad_weight = None
         if needs_input:
             constants = *ctx.windows[1:], ctx.groups
-            grad_input = _input_gradient(Convolution.forward, grad_output, weight, constants, input)
+            grad_input = _input_gradient(Convolution, grad_output, weight, constants, input)
         if needs_weight:
             grad_weight = kernel_gradient(grad_output, input, weight.shape, ctx.windows, ctx.groups)
         grad_bias = _sum_over_pixels(grad_output, grad_output.shape[1]) if needs_bias else None  # (O,)
@@ -200,13 +200,19 @@ class ConvTranspose(Function):
 
 
 def _input_gradient(
-    forward: Callable[..., Tensor], grad_output: Tensor, weight: Tensor, constants: tuple[Any, ...], input: Tensor
+    function: type[Function], grad_output: Tensor, weight: Tensor, constants: tuple[Any, ...], input: Tensor
 ) -> Tensor:
-    """∂C/∂x by the forward of the other Function."""
+    """∂C/∂x by the other Function."""
     if (zeros := _empty_sum(input.shape, grad_output, input)) is not None:
         return zeros
     # an output padding of s or more adds windows, which no pixel of x belongs to
-    return _first_pixels(forward(grad_output, weight, None, *constants), input.shape[2:])
+    return _first_pixels(_apply(function, grad_output, weight, None, *constants), input.shape[2:])
+
+
+def _apply(function: type[Function], *inputs: Any) -> Tensor:
+    """Call a Function; where the backward is differentiated, by its own hand-written backward."""
+    differentiated = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    return function.call(*inputs) if differentiated else function.forward(*inputs)
 
 
 def _empty_sum(shape: torch.Size, *tensors: Tensor) -> Tensor | None:
@@ -241,7 +247,7 @@ def _correlate(input: Tensor, grad: Tensor, windows: Windows, groups: int) -> Te
     swapped = swapped.reshape(len(swapped), -1, *input.shape[2:])  # (C/groups, groups · N, *)
     kernel = grad.transpose(0, 1)  # (O, N, *out)
     constants = windows.dilation, windows.padding, 1, groups
-    return _first_pixels(Convolution.forward(swapped, kernel, None, *constants), windows.kernel).transpose(0, 1)
+    return _first_pixels(_apply(Convolution, swapped, kernel, None, *constants), windows.kernel).transpose(0, 1)
 
 
 def _multiply(windows: Tensor, grad: Tensor, groups: int) -> Tensor:
@@ -389,9 +395,10 @@ def _conv(
     groups: int,
 ) -> Tensor:
     """Replace a padding by name, and call `Convolution`."""
+    _require_dims(name, axes, input, weight)
     if padding == "valid":
         padding = 0
-    elif padding == "same" and isinstance(weight, Tensor):
+    elif padding == "same":
         windows = Windows.of(weight, stride, 0, dilation)
         if max(windows.stride) > 1:
             raise RuntimeError(f"{name}(): padding 'same' is not supported with stride {stride}")
@@ -404,6 +411,14 @@ def _conv(
     return _call(name, Convolution, axes, input, weight, bias, stride, padding, dilation, groups)
 
 
+def _require_dims(name: str, axes: int, input: Tensor, weight: Tensor) -> None:
+    require_real(name, input)
+    require_real(name, weight, "weight")
+    if input.dim() - axes not in (1, 2) or weight.dim() - axes != 2:
+        shapes = f"input {tuple(input.shape)} and weight {tuple(weight.shape)}"
+        raise RuntimeError(f"{name}(): got {shapes}; expected {axes + 1} or {axes + 2} and {axes + 2} dimensions")
+
+
 def _call(
     name: str,
     function: type[Function],
@@ -413,14 +428,10 @@ def _call(
     bias: Tensor | None,
     *constants: Any,
 ) -> Tensor:
-    """Check the arguments' dimensions, add a missing batch axis, apply autocast."""
-    require_real(name, input)
-    require_real(name, weight, "weight")
+    """Check the arguments, add a missing batch axis, apply autocast."""
+    _require_dims(name, axes, input, weight)
     if bias is not None:
         require_real(name, bias, "bias")
-    if input.dim() - axes not in (1, 2) or weight.dim() - axes != 2:
-        shapes = f"input {tuple(input.shape)} and weight {tuple(weight.shape)}"
-        raise RuntimeError(f"{name}(): got {shapes}; expected {axes + 1} or {axes + 2} and {axes + 2} dimensions")
     if autocast_enabled() and torch.is_autocast_enabled(input.device.type):
         input, weight, bias = autocast_to_half(input, weight, bias)
     if input.dim() == axes + 2:
