@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from bp_torch.engine.tape import Call, Tape, backward
-from bp_torch.functional.convolution import MAX_COMPONENTS, Convolution, Windows, kernel_gradient
+from bp_torch.functional.convolution import Convolution, kernel_gradient
 from bp_torch.functional.elementwise import Elementwise
 from bp_torch.functional.function import Context
 from bp_torch.functional.linear import Linear
+from bp_torch.functional.windows import MAX_COMPONENTS, Windows
 
 MIXING = 0.02
 """A relative difference that is more than rounding, in bfloat16 too."""

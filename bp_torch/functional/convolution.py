@@ -13,9 +13,8 @@ gives an output without one.
 Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning (2016).
 """
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,52 +24,16 @@ from bp_torch.functional.padding import pad
 from bp_torch.functional.precision import autocast_enabled, autocast_to_half
 from bp_torch.functional.shape import squeeze, unsqueeze
 from bp_torch.functional.validation import require_real
+from bp_torch.functional.windows import Sizes, Windows, by_group, first_pixels, multiply_windows
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
-Sizes = int | Sequence[int]
-"""One number for all spatial axes, or one for each."""
 _CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
 _TRANSPOSED: dict[int, Callable[..., Tensor]] = {
     1: torch.conv_transpose1d,
     2: torch.conv_transpose2d,
     3: torch.conv_transpose3d,
 }
-MAX_COMPONENTS = 2**21
-"""Of the windows that are multiplied at a time: these stay in the cache."""
-
-
-class Windows(NamedTuple):
-    """Where the windows of a convolution lie: window i covers the pixels s i + d k − p of an axis, for 0 ≤ k < kernel.
-
-    One number for each spatial axis.
-    """
-
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-
-    @classmethod
-    def of(cls, weight: Tensor, *sizes: Sizes) -> "Windows":
-        """The windows of a weight (O, C/groups, *kernel), from stride, padding and dilation."""
-        kernel = tuple(weight.shape[2:])
-        each = [(size,) if isinstance(size, int) else tuple(size) for size in sizes]
-        return cls(kernel, *(size * len(kernel) if len(size) == 1 else size for size in each))
-
-    def remainder(self, input: Tensor) -> list[int]:
-        """The pixels of each axis that lie right of the last window."""
-        each = zip(input.shape[2:], *self, strict=True)
-        return [(n + 2 * p - d * (k - 1) - 1) % s for n, k, s, p, d in each]
-
-    def view(self, input: Tensor, out: Sequence[int]) -> Tensor:
-        """The first `out` windows of each axis, (N, C, *out, *kernel), as a view of the padded input."""
-        if any(self.padding):
-            input = torch.nn.functional.pad(input, [p for p in reversed(self.padding) for _ in range(2)])
-        for axis, (k, s, d) in enumerate(zip(self.kernel, self.stride, self.dilation, strict=True), start=2):
-            input = input.unfold(axis, d * (k - 1) + 1, s)
-            input = input[..., ::d] if d > 1 else input
-        return _first_pixels(input, out)
 
 
 class Convolution(Function):
@@ -206,7 +169,7 @@ def _input_gradient(
     if (zeros := _empty_sum(input.shape, grad_output, input)) is not None:
         return zeros
     # an output padding of s or more adds windows, which no pixel of x belongs to
-    return _first_pixels(_apply(function, grad_output, weight, None, *constants), input.shape[2:])
+    return first_pixels(_apply(function, grad_output, weight, None, *constants), input.shape[2:])
 
 
 def _apply(function: type[Function], *inputs: Any) -> Tensor:
@@ -234,7 +197,7 @@ def kernel_gradient(input: Tensor, grad: Tensor, shape: torch.Size, windows: Win
         return zeros
     if max(windows.stride) == 1 < max(windows.kernel):
         return _correlate(input, grad, windows, groups)
-    return _multiply(windows.view(input, grad.shape[2:]), grad, groups).reshape(shape)
+    return multiply_windows(windows.view(input, grad.shape[2:]), grad, groups).reshape(shape)
 
 
 def _correlate(input: Tensor, grad: Tensor, windows: Windows, groups: int) -> Tensor:
@@ -243,43 +206,11 @@ def _correlate(input: Tensor, grad: Tensor, windows: Windows, groups: int) -> Te
     The step from k to k + 1 is d pixels, so d is the stride of this convolution. Its dilation would be s: it is quick
     for s = 1.
     """
-    swapped = _by_group(input, groups).transpose(0, 2)  # (C/groups, groups, N, *)
+    swapped = by_group(input, groups).transpose(0, 2)  # (C/groups, groups, N, *)
     swapped = swapped.reshape(len(swapped), -1, *input.shape[2:])  # (C/groups, groups · N, *)
     kernel = grad.transpose(0, 1)  # (O, N, *out)
     constants = windows.dilation, windows.padding, 1, groups
-    return _first_pixels(_apply(Convolution, swapped, kernel, None, *constants), windows.kernel).transpose(0, 1)
-
-
-def _multiply(windows: Tensor, grad: Tensor, groups: int) -> Tensor:
-    """The sum over n and i as a product of matrices: of g, (O, N · out), and the windows, (C · kernel, N · out).
-
-    Args:
-        windows: (N, C, *out, *kernel), as `Windows.view` returns them.
-        grad: g, (N, O, *out).
-        groups: the number of groups of channels.
-    """
-    axes, channels = grad.dim() - 2, windows.shape[1]
-    order = 1, 2, *range(-axes, 0), 0, *range(3, 3 + axes)  # (groups, C/groups, *kernel, n, *out)
-    rows, columns = grad.shape[1] // groups, channels // groups * math.prod(windows.shape[-axes:])
-    pixels = math.prod(grad.shape[2:])
-    n = max(1, MAX_COMPONENTS // (groups * columns * pixels))  # examples at a time
-    total: Any = 0
-    for x, g in zip(torch.split(windows, n), torch.split(grad, n), strict=True):
-        matrix = _by_group(x, groups).permute(order).reshape(groups, columns, len(x) * pixels)
-        total = total + _by_group(g, groups).movedim(0, 2).reshape(groups, rows, len(x) * pixels) @ matrix.mT
-    return total  # (groups, O/groups, C/groups · kernel)
-
-
-def _by_group(tensor: Tensor, groups: int) -> Tensor:
-    """(N, C, *) to (N, groups, C/groups, *)."""
-    return tensor.reshape(tensor.shape[0], groups, tensor.shape[1] // groups, *tensor.shape[2:])
-
-
-def _first_pixels(tensor: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The first pixels of each spatial axis."""
-    for axis, size in enumerate(sizes, start=2):
-        tensor = tensor.narrow(axis, 0, size)
-    return tensor
+    return first_pixels(_apply(Convolution, swapped, kernel, None, *constants), windows.kernel).transpose(0, 1)
 
 
 def _sum_over_pixels(grad: Tensor, channels: int) -> Tensor:

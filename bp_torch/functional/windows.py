@@ -1,12 +1,14 @@
-"""Sliding windows: unfold an image into its patches, and fold patches into an image.
+"""Sliding windows: unfold an image into its patches, fold patches into an image, and the windows of a convolution.
 
 g = ∂C/∂y is the upstream gradient. The functions have the signatures and errors of torch.nn.functional; images are
 (N, C, H, W) or (C, H, W), and an integer stands for both axes.
 """
 
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-import torch.nn.functional
+import torch
 from torch import Tensor
 
 from bp_torch.functional.shape import LinearMap
@@ -15,6 +17,10 @@ from bp_torch.functional.validation import require_tensor
 __all__ = ["fold", "unfold"]
 
 Pair = int | tuple[int, ...]
+Sizes = int | Sequence[int]
+"""One number for all spatial axes, or one for each."""
+MAX_COMPONENTS = 2**21
+"""Of the windows that are multiplied at a time: these stay in the cache."""
 
 
 class Unfold(LinearMap):
@@ -83,3 +89,68 @@ def fold(
     """Add patches up to an image, (N, C · kernel area, windows) to (N, C, *output_size). See `Fold`."""
     require_tensor("fold", input=input)
     return Fold.call(input, output_size, kernel_size, dilation, padding, stride)
+
+
+class Windows(NamedTuple):
+    """Where the windows of a convolution lie: window i covers the pixels s i + d k − p of an axis, for 0 ≤ k < kernel.
+
+    One number for each spatial axis.
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    @classmethod
+    def of(cls, weight: Tensor, *sizes: Sizes) -> "Windows":
+        """The windows of a weight (O, C/groups, *kernel), from stride, padding and dilation."""
+        kernel = tuple(weight.shape[2:])
+        each = [(size,) if isinstance(size, int) else tuple(size) for size in sizes]
+        return cls(kernel, *(size * len(kernel) if len(size) == 1 else size for size in each))
+
+    def remainder(self, input: Tensor) -> list[int]:
+        """The pixels of each axis that lie right of the last window."""
+        each = zip(input.shape[2:], *self, strict=True)
+        return [(n + 2 * p - d * (k - 1) - 1) % s for n, k, s, p, d in each]
+
+    def view(self, input: Tensor, out: Sequence[int]) -> Tensor:
+        """The first `out` windows of each axis, (N, C, *out, *kernel), as a view of the padded input."""
+        if any(self.padding):
+            input = torch.nn.functional.pad(input, [p for p in reversed(self.padding) for _ in range(2)])
+        for axis, (k, s, d) in enumerate(zip(self.kernel, self.stride, self.dilation, strict=True), start=2):
+            input = input.unfold(axis, d * (k - 1) + 1, s)
+            input = input[..., ::d] if d > 1 else input
+        return first_pixels(input, out)
+
+
+def multiply_windows(windows: Tensor, grad: Tensor, groups: int) -> Tensor:
+    """The sum over n and i as a product of matrices: of g, (O, N · out), and the windows, (C · kernel, N · out).
+
+    Args:
+        windows: (N, C, *out, *kernel), as `Windows.view` returns them.
+        grad: g, (N, O, *out).
+        groups: the number of groups of channels.
+    """
+    axes, channels = grad.dim() - 2, windows.shape[1]
+    order = 1, 2, *range(-axes, 0), 0, *range(3, 3 + axes)  # (groups, C/groups, *kernel, n, *out)
+    rows, columns = grad.shape[1] // groups, channels // groups * math.prod(windows.shape[-axes:])
+    pixels = math.prod(grad.shape[2:])
+    n = max(1, MAX_COMPONENTS // (groups * columns * pixels))  # examples at a time
+    total: Any = 0
+    for x, g in zip(torch.split(windows, n), torch.split(grad, n), strict=True):
+        matrix = by_group(x, groups).permute(order).reshape(groups, columns, len(x) * pixels)
+        total = total + by_group(g, groups).movedim(0, 2).reshape(groups, rows, len(x) * pixels) @ matrix.mT
+    return total  # (groups, O/groups, C/groups · kernel)
+
+
+def by_group(tensor: Tensor, groups: int) -> Tensor:
+    """(N, C, *) to (N, groups, C/groups, *)."""
+    return tensor.reshape(tensor.shape[0], groups, tensor.shape[1] // groups, *tensor.shape[2:])
+
+
+def first_pixels(tensor: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The first pixels of each spatial axis."""
+    for axis, size in enumerate(sizes, start=2):
+        tensor = tensor.narrow(axis, 0, size)
+    return tensor

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bp_torch.catalogue.op_info import RandomTensors
-from bp_torch.functional.convolution import Convolution, ConvTranspose, Windows, kernel_gradient
+from bp_torch.functional.convolution import Convolution, ConvTranspose, kernel_gradient
+from bp_torch.functional.windows import Windows
 from bp_torch.sample import Sample
 from planted.alterations import first_row_negated, last_doubled, rounded_to, row_major
 from planted.bug import Bug, Original
