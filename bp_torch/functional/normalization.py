@@ -71,7 +71,8 @@ class BatchNorm(Normalize):
 class InstanceNorm(Normalize):
     """`Normalize` for each channel of each example, over its positions.
 
-    The kernel also updates the running statistics, as for `BatchNorm`, averaged over the examples.
+    The kernel also updates the running statistics, as for `BatchNorm`, averaged over the examples. It does not return
+    μ and σ, so `statistics` stays empty.
     """
 
     @staticmethod
@@ -112,7 +113,7 @@ class GroupNorm(Normalize):
         eps: float,
         statistics: list[Tensor] | None,
     ) -> Tensor:
-        # the kernel below it reads the storage, whatever the strides
+        # native_group_norm takes contiguous Tensors, and does not check it
         contiguous = all(each is None or each.is_contiguous() for each in (input, weight, bias))
         if statistics is None or not contiguous:
             return torch.group_norm(input, num_groups, weight, bias, eps, torch.backends.cudnn.enabled)

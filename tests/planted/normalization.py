@@ -53,7 +53,11 @@ EVALUATION = Original(
     (_OUTPUTS, (_draw(2, 3, 2), _draw(3), _draw(3))),
     (*_RUNNING, EPS),
 )
-FAR = replace(BATCH, name="batch_norm of a large mean", samples=((_draw(5, 3) + 300, _draw(3), _draw(3)),))
+FAR = replace(
+    BATCH,
+    name="batch_norm of a large mean",
+    samples=(Sample((_draw(5, 3) + 300, _draw(3), _draw(3)), axes="5 3, 3, 3"),),
+)
 
 _BATCH = BatchNorm.layout
 _of_batch = partial(equation_of, _BATCH)
