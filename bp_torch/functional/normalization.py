@@ -71,7 +71,8 @@ class BatchNorm(Normalize):
 class InstanceNorm(Normalize):
     """`Normalize` for each channel of each example, over its positions.
 
-    The kernel also updates the running statistics, as for `BatchNorm`, averaged over the examples.
+    The kernel also updates the running statistics, as for `BatchNorm`, averaged over the examples. It does not return
+    μ and σ, so `statistics` stays empty.
     """
 
     @staticmethod
@@ -112,7 +113,7 @@ class GroupNorm(Normalize):
         eps: float,
         statistics: list[Tensor] | None,
     ) -> Tensor:
-        # the kernel below it reads the storage, whatever the strides
+        # native_group_norm takes contiguous Tensors, and does not check it
         contiguous = all(each is None or each.is_contiguous() for each in (input, weight, bias))
         if statistics is None or not contiguous:
             return torch.group_norm(input, num_groups, weight, bias, eps, torch.backends.cudnn.enabled)
@@ -183,23 +184,24 @@ class WithRunningStatistics(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        x_hat, inverse, weight = _with_constants(ctx)
+        deviation, inverse, weight = _from_constants(ctx)
         layout, g = ctx.layout, ctx.layout.view(grad_output)
-        grad_input = times(g, weight, layout) * inverse
-        return as_inputs((grad_input, summed(g * x_hat, layout.broadcast), summed(g, layout.broadcast)), ctx)
+        grad_input = g * times(inverse, weight, layout)
+        grad_weight = summed(g * deviation, layout.broadcast) * inverse
+        return as_inputs((grad_input, grad_weight, summed(g, layout.broadcast)), ctx)
 
     @staticmethod
     def jvp(ctx: Any, input_tangent: Tensor, weight_tangent: Any, bias_tangent: Any, *_: None) -> Tensor:
-        x_hat, inverse, weight = _with_constants(ctx)
+        deviation, inverse, weight = _from_constants(ctx)
         tangent = ctx.layout.view(input_tangent) * inverse
-        return output_tangent(tangent, x_hat, weight, weight_tangent, bias_tangent, ctx)
+        return output_tangent(tangent, deviation * inverse, weight, weight_tangent, bias_tangent, ctx)
 
 
-def _with_constants(ctx: Any) -> tuple[Tensor, Tensor, Tensor | None]:
-    """x̂ = (x − μ) / σ, 1/σ, and the weight."""
+def _from_constants(ctx: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The deviations x − μ, 1/σ, and the weight."""
     input, weight, running_mean, running_var = ctx.saved_tensors
     inverse = torch.rsqrt(ctx.layout.view_affine(running_var) + ctx.eps)
-    return (ctx.layout.view(input) - ctx.layout.view_affine(running_mean)) * inverse, inverse, weight
+    return ctx.layout.view(input) - ctx.layout.view_affine(running_mean), inverse, weight
 
 
 def batch_norm(

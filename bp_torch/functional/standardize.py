@@ -60,7 +60,8 @@ class Normalize(Function):
         ∂C/∂β = Σ g
 
     The sums are over the axes along which γ and β are broadcast. The Jacobian of x̂ is symmetric, so `jvp` has the same
-    three terms. Only x and γ are saved. Where all x are equal, x̂ = 0 and σ = √ε.
+    three terms. Where all x are equal, x̂ = 0 and σ = √ε. x and γ are saved; a backward that may work in place has a
+    faster form of the equation, `_in_few_passes`.
 
     For x = (−1, 1, −1, 1) and ε = 0, x̂ = x. For g = (4, 0, 0, 0), mean(g) = 1 and mean(g x̂) = −1, so the gradient is
     g − 1 + x̂:
@@ -173,10 +174,10 @@ def _may_work_in_place(grad_output: Tensor) -> bool:
 
 
 def new_statistics(input: Tensor) -> list[Tensor] | None:
-    """A list for μ and 1/σ, which the kernel of the forward computes anyway, so that the backward need not.
+    """A list to which the forward adds μ and 1/σ, which its kernel computes anyway, so that the backward need not.
 
-    They are saved intermediates, so a backward that is differentiated does not use them. None if the forward is
-    transformed or compiled, and for half precision, in which the kernel would round them.
+    They are saved intermediates: a backward that is differentiated computes them from x. None if the forward is
+    transformed or compiled, and for half precision, in which the kernel may round them.
     """
     wide = input.dtype in (torch.float32, torch.float64)
     return [] if wide and input.numel() and not transform_active() and not torch.compiler.is_compiling() else None

@@ -34,8 +34,8 @@ NEEDS_REFERENCE = {
     "scale in float32 of bfloat16: gradient summed in bfloat16",
     "squared error of bfloat16: float32 target rounded",
 }
-"""Bugs that only a reference shows: without one, any value between the one-sided slopes passes at a kink, and errors of
-low precision that change at perturbed inputs may be rounding."""
+"""Bugs that only a reference shows: without one, any value between the one-sided slopes passes at a kink, errors of low
+precision that change at perturbed inputs may be rounding, and updated buffers have no expected values."""
 WRONG_IN_PYTORCH = {
     "torch batch_norm": "its gradient for the input reads a strided weight without its strides",
     "torch mish": "its second derivative is NaN beyond 709, where the true one is 0",
