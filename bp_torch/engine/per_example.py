@@ -15,12 +15,15 @@ import torch
 from torch import Tensor
 
 from bp_torch.engine.tape import Call, Tape, backward
-from bp_torch.functional.convolution import Convolution, kernel_gradient
+from bp_torch.functional.convolution import Convolution, ConvTranspose, kernel_gradient
 from bp_torch.functional.elementwise import Elementwise
 from bp_torch.functional.function import Context
 from bp_torch.functional.linear import Linear
+from bp_torch.functional.pooling import AvgPool, MaxPool
 from bp_torch.functional.windows import MAX_COMPONENTS, Windows
 
+BY_ROW = Elementwise, Linear, Convolution, ConvTranspose, MaxPool, AvgPool
+"""Functions that compute each row of ∂C/∂(first input) from that row of ∂C/∂output, if it has two axes or more."""
 MIXING = 0.02
 """A relative difference that is more than rounding, in bfloat16 too."""
 
@@ -228,12 +231,13 @@ def _backward_rows(call: Call, grad_output: Tensor) -> list[tuple[Tensor, Tensor
     """Run a call's backward; TypeError unless each row of the gradients depends on that row of ∂C/∂output alone.
 
     A backward is linear. If each row of ∂C/∂output is multiplied by a number of its own, each row of the gradients must
-    be multiplied by the same number, up to rounding.
+    be multiplied by the same number, up to rounding. `BY_ROW` need not be tested.
     """
     gradients = call.backward(grad_output)
     if any(gradient.shape[:1] != grad_output.shape[:1] for _, gradient in gradients):
         raise _mixing_error(call)
-    if gradients and len(grad_output) > 1 and not issubclass(call.function, Elementwise):
+    by_row = issubclass(call.function, BY_ROW) and grad_output.dim() > 1 and not any(call.ctx.needs_input_grad[1:])
+    if gradients and len(grad_output) > 1 and not by_row:
         factors = 0.5 + torch.rand(len(grad_output), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         scaled = call.backward(_times_rows(grad_output, factors))
         for (_, gradient), (_, actual) in zip(gradients, scaled, strict=True):

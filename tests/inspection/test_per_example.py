@@ -1,6 +1,7 @@
 """Per-example gradients, compared with autograd's gradient of the cost of one example at a time."""
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,9 @@ from torch.func import functional_call, grad, vmap
 
 import bp_torch.functional as F
 from bp_torch import nn
+from bp_torch.catalogue import CATALOGUE
 from bp_torch.engine import Tape
-from bp_torch.engine.per_example import linear_gradients, vmap_gradients
+from bp_torch.engine.per_example import BY_ROW, linear_gradients, vmap_gradients
 from bp_torch.functional.function import Function
 from bp_torch.functional.linear import Linear
 from bp_torch.inspection import (
@@ -296,6 +298,48 @@ def test_a_rule_gives_what_vmap_gives(shape: tuple[int, ...]) -> None:
     for found, expected in zip(quick[1:], general[1:], strict=True):
         for statistic in ("gradients", "norms", "sums_of_squares", "total"):
             torch.testing.assert_close(getattr(found, statistic)(), getattr(expected, statistic)())
+
+
+CONVOLUTIONAL: list[Callable[[], torch.nn.Module]] = [
+    lambda: nn.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=1, dilation=(1, 2), groups=2),
+    lambda: nn.Conv2d(2, 4, 3, bias=False),
+    lambda: torch.nn.Sequential(nn.Conv2d(2, 3, 2), nn.Tanh(), nn.MaxPool2d(2), nn.ConvTranspose2d(3, 2, 2, 2)),
+    lambda: torch.nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(2, 2, 2), nn.GroupNorm(1, 2)),
+]
+
+
+@pytest.mark.parametrize("make", CONVOLUTIONAL)
+def test_kernels(make: Callable[[], torch.nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for a few examples at a time."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(make(), nn.Flatten()).double()
+    inputs = torch.randn(7, 2, 8, 7).double()
+    targets = torch.rand_like(model(inputs))
+    each = one_by_one(torch.nn.Sequential(*model), inputs.unsqueeze(1), targets.unsqueeze(1))
+    for components in (2**21, 1000):
+        monkeypatch.setattr(sys.modules["bp_torch.engine.per_example"], "MAX_COMPONENTS", components)
+        torch.testing.assert_close(per_example_gradients(model, F.squared_error, inputs, targets), each)
+        norms = {name: own.flatten(1).norm(dim=1) for name, own in each.items()}
+        torch.testing.assert_close(per_example_norms(model, F.squared_error, inputs, targets), norms)
+        for name, one in gradient_noise(model, F.squared_error, inputs, targets).items():
+            torch.testing.assert_close((one.mean, one.variance), (each[name].mean(0), each[name].var(0)))
+
+
+@pytest.mark.parametrize("name", ["linear", "conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "tanh"])
+def test_rows_that_are_not_tested_are_independent(name: str) -> None:
+    """Each function of `BY_ROW`: what comes back to row 0 depends on row 0 of the upstream gradient alone."""
+    sample = next(s for s in CATALOGUE[name].samples if s.args[0].dim() == (4 if name.endswith("2d") else 2))
+    rows = torch.randn(3, *sample.args[0].shape[1:]).double().requires_grad_()
+    with Tape() as tape:
+        CATALOGUE[name].function(rows, *sample.args[1:], **sample.options)
+    assert issubclass(tape[0].function, BY_ROW)
+    upstream = torch.randn(tape[0].output.shape).double()
+    ((_, whole),) = tape[0].backward(upstream)
+    upstream[1:] = 0
+    ((_, first),) = tape[0].backward(upstream)
+    assert first[0].any()
+    assert torch.equal(first[0], whole[0])
+    assert not first[1:].any()
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (5,)])
