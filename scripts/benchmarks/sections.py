@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import runs, steps
+from benchmarks import convolutional, runs, steps
 from benchmarks.measuring import Row
 from bp_torch import markdown
 from bp_torch.data import load
@@ -48,7 +48,12 @@ def sections(rounds: int, threads: Sequence[int], data_root: Path, *, accuracy: 
     memory = [{"network": _name(sizes), **row} for sizes in steps.NETWORKS for row in steps.step_memory(sizes, 100)]
     yield Section("Peak memory of a step", _MEMORY, memory)
     yield Section("Each function, forward and backward", _FUNCTIONS, steps.function_times(rounds))
+    yield Section(
+        "Convolution, pooling and normalization, forward and backward", _LAYERS, convolutional.layer_times(rounds)
+    )
+    yield Section("One step of LeNet, mini-batch of 100", _LENET, convolutional.step_times(rounds))
     few = max(3, rounds // 10)
+    yield Section("Norms of 10,000 per-example gradients of LeNet", _LENET, convolutional.norm_times(10_000, few))
     yield Section("Norms of 60,000 per-example gradients", _NORMS, steps.norm_times(60_000, few))
     dataset = load("auto", data_root)
     if dataset.name == "mnist":
@@ -68,6 +73,8 @@ _STEP = (
 )
 _MEMORY = "Peak of PyTorch's CPU allocator above parameters and data, with mini-batches of 100."
 _FUNCTIONS = "All sizes are 100, and the upstream gradient is given. `/ builtin`: ratio to PyTorch's function."
+_LAYERS = "One thread, float32. `/ builtin`: ratio to PyTorch's function."
+_LENET = "One thread. `/ eager` and `/ one gradient, engine`: ratios to these peers."
 _NORMS = "Network 784-16-16-10. One gradient: of the mean over all examples. `vmap` takes 1,000 examples at a time."
 _EPOCH = "Shuffling, gathering and 600 steps with mini-batches of 100. The first row is the loop of most tutorials."
 _RUN = "60 epochs with the default settings, as `make train` runs them."

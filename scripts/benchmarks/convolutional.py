@@ -1,0 +1,144 @@
+"""Benchmarks of convolution, pooling and normalization at the sizes of LeNet and ResNet-18, and of LeNet as a whole."""
+
+import copy
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from benchmarks.measuring import Row, Workload, time_interleaved
+from benchmarks.steps import RATE, Norms, functions
+from bp_torch import functional
+from bp_torch.engine import Backprop
+from bp_torch.inspection import per_example_norms
+from bp_torch.models import lenet
+from bp_torch.nn import as_builtin
+
+# Name: input (N, C, H, W), output channels, kernel, stride, padding, whether the input needs a gradient.
+CONVOLUTIONS = {
+    "LeNet, first": ((100, 1, 28, 28), 6, 5, 1, 2, False),
+    "LeNet, second": ((100, 6, 14, 14), 16, 5, 1, 0, True),
+    "ResNet-18, first": ((8, 3, 224, 224), 64, 7, 2, 3, False),
+    "ResNet-18, 56 × 56": ((8, 64, 56, 56), 64, 3, 1, 1, True),
+    "ResNet-18, 56 × 56 to 28 × 28": ((8, 64, 56, 56), 128, 3, 2, 1, True),
+    "ResNet-18, 28 × 28": ((8, 128, 28, 28), 128, 3, 1, 1, True),
+    "ResNet-18, 28 × 28 to 14 × 14": ((8, 128, 28, 28), 256, 3, 2, 1, True),
+    "ResNet-18, 14 × 14": ((8, 256, 14, 14), 256, 3, 1, 1, True),
+    "ResNet-18, 7 × 7": ((8, 512, 7, 7), 512, 3, 1, 1, True),
+    "ResNet-18, shortcut": ((8, 64, 56, 56), 128, 1, 2, 0, True),
+}
+POOLS: dict[str, tuple[tuple[int, ...], dict[str, int]]] = {
+    "LeNet, first": ((100, 6, 28, 28), {"kernel_size": 2}),
+    "LeNet, second": ((100, 16, 10, 10), {"kernel_size": 2}),
+    "ResNet-18": ((8, 64, 112, 112), {"kernel_size": 3, "stride": 2, "padding": 1}),
+}
+
+
+def layer_times(rounds: int) -> list[Row]:
+    """Time forward and backward of each layer by hand and by PyTorch."""
+    rows = []
+    for name, call in _layers():
+        peers = {"builtin": call(torch.nn.functional), name: call(functional)}
+        _, row = time_interleaved(peers, "builtin", rounds=rounds)
+        rows.append(row)
+    return rows
+
+
+def _layers() -> Iterator[tuple[str, Callable[[Any], Workload]]]:
+    """The name of each layer, and its workload for a library."""
+    for name, (shape, outputs, kernel, stride, padding, needs) in CONVOLUTIONS.items():
+        arguments = torch.randn(shape), torch.randn(outputs, shape[1], kernel, kernel) / 10, torch.randn(outputs)
+        options = {"stride": stride, "padding": padding}
+        yield f"conv2d, {name}", partial(_forward_backward, "conv2d", arguments, (needs, True, True), options)
+    for pool in ("max_pool2d", "avg_pool2d"):
+        for name, (size, options) in POOLS.items():
+            yield f"{pool}, {name}", partial(_forward_backward, pool, (torch.randn(size),), (True,), options)
+    for size in ((100, 16, 14, 14), (8, 64, 56, 56)):
+        mean, variance, weight, bias = (torch.rand(size[1]) for _ in range(4))
+        needed = True, False, False, True, True
+        given = torch.randn(size), mean, variance, weight, bias
+        yield f"batch_norm, {_size(size)}", partial(_forward_backward, "batch_norm", given, needed, {"training": True})
+    rows, channels = torch.rand(2, 256), torch.rand(2, 64)
+    yield "layer_norm, 32 × 64 × 256", partial(_normalized, "layer_norm", (32, 64, 256), (256,), rows)
+    yield "group_norm, 8 × 64 × 28 × 28", partial(_normalized, "group_norm", (8, 64, 28, 28), 8, channels)
+
+
+def _normalized(name: str, shape: tuple[int, ...], over: Any, affine: Tensor, library: Any) -> Workload:
+    def call(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return getattr(library, name)(input, over, weight, bias)  # type: ignore[no-any-return]
+
+    return _timed(call, (torch.randn(shape), *affine), (True, True, True))
+
+
+def _forward_backward(
+    name: str, inputs: tuple[Tensor, ...], needs: tuple[bool, ...], options: dict[str, Any], library: Any
+) -> Workload:
+    return _timed(partial(getattr(library, name), **options), inputs, needs)
+
+
+def _timed(call: Callable[..., Tensor], inputs: tuple[Tensor, ...], needs: tuple[bool, ...]) -> Workload:
+    leaves = [x.clone().requires_grad_(need) for x, need in zip(inputs, needs, strict=True)]
+    upstream = torch.randn_like(call(*leaves))
+    wanted = [leaf for leaf in leaves if leaf.requires_grad]
+    return lambda: torch.autograd.grad(call(*leaves), wanted, upstream)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
+
+
+def _images(examples: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(10, (examples,), generator=generator)
+    return torch.rand(examples, 1, 28, 28, generator=generator), labels
+
+
+def step_times(rounds: int) -> list[Row]:
+    """Time a step of LeNet on a mini-batch of 100: by the engine, by autograd, and by PyTorch alone."""
+    torch.manual_seed(0)
+    first, (inputs, labels) = lenet(), _images(100)
+    models = {name: copy.deepcopy(first) for name in ("engine", "functions", "eager")}
+    backprop, builtin = Backprop(models["engine"], functional.cross_entropy), torch.nn.functional.cross_entropy
+    peers: dict[str, Workload] = {
+        "engine": lambda: backprop.sgd_step(inputs, labels, RATE),
+        "functions": functions(models["functions"], inputs, labels, functional.cross_entropy),
+        "eager": functions(as_builtin(models["eager"]), inputs, labels, builtin),
+    }
+    for work in peers.values():
+        work()
+    for model in models.values():
+        assert_close(dict(model.named_parameters()), dict(models["eager"].named_parameters()))
+    return time_interleaved(peers, "eager", rounds=rounds)
+
+
+def norm_times(examples: int, rounds: int) -> list[Row]:
+    """Time the norms of LeNet's per-example gradients, with ratios to one gradient over the same examples."""
+    torch.manual_seed(0)
+    model, (inputs, labels) = lenet(), _images(examples)
+    ours = partial(per_example_norms, model, functional.cross_entropy)
+    assert_close(by_vmap(model, 100, inputs[:100], labels[:100]), ours(inputs[:100], labels[:100]))
+    peers: dict[str, Callable[..., object]] = {
+        "one gradient, engine": Backprop(model, functional.cross_entropy).gradients,
+        "norms": ours,
+        **{f"norms, vmap(grad), {size:,} at a time": partial(by_vmap, model, size) for size in (100, 1000, examples)},
+    }
+    workloads = {name: partial(peer, inputs, labels) for name, peer in peers.items()}
+    return time_interleaved(workloads, "one gradient, engine", rounds=rounds)
+
+
+def by_vmap(model: torch.nn.Module, chunk_size: int, inputs: Tensor, labels: Tensor) -> Norms:
+    """`torch.func.vmap` of `torch.func.grad` and norm."""
+    builtin = as_builtin(model)
+    parameters = {name: parameter.detach() for name, parameter in builtin.named_parameters()}
+
+    def norms(input: Tensor, label: Tensor) -> Norms:
+        def cost(parameters: Norms) -> Tensor:
+            output = torch.func.functional_call(builtin, parameters, (input.unsqueeze(0),))
+            return torch.nn.functional.cross_entropy(output, label.unsqueeze(0))
+
+        return {name: gradient.norm() for name, gradient in torch.func.grad(cost)(parameters).items()}
+
+    return torch.func.vmap(norms, chunk_size=chunk_size)(inputs, labels)
