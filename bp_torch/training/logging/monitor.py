@@ -71,9 +71,10 @@ class Monitor:
 
     def begin(self, step: int) -> None:
         """Record the network and start the clock, before the first step."""
-        if self._frame_steps and self._config.model == "mlp":
+        if self._config.frames:
             probes = self._test[0][self._probes], self._test[1][self._probes]
-            self._frames = FrameCapture(self._model, self._cost.function, *probes)
+            with undisturbed(self._model):
+                self._frames = FrameCapture(self._model, self._cost.function, *probes)
             self.record(self._frames.network(step, self._steps))
         self._last_logged = (step, time.perf_counter())
 
