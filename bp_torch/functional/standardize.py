@@ -126,44 +126,40 @@ def _in_few_passes(
     one_each = layout.without(axes)
     mean, inverse = (_reshaped(each, one_each) for each in statistics or moments(x, axes, ctx.eps))
     gamma = inverse.new_ones(()) if weight is None else layout.view_affine(weight)
-    scale = scalar_like(-1 / max(1, math.prod(layout.shape[axis] for axis in axes)), inverse)
-    constant = set(axes) <= set(layout.broadcast)
-    return (_with_constant_gamma if constant else _with_varying_gamma)(g, x, gamma, mean, inverse, scale, layout)
+    factor = inverse * scalar_like(-1 / math.prod(layout.shape[axis] for axis in axes), inverse)
+    positions = [axis for axis in axes if axis in layout.broadcast]
+    if positions:
+        return _sums_first(g, x - mean, gamma, inverse, factor, positions, layout)
+    return _over_features(g, x, gamma, mean, inverse, factor, layout)
 
 
-def _with_constant_gamma(
-    g: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, inverse: Tensor, scale: Any, layout: Layout
+def _sums_first(
+    g: Tensor,
+    deviation: Tensor,
+    gamma: Tensor,
+    inverse: Tensor,
+    factor: Tensor,
+    positions: list[int],
+    layout: Layout,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """γ is the same for all values that are normalised together: ∂C/∂x = (g − mean(g) − x̂ mean(g x̂)) γ / σ."""
-    deviation = x - mean
-    sums = (g * deviation).sum(layout.axes, keepdim=True).mul_(inverse), g.sum(layout.axes, keepdim=True)
+    """Batch, group and instance normalization: γ and 1/σ are constant along the positions, and multiply the sums."""
+    sums = (g * deviation).sum(positions, keepdim=True).mul_(inverse), g.sum(positions, keepdim=True)
     grad_weight, grad_bias = (_summed_further(each, layout.broadcast) for each in sums)
-    slope, offset = sums[0] * inverse * scale, sums[1] * scale
-    grad_input = deviation.mul_(slope).add_(g).add_(offset).mul_(gamma * inverse)
+    slope, offset = ((each * gamma).sum(layout.axes, keepdim=True).mul_(factor) for each in sums)
+    grad_input = deviation.mul_(slope.mul_(inverse)).add_(offset).addcmul_(g, gamma * inverse)
     return grad_input, grad_weight, grad_bias
 
 
-def _with_varying_gamma(
-    g: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, inverse: Tensor, scale: Any, layout: Layout
+def _over_features(
+    g: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, inverse: Tensor, factor: Tensor, layout: Layout
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """∂C/∂x = δ / σ + slope x + offset: the terms through μ and σ are an affine function of x. One temporary."""
-    shared = [axis for axis in layout.axes if axis in layout.broadcast]
-    products = (x - mean).mul_(g)
-    if shared:  # γ and 1/σ are constant along these axes, and multiply the sums
-        sums = products.sum(shared, keepdim=True).mul_(inverse), g.sum(shared, keepdim=True)
-        grad_weight, grad_bias = (_summed_further(each, layout.broadcast) for each in sums)
-        projection, total = ((each * gamma).sum(layout.axes, keepdim=True) for each in sums)
-        direct = torch.mul(g, gamma * inverse, out=products)
-    else:
-        grad_weight, grad_bias = summed(products.mul_(inverse), layout.broadcast), summed(g, layout.broadcast)
-        projection = products.mul_(gamma).sum(layout.axes, keepdim=True)
-        direct = torch.mul(g, gamma, out=products)
-        total = direct.sum(layout.axes, keepdim=True)
-        direct.mul_(inverse)
-    factor = inverse * scale
-    slope = projection.mul_(factor).mul_(inverse)
-    offset = total.mul_(factor).sub_(slope * mean)
-    return direct.addcmul_(x, slope).add_(offset), grad_weight, grad_bias
+    """Layer normalization: ∂C/∂x = δ / σ + slope x + offset, with a single temporary of the size of x."""
+    products = (x - mean).mul_(g).mul_(inverse)
+    grad_weight, grad_bias = summed(products, layout.broadcast), summed(g, layout.broadcast)
+    slope = products.mul_(gamma).sum(layout.axes, keepdim=True).mul_(factor).mul_(inverse)
+    delta = torch.mul(g, gamma, out=products)
+    offset = delta.sum(layout.axes, keepdim=True).mul_(factor).sub_(slope * mean)
+    return delta.mul_(inverse).addcmul_(x, slope).add_(offset), grad_weight, grad_bias
 
 
 def _may_work_in_place(grad_output: Tensor) -> bool:
