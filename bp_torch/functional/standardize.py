@@ -13,6 +13,7 @@ from torch.autograd import forward_ad
 
 from bp_torch.functional.elementwise import shape_and_dtype
 from bp_torch.functional.function import Function, save, scalar_like, transform_active
+from bp_torch.functional.precision import at_least_float32
 
 
 class Layout(NamedTuple):
@@ -30,11 +31,11 @@ class Layout(NamedTuple):
 
     def view(self, tensor: Tensor) -> Tensor:
         """View an input or a gradient; half precision in float32."""
-        return _reshaped(widened(tensor), self.shape)
+        return _reshaped(at_least_float32(tensor), self.shape)
 
     def view_affine(self, parameter: Tensor) -> Tensor:
         """View γ or β, so that it broadcasts to `shape`; half precision in float32."""
-        return widened(parameter).reshape(self.without(self.broadcast))
+        return at_least_float32(parameter).reshape(self.without(self.broadcast))
 
     def without(self, axes: tuple[int, ...]) -> list[int]:
         """The shape, with length 1 along `axes`."""
@@ -232,11 +233,6 @@ def _setup_context(layout: Callable[..., Layout]) -> Callable[..., None]:
 def _like(tensor: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
     reshaped = _reshaped(tensor, shape)
     return reshaped if tensor.dtype == dtype else reshaped.to(dtype)
-
-
-def widened(tensor: Tensor) -> Tensor:
-    """Half precision in float32."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _reshaped(tensor: Tensor, shape: Sequence[int]) -> Tensor:
