@@ -192,7 +192,10 @@ class LpNormalize(Function):
 
 
 def norm_slope(x: Tensor, norm: Tensor, p: float, dim: Any) -> Tensor:
-    """∂‖x‖/∂x, where ‖x‖ is not 0. For p ≥ 2 without sign(x): autograd takes its derivative for 0 at 0 as well."""
+    """∂‖x‖/∂x, where ‖x‖ is not 0.
+
+    With r = x / ‖x‖, it is r |r|^(p−2) for p ≥ 2: of sign(r) |r|, the derivative at 0 is 1, but 0 in autograd.
+    """
     if p == 0:
         return torch.zeros_like(x)
     if math.isinf(p):
