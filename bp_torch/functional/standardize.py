@@ -122,7 +122,7 @@ def through_statistics(delta: Tensor, x_hat: Tensor, inverse: Tensor, axes: tupl
 def _in_few_passes(
     g: Tensor, x: Tensor, weight: Tensor | None, statistics: Sequence[Tensor], ctx: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same gradients, in fewer passes over memory, for a backward that may work in place."""
+    """∂C/∂x, ∂C/∂γ and ∂C/∂β in fewer passes over memory, for a backward that may work in place."""
     layout, axes = ctx.layout, ctx.layout.axes
     one_each = layout.without(axes)
     mean, inverse = (_reshaped(each, one_each) for each in statistics or moments(x, axes, ctx.eps))
@@ -143,7 +143,10 @@ def _sums_first(
     positions: list[int],
     layout: Layout,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Batch, group and instance normalization: γ and 1/σ are constant along the positions, and multiply the sums."""
+    """Batch, group and instance normalization: γ and 1/σ are constant along the positions, and multiply the sums.
+
+    ∂C/∂x = γ g / σ + slope (x − μ) + offset: the two other terms of `Normalize`.
+    """
     sums = (g * deviation).sum(positions, keepdim=True).mul_(inverse), g.sum(positions, keepdim=True)
     grad_weight, grad_bias = (_summed_further(each, layout.broadcast) for each in sums)
     slope, offset = ((each * gamma).sum(layout.axes, keepdim=True).mul_(factor) for each in sums)
@@ -154,7 +157,7 @@ def _sums_first(
 def _over_features(
     g: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, inverse: Tensor, factor: Tensor, layout: Layout
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Layer normalization: ∂C/∂x = δ / σ + slope x + offset, with a single temporary of the size of x."""
+    """Layer normalization: ∂C/∂x = γ g / σ + slope x + offset, with a single temporary of the size of x."""
     products = (x - mean).mul_(g).mul_(inverse)
     grad_weight, grad_bias = summed(products, layout.broadcast), summed(g, layout.broadcast)
     slope = products.mul_(gamma).sum(layout.axes, keepdim=True).mul_(factor).mul_(inverse)
