@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from bp_torch.functional.elementwise import shape_and_dtype
-from bp_torch.functional.function import Function, save, scalar_like, transform_active
+from bp_torch.functional.function import Function, save, transform_active
 from bp_torch.functional.precision import at_least_float32
 
 
@@ -127,7 +127,7 @@ def _in_few_passes(
     one_each = layout.without(axes)
     mean, inverse = (_reshaped(each, one_each) for each in statistics or moments(x, axes, ctx.eps))
     gamma = inverse.new_ones(()) if weight is None else layout.view_affine(weight)
-    factor = inverse * scalar_like(-1 / math.prod(layout.shape[axis] for axis in axes), inverse)
+    factor = inverse / -math.prod(layout.shape[axis] for axis in axes)  # −1 / (n σ)
     positions = [axis for axis in axes if axis in layout.broadcast]
     if positions:
         return _sums_first(g, x - mean, gamma, inverse, factor, positions, layout)
