@@ -84,7 +84,7 @@ class MaxPool(Function):
         index, g = _lines(indices, ctx.dims), _lines(grad_output, ctx.dims)  # (N, C, windows)
         values = math.prod(ctx.shape[-ctx.dims :])
         zeros = g.new_zeros(*g.shape[:-1], values)
-        # in place is faster, but does not add to a zero that vmap has not copied; torch.func enables gradients
+        # in place is faster, but vmap cannot add a batch to zeros without one; torch.func enables gradients
         add = zeros.scatter_add if torch.is_grad_enabled() else zeros.scatter_add_
         return add(-1, index, g).reshape(ctx.shape), None, None
 
