@@ -326,10 +326,10 @@ def _conv(
     groups: int,
 ) -> Tensor:
     """Replace a padding by name, and call `Convolution`."""
-    _require_dims(name, axes, input, weight)
     if padding == "valid":
         padding = 0
     elif padding == "same":
+        _require_dims(name, axes, input, weight)
         windows = Windows.of(weight, stride, 0, dilation)
         if max(windows.stride) > 1:
             raise RuntimeError(f"{name}(): padding 'same' is not supported with stride {stride}")

@@ -48,7 +48,7 @@ SELU_ALPHA = 1.6732632423543772848170429916717
 class CELU(Elementwise):
     """y = x where x > 0, otherwise α (e^(x/α) − 1).
 
-    dy/dx = α e^(x/α) / α = e^(x/α) where x ≤ 0: it reaches 1 at x = 0, where `ELU` has a kink
+    dy/dx = α e^(x/α) / α = e^(x/α) where x ≤ 0: it is 1 at x = 0, where `ELU` has a kink for α ≠ 1
 
     ∂C/∂x = g · e^(min(x, 0)/α)
 
@@ -169,9 +169,9 @@ def rrelu(
     training: bool = False,
     inplace: bool = False,
 ) -> Tensor:
-    """Rectifier with random slopes in [lower, upper) below 0 in training, else with their mean. See `RReLU`.
+    """Rectifier with random slopes in [lower, upper) below 0 in training, else with their mean.
 
-    RuntimeError unless lower ≤ upper, both finite. Source: Xu, Wang, Chen, Li (2015).
+    See `RReLU`; Xu, Wang, Chen, Li (2015). RuntimeError unless lower ≤ upper, both finite.
     """
     require_floating("rrelu", input=input)
     if not (lower <= upper and math.isfinite(upper - lower)):
