@@ -61,6 +61,8 @@ def _explain() -> int:
     config = cli.parse(ExplainConfig, sys.argv[1:])
     torch.set_num_threads(1)
     run, network = load_trained(config.checkpoint) if config.checkpoint else (None, None)
+    if run and run.model != "mlp":
+        raise cli.UsageError(f"--checkpoint {config.checkpoint} is a {run.model}; only a network of mlp is explained")
     name = run.data if run and config.data == "auto" else config.data
     dataset = load(name, config.data_root, source=config.mnist_source)
     if not 0 <= config.example < len(dataset.test.labels):

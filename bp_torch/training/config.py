@@ -94,6 +94,7 @@ class TrainConfig:
             sizes = " ".join(map(str, self.hidden))
             raise ValueError(f"--hidden sizes must be from 1 to {MAX_NEURONS:,}, got {sizes}")
         self.sizes(1, 1)
+        self._require_mlp()
         self._require_device()
         self._require_names()
 
@@ -139,6 +140,12 @@ class TrainConfig:
                 raise ValueError(f"{flag(name)} must be integers, got {value!r}")
             if expected in _ACCEPTED and type(value) not in _ACCEPTED[expected]:
                 raise ValueError(f"{flag(name)} must be of type {expected.__name__}, got {value!r}")
+
+    def _require_mlp(self) -> None:
+        """Refuse settings of mlp, which another model would ignore."""
+        for name in ("hidden", "activation"):
+            if self.model != "mlp" and getattr(self, name) != getattr(type(self), name):
+                raise ValueError(f"{flag(name)} is a setting of --model mlp; leave it out for {self.model}")
 
     def _require_device(self) -> None:
         try:

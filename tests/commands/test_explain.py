@@ -80,6 +80,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "silent" / CHECKPOINT).write_bytes(pack(State({"epoch": 1}, {})))
     (folder / "garbled" / "config.json").write_text("{")
     (folder / "elsewhere" / "config.json").write_text(settings.read_text().replace('"cpu"', '"cuda"'))
+    training.train(
+        TrainConfig(data="digits", model="lenet", epochs=1, frames=0, runs_dir=folder, run_name="lenet"), lambda *_: []
+    )
     (folder / "occupied").write_text("a file, not a folder")
     return folder
 
@@ -210,6 +213,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "no parameters": (("--checkpoint", "silent"), f"run 'silent': its {CHECKPOINT} does not fit its config.json"),
     "no configuration": (("--checkpoint", "headless"), "there is no headless/config.json"),
     "a garbled one": (("--checkpoint", "garbled"), "run 'garbled': its config.json is damaged (Expecting"),
+    "convolutions": (("--checkpoint", "lenet"), "--checkpoint lenet is a lenet; only a network of mlp is explained"),
     "no data": (("--checkpoint", "lecture", "--data", "mnist", "--mnist-source", "nowhere"), "nowhere/train-images"),
     "other data": (("--data", "cifar"), "--data"),
     "an unknown flag": (("--bogus",), "--bogus"),

@@ -39,6 +39,8 @@ from bp_torch.training.config import TrainConfig
         ({"run_name": "a\nb"}, "--run-name"),
         ({"run_name": "\udcff"}, "--run-name"),
         ({"hidden": (16, 0)}, "--hidden .* got 16 0"),
+        ({"model": "lenet", "hidden": (8,)}, "--hidden is a setting of --model mlp; leave it out for lenet"),
+        ({"model": "resnet", "activation": "relu"}, "--activation is a setting of --model mlp"),
         ({"cost": "hinge"}, "--cost must be one of squared_error, cross_entropy"),
         ({"data": "cifar"}, "--data must be one of"),
         ({"activation": "step"}, "--activation must be one of sigmoid, tanh, relu"),
