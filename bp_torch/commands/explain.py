@@ -67,8 +67,6 @@ def _explain() -> int:
     dataset = load(name, config.data_root, source=config.mnist_source)
     if not 0 <= config.example < len(dataset.test.labels):
         raise cli.UsageError(f"--example must be from 0 to {len(dataset.test.labels) - 1:,}, got {config.example}")
-    if run and run.model != "mlp":
-        raise cli.UsageError(f"--checkpoint {config.checkpoint}: explain needs dense layers, and this is {run.model}")
     path = _figure_path(config, dataset.name)
     model, cost = network or Setup(dataset).trained, COSTS[run.cost].function if run else squared_error
     image, label = dataset.test.images[config.example], int(dataset.test.labels[config.example])
