@@ -12,7 +12,7 @@ from torch import Tensor
 from bp_torch.functional.activations import ELU, LeakyReLU, activate
 from bp_torch.functional.elementwise import Elementwise
 from bp_torch.functional.function import Function, save, transform_active
-from bp_torch.functional.precision import autocast_enabled, autocast_to_half, in_float32
+from bp_torch.functional.precision import autocast_to_half, in_float32
 from bp_torch.functional.validation import require_floating, require_tensor
 
 __all__ = ["celu", "prelu", "rrelu", "selu"]
@@ -154,8 +154,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     RuntimeError if the sizes or dtypes do not match.
     """
     require_tensor("prelu", input=input, weight=weight)
-    if autocast_enabled() and torch.is_autocast_enabled(input.device.type):
-        input, weight = autocast_to_half(input, weight)
+    input, weight = autocast_to_half(input, weight)
     if input.dtype != weight.dtype:
         raise RuntimeError(f"prelu(): weight is {weight.dtype} but input is {input.dtype}; give both the same dtype")
     require_floating("prelu", input=input)
