@@ -68,12 +68,20 @@ def _make_call(function: type[Function]) -> Callable[..., Tensor]:
             differentiable = torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
             return without_jvp.apply(*inputs) if differentiable else function.forward(*inputs)
         if transform_active():
-            return function.apply(*inputs)  # type: ignore[no-untyped-call]
+            return function.apply(*map(_as_leaf, inputs))  # type: ignore[no-untyped-call]
         if (tape := active_tape.tape) is not None:
             return tape.record(function, inputs)
         return apply_directly(*inputs)
 
     return call
+
+
+class _Leaf(tuple[Any, ...]):
+    """A tuple that torch.func takes for one constant: for a plain one it wants a gradient or tangent of each member."""
+
+
+def _as_leaf(input: Any) -> Any:
+    return _Leaf(input) if isinstance(input, tuple | list) else input
 
 
 class Context:
@@ -117,7 +125,10 @@ class Context:
 def save(ctx: Any, *tensors: Tensor | None) -> None:
     """Save inputs or outputs for `backward` and `jvp`; both read them from `ctx.saved_tensors`."""
     ctx.save_for_backward(*tensors)
-    ctx.saved_for_forward = tensors  # as save_for_forward does, after slower checks
+    if transform_active():
+        ctx.save_for_forward(*tensors)
+    else:
+        ctx.saved_for_forward = tensors  # as save_for_forward does, after slower checks
 
 
 def scalar_like(value: float, like: Tensor) -> Any:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 import bp_torch.functional as F
+from bp_torch import nn
 from bp_torch.engine import Backprop, Tape
 from bp_torch.functional import function
 from bp_torch.nn import mlp
@@ -126,3 +127,31 @@ def test_a_tape_stops_after_an_exception() -> None:
     with pytest.raises(RuntimeError, match="do not match"), Tape():
         F.linear(torch.rand(2, 3), torch.rand(4, 5))
     assert function.active_tape.tape is None
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "constants"),
+    [
+        ("relu", (3, 4), ()),
+        ("max_pool2d", (3, 2, 4, 4), ((2, 2),)),
+        ("avg_pool2d", (3, 2, 4, 4), ((2, 2),)),
+        ("pad", (3, 2, 2), ((1, 1),)),
+        ("layer_norm", (3, 2, 2), ((2,),)),
+    ],
+)
+def test_a_tangent_through_vmap(name: str, shape: tuple[int, ...], constants: tuple[Any, ...]) -> None:
+    """With a constant that is a tuple, and Tensors saved under vmap."""
+    x, tangent = torch.randn(2, *shape, dtype=torch.float64)
+    hand, builtin = (
+        torch.func.jvp(torch.func.vmap(lambda x, f=f: f(x, *constants)), (x,), (tangent,))
+        for f in (getattr(F, name), getattr(torch.nn.functional, name))
+    )
+    torch.testing.assert_close(hand, builtin)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(2, 3, 2, padding=1), nn.ConvTranspose2d(2, 3, 2, stride=2)])
+def test_the_hessian_of_a_convolution(layer: torch.nn.Module) -> None:
+    """Its backward calls a Function, under three transforms."""
+    x = torch.randn(1, 2, 2, 3)
+    hand, builtin = (torch.func.hessian(lambda x, f=f: f(x).pow(3).sum())(x) for f in (layer, nn.as_builtin(layer)))
+    torch.testing.assert_close(hand, builtin)
