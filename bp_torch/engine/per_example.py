@@ -20,12 +20,11 @@ from bp_torch.functional.elementwise import Elementwise
 from bp_torch.functional.function import Context
 from bp_torch.functional.linear import Linear
 from bp_torch.functional.pooling import AvgPool, MaxPool
+from bp_torch.functional.shape import Reshape
 from bp_torch.functional.windows import MAX_COMPONENTS, Windows
 
-BY_ROW = Elementwise, Linear, Convolution, ConvTranspose, MaxPool, AvgPool
+BY_ROW = Elementwise, Linear, Reshape, Convolution, ConvTranspose, MaxPool, AvgPool
 """Functions that compute each row of ∂C/∂(first input) from that row of ∂C/∂output, if it has two axes or more."""
-MIXING = 0.02
-"""A relative difference that is more than rounding, in bfloat16 too."""
 
 
 class ExampleGradients:
@@ -229,31 +228,28 @@ def _backward_call(
 def _backward_rows(call: Call, grad_output: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Run a call's backward; TypeError unless each row of the gradients depends on that row of ∂C/∂output alone.
 
-    A backward is linear. If each row of ∂C/∂output is multiplied by a number of its own, each row of the gradients must
-    be multiplied by the same number, up to rounding. `BY_ROW` need not be tested.
+    Any two row numbers differ in at least one bit. For each bit, the backward runs again with zeros in the rows whose
+    bit is 0, and with zeros in those whose bit is 1. A zeroed row whose gradient is not 0 depends on another row.
+    `BY_ROW` need not be tested.
     """
     gradients = call.backward(grad_output)
-    if any(gradient.shape[:1] != grad_output.shape[:1] for _, gradient in gradients):
+    number = torch.arange(len(grad_output), device=grad_output.device)
+    if any(gradient.shape[:1] != number.shape for _, gradient in gradients):
         raise _mixing_error(call)
+    bits = [(number >> bit) % 2 == 0 for bit in range((len(number) - 1).bit_length())]
     by_row = issubclass(call.function, BY_ROW) and grad_output.dim() > 1 and not any(call.ctx.needs_input_grad[1:])
-    if gradients and len(grad_output) > 1 and not by_row:
-        factors = 0.5 + torch.rand(len(grad_output), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        scaled = call.backward(_times_rows(grad_output, factors))
-        for (_, gradient), (_, actual) in zip(gradients, scaled, strict=True):
-            if _differs(actual, _times_rows(gradient, factors)):
+    if gradients and bits and not by_row:
+        zeroed = torch.stack([*bits, *(~bit for bit in bits)])  # (K, N)
+        result = _vmap_backward(call.function, call.ctx, torch.where(_expand_rows(zeroed, grad_output), 0, grad_output))
+        for (_, gradient), each in zip(gradients, (x for x in result if x is not None), strict=True):
+            if ((each != 0) & _expand_rows(zeroed, gradient) & gradient.isfinite()).any():
                 raise _mixing_error(call)
     return gradients
 
 
-def _times_rows(tensor: Tensor, factors: Tensor) -> Tensor:
-    """Multiply row n of (N, ...) by factor n."""
-    return tensor * factors.to(tensor).reshape(-1, *[1] * (tensor.dim() - 1))
-
-
-def _differs(actual: Tensor, expected: Tensor) -> bool:
-    """Whether a row differs by more than rounding; rows that are not finite are left out."""
-    size = torch.maximum(_norms(actual), _norms(expected))
-    return bool((_norms(actual - expected) > MIXING * size).any())
+def _expand_rows(mask: Tensor, like: Tensor) -> Tensor:
+    """Reshape (K, N) to (K, N, 1, ...), to broadcast with `like`."""
+    return mask.reshape(*mask.shape, *[1] * (like.dim() - 1))
 
 
 def _mixing_error(call: Call) -> TypeError:

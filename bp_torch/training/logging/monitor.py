@@ -123,7 +123,8 @@ class Monitor:
         return every > 0 and (step % every == 0 or step in self._frame_steps)
 
     def _find_noise_unsupported(self) -> str:
-        examples = self._train[0][:2], self._train[1][:2]
+        count = self._config.batch_size
+        examples = self._train[0][:count], self._train[1][:count]
         try:
             with undisturbed(self._model):
                 gradient_noise(self._model, self._cost.function, *examples)
