@@ -1,5 +1,6 @@
 """Entries of the convolutions."""
 
+from functools import partial
 from typing import Any
 
 from bp_torch.catalogue.op_info import ErrorInput, OpInfo, RandomTensors, op_info
@@ -9,14 +10,15 @@ _draw = RandomTensors(8)
 _LETTERS = ("depth", "height", "width")
 
 
-def _sample(batch: int | None, input: str, weight: str, *, bias: bool = True, **options: Any) -> Sample:
+def _sample(
+    batch: int | None, input: str, weight: str, *, transposed: bool = False, bias: bool = True, **options: Any
+) -> Sample:
     """A call with sizes such as "3 6 7": of the input's channels and pixels, and of the weight (all its axes).
 
     Sizes of channels are named, so that they change together; those of a group are multiples of one name.
     """
     x, w = ([int(size) for size in sizes.split()] for sizes in (input, weight))
     groups, axes = options.get("groups", 1), len(x) - 1
-    transposed = w[0] == x[0] and w[1] * groups != x[0]
     outputs = w[1] * groups if transposed else w[0]
     inside, outside = ("in", "out") if groups == 1 else (f"{groups}*in", f"{groups}*out")
     pixels = " ".join(_LETTERS[-axes:])
@@ -29,6 +31,9 @@ def _sample(batch: int | None, input: str, weight: str, *, bias: bool = True, **
     shape = x if batch is None else [batch, *x]
     args = (_draw(*shape), _draw(*w), _draw(outputs))[: 2 + bias]
     return Sample(args, options, axes=", ".join(names[: len(args)]))
+
+
+_transposed = partial(_sample, transposed=True)
 
 
 def _error_inputs(axes: int, transposed: bool) -> tuple[ErrorInput, ...]:
@@ -95,22 +100,22 @@ OP_INFOS = (
     ),
     _conv_transpose(
         1,
-        _sample(2, "2 3", "2 3 3"),
-        _sample(1, "4 3", "4 1 3", groups=2, stride=3, padding=1, output_padding=2),
-        _sample(None, "2 3", "2 1 2", bias=False, dilation=2),
+        _transposed(2, "2 3", "2 3 3"),
+        _transposed(1, "4 3", "4 1 3", groups=2, stride=3, padding=1, output_padding=2),
+        _transposed(None, "2 3", "2 1 2", bias=False, dilation=2),
     ),
     _conv_transpose(
         2,
-        _sample(2, "2 3 2", "2 3 2 3"),
-        _sample(1, "2 3 2", "2 1 3 2", stride=(2, 3), padding=(1, 0), output_padding=(1, 2)),
-        _sample(1, "4 2 3", "4 1 2 2", groups=2, dilation=(2, 1), stride=(1, 2)),
-        _sample(1, "1 2 2", "1 2 2 2", dilation=3, output_padding=2),  # adds windows to the convolution of g
-        _sample(None, "2 3 2", "2 1 2 1", bias=False),
-        _sample(0, "2 3 2", "2 3 2 3"),
+        _transposed(2, "2 3 2", "2 3 2 3"),
+        _transposed(1, "2 3 2", "2 1 3 2", stride=(2, 3), padding=(1, 0), output_padding=(1, 2)),
+        _transposed(1, "4 2 3", "4 1 2 2", groups=2, dilation=(2, 1), stride=(1, 2)),
+        _transposed(1, "1 2 2", "1 2 2 2", dilation=3, output_padding=2),  # adds windows to the convolution of g
+        _transposed(None, "2 3 2", "2 1 2 1", bias=False),
+        _transposed(0, "2 3 2", "2 3 2 3"),
     ),
     _conv_transpose(
         3,
-        _sample(2, "1 2 2 2", "1 2 2 1 2", stride=(1, 2, 1), output_padding=(0, 1, 0)),
-        _sample(1, "2 2 1 2", "2 1 2 2 1", groups=2, padding=(1, 0, 0)),
+        _transposed(2, "1 2 2 2", "1 2 2 1 2", stride=(1, 2, 1), output_padding=(0, 1, 0)),
+        _transposed(1, "2 2 1 2", "2 1 2 2 1", groups=2, padding=(1, 0, 0)),
     ),
 )

@@ -101,7 +101,7 @@ OP_INFOS = (
     ),
     op_info(
         "upsample",
-        "as of interpolate",
+        "the equation of `interpolate`",
         (
             _sample((2, 2, 4), axes=_LINE, scale_factor=2),
             _sample((1, 1, 3, 4), size=5, mode="bilinear", align_corners=True),

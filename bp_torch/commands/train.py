@@ -65,5 +65,5 @@ def _train() -> int:
         return 0
     overheads = {"logging": board.seconds, "checkpoints": result.saving_seconds}
     print(describe(result.summary, result.folder, result.seconds, overheads))
-    print(f"dashboard   {cli.dashboard(result.folder.parent, BACKPROP)}")
+    print(f"dashboard   {cli.dashboard(result.folder.parent, BACKPROP if config.model == 'mlp' else 'images')}")
     return 0 if result.summary["gradient_checks_passed"] == result.summary["gradient_checks"] else 1

@@ -59,8 +59,8 @@ def first_weights(weights: Tensor) -> Summary.Image | None:
     shown = f"all {len(every)}" if len(maps) == len(every) else f"the first {len(maps)} of {len(every)}"
     margin = max(1, shape[0] // 10)
     canvas, corners = _tile(maps, ceil(len(maps) ** 0.5), below=margin, right=margin)
-    title = f"First layer: {f'the weights of {shown} neurons' if dense else f'{shown} filters'}, on one scale"
-    figure, axes = _sheet(title, canvas, width=0.88)
+    what = f"the weights of {shown} neurons" if dense else f"{shown} filters"
+    figure, axes = _sheet(f"First layer: {what}, on one scale", canvas, width=0.88)
     limit = np.abs(maps[np.isfinite(maps)]).max(initial=0)
     drawn = axes.imshow(canvas, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
     for neuron, (x, y) in enumerate(corners):

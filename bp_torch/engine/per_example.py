@@ -149,13 +149,12 @@ def linear_gradients(ctx: Context, grad_output: Tensor) -> tuple[ExampleGradient
 
 
 @per_example(Convolution)
-def convolution_gradients(ctx: Context, grad_output: Tensor) -> tuple[ExampleGradients | None, ...] | None:
+def convolution_gradients(ctx: Any, grad_output: Tensor) -> tuple[ExampleGradients | None, ...] | None:
     """The kernel's gradients as products of windows and g, and ∂Cₙ/∂b = Σᵢ gₙᵢ."""
     input = ctx.saved_tensors[0]
     if input is None or ctx.needs_input_grad[0]:
         return None
-    context: Any = ctx
-    kernels = _PatchProducts(grad_output, input, context.windows, context.groups)
+    kernels = _PatchProducts(grad_output, input, ctx.windows, ctx.groups)
     return None, kernels, ExampleGradients(grad_output.flatten(2).sum(2)), None, None, None, None
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bp_torch.functional.function import Function, save
 from bp_torch.functional.padding import pad
-from bp_torch.functional.precision import autocast_enabled, autocast_to_half
+from bp_torch.functional.precision import autocast_to_half
 from bp_torch.functional.shape import squeeze, unsqueeze
 from bp_torch.functional.validation import require_real
 from bp_torch.functional.windows import Sizes, Windows, by_group, first_pixels, multiply_windows
@@ -326,10 +326,10 @@ def _conv(
     groups: int,
 ) -> Tensor:
     """Replace a padding by name, and call `Convolution`."""
-    _require_dims(name, axes, input, weight)
     if padding == "valid":
         padding = 0
     elif padding == "same":
+        _require_dims(name, axes, input, weight)
         windows = Windows.of(weight, stride, 0, dilation)
         if max(windows.stride) > 1:
             raise RuntimeError(f"{name}(): padding 'same' is not supported with stride {stride}")
@@ -363,8 +363,7 @@ def _call(
     _require_dims(name, axes, input, weight)
     if bias is not None:
         require_real(name, bias, "bias")
-    if autocast_enabled() and torch.is_autocast_enabled(input.device.type):
-        input, weight, bias = autocast_to_half(input, weight, bias)
+    input, weight, bias = autocast_to_half(input, weight, bias)
     if input.dim() == axes + 2:
         return function.call(input, weight, bias, *constants)
     return squeeze(function.call(unsqueeze(input, 0), weight, bias, *constants), 0)

@@ -142,7 +142,7 @@ def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
     """`length` indices of axis `dim`, from `start` on; a view. See `Narrow`."""
     require_tensor("narrow", input=input)
     if isinstance(start, Tensor) and start.dim() == 0 and start.dtype == torch.int64:
-        start = int(start)  # vmap supports no Tensor
+        start = int(start)  # vmap does not support a Tensor here
     return Narrow.call(input, dim, start, length)
 
 

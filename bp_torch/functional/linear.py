@@ -85,7 +85,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     have one dtype; under autocast they are converted to its dtype, except from float64.
     """
     try:
-        if autocast_enabled() and torch.is_autocast_enabled(input.device.type):
+        if autocast_enabled():
             input, weight, bias = autocast_to_half(input, weight, bias)
         plain = bias is None or (bias.dim() == 1 and bias.numel() == weight.size(0))
         if plain and weight.dim() == 2 and not weight.is_complex():

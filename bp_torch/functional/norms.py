@@ -14,7 +14,8 @@ from torch import Tensor
 
 from bp_torch.functional.function import Function, save
 from bp_torch.functional.normalization import LayerNorm
-from bp_torch.functional.standardize import as_inputs, output_tangent, remember, summed, times, widened
+from bp_torch.functional.precision import at_least_float32
+from bp_torch.functional.standardize import as_inputs, output_tangent, remember, summed, times
 from bp_torch.functional.validation import require_real
 
 __all__ = ["local_response_norm", "normalize", "rms_norm"]
@@ -49,7 +50,7 @@ class RMSNorm(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         input, weight, normalized_shape, eps = inputs
-        eps = torch.finfo(widened(input).dtype).eps if eps is None else eps
+        eps = torch.finfo(at_least_float32(input).dtype).eps if eps is None else eps
         remember(ctx, LayerNorm.layout(input.shape, normalized_shape), eps, (input, weight), output, constants=2)
         save(ctx, input, weight)
 
@@ -110,7 +111,7 @@ class LocalResponseNorm(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         (input,), (size, alpha, beta, k) = ctx.saved_tensors, ctx.constants
-        x, g = widened(input), widened(grad_output)
+        x, g = at_least_float32(input), at_least_float32(grad_output)
         s = k + alpha / size * window_sum(x * x, size // 2, size)
         factor = s**-beta
         through_s = window_sum(g * (x * factor / s), (size - 1) // 2, size)  # s^(−β−1) by itself may underflow
@@ -120,7 +121,7 @@ class LocalResponseNorm(Function):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         (input,), (size, alpha, beta, k) = ctx.saved_tensors, ctx.constants
-        x, t = widened(input), widened(tangent)
+        x, t = at_least_float32(input), at_least_float32(tangent)
         s = k + alpha / size * window_sum(x * x, size // 2, size)
         factor = s**-beta
         s_tangent = 2 * alpha / size * window_sum(x * t, size // 2, size)
@@ -169,16 +170,16 @@ class LpNormalize(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         (input,), (_, dim, _) = ctx.saved_tensors, ctx.constants
-        y, slope, divisor = LpNormalize.parts(widened(input), *ctx.constants)
-        g = widened(grad_output)
+        y, slope, divisor = LpNormalize.parts(at_least_float32(input), *ctx.constants)
+        g = at_least_float32(grad_output)
         grad_input = (g - slope * (g * y).sum(dim, keepdim=True)) / divisor
         return grad_input.to(input.dtype), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         (input,), (_, dim, _) = ctx.saved_tensors, ctx.constants
-        y, slope, divisor = LpNormalize.parts(widened(input), *ctx.constants)
-        t = widened(tangent)
+        y, slope, divisor = LpNormalize.parts(at_least_float32(input), *ctx.constants)
+        t = at_least_float32(tangent)
         return ((t - y * (slope * t).sum(dim, keepdim=True)) / divisor).to(ctx.dtype)
 
     @staticmethod
@@ -191,7 +192,10 @@ class LpNormalize(Function):
 
 
 def norm_slope(x: Tensor, norm: Tensor, p: float, dim: Any) -> Tensor:
-    """∂‖x‖/∂x, where ‖x‖ is not 0. For p ≥ 2 without sign(x): autograd takes its derivative for 0 at 0 as well."""
+    """∂‖x‖/∂x, where ‖x‖ is not 0.
+
+    With r = x / ‖x‖, it is r |r|^(p−2) for p ≥ 2: of sign(r) |r|, the derivative at 0 is 1, but 0 in autograd.
+    """
     if p == 0:
         return torch.zeros_like(x)
     if math.isinf(p):

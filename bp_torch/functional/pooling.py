@@ -14,7 +14,7 @@ three axes computes in float32.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
@@ -28,6 +28,7 @@ from bp_torch.functional.function import Function, save
 from bp_torch.functional.precision import at_least_float32, cpu_autocast_to_float32
 from bp_torch.functional.shape import LinearMap, as_new
 from bp_torch.functional.validation import require_tensor
+from bp_torch.functional.windows import Sizes, per_axis
 
 __all__ = [
     "avg_pool1d",
@@ -41,7 +42,6 @@ __all__ = [
     "max_pool3d",
 ]
 
-PerAxis = int | Sequence[int]
 Pooled = Tensor | tuple[Tensor, Tensor]
 _AVG_POOL: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
@@ -84,7 +84,7 @@ class MaxPool(Function):
         index, g = _lines(indices, ctx.dims), _lines(grad_output, ctx.dims)  # (N, C, windows)
         values = math.prod(ctx.shape[-ctx.dims :])
         zeros = g.new_zeros(*g.shape[:-1], values)
-        # in place is faster, but does not add to a zero that vmap has not copied; torch.func enables gradients
+        # in place is faster, but vmap cannot add a batch to zeros without one; torch.func enables gradients
         add = zeros.scatter_add if torch.is_grad_enabled() else zeros.scatter_add_
         return add(-1, index, g).reshape(ctx.shape), None, None
 
@@ -136,7 +136,7 @@ class AvgPool(LinearMap):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         dims, kernel_size, stride, padding, _, count_include_pad, *divisor = ctx.constants
-        windows = [_per_axis(x, dims) for x in (kernel_size, stride or kernel_size, padding)]
+        windows = [per_axis(x, dims) for x in (kernel_size, stride or kernel_size, padding)]
         axes = list(zip(ctx.shape[-dims:], grad_output.shape[-dims:], *windows, strict=True))
         grad = at_least_float32(grad_output)
         grad = grad / (divisor[0] if divisor and divisor[0] else _divisor(axes, count_include_pad, grad.device))
@@ -168,10 +168,10 @@ def _add_windows(grad: Tensor, axis: int, n: int, kernel: int, stride: int, padd
 
 def max_pool1d(
     input: Tensor,
-    kernel_size: PerAxis,
-    stride: PerAxis | None = None,
-    padding: PerAxis = 0,
-    dilation: PerAxis = 1,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Pooled:
@@ -181,10 +181,10 @@ def max_pool1d(
 
 def max_pool2d(
     input: Tensor,
-    kernel_size: PerAxis,
-    stride: PerAxis | None = None,
-    padding: PerAxis = 0,
-    dilation: PerAxis = 1,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Pooled:
@@ -194,10 +194,10 @@ def max_pool2d(
 
 def max_pool3d(
     input: Tensor,
-    kernel_size: PerAxis,
-    stride: PerAxis | None = None,
-    padding: PerAxis = 0,
-    dilation: PerAxis = 1,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Pooled:
@@ -218,73 +218,69 @@ def pool_maxima(pool: Callable[..., Any], dims: int, input: Tensor, return_indic
 
 def avg_pool1d(
     input: Tensor,
-    kernel_size: PerAxis,
-    stride: PerAxis | None = None,
-    padding: PerAxis = 0,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Tensor:
     """The average of windows of (N, C, L). See `AvgPool`."""
-    return _avg_pool("avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
+    return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
 def avg_pool2d(
     input: Tensor,
-    kernel_size: PerAxis,
-    stride: PerAxis | None = None,
-    padding: PerAxis = 0,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Tensor:
     """The average of windows of (N, C, H, W). See `AvgPool`."""
-    options = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-    return _avg_pool("avg_pool2d", 2, input, *options)
+    return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
 def avg_pool3d(
     input: Tensor,
-    kernel_size: PerAxis,
-    stride: PerAxis | None = None,
-    padding: PerAxis = 0,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Tensor:
     """The average of windows of (N, C, D, H, W); NotImplementedError in half precision on a CPU. See `AvgPool`."""
-    options = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-    return _avg_pool("avg_pool3d", 3, input, *options)
+    return _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
-def _avg_pool(name: str, dims: int, input: Tensor, *options: Any) -> Tensor:
-    require_tensor(name, input=input)
+def _avg_pool(dims: int, input: Tensor, *options: Any) -> Tensor:
+    require_tensor(f"avg_pool{dims}d", input=input)
     return AvgPool.call(input, dims, *options)
 
 
 def lp_pool1d(
-    input: Tensor, norm_type: float, kernel_size: PerAxis, stride: PerAxis | None = None, ceil_mode: bool = False
+    input: Tensor, norm_type: float, kernel_size: Sizes, stride: Sizes | None = None, ceil_mode: bool = False
 ) -> Tensor:
     """The p-norm of windows of (N, C, L), with p = `norm_type`. See `_lp_pool`."""
     return _lp_pool(1, input, norm_type, kernel_size, stride, ceil_mode)
 
 
 def lp_pool2d(
-    input: Tensor, norm_type: float, kernel_size: PerAxis, stride: PerAxis | None = None, ceil_mode: bool = False
+    input: Tensor, norm_type: float, kernel_size: Sizes, stride: Sizes | None = None, ceil_mode: bool = False
 ) -> Tensor:
     """The p-norm of windows of (N, C, H, W), with p = `norm_type`. See `_lp_pool`."""
     return _lp_pool(2, input, norm_type, kernel_size, stride, ceil_mode)
 
 
 def lp_pool3d(
-    input: Tensor, norm_type: float, kernel_size: PerAxis, stride: PerAxis | None = None, ceil_mode: bool = False
+    input: Tensor, norm_type: float, kernel_size: Sizes, stride: Sizes | None = None, ceil_mode: bool = False
 ) -> Tensor:
     """The p-norm of windows of (N, C, D, H, W), with p = `norm_type`. See `_lp_pool`."""
     return _lp_pool(3, input, norm_type, kernel_size, stride, ceil_mode)
 
 
-def _lp_pool(
-    dims: int, input: Tensor, p: float, kernel_size: PerAxis, stride: PerAxis | None, ceil_mode: bool
-) -> Tensor:
+def _lp_pool(dims: int, input: Tensor, p: float, kernel_size: Sizes, stride: Sizes | None, ceil_mode: bool) -> Tensor:
     """yₒ = (Σᵢ xᵢᵖ)^(1/p) over window o, as torch composes it: the sum is the average times the kernel's size.
 
         ∂C/∂xᵢ = Σ gₒ yₒ¹⁻ᵖ xᵢᵖ⁻¹ over all windows o that contain i
@@ -299,14 +295,7 @@ def _lp_pool(
         return max_pool(abs(input), kernel_size, stride, 0, 1, ceil_mode)
     if p == -math.inf:
         return neg(max_pool(neg(abs(input)), kernel_size, stride, 0, 1, ceil_mode))
-    size = math.prod(_per_axis(kernel_size, dims))
-    options = (kernel_size, stride, 0, ceil_mode, True, *[None] * (dims > 1))
-    averages = _avg_pool(f"lp_pool{dims}d", dims, pow(input, p), *options)
+    averages = _avg_pool(dims, pow(input, p), kernel_size, stride, 0, ceil_mode, True)
+    size = math.prod(per_axis(kernel_size, dims))
     sums = mul(mul(relu(abs(averages)), torch.sign(averages.detach())), size)
     return pow(sums, 1 / p)
-
-
-def _per_axis(value: PerAxis, dims: int) -> list[int]:
-    """One number for each axis; a single one stands for all."""
-    values = list(value) if isinstance(value, Sequence) else [value]
-    return values * dims if len(values) == 1 else values

@@ -29,17 +29,19 @@ def promote_types(input: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     return to(input, dtype), to(other, dtype)
 
 
-def autocast_to_half(*tensors: Tensor | None) -> list[Any]:
-    """Apply enabled autocast's rule for matrix products: all floating dtypes but float64 become autocast's dtype."""
+def autocast_to_half(*tensors: Tensor | None) -> tuple[Any, ...]:
+    """Apply autocast's rule for matrix products, if it is enabled: its dtype for all floating ones but float64."""
+    if not _autocast_applies(tensors):
+        return tensors
     dtype = torch.get_autocast_dtype(tensors[0].device.type)  # type: ignore[union-attr]
-    return [x if x is None or not x.is_floating_point() or x.dtype == torch.float64 else to(x, dtype) for x in tensors]
+    return tuple(
+        x if x is None or not x.is_floating_point() or x.dtype == torch.float64 else to(x, dtype) for x in tensors
+    )
 
 
 def autocast_to_float32(*tensors: Tensor | None) -> tuple[Any, ...]:
     """Apply autocast's rule for losses, if it is enabled: half precision becomes float32."""
-    if not autocast_enabled() or not torch.is_autocast_enabled(tensors[0].device.type):  # type: ignore[union-attr]
-        return tensors
-    return tuple(map(_upcast, tensors))
+    return tuple(map(_upcast, tensors)) if _autocast_applies(tensors) else tensors
 
 
 def cuda_autocast_to_float32(tensor: Tensor) -> Tensor:
@@ -55,6 +57,10 @@ def cpu_autocast_to_float32(tensor: Tensor) -> Tensor:
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Half precision as float32, for sums in `backward` that are rounded once at their end; others unchanged."""
     return tensor.float() if tensor.dtype in _HALF else tensor
+
+
+def _autocast_applies(tensors: tuple[Any, ...]) -> bool:
+    return autocast_enabled() and torch.is_autocast_enabled(tensors[0].device.type)
 
 
 def _upcast(value: Any) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor
 from bp_torch.functional.activations import ELU, LeakyReLU, activate
 from bp_torch.functional.elementwise import Elementwise
 from bp_torch.functional.function import Function, save, transform_active
-from bp_torch.functional.precision import autocast_enabled, autocast_to_half, in_float32
+from bp_torch.functional.precision import autocast_to_half, in_float32
 from bp_torch.functional.validation import require_floating, require_tensor
 
 __all__ = ["celu", "prelu", "rrelu", "selu"]
@@ -48,7 +48,7 @@ SELU_ALPHA = 1.6732632423543772848170429916717
 class CELU(Elementwise):
     """y = x where x > 0, otherwise α (e^(x/α) − 1).
 
-    dy/dx = α e^(x/α) / α = e^(x/α) where x ≤ 0: it reaches 1 at x = 0, where `ELU` has a kink
+    dy/dx = α e^(x/α) / α = e^(x/α) where x ≤ 0: it is 1 at x = 0, where `ELU` has a kink for α ≠ 1
 
     ∂C/∂x = g · e^(min(x, 0)/α)
 
@@ -154,8 +154,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     RuntimeError if the sizes or dtypes do not match.
     """
     require_tensor("prelu", input=input, weight=weight)
-    if autocast_enabled() and torch.is_autocast_enabled(input.device.type):
-        input, weight = autocast_to_half(input, weight)
+    input, weight = autocast_to_half(input, weight)
     if input.dtype != weight.dtype:
         raise RuntimeError(f"prelu(): weight is {weight.dtype} but input is {input.dtype}; give both the same dtype")
     require_floating("prelu", input=input)
@@ -169,9 +168,9 @@ def rrelu(
     training: bool = False,
     inplace: bool = False,
 ) -> Tensor:
-    """Rectifier with random slopes in [lower, upper) below 0 in training, else with their mean. See `RReLU`.
+    """Rectifier with random slopes in [lower, upper) below 0 in training, else with their mean.
 
-    RuntimeError unless lower ≤ upper, both finite. Source: Xu, Wang, Chen, Li (2015).
+    See `RReLU`; Xu, Wang, Chen, Li (2015). RuntimeError unless lower ≤ upper, both finite.
     """
     require_floating("rrelu", input=input)
     if not (lower <= upper and math.isfinite(upper - lower)):

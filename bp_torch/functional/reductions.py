@@ -135,6 +135,5 @@ def mean(input: Tensor, dim: Axes = None, keepdim: bool = False, *, dtype: torch
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product of (…, n, k) and (…, k, m), or of vectors (k,); under autocast in its dtype."""
-    if autocast_enabled() and torch.is_autocast_enabled(input.device.type):
-        input, other = autocast_to_half(input, other)
+    input, other = autocast_to_half(input, other)
     return require_real_output("matmul", Matmul.call(input, other))

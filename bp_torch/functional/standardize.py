@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from bp_torch.functional.elementwise import shape_and_dtype
-from bp_torch.functional.function import Function, save, scalar_like, transform_active
+from bp_torch.functional.function import Function, save, transform_active
+from bp_torch.functional.precision import at_least_float32
 
 
 class Layout(NamedTuple):
@@ -30,11 +31,11 @@ class Layout(NamedTuple):
 
     def view(self, tensor: Tensor) -> Tensor:
         """View an input or a gradient; half precision in float32."""
-        return _reshaped(widened(tensor), self.shape)
+        return _reshaped(at_least_float32(tensor), self.shape)
 
     def view_affine(self, parameter: Tensor) -> Tensor:
         """View γ or β, so that it broadcasts to `shape`; half precision in float32."""
-        return widened(parameter).reshape(self.without(self.broadcast))
+        return at_least_float32(parameter).reshape(self.without(self.broadcast))
 
     def without(self, axes: tuple[int, ...]) -> list[int]:
         """The shape, with length 1 along `axes`."""
@@ -121,49 +122,48 @@ def through_statistics(delta: Tensor, x_hat: Tensor, inverse: Tensor, axes: tupl
 def _in_few_passes(
     g: Tensor, x: Tensor, weight: Tensor | None, statistics: Sequence[Tensor], ctx: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same gradients, in fewer passes over memory, for a backward that may work in place."""
+    """∂C/∂x, ∂C/∂γ and ∂C/∂β in fewer passes over memory, for a backward that may work in place."""
     layout, axes = ctx.layout, ctx.layout.axes
     one_each = layout.without(axes)
     mean, inverse = (_reshaped(each, one_each) for each in statistics or moments(x, axes, ctx.eps))
     gamma = inverse.new_ones(()) if weight is None else layout.view_affine(weight)
-    scale = scalar_like(-1 / max(1, math.prod(layout.shape[axis] for axis in axes)), inverse)
-    constant = set(axes) <= set(layout.broadcast)
-    return (_with_constant_gamma if constant else _with_varying_gamma)(g, x, gamma, mean, inverse, scale, layout)
+    factor = inverse / -math.prod(layout.shape[axis] for axis in axes)  # −1 / (n σ)
+    positions = [axis for axis in axes if axis in layout.broadcast]
+    if positions:
+        return _sums_first(g, x - mean, gamma, inverse, factor, positions, layout)
+    return _over_features(g, x, gamma, mean, inverse, factor, layout)
 
 
-def _with_constant_gamma(
-    g: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, inverse: Tensor, scale: Any, layout: Layout
+def _sums_first(
+    g: Tensor,
+    deviation: Tensor,
+    gamma: Tensor,
+    inverse: Tensor,
+    factor: Tensor,
+    positions: list[int],
+    layout: Layout,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """γ is the same for all values that are normalised together: ∂C/∂x = (g − mean(g) − x̂ mean(g x̂)) γ / σ."""
-    deviation = x - mean
-    sums = (g * deviation).sum(layout.axes, keepdim=True).mul_(inverse), g.sum(layout.axes, keepdim=True)
+    """Batch, group and instance normalization: γ and 1/σ are constant along the positions, and multiply the sums.
+
+    ∂C/∂x = γ g / σ + slope (x − μ) + offset: the two other terms of `Normalize`.
+    """
+    sums = (g * deviation).sum(positions, keepdim=True).mul_(inverse), g.sum(positions, keepdim=True)
     grad_weight, grad_bias = (_summed_further(each, layout.broadcast) for each in sums)
-    slope, offset = sums[0] * inverse * scale, sums[1] * scale
-    grad_input = deviation.mul_(slope).add_(g).add_(offset).mul_(gamma * inverse)
+    slope, offset = ((each * gamma).sum(layout.axes, keepdim=True).mul_(factor) for each in sums)
+    grad_input = deviation.mul_(slope.mul_(inverse)).add_(offset).addcmul_(g, gamma * inverse)
     return grad_input, grad_weight, grad_bias
 
 
-def _with_varying_gamma(
-    g: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, inverse: Tensor, scale: Any, layout: Layout
+def _over_features(
+    g: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, inverse: Tensor, factor: Tensor, layout: Layout
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """∂C/∂x = δ / σ + slope x + offset: the terms through μ and σ are an affine function of x. One temporary."""
-    shared = [axis for axis in layout.axes if axis in layout.broadcast]
-    products = (x - mean).mul_(g)
-    if shared:  # γ and 1/σ are constant along these axes, and multiply the sums
-        sums = products.sum(shared, keepdim=True).mul_(inverse), g.sum(shared, keepdim=True)
-        grad_weight, grad_bias = (_summed_further(each, layout.broadcast) for each in sums)
-        projection, total = ((each * gamma).sum(layout.axes, keepdim=True) for each in sums)
-        direct = torch.mul(g, gamma * inverse, out=products)
-    else:
-        grad_weight, grad_bias = summed(products.mul_(inverse), layout.broadcast), summed(g, layout.broadcast)
-        projection = products.mul_(gamma).sum(layout.axes, keepdim=True)
-        direct = torch.mul(g, gamma, out=products)
-        total = direct.sum(layout.axes, keepdim=True)
-        direct.mul_(inverse)
-    factor = inverse * scale
-    slope = projection.mul_(factor).mul_(inverse)
-    offset = total.mul_(factor).sub_(slope * mean)
-    return direct.addcmul_(x, slope).add_(offset), grad_weight, grad_bias
+    """Layer normalization: ∂C/∂x = γ g / σ + slope x + offset, with a single temporary of the size of x."""
+    products = (x - mean).mul_(g).mul_(inverse)
+    grad_weight, grad_bias = summed(products, layout.broadcast), summed(g, layout.broadcast)
+    slope = products.mul_(gamma).sum(layout.axes, keepdim=True).mul_(factor).mul_(inverse)
+    delta = torch.mul(g, gamma, out=products)
+    offset = delta.sum(layout.axes, keepdim=True).mul_(factor).sub_(slope * mean)
+    return delta.mul_(inverse).addcmul_(x, slope).add_(offset), grad_weight, grad_bias
 
 
 def _may_work_in_place(grad_output: Tensor) -> bool:
@@ -236,11 +236,6 @@ def _setup_context(layout: Callable[..., Layout]) -> Callable[..., None]:
 def _like(tensor: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
     reshaped = _reshaped(tensor, shape)
     return reshaped if tensor.dtype == dtype else reshaped.to(dtype)
-
-
-def widened(tensor: Tensor) -> Tensor:
-    """Half precision in float32."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _reshaped(tensor: Tensor, shape: Sequence[int]) -> Tensor:

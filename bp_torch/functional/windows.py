@@ -20,7 +20,7 @@ Pair = int | tuple[int, ...]
 Sizes = int | Sequence[int]
 """One number for all spatial axes, or one for each."""
 MAX_COMPONENTS = 2**21
-"""Of the windows that are multiplied at a time: these stay in the cache."""
+"""The most components of windows that are multiplied at a time, so that they stay in the cache."""
 
 
 class Unfold(LinearMap):
@@ -106,8 +106,7 @@ class Windows(NamedTuple):
     def of(cls, weight: Tensor, *sizes: Sizes) -> "Windows":
         """The windows of a weight (O, C/groups, *kernel), from stride, padding and dilation."""
         kernel = tuple(weight.shape[2:])
-        each = [(size,) if isinstance(size, int) else tuple(size) for size in sizes]
-        return cls(kernel, *(size * len(kernel) if len(size) == 1 else size for size in each))
+        return cls(kernel, *(per_axis(each, len(kernel)) for each in sizes))
 
     def remainder(self, input: Tensor) -> list[int]:
         """The pixels of each axis that lie right of the last window."""
@@ -122,6 +121,12 @@ class Windows(NamedTuple):
             input = input.unfold(axis, d * (k - 1) + 1, s)
             input = input[..., ::d] if d > 1 else input
         return first_pixels(input, out)
+
+
+def per_axis(sizes: Sizes, axes: int) -> tuple[int, ...]:
+    """One number for each axis; a single one stands for all."""
+    each = tuple(sizes) if isinstance(sizes, Sequence) else (sizes,)
+    return each * axes if len(each) == 1 else each
 
 
 def multiply_windows(windows: Tensor, grad: Tensor, groups: int) -> Tensor:

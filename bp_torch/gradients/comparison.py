@@ -14,7 +14,8 @@ The built-in's error at one input is a single sample. If it is small by chance, 
 large, a wrong gradient would pass, so the comparison is inconclusive. In both cases a caller can evaluate the gradients
 again at slightly perturbed inputs. The largest error of the built-in over these evaluations is its *typical* error,
 and the rule then uses that. A gradient smaller than the typical error, as of a saturated neuron, cannot be
-distinguished from noise at these inputs.
+distinguished from noise at these inputs. If rounding puts an activation on the other side of a kink than in float64,
+both gradients differ from the truth alike: then it is enough that they agree with each other within the tolerance.
 
 The same evaluations diagnose a failure. Rounding errors change with the inputs, the error of a wrong equation does not.
 If the error disappears, the equation is wrong only at these inputs, as at a kink.
@@ -84,8 +85,13 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """Whether the comparison is conclusive and the error within the tolerance."""
-        return self.conclusive and self.error <= self.tolerance
+        """Whether the comparison is conclusive and the error within the tolerance, or shared with the built-in."""
+        return self.conclusive and (self.shared or self.error <= self.tolerance)
+
+    @property
+    def shared(self) -> bool:
+        """Whether the built-in has the same error at these inputs, which is not typical of it."""
+        return self.typical_error is not None and self.difference <= self.tolerance < self.builtin_error
 
     @property
     def diagnosis(self) -> str:
@@ -109,10 +115,10 @@ class Comparison:
     @property
     def error_ratio(self) -> float:
         """The error relative to the built-in's, or to one rounding if that is larger: about 1 if correct."""
-        unit = max(self.reference_error, self.rounding)
-        if self.error == unit:
+        unit, error = max(self.reference_error, self.rounding), self.difference if self.shared else self.error
+        if error == unit:
             return 1.0 if unit else 0.0
-        return self.error / unit if unit else math.inf
+        return error / unit if unit else math.inf
 
     def __str__(self) -> str:
         """One line: the index, both values, the error, and the terms of the tolerance."""

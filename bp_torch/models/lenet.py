@@ -8,8 +8,6 @@ from bp_torch import nn
 
 __all__ = ["lenet", "lenet_1998"]
 
-Modules = OrderedDict[str, torch.nn.Module]
-
 
 def lenet(classes: int = 10) -> torch.nn.Sequential:
     """LeNet-5's layout with ReLU and maximum pooling: (N, 1, 28, 28) to logits (N, classes), 61,706 parameters.
@@ -18,7 +16,7 @@ def lenet(classes: int = 10) -> torch.nn.Sequential:
         LeCun, Bottou, Bengio, Haffner, Gradient-Based Learning Applied to Document Recognition (1998).
     """
     return torch.nn.Sequential(
-        Modules(
+        OrderedDict(
             conv1=nn.Conv2d(1, 6, 5, padding=2),  # (N, 6, 28, 28)
             conv1_relu=nn.ReLU(),
             pool1=nn.MaxPool2d(2),  # (N, 6, 14, 14)
@@ -46,7 +44,7 @@ def lenet_1998(classes: int = 10) -> torch.nn.Sequential:
         LeCun, Bottou, Bengio, Haffner, Gradient-Based Learning Applied to Document Recognition (1998), section II.B.
     """
     return torch.nn.Sequential(
-        Modules(
+        OrderedDict(
             conv1=nn.Conv2d(1, 6, 5, padding=2),  # (N, 6, 28, 28)
             conv1_tanh=nn.Tanh(),
             pool1=nn.AvgPool2d(2),  # (N, 6, 14, 14)

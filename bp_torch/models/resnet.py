@@ -9,8 +9,6 @@ from bp_torch import functional, nn
 
 __all__ = ["Residual", "resnet"]
 
-Modules = OrderedDict[str, torch.nn.Module]
-
 
 class BuiltinResidual(torch.nn.Module):
     """`Residual` on PyTorch's own addition."""
@@ -43,33 +41,30 @@ class Residual(BuiltinResidual):
         return functional.add(self.body(input), self.shortcut(input))
 
 
-def resnet(classes: int = 10, width: int = 16) -> torch.nn.Sequential:
-    """A convolution, three residual blocks, and a dense layer: (N, 1, 28, 28) to logits (N, classes).
-
-    With 16 channels in the first block and 32 in the others, it has 38,266 parameters.
-    """
+def resnet(classes: int = 10) -> torch.nn.Sequential:
+    """A convolution, three residual blocks, a dense layer: (N, 1, 28, 28) to logits (N, classes), 38,266 parameters."""
     return torch.nn.Sequential(
-        Modules(
-            conv=nn.Conv2d(1, width, 3, padding=1, bias=False),  # (N, 16, 28, 28)
-            norm=nn.BatchNorm2d(width),
+        OrderedDict(
+            conv=nn.Conv2d(1, 16, 3, padding=1, bias=False),  # (N, 16, 28, 28)
+            norm=nn.BatchNorm2d(16),
             relu=nn.ReLU(),
             pool=nn.MaxPool2d(2),  # (N, 16, 14, 14)
-            block1=_block(width, width, 1),
+            block1=_block(16, 16, 1),
             block1_relu=nn.ReLU(),
-            block2=_block(width, 2 * width, 2),  # (N, 32, 7, 7)
+            block2=_block(16, 32, 2),  # (N, 32, 7, 7)
             block2_relu=nn.ReLU(),
-            block3=_block(2 * width, 2 * width, 1),
+            block3=_block(32, 32, 1),
             block3_relu=nn.ReLU(),
             average=nn.AdaptiveAvgPool2d(1),  # (N, 32, 1, 1)
             flatten=nn.Flatten(),
-            output=nn.Linear(2 * width, classes),
+            output=nn.Linear(32, classes),
         )
     )
 
 
 def _block(inputs: int, outputs: int, stride: int) -> Residual:
     """Two convolutions, each normalized; a 1 × 1 convolution is the shortcut if the shape changes."""
-    body = Modules(
+    body = OrderedDict(
         conv1=nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
         norm1=nn.BatchNorm2d(outputs),
         relu1=nn.ReLU(),
@@ -78,5 +73,5 @@ def _block(inputs: int, outputs: int, stride: int) -> Residual:
     )
     if (inputs, stride) == (outputs, 1):
         return Residual(torch.nn.Sequential(body), torch.nn.Identity())
-    shortcut = Modules(conv=nn.Conv2d(inputs, outputs, 1, stride, bias=False), norm=nn.BatchNorm2d(outputs))
+    shortcut = OrderedDict(conv=nn.Conv2d(inputs, outputs, 1, stride, bias=False), norm=nn.BatchNorm2d(outputs))
     return Residual(torch.nn.Sequential(body), torch.nn.Sequential(shortcut))

@@ -16,7 +16,7 @@ _PACKAGE = "bp_torch.nn."
 def as_builtin(model: torch.nn.Module) -> torch.nn.Module:
     """Copy a model, replacing the hand-written layers by torch.nn's; the copy shares the parameters.
 
-    A class of yours that calls hand-written functions names its counterpart, of the same attributes: `builtin = ...`.
+    A class of your own that calls hand-written functions names its counterpart, with the same attributes, as `builtin`.
 
     Args:
         model: any module; hand-written layers are replaced at any depth.

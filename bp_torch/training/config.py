@@ -35,7 +35,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "momentum": (0, 1),
     "weight_decay": (0, 1e38),
 }
-_CONVOLUTIONAL = {"cost": "cross_entropy", "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 100}
+_CONVOLUTIONAL = {"cost": "cross_entropy", "momentum": 0.9, "weight_decay": 5e-4}
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "lenet": {**_CONVOLUTIONAL, "learning_rate": 0.05, "epochs": 12},
     "lenet-1998": {**_CONVOLUTIONAL, "learning_rate": 0.05, "epochs": 12},

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from benchmarks.measuring import Row, Workload, time_interleaved
-from benchmarks.steps import RATE, Norms, functions
+from benchmarks.steps import RATE, by_vmap, functions
 from bp_torch import functional
 from bp_torch.engine import Backprop
 from bp_torch.inspection import per_example_norms
@@ -119,26 +119,12 @@ def norm_times(examples: int, rounds: int) -> list[Row]:
     torch.manual_seed(0)
     model, (inputs, labels) = lenet(), _images(examples)
     ours = partial(per_example_norms, model, functional.cross_entropy)
-    assert_close(by_vmap(model, 100, inputs[:100], labels[:100]), ours(inputs[:100], labels[:100]))
+    vmapped = partial(by_vmap, model, torch.nn.functional.cross_entropy)
+    assert_close(vmapped(100, inputs[:100], labels[:100]), ours(inputs[:100], labels[:100]))
     peers: dict[str, Callable[..., object]] = {
         "one gradient, engine": Backprop(model, functional.cross_entropy).gradients,
         "norms": ours,
-        **{f"norms, vmap(grad), {size:,} at a time": partial(by_vmap, model, size) for size in (100, 1000, examples)},
+        **{f"norms, vmap(grad), {size:,} at a time": partial(vmapped, size) for size in (100, 1000, examples)},
     }
     workloads = {name: partial(peer, inputs, labels) for name, peer in peers.items()}
     return time_interleaved(workloads, "one gradient, engine", rounds=rounds)
-
-
-def by_vmap(model: torch.nn.Module, chunk_size: int, inputs: Tensor, labels: Tensor) -> Norms:
-    """`torch.func.vmap` of `torch.func.grad` and norm."""
-    builtin = as_builtin(model)
-    parameters = {name: parameter.detach() for name, parameter in builtin.named_parameters()}
-
-    def norms(input: Tensor, label: Tensor) -> Norms:
-        def cost(parameters: Norms) -> Tensor:
-            output = torch.func.functional_call(builtin, parameters, (input.unsqueeze(0),))
-            return torch.nn.functional.cross_entropy(output, label.unsqueeze(0))
-
-        return {name: gradient.norm() for name, gradient in torch.func.grad(cost)(parameters).items()}
-
-    return torch.func.vmap(norms, chunk_size=chunk_size)(inputs, labels)

@@ -11,6 +11,7 @@ import torch
 from benchmarks.measuring import Row, Workload, seconds, time_interleaved
 from bp_torch.dashboard.writer import TensorBoardLogger
 from bp_torch.data import Dataset, load
+from bp_torch.models import MODELS
 from bp_torch.nn import as_builtin, mlp
 from bp_torch.training.config import Backend, TrainConfig
 from bp_torch.training.loop import Trainer
@@ -72,6 +73,7 @@ def accuracies(dataset: Dataset) -> list[Row]:
     return [
         _accuracy(f"default network on {dataset.name}", default, dataset),
         _accuracy(f"ReLU and cross-entropy on {dataset.name}", relu, dataset),
+        *(_accuracy(f"{m} on {dataset.name}", replace(TrainConfig.defaults(m), frames=0), dataset) for m in MODELS),
         _accuracy("default network on digits", default, digits),
         _accuracy(f"trained on digits, tested on {dataset.name}", default, replace(digits, test=dataset.test)),
     ]

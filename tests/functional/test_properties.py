@@ -47,7 +47,7 @@ def calls(draw: st.DrawFn, entry: OpInfo) -> Call:
 
 @pytest.mark.parametrize("entry", CATALOGUE.values(), ids=list(CATALOGUE))
 @given(data=st.data())
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_value_and_gradients(entry: OpInfo, data: st.DataObject) -> None:
     call = data.draw(calls(entry))
     with warnings.catch_warnings(action="ignore"):

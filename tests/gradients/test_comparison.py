@@ -112,6 +112,13 @@ class TestTheBuiltin:
         assert compare("w", hand, truth.float(), truth, typical_error=1e-5).passed
         assert not compare("w", 1.001 * hand, truth.float(), truth, typical_error=1e-5).passed
 
+    def test_an_error_that_the_builtin_shares(self, truth: torch.Tensor) -> None:
+        """As where a ReLU is on the other side of 0 in float32; a third gradient is wrong."""
+        both = 1.01 * truth.float()
+        assert compare("w", both, both, truth, typical_error=1e-6).passed
+        assert not compare("w", 1.02 * truth.float(), both, truth, typical_error=1e-6).passed
+        assert not compare("w", both, truth.float(), truth, typical_error=1e-6).passed
+
     def test_infinite_typical_error(self, truth: torch.Tensor) -> None:
         assert not compare("w", truth.float(), truth.float(), truth, typical_error=math.inf).passed
 

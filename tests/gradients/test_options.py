@@ -153,7 +153,7 @@ def test_by_design_of_several_outputs_and_options() -> None:
         ({"orders": 0}, "orders must be 1 or 2, got 0"),
         ({"seconds": 0.0}, "seconds must be a positive number, at most 1,000,000, got 0.0"),
         ({"seconds": float("nan")}, "seconds must be a positive number, at most 1,000,000, got nan"),
-        ({"checks": ["gradients"]}, "unknown check 'gradients': must be one of side effects, repeatability, value, "),
+        ({"checks": ["gradients"]}, "unknown check 'gradients': must be one of side effects, repeatability, buffers, "),
         ({"skip": {"vmaps": "why"}}, "unknown check 'vmaps': must be one of side effects"),
         ({"rtol": {"values": (1e-3, "why")}}, "unknown check 'values'"),
         ({"rtol": {"gradient": 1e-3}}, "rtol of 'gradient' must be a tolerance and a reason, .* got 0.001"),

@@ -143,7 +143,7 @@ def test_a_damaged_configuration_is_refused_in_one_line(tmp_path: Path, content:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"momentum": 0.9}, "'momentum' is unknown"),
+        ({"nesterov": True}, "'nesterov' is unknown"),
         ({"seed": "0"}, "--seed must be of type int"),
         ({"seed": None}, "--seed must be of type int"),
         ({"epochs": 1.5}, "--epochs must be of type int"),

@@ -19,6 +19,7 @@ from bp_torch.training.logging.events import (
     DistributionEvent,
     ExplanationEvent,
     FeatureMapEvent,
+    FrameEvent,
     NetworkEvent,
     NoiseEvent,
     PictureEvent,
@@ -52,7 +53,7 @@ def state(trainer: Trainer) -> list[torch.Tensor]:
 @pytest.mark.parametrize("model", MODELS)
 def test_every_gradient_agrees(small_digits: Dataset, model: str) -> None:
     few = replace(small_digits, train=Split(*(x[:60] for x in small_digits.train)), test=small_digits.test)
-    options = {**OPTIONS, "model": model, "batch_size": 20, "epochs": 2, "compare_every": 1}
+    options = {**OPTIONS, "model": model, "batch_size": 20, "epochs": 2, "compare_every": 1, "frames": 3}
     trainer, logger, summary = train(few, **options)
     failed = [str(c) for event in logger.of_type(AgreementEvent) for c in event.comparisons if not c.passed]
     assert not failed, "\n".join(failed)
@@ -69,7 +70,9 @@ def test_every_gradient_agrees(small_digits: Dataset, model: str) -> None:
     assert maps.maps.shape == maps.gradients.shape
     assert maps.gradients.any()
     assert next(iter(logger.of_type(DistributionEvent)[-1].activations)).startswith("conv")
-    assert not logger.of_type(NetworkEvent)
+    (network,) = logger.of_type(NetworkEvent)
+    assert "Conv2d" in network.refusal
+    assert not logger.of_type(FrameEvent)
     assert not logger.of_type(ExplanationEvent)
 
 

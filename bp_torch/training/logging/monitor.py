@@ -71,9 +71,10 @@ class Monitor:
 
     def begin(self, step: int) -> None:
         """Record the network and start the clock, before the first step."""
-        if self._frame_steps and self._config.model == "mlp":
+        if self._config.frames:
             probes = self._test[0][self._probes], self._test[1][self._probes]
-            self._frames = FrameCapture(self._model, self._cost.function, *probes)
+            with undisturbed(self._model):
+                self._frames = FrameCapture(self._model, self._cost.function, *probes)
             self.record(self._frames.network(step, self._steps))
         self._last_logged = (step, time.perf_counter())
 
@@ -163,13 +164,13 @@ class Monitor:
         return comparisons
 
     def _hand_written(self, gradients: Gradients, batch: Batch) -> Gradients:
-        """The hand-written gradients of the whole mini-batch.
+        """The hand-written gradients of the mini-batch.
 
-        Several processes have each normalized its own part of the mini-batch, so these are computed here as a whole.
+        Where a model normalizes it, several processes have each normalized a shard: compute them as a whole.
         """
         if self._config.backend == "builtin":
             return self._reference.hand_written(batch)
-        if not any(True for _ in self._model.buffers()):
+        if not list(self._model.buffers()):
             return gradients
         with undisturbed(self._model):
             return self._local.gradients(*batch)[1]

@@ -35,10 +35,10 @@ class FrameCapture:
             step=step,
             steps=steps,
             cost=getattr(self._backprop.cost, "__name__", type(self._backprop.cost).__name__),
-            sizes=(inputs.shape[1], *(state.activations.shape[1] for state in self._states)),
+            sizes=(inputs[0].numel(), *(state.activations.shape[1] for state in self._states)),
             names=tuple(state.names for state in self._states),
             functions=tuple(state.function for state in self._states),
-            inputs=inputs,
+            inputs=inputs.flatten(1),
             labels=classes_of(targets),
             refusal=self.refusal,
         )

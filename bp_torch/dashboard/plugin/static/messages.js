@@ -17,7 +17,7 @@ export function emptyState() {
     "div",
     {class: "empty"},
     html("h1", {}, "No run here has frames yet"),
-    html("p", {}, "Train a network. Every run logs frames, unless it is started with --frames 0:"),
+    html("p", {}, "Train a network. Every run of dense layers logs frames, unless it is started with --frames 0:"),
     html("pre", {}, html("code", {}, "make train")),
     html("p", {}, "or, outside a clone:"),
     html("pre", {}, html("code", {}, "bp-torch train --data digits")),
