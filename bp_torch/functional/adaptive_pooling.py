@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bp_torch.functional.pooling import Pooled, pool_maxima
 from bp_torch.functional.precision import at_least_float32, cpu_autocast_to_float32
-from bp_torch.functional.shape import LinearMap
+from bp_torch.functional.shape import LinearMap, as_new
 from bp_torch.functional.validation import require_tensor
 
 __all__ = [
@@ -58,7 +58,7 @@ class AdaptiveAvgPool(LinearMap):
 
     @staticmethod
     def forward(input: Tensor, dims: int, output_size: OutputSize) -> Tensor:
-        return _AVG_POOL[dims](input, output_size)
+        return as_new(_AVG_POOL[dims](input, output_size))
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional.function import Function, save
+from bp_torch.functional.shape import as_new
 from bp_torch.functional.standardize import (
     Layout,
     Normalize,
@@ -92,7 +93,8 @@ class InstanceNorm(Normalize):
         statistics: list[Tensor] | None,
     ) -> Tensor:
         cudnn = torch.backends.cudnn.enabled
-        return torch.instance_norm(input, weight, bias, running_mean, running_var, True, momentum, eps, cudnn)
+        output = torch.instance_norm(input, weight, bias, running_mean, running_var, True, momentum, eps, cudnn)
+        return as_new(output)
 
 
 class GroupNorm(Normalize):

@@ -26,7 +26,7 @@ from bp_torch.functional.activations import relu
 from bp_torch.functional.arithmetic import abs, mul, neg, pow
 from bp_torch.functional.function import Function, save
 from bp_torch.functional.precision import at_least_float32, cpu_autocast_to_float32
-from bp_torch.functional.shape import LinearMap
+from bp_torch.functional.shape import LinearMap, as_new
 from bp_torch.functional.validation import require_tensor
 from bp_torch.functional.windows import Sizes, per_axis
 
@@ -95,7 +95,7 @@ class MaxPool(Function):
 
 def _select(input: Tensor, indices: Tensor, dims: int) -> Tensor:
     """x[index[o]] for each window o of each channel."""
-    return _lines(input, dims).gather(-1, _lines(indices, dims)).reshape(indices.shape)
+    return as_new(_lines(input, dims).gather(-1, _lines(indices, dims)), indices.shape)
 
 
 def _lines(tensor: Tensor, dims: int) -> Tensor:
@@ -130,7 +130,8 @@ class AvgPool(LinearMap):
 
     @staticmethod
     def forward(input: Tensor, dims: int, *options: Any) -> Tensor:
-        return _AVG_POOL[dims](input, *options)
+        output = _AVG_POOL[dims](input, *options)
+        return as_new(output) if dims == 1 or input.dim() == dims + 1 else output
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -160,7 +161,8 @@ def _add_windows(grad: Tensor, axis: int, n: int, kernel: int, stride: int, padd
     shape[axis] = max(n + 2 * padding, reach + kernel - 1)
     padded = grad.new_zeros(shape)
     for offset in range(kernel):
-        padded.movedim(axis, -1)[..., offset : offset + reach : stride].add_(grad.movedim(axis, -1))
+        # not by brackets: those make an alias of a whole axis, for which batched gradients have no rule
+        torch.ops.aten.slice(padded, axis, offset, offset + reach, stride).add_(grad)
     return padded.narrow(axis, padding, n)
 
 

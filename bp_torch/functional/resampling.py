@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bp_torch.functional.adaptive_pooling import adaptive_avg_pool_grad, along_axis
 from bp_torch.functional.precision import at_least_float32
-from bp_torch.functional.shape import LinearMap
+from bp_torch.functional.shape import LinearMap, as_new
 from bp_torch.functional.validation import require_tensor, warn
 
 __all__ = ["interpolate", "pixel_shuffle", "pixel_unshuffle", "upsample"]
@@ -58,7 +58,7 @@ class Interpolate(LinearMap):
 
     @staticmethod
     def forward(input: Tensor, *options: Any) -> Tensor:
-        return F.interpolate(input, *options)
+        return as_new(F.interpolate(input, *options))
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:

@@ -42,6 +42,11 @@ def sum_to_shape(grad: Tensor, shape: Sequence[int]) -> Tensor:
     return grad if grad.shape == shape else grad.sum_to_size(shape)
 
 
+def as_new(output: Tensor, shape: Sequence[int] | None = None) -> Tensor:
+    """A view of a new Tensor as one that is not a view: autograd forbids to change a Function's view in place."""
+    return torch.ops.aten._unsafe_view(output, output.shape if shape is None else shape)
+
+
 class LinearMap(Function):
     """y = A x for one Tensor x; the other inputs are constants.
 

@@ -114,3 +114,33 @@ def test_an_infinite_gradient_stays_in_its_windows() -> None:
             for functions in (F, torch.nn.functional)
         )
         assert torch.equal(hand, builtin)
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_batched_gradients_of_windows_of_one_value(dims: int) -> None:
+    x = torch.randn(1, 2, *[4] * dims, dtype=torch.float64, requires_grad=True)
+    y = getattr(F, f"avg_pool{dims}d")(x, [1, 2, 2][:dims])
+    upstream = torch.randn(3, *y.shape, dtype=torch.float64)
+    (batched,) = torch.autograd.grad(y, x, upstream, retain_graph=True, is_grads_batched=True)
+    each = [torch.autograd.grad(y, x, g, retain_graph=True)[0] for g in upstream]
+    torch.testing.assert_close(batched, torch.stack(each))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "args"),
+    [
+        ("max_pool2d", (1, 2, 4, 4), (2,)),
+        ("adaptive_max_pool2d", (1, 2, 4, 4), (2,)),
+        ("avg_pool1d", (1, 2, 4), (2,)),
+        ("avg_pool3d", (2, 4, 4, 4), (2,)),
+        ("adaptive_avg_pool1d", (1, 2, 4), (2,)),
+        ("interpolate", (1, 2, 4), (6,)),
+        ("instance_norm", (1, 2, 4), ()),
+    ],
+)
+def test_the_output_may_be_changed_in_place(name: str, shape: tuple[int, ...], args: tuple[Any, ...]) -> None:
+    """As by the ReLU(inplace=True) of many networks."""
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    hand, builtin = (torch.relu_(getattr(module, name)(x, *args)) for module in (F, torch.nn.functional))
+    upstream = torch.randn_like(hand)
+    torch.testing.assert_close(torch.autograd.grad(hand, x, upstream), torch.autograd.grad(builtin, x, upstream))
