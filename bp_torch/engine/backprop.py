@@ -117,8 +117,8 @@ class Backprop:
             ValueError: if the learning rate is negative or exceeds float32.
             FloatingPointError: naming the module, if the cost or a gradient is not finite. For a function with
                 `accumulate` the factors of the gradient are checked, not their product.
-            Otherwise as `trace`. No parameter is changed then, but running statistics are; the model runs a second time, to name
-            the module.
+            Otherwise as `trace`. No parameter is changed then, but running statistics are: the model runs a second
+                time, to name the module.
         """
         _require_rates(learning_rate=learning_rate * max(1.0, self._weight_decay))
         if learning_rate > _LARGEST_HALF and any(p.dtype == torch.float16 for p in self.model.parameters()):
