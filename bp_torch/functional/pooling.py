@@ -54,11 +54,11 @@ class MaxPool(Function):
         ∂C/∂xᵢ = Σ gₒ over all windows o with index[o] = i
 
     A value that is the maximum of several windows gets the sum of their gradients, all others 0. Among equal values,
-    the first one is the maximum, and gets all of g; among several NaN it is the last. The padding, −∞, is never the
-    maximum.
+    the first one is the maximum, and gets all of g; among several NaN it is the last. The padding is −∞, and the maximum
+    only of a window without a value, as a large dilation may leave; such a window has no gradient: RuntimeError.
 
-    The indices are computed before the call and are constant: a tiny change of x does not change them, away from ties.
-    They count the values of one channel, row by row.
+    The maxima and their indices are computed before the call. The indices are constant: a tiny change of x does not
+    change them, away from ties. They count the values of one channel, row by row.
 
     The 3 is the maximum of two windows; the third window has two equal values:
 
@@ -69,12 +69,12 @@ class MaxPool(Function):
     """
 
     @staticmethod
-    def forward(input: Tensor, indices: Tensor, dims: int) -> Tensor:
-        return _select(input, indices, dims)
+    def forward(input: Tensor, maxima: Tensor, indices: Tensor, dims: int) -> Tensor:
+        return as_new(maxima)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        input, indices, ctx.dims = inputs
+        input, _, indices, ctx.dims = inputs
         ctx.shape = input.shape
         save(ctx, indices)
 
@@ -86,16 +86,12 @@ class MaxPool(Function):
         zeros = g.new_zeros(*g.shape[:-1], values)
         # in place is faster, but vmap cannot add a batch to zeros without one; torch.func enables gradients
         add = zeros.scatter_add if torch.is_grad_enabled() else zeros.scatter_add_
-        return add(-1, index, g).reshape(ctx.shape), None, None
+        return add(-1, index, g).reshape(ctx.shape), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        return _select(tangent, ctx.saved_tensors[0], ctx.dims)
-
-
-def _select(input: Tensor, indices: Tensor, dims: int) -> Tensor:
-    """x[index[o]] for each window o of each channel."""
-    return as_new(_lines(input, dims).gather(-1, _lines(indices, dims)), indices.shape)
+        (indices,) = ctx.saved_tensors
+        return _lines(tangent, ctx.dims).gather(-1, _lines(indices, ctx.dims)).reshape(indices.shape)
 
 
 def _lines(tensor: Tensor, dims: int) -> Tensor:
@@ -209,10 +205,10 @@ def max_pool3d(
 
 
 def pool_maxima(pool: Callable[..., Any], dims: int, input: Tensor, return_indices: bool, *options: Any) -> Pooled:
-    """Let torch find the indices of the maxima, and select them by `MaxPool`."""
+    """Let torch find the maxima and their indices, the constants of `MaxPool`."""
     require_tensor(pool.__name__, input=input)
-    _, indices = pool(input.detach(), *options, return_indices=True)
-    output = MaxPool.call(input, indices, dims)
+    maxima, indices = pool(input.detach(), *options, return_indices=True)
+    output = MaxPool.call(input, maxima, indices, dims)
     return (output, indices) if return_indices else output
 
 

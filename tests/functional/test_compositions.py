@@ -127,7 +127,6 @@ CALLS: list[tuple[type[Function], tuple[Any, ...]]] = [
     (indexing.Cat, (0, _ROW.unsqueeze(0), _MATRIX)),
     (indexing.Stack, (0, _ROW, _MATRIX[0])),
     (indexing.GetItem, (_MATRIX, slice(None), torch.tensor([2, 2]))),
-    (pooling.MaxPool, (_BATCH, torch.tensor([[[5]], [[0]]]), 2)),
     (pooling.AvgPool, (_BATCH.bfloat16(), 2, 2, 1, (0, 1), True, False, None)),
     (adaptive_pooling.AdaptiveAvgPool, (_BATCH.half(), 2, (3, 2))),
     (resampling.Interpolate, (_BATCH.bfloat16(), (4,), None, "linear", None, None, False)),

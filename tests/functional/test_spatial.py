@@ -116,6 +116,19 @@ def test_an_infinite_gradient_stays_in_its_windows() -> None:
         assert torch.equal(hand, builtin)
 
 
+def test_the_maximum_of_padding_alone_is_minus_infinity() -> None:
+    x = torch.randn(1, 1, 3, 3, requires_grad=True)
+    y = F.max_pool2d(x, 2, 1, padding=1, dilation=4)
+    assert y.item() == -torch.inf
+    with pytest.raises(RuntimeError, match="index 12 is out of bounds"):
+        torch.autograd.grad(y, x)
+
+
+def test_maxima_have_the_memory_format_of_the_input() -> None:
+    x = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last).requires_grad_()
+    assert F.max_pool2d(x, 2).stride() == torch.nn.functional.max_pool2d(x, 2).stride()
+
+
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_batched_gradients_of_windows_of_one_value(dims: int) -> None:
     x = torch.randn(1, 2, *[4] * dims, dtype=torch.float64, requires_grad=True)

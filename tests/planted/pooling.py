@@ -24,12 +24,11 @@ _X = (Sample((_draw(2, 3, 6, 5),), axes=_IMAGES), Sample((_draw(1, 2, 4, 7),), a
 
 @dataclass(frozen=True)
 class _MaxPoolOriginal(Original):
-    """`MaxPool` takes the indices of the maxima, which the reference finds."""
+    """`MaxPool` takes the maxima and their indices, which the reference finds."""
 
     def _as_called(self, function: type[Function]) -> Callable[..., Tensor]:
         def call(x: Tensor) -> Tensor:
-            _, indices = self.reference(x.detach(), return_indices=True)
-            return function.call(x, indices, *self.constants)
+            return function.call(x, *self.reference(x.detach(), return_indices=True), *self.constants)
 
         return call
 
@@ -48,7 +47,7 @@ MAX_1D = _MaxPoolOriginal(
 
 
 def _input_and_indices(inputs: tuple[Any, ...], output: Tensor) -> tuple[Tensor, ...]:
-    return inputs[:2]
+    return inputs[0], inputs[2]
 
 
 def _scattered(g: Tensor, x: Tensor, indices: Tensor, reduce: str = "sum") -> Tensor:
@@ -101,13 +100,13 @@ def gradient_of(function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
 
 def _keep_indices(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     MaxPool.setup_context(ctx, inputs, output)
-    memory["indices"] = inputs[1]
+    memory["indices"] = inputs[2]
 
 
 def _kept_indices(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     indices = memory["indices"]
     zeros = g.new_zeros(*ctx.shape[:2], ctx.shape[2] * ctx.shape[3])
-    return zeros.scatter_add(2, indices.flatten(2), g.flatten(2)).reshape(ctx.shape), None, None
+    return zeros.scatter_add(2, indices.flatten(2), g.flatten(2)).reshape(ctx.shape), None, None, None
 
 
 _EVEN = (Sample((_draw(2, 3, 4, 6),), axes="batch channels 2*height 2*width"),)
