@@ -112,10 +112,10 @@ class _PatchProducts(ExampleGradients):
     def _parts(self) -> Iterator[Tensor]:
         """The gradients, (n, O, C/groups, *kernel), for n examples at a time."""
         out, kernel = self._grad.shape[2:], self._windows.kernel
+        order = 0, 1, *range(-len(out), 0), *range(2, 2 + len(out))  # (n, C, *kernel, *out)
         n = max(1, MAX_COMPONENTS // max(1, self._input[:1].numel() * math.prod(kernel)))
         for x, g in zip(torch.split(self._input, n), torch.split(self._grad, n), strict=True):
-            patches = self._windows.view(x, out).flatten(2, 1 + len(out)).movedim(2, -1)  # (n, C, *kernel, i)
-            patches = patches.reshape(len(x), self._groups, -1, math.prod(out))
+            patches = self._windows.view(x, out).permute(order).reshape(len(x), self._groups, -1, math.prod(out))
             each = g.reshape(len(x), self._groups, -1, math.prod(out)) @ patches.mT
             yield each.reshape(len(x), g.shape[1], -1, *kernel)
 

@@ -54,8 +54,8 @@ class MaxPool(Function):
         ∂C/∂xᵢ = Σ gₒ over all windows o with index[o] = i
 
     A value that is the maximum of several windows gets the sum of their gradients, all others 0. Among equal values,
-    the first one is the maximum, and gets all of g; among several NaN it is the last. The padding is −∞, and the maximum
-    only of a window without a value, as a large dilation may leave; such a window has no gradient: RuntimeError.
+    the first one is the maximum, and gets all of g; among several NaN it is the last. The padding is −∞. It is the
+    maximum of a window without a value, as a large dilation may leave; such a window has no gradient: RuntimeError.
 
     The maxima and their indices are computed before the call. The indices are constant: a tiny change of x does not
     change them, away from ties. They count the values of one channel, row by row.

@@ -19,7 +19,7 @@ __all__ = ["fold", "unfold"]
 Pair = int | tuple[int, ...]
 Sizes = int | Sequence[int]
 """One number for all spatial axes, or one for each."""
-MAX_COMPONENTS = 2**21
+MAX_COMPONENTS = 2**19
 """The most components of windows that are multiplied at a time, so that they stay in the cache."""
 
 

@@ -51,7 +51,8 @@ def per_example_norms(model: torch.nn.Module, cost: Cost, inputs: Inputs, target
     """The norm of each example's gradient, N ‖δₙ‖ ‖xₙ‖ for a layer's weights and N ‖δₙ‖ for its biases.
 
     Returns tensors of (N,) by each parameter's name, without the gradients in memory. Takes and raises the same as
-    `per_example_gradients`.
+    `per_example_gradients`. For a cost that averages over the examples, mini-batches of some hundred are quicker than
+    one of thousands: what the model computes for them stays in the processor's cache.
 
     Source:
         Goodfellow, Efficient Per-Example Gradient Computations (2015).

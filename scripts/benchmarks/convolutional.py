@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torch.testing import assert_close
 
 from benchmarks.measuring import Row, Workload, time_interleaved
@@ -118,13 +119,17 @@ def norm_times(examples: int, rounds: int) -> list[Row]:
     """Time the norms of LeNet's per-example gradients, with ratios to one gradient over the same examples."""
     torch.manual_seed(0)
     model, (inputs, labels) = lenet(), _images(examples)
-    ours = partial(per_example_norms, model, functional.cross_entropy)
+    ours = partial(_norms_in_chunks, model)
     vmapped = partial(by_vmap, model, torch.nn.functional.cross_entropy)
-    assert_close(vmapped(100, inputs[:100], labels[:100]), ours(inputs[:100], labels[:100]))
-    peers: dict[str, Callable[..., object]] = {
-        "one gradient, engine": Backprop(model, functional.cross_entropy).gradients,
-        "norms": ours,
-        **{f"norms, vmap(grad), {size:,} at a time": partial(vmapped, size) for size in (100, 1000, examples)},
-    }
-    workloads = {name: partial(peer, inputs, labels) for name, peer in peers.items()}
+    assert_close(vmapped(100, inputs[:100], labels[:100]), ours(100, inputs[:100], labels[:100])[0])
+    gradient = partial(Backprop(model, functional.cross_entropy).gradients, inputs, labels)
+    workloads: dict[str, Workload] = {"one gradient, engine": gradient}
+    for size in (100, 500, examples):
+        workloads[f"norms, {size:,} at a time"] = partial(ours, size, inputs, labels)
+        workloads[f"norms, vmap(grad), {size:,} at a time"] = partial(vmapped, size, inputs, labels)
     return time_interleaved(workloads, "one gradient, engine", rounds=rounds)
+
+
+def _norms_in_chunks(model: Module, size: int, inputs: Tensor, labels: Tensor) -> list[dict[str, Tensor]]:
+    chunks = zip(torch.split(inputs, size), torch.split(labels, size), strict=True)
+    return [per_example_norms(model, functional.cross_entropy, *chunk) for chunk in chunks]
