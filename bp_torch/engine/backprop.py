@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bp_torch.engine.operations import unsupported_error
 from bp_torch.engine.tape import Call, Tape, backpropagate, backward
+from bp_torch.engine.undisturbed import undisturbed
 from bp_torch.functional.function import Context, constant
 
 _InferenceMode: Any = torch._C._InferenceMode  # without the Python wrapper, which takes 4 µs
@@ -117,8 +118,7 @@ class Backprop:
             ValueError: if the learning rate is negative or exceeds float32.
             FloatingPointError: naming the module, if the cost or a gradient is not finite. For a function with
                 `accumulate` the factors of the gradient are checked, not their product.
-            Otherwise as `trace`. No parameter is changed then, but running statistics are: the model runs a second
-                time, to name the module.
+            Otherwise as `trace`. No parameter is changed then, but running statistics are, as by any forward pass.
         """
         _require_rates(learning_rate=learning_rate * max(1.0, self._weight_decay))
         if learning_rate > _LARGEST_HALF and any(p.dtype == torch.float16 for p in self.model.parameters()):
@@ -225,7 +225,8 @@ class Backprop:
 
     def _describe_non_finite(self, inputs: Inputs, targets: Any) -> str:
         """Name the first non-finite Tensor, in the order of computation."""
-        cost, tape = self.trace(inputs, targets)
+        with undisturbed(self.model):
+            cost, tape = self.trace(inputs, targets)
         gradients = backward(tape, cost)
         model_calls = tape[: tape.model_calls]
         named = [(f"the output of module {call.module} is not finite", call.output) for call in model_calls]

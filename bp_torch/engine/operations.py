@@ -90,7 +90,8 @@ class OperationTracker(TorchFunctionMode):
             result = func(*args, **(kwargs or {}))
         except RuntimeError as error:
             if _IN_PLACE in str(error):
-                raise UnsupportedOperation(caller_name(self), resolve_name(func) or str(func)) from None
+                hint = "; the engine has no in-place operations, such as inplace=True"
+                raise UnsupportedOperation(caller_name(self), resolve_name(func) or str(func), hint=hint) from None
             raise
         name = getattr(func, "__name__", "")
         if name.endswith("_as") or name == "to":

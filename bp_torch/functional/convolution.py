@@ -22,7 +22,7 @@ from torch import Tensor
 from bp_torch.functional.function import Function, save
 from bp_torch.functional.padding import pad
 from bp_torch.functional.precision import autocast_to_half
-from bp_torch.functional.shape import squeeze, unsqueeze
+from bp_torch.functional.shape import Reshape, as_new, unsqueeze
 from bp_torch.functional.validation import require_real
 from bp_torch.functional.windows import Sizes, Windows, by_group, first_pixels, multiply_windows
 
@@ -366,4 +366,5 @@ def _call(
     input, weight, bias = autocast_to_half(input, weight, bias)
     if input.dim() == axes + 2:
         return function.call(input, weight, bias, *constants)
-    return squeeze(function.call(unsqueeze(input, 0), weight, bias, *constants), 0)
+    output = function.call(unsqueeze(input, 0), weight, bias, *constants)
+    return Reshape.call(output, as_new, output.shape[1:])

@@ -68,7 +68,7 @@ class LinearMap(Function):
 class Reshape(LinearMap):
     """y has the values of x in the same order and another shape. ∂C/∂x = g, reshaped to the shape of x.
 
-    `function` is torch's reshape, flatten, unflatten, squeeze or unsqueeze.
+    `function` is torch's reshape, flatten, unflatten, squeeze or unsqueeze, or `as_new`.
     """
 
     @staticmethod

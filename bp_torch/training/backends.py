@@ -127,22 +127,6 @@ def build_backend(name: str, model: torch.nn.Module, cost: Cost, **options: floa
 
 
 @contextmanager
-def undisturbed(model: torch.nn.Module) -> Iterator[None]:
-    """Restore the model's buffers and the random numbers afterwards: running statistics and masks of dropout.
-
-    What is computed inside leaves no trace, and repeated, it is the same.
-    """
-    before = [buffer.clone() for buffer in model.buffers()]
-    try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in zip(model.buffers(), before, strict=True):
-                buffer.copy_(value)
-
-
-@contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Set the model to evaluation, and back to training afterwards."""
     model.eval()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.data import Batch, Batches, Dataset, Split, prepare
-from bp_torch.engine import Backprop
+from bp_torch.engine import Backprop, undisturbed
 from bp_torch.inspection import NoiseScaleAverage
 from bp_torch.models import MODELS
 from bp_torch.nn import ACTIVATIONS, mlp
@@ -21,7 +21,6 @@ from bp_torch.training.backends import (
     ProcessGroup,
     ProcessLost,
     build_backend,
-    undisturbed,
 )
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging.events import EpochEvent, FailureEvent, Logger

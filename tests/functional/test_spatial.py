@@ -149,6 +149,7 @@ def test_batched_gradients_of_windows_of_one_value(dims: int) -> None:
         ("adaptive_avg_pool1d", (1, 2, 4), (2,)),
         ("interpolate", (1, 2, 4), (6,)),
         ("instance_norm", (1, 2, 4), ()),
+        ("conv1d", (2, 4), (torch.ones(3, 2, 2, dtype=torch.float64),)),
     ],
 )
 def test_the_output_may_be_changed_in_place(name: str, shape: tuple[int, ...], args: tuple[Any, ...]) -> None:

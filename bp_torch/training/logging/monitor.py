@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.func import functional_call
 
 from bp_torch.data import Batch, Batches, accuracy_of, classes_of, first_of_each_class
-from bp_torch.engine import Backprop
+from bp_torch.engine import Backprop, undisturbed
 from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, perturbed, taylor_order
 from bp_torch.inspection import GradientNoise, NoiseScaleAverage, explain, gradient_noise
 from bp_torch.nn import as_builtin
-from bp_torch.training.backends import COSTS, Backend, Cost, CostFunction, evaluating, undisturbed
+from bp_torch.training.backends import COSTS, Backend, Cost, CostFunction, evaluating
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging import events
 from bp_torch.training.logging.traces import FrameCapture, first_feature_maps, frame_steps, layer_activations
