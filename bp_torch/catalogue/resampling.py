@@ -12,7 +12,6 @@ _LINE, _IMAGES, _VOLUMES = "batch channels length", "batch channels height width
 _image = _draw(1, 2, 4, 4)
 
 
-# Torch rounds the positions of bicubic interpolation to float32 in between, which shows from some 10⁴ pixels on.
 def _sample(shape: tuple[int, ...], axes: str = _IMAGES, **options: object) -> Sample:
     return Sample((_draw(*shape),), options, axes)
 

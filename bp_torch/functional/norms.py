@@ -161,11 +161,7 @@ class LpNormalize(Function):
     def forward(input: Tensor, p: float, dim: Any, eps: float) -> Tensor:
         return torch.nn.functional.normalize(input, p, dim, eps)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        input, *ctx.constants = inputs
-        ctx.dtype = output.dtype
-        save(ctx, input)
+    setup_context = staticmethod(LocalResponseNorm.setup_context)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
