@@ -28,7 +28,7 @@ class Where(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         condition, input, other = inputs
-        ctx.shape, ctx.input, ctx.other = output.shape, shape_and_dtype(input), shape_and_dtype(other)
+        ctx.input, ctx.other, ctx.output = map(shape_and_dtype, (input, other, output))
         save(ctx, condition)
 
     @staticmethod
@@ -42,7 +42,8 @@ class Where(Function):
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> Tensor:
         (condition,) = ctx.saved_tensors
         input_tangent, other_tangent = (0 if tangent is None else tangent for tangent in tangents)
-        return torch.where(condition, input_tangent, other_tangent).expand(ctx.shape)
+        shape, dtype = ctx.output
+        return torch.where(condition, input_tangent, other_tangent).expand(shape).to(dtype)
 
 
 class MaskedFill(Where):
