@@ -130,8 +130,8 @@ class ReLU(Elementwise):
 
     ∂C/∂x = g where x > 0, otherwise 0; at the kink x = 0 it is 0
 
-    Only the output is saved: y ≠ 0 exactly where x > 0. A choice instead of a product gives 0, not NaN, where x ≤ 0 and g
-    is infinite.
+    Only the output is saved: y ≠ 0 exactly where x > 0. A choice instead of a product gives 0, not NaN, where x ≤ 0 and
+    g is infinite.
 
     >>> x = torch.tensor([-2.0, 0.0, 3.0], requires_grad=True)
     >>> torch.autograd.grad(relu(x), x, torch.tensor([5.0, 6.0, 7.0]))
