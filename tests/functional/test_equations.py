@@ -104,8 +104,8 @@ def test_every_public_function_has_an_entry() -> None:
 def test_every_check(entry: OpInfo) -> None:
     """All checks of the gradient checker, which tests/gradients tests.
 
-    The checker varies numbers, sizes and layouts, so samples that differ only in these are left out. Each value of an
-    option is tested in every mode by test_pytorch_samples.py.
+    The checker varies numbers, sizes and layouts, so samples that differ only in these are left out, and those that
+    differ only in the value of an option: test_pytorch_samples.py has PyTorch's samples of these, in every mode.
     """
     samples, elsewhere = covering(entry.samples, kind), {"torch.compile": "test_compiles_into_one_graph"}
     report = check_gradients(entry.function, samples, reference=entry.reference, skip=elsewhere)
