@@ -6,16 +6,28 @@ The tests, the checker's report, the benchmark and the table of docs/functions.m
 from bp_torch.catalogue import (
     activations,
     arithmetic,
+    attention,
     classification,
     convolution,
+    ctc,
     dropout,
+    embedding,
+    expectation_losses,
+    fused,
+    gathering,
     linear,
     losses,
+    margin_losses,
     normalization,
     piecewise_activations,
+    pointwise,
     pooling,
+    products,
+    recurrent,
     resampling,
     shape,
+    similarity,
+    statistics,
 )
 from bp_torch.catalogue.op_info import ErrorInput, Interval, Kink, OpInfo
 
@@ -34,6 +46,18 @@ CATALOGUE: dict[str, OpInfo] = {
         classification,
         arithmetic,
         shape,
+        pointwise,
+        statistics,
+        products,
+        gathering,
+        embedding,
+        attention,
+        recurrent,
+        fused,
+        expectation_losses,
+        margin_losses,
+        similarity,
+        ctc,
     )
     for entry in family.OP_INFOS
 }
