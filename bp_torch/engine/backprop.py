@@ -1,6 +1,5 @@
-"""Training without autograd: forward on a tape, backward through it, and a step of SGD."""
+"""Training without autograd: forward on a tape, backward through it, and a step of SGD or AdamW."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,9 +7,10 @@ import torch
 from torch import Tensor
 
 from bp_torch.engine.operations import unsupported_error
+from bp_torch.engine.optimizers import SGD, AdamW, Update
 from bp_torch.engine.tape import Call, Tape, backpropagate, backward
 from bp_torch.engine.undisturbed import undisturbed
-from bp_torch.functional.function import Context, constant
+from bp_torch.functional.function import constant
 
 _InferenceMode: Any = torch._C._InferenceMode  # without the Python wrapper, which takes 4 µs
 _WRAPPERS = "DistributedDataParallel", "DataParallel", "FullyShardedDataParallel", "OptimizedModule", "ScriptModule"
@@ -39,17 +39,21 @@ class Backprop:
         *,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
     ) -> None:
         """Check and store the arguments.
 
         Args:
             model: a module whose differentiable operations are functions of `bp_torch`.
             cost: called with the model's outputs and the targets; returns a scalar.
-            momentum: μ ≥ 0.
+            momentum: μ ≥ 0, of SGD.
             weight_decay: λ ≥ 0.
+            betas: β₁ and β₂ in [0, 1), of AdamW.
+            eps: ε ≥ 0, of AdamW.
 
         Raises:
-            ValueError: if `momentum` or `weight_decay` is negative or exceeds float32, or a parameter is expanded.
+            ValueError: if a number is out of its range or exceeds float32, or a parameter is expanded.
             TypeError: if `model` is not a module, or is a wrapper for autograd: compiled or distributed.
         """
         if not isinstance(model, torch.nn.Module):
@@ -59,12 +63,14 @@ class Backprop:
         for name, parameter in model.named_parameters():
             if any(stride == 0 and size > 1 for stride, size in zip(parameter.stride(), parameter.shape, strict=True)):
                 raise ValueError(f"Backprop: {name!r} is expanded, so it cannot be changed in place; clone it")
-        _require_rates(momentum=momentum, weight_decay=weight_decay)
+        _require_rates(momentum=momentum, weight_decay=weight_decay, eps=eps)
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"Backprop: betas must be from 0 to below 1, got {betas}")
         self.model = model
         self.cost = cost
-        self._momentum = momentum
         self._weight_decay = weight_decay
-        self._velocity: dict[str, Tensor] = {}
+        self._sgd = SGD(momentum, weight_decay)
+        self._adamw = AdamW(betas, eps, weight_decay)
 
     def trace(self, inputs: Inputs, targets: Any) -> tuple[Tensor, Tape]:
         """Run the model and the cost, and record every call with the name of its module.
@@ -120,36 +126,51 @@ class Backprop:
                 `accumulate` the factors of the gradient are checked, not their product.
             Otherwise as `trace`. No parameter is changed then, but running statistics are, as by any forward pass.
         """
-        _require_rates(learning_rate=learning_rate * max(1.0, self._weight_decay))
-        if learning_rate > _LARGEST_HALF and any(p.dtype == torch.float16 for p in self.model.parameters()):
-            raise ValueError(f"Backprop: learning_rate must be at most {_LARGEST_HALF} for parameters of float16")
-        cost, tape = self._record_unnamed(inputs, targets)
-        with _InferenceMode(True):
-            update = self._backward(tape, cost)
-            if not update.is_finite():
-                raise FloatingPointError(self._describe_non_finite(inputs, targets))
-            self._apply_update(update, learning_rate)
-        return cost.detach()
+        return self._step(self._sgd, inputs, targets, learning_rate)
+
+    def adamw_step(self, inputs: Inputs, targets: Any, learning_rate: float) -> Tensor:
+        """One step of AdamW, in place: w ← w − η λ w − η m̂ / (√v̂ + ε). See `bp_torch.engine.optimizers.AdamW`.
+
+        Arguments, result and errors are those of `sgd_step`.
+        """
+        return self._step(self._adamw, inputs, targets, learning_rate)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The velocity v of each parameter by name; empty without momentum."""
-        return dict(self._velocity)
+        """The state of the optimizers.
+
+        Of SGD with momentum the velocity of each parameter, by its name; of AdamW `exp_avg`, `exp_avg_sq` and `step`,
+        each after the parameter's name and a dot. Empty before the first step.
+        """
+        return {**self._sgd.state, **self._adamw.state}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore the velocities; they are copied.
+        """Restore the state of the optimizers, by copies.
 
         Args:
             state: the `state_dict` of a Backprop with the same model.
 
         Raises:
-            ValueError: if it does not match this model's parameters, or there is no momentum.
+            ValueError: if it does not match this model's parameters, or holds velocities and there is no momentum.
         """
-        shapes = {name: parameter.shape for name, parameter in self.model.named_parameters()}
-        for name, velocity in state.items():
-            if not self._momentum or shapes.get(name) != velocity.shape:
-                shape = tuple(velocity.shape)
-                raise ValueError(f"Backprop: {name!r} has no velocity of shape {shape}; load the same model's state")
-        self._velocity = {name: velocity.clone() for name, velocity in state.items()}
+        sgd, adamw = self._sgd.shapes(self.model), self._adamw.shapes(self.model)
+        for name, tensor in state.items():
+            if (sgd | adamw).get(name) != tensor.shape:
+                shape = tuple(tensor.shape)
+                raise ValueError(f"Backprop: there is no state {name!r} of shape {shape}; load that of the same model")
+        self._sgd.state = {name: tensor.clone() for name, tensor in state.items() if name in sgd}
+        self._adamw.state = {name: tensor.clone() for name, tensor in state.items() if name in adamw}
+
+    def _step(self, optimizer: SGD | AdamW, inputs: Inputs, targets: Any, learning_rate: float) -> Tensor:
+        _require_rates(learning_rate=learning_rate * max(1.0, self._weight_decay))
+        if learning_rate > _LARGEST_HALF and any(p.dtype == torch.float16 for p in self.model.parameters()):
+            raise ValueError(f"Backprop: learning_rate must be at most {_LARGEST_HALF} for parameters of float16")
+        cost, tape = self._record_unnamed(inputs, targets)
+        with _InferenceMode(True):
+            update = self._backward(tape, cost, optimizer.fuses)
+            if not update.is_finite():
+                raise FloatingPointError(self._describe_non_finite(inputs, targets))
+            optimizer.step(update, self.model, learning_rate)
+        return cost.detach()
 
     def _record_unnamed(self, inputs: Inputs, targets: Any) -> tuple[Tensor, Tape]:
         """`trace` without module names, which take time and are needed for errors only."""
@@ -179,49 +200,15 @@ class Backprop:
             raise ValueError("Backprop: the cost depends on no parameter that requires a gradient")
         return cost, tape
 
-    def _backward(self, tape: Tape, cost: Tensor) -> "_Update":
+    def _backward(self, tape: Tape, cost: Tensor, fuse: bool) -> Update:
         """Compute all gradients; the tape is emptied on the way, to free memory."""
-        addresses, update = _parameter_addresses(self.model, {}), _Update(cost)
+        addresses, update = _parameter_addresses(self.model, {}), Update(cost)
         gradients = {cost: constant(1.0, cost.shape, cost.dtype, cost.device)}
         for call, grad_output in backpropagate(_pop_calls(tape), gradients):
-            if call.function.accumulate is not None:
+            if fuse and call.function.accumulate is not None:
                 update.fuse(call, grad_output, addresses)
         update.added = [(x, gradient) for x, gradient in gradients.items() if id(x) in addresses]
         return update
-
-    def _apply_update(self, update: "_Update", learning_rate: float) -> None:
-        """Update the parameters, or with momentum first the velocities and then the parameters."""
-        velocities = self._decay(update, learning_rate) if self._momentum or self._weight_decay else {}
-        alpha = 1.0 if self._momentum else -learning_rate
-        for parameter, gradient in update.added:
-            velocities.get(parameter, parameter).add_(gradient, alpha=alpha)
-        for function, ctx, parameters, grad_output in update.fused:
-            into = [velocities.get(p, p) for p in parameters] if velocities else parameters
-            function.accumulate(ctx, grad_output, into, alpha)
-        for parameter, velocity in velocities.items():
-            parameter.add_(velocity, alpha=-learning_rate)
-
-    def _decay(self, update: "_Update", learning_rate: float) -> dict[Any, Tensor]:
-        """Apply weight decay and the factor μ; return the velocities by parameter, none without momentum."""
-        updated = {*(p for p, _ in update.added), *(p for _, _, parameters, _ in update.fused for p in parameters)}
-        named = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter in updated]
-        if not self._momentum:
-            for _, parameter in named:
-                parameter.mul_(1 - learning_rate * self._weight_decay)
-            return {}
-        velocities = {parameter: self._get_velocity(name, parameter) for name, parameter in named}
-        for parameter, velocity in velocities.items():
-            velocity.mul_(self._momentum).add_(parameter, alpha=self._weight_decay)
-        return velocities
-
-    def _get_velocity(self, name: str, parameter: Tensor) -> Tensor:
-        """The velocity from earlier steps, or zeros if the parameter has none of its shape."""
-        velocity = self._velocity.get(name)
-        with torch.inference_mode(False), torch.no_grad():
-            if velocity is None or velocity.shape != parameter.shape:
-                velocity = torch.zeros_like(parameter)
-            self._velocity[name] = velocity.to(parameter)
-        return self._velocity[name]
 
     def _describe_non_finite(self, inputs: Inputs, targets: Any) -> str:
         """Name the first non-finite Tensor, in the order of computation."""
@@ -267,42 +254,3 @@ def _require_rates(**rates: float) -> None:
     for name, rate in rates.items():
         if not 0 <= rate <= _LARGEST:
             raise ValueError(f"Backprop: {name} must be a number from 0 to {_LARGEST:.2g}, got {rate}")
-
-
-class _Update:
-    """The update of one step.
-
-    Attributes:
-        added: parameters and their gradients.
-        fused: calls whose `accumulate` computes and adds the gradients in one operation: the function, its ctx, the
-            parameters (one or None for each input after the first), and ∂C/∂output.
-    """
-
-    def __init__(self, cost: Tensor) -> None:
-        self.added: list[tuple[Tensor, Tensor]] = []
-        self.fused: list[tuple[Any, Context, list[Tensor | None], Tensor]] = []
-        self._cost = cost
-        self._sums = [cost]
-
-    def fuse(self, call: Call, grad_output: Tensor, addresses: dict[int, int]) -> None:
-        """Defer the gradients of a call's parameters to `accumulate`, if all that need one belong to the model.
-
-        Skipped if a factor of the gradient shares memory with a parameter: an earlier update would change it.
-        """
-        first, *needs = call.ctx.needs_input_grad
-        into = [input if needed else None for input, needed in zip(call.inputs[1:], needs, strict=True)]
-        if True not in needs or not all([x is None or id(x) in addresses for x in into]):
-            return
-        if not any([x.untyped_storage().data_ptr() in addresses.values() for x in (call.inputs[0], grad_output)]):
-            call.ctx.needs_input_grad = first, *[False] * len(into)
-            self.fused.append((call.function, call.ctx, into, grad_output))
-            self._sums += [call.output.sum(), grad_output.sum()]  # an infinite input shows in the output
-
-    def is_finite(self) -> bool:
-        """Whether the cost and all gradients are finite."""
-        # one sum detects NaN and infinity; only then are the Tensors checked, as a sum of finite numbers may overflow
-        gradients = [gradient for _, gradient in self.added]
-        if math.isfinite(torch.stack([*self._sums, *(gradient.sum() for gradient in gradients)]).sum().item()):
-            return True
-        factors = [factor for _, ctx, _, grad_output in self.fused for factor in (*ctx.saved_tensors, grad_output)]
-        return all(x is None or bool(x.isfinite().all()) for x in (self._cost, *gradients, *factors))

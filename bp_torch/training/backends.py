@@ -23,6 +23,7 @@ from bp_torch.nn import as_builtin
 
 _Made = TypeVar("_Made")
 CostFunction = Callable[[Tensor, Tensor], Tensor]
+_ADAMW_STATE = "exp_avg", "exp_avg_sq", "step"
 _TIMEOUT = timedelta(minutes=10)
 """How long processes wait for each other: the first may have to download the data, or draw pictures."""
 
@@ -51,7 +52,7 @@ COSTS = {
 
 
 class Autograd:
-    """Autograd and torch.optim.SGD."""
+    """Autograd and torch.optim's SGD and AdamW."""
 
     def __init__(
         self, model: torch.nn.Module, cost: CostFunction, *, momentum: float = 0.0, weight_decay: float = 0.0
@@ -60,8 +61,9 @@ class Autograd:
         self.model = model
         self.cost = cost
         self._parameters = dict(model.named_parameters())
-        parameters = self._parameters.values()
-        self._optimizer = torch.optim.SGD(parameters, lr=0.0, momentum=momentum, weight_decay=weight_decay)
+        parameters = list(self._parameters.values())
+        self._sgd = torch.optim.SGD(parameters, lr=0.0, momentum=momentum, weight_decay=weight_decay)
+        self._adamw = torch.optim.AdamW(parameters, lr=0.0, weight_decay=weight_decay)
 
     def gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Gradients]:
         """The cost, and the gradient of each parameter by its name."""
@@ -71,27 +73,39 @@ class Autograd:
         return cost.detach(), dict(zip(self._parameters, gradients, strict=True))
 
     def sgd_step(self, inputs: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
-        """Take one step of gradient descent; FloatingPointError, and no step, if cost or gradient is not finite."""
+        """Take one step of SGD; FloatingPointError, and no step, if cost or gradient is not finite."""
+        return self._step(self._sgd, inputs, targets, learning_rate)
+
+    def adamw_step(self, inputs: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
+        """Take one step of AdamW; errors as `sgd_step`."""
+        return self._step(self._adamw, inputs, targets, learning_rate)
+
+    def _step(self, optimizer: torch.optim.Optimizer, inputs: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
         cost, gradients = self.gradients(inputs, targets)
         require_finite(cost, gradients)
         for name, parameter in self._parameters.items():
             parameter.grad = gradients[name]
-        self._optimizer.param_groups[0]["lr"] = learning_rate
-        self._optimizer.step()
+        optimizer.param_groups[0]["lr"] = learning_rate
+        optimizer.step()
         return cost
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The optimizer's momentum buffers, by their parameters' names."""
-        state = self._optimizer.state
-        buffers = {name: state.get(p, {}).get("momentum_buffer") for name, p in self._parameters.items()}
-        return {name: buffer for name, buffer in buffers.items() if buffer is not None}
+        """The optimizers' state, named as by `bp_torch.engine.Backprop`."""
+        state = {name: self._sgd.state.get(p, {}).get("momentum_buffer") for name, p in self._parameters.items()}
+        for name, parameter in self._parameters.items():
+            state |= {f"{name}.{key}": value for key, value in self._adamw.state.get(parameter, {}).items()}
+        return {name: value for name, value in state.items() if value is not None}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Load momentum buffers; ValueError if they are of another network."""
-        for name, buffer in state.items():
-            if name not in self._parameters or self._parameters[name].shape != buffer.shape:
-                raise ValueError(f"there is no parameter {name!r} of shape {tuple(buffer.shape)}")
-            self._optimizer.state[self._parameters[name]]["momentum_buffer"] = buffer.clone()
+        """Load the optimizers' state; ValueError if it is of another network."""
+        for name, value in state.items():
+            owner, _, key = name.rpartition(".")
+            of_adamw = key in _ADAMW_STATE and owner in self._parameters
+            optimizer, parameter = (self._adamw, owner) if of_adamw else (self._sgd, name)
+            known = parameter in self._parameters
+            if not known or value.shape != (() if key == "step" else self._parameters[parameter].shape):
+                raise ValueError(f"there is no state {name!r} of shape {tuple(value.shape)}")
+            optimizer.state[self._parameters[parameter]][key if of_adamw else "momentum_buffer"] = value.clone()
 
 
 class Distributed(Autograd):
@@ -117,7 +131,7 @@ Backend = Backprop | Autograd
 """Computes gradients and takes steps, on the model's own parameters."""
 
 
-def build_backend(name: str, model: torch.nn.Module, cost: Cost, **options: float) -> Backend:
+def build_backend(name: str, model: torch.nn.Module, cost: Cost, **options: Any) -> Backend:
     """Make a backend for one process, by its name; `options` are momentum and weight_decay."""
     if name == "engine":
         return Backprop(model, cost.function, **options)

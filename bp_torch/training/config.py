@@ -1,5 +1,6 @@
 """The configuration of a training run; its fields are the flags of the command line."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
@@ -14,6 +15,8 @@ from bp_torch.training.backends import COSTS
 
 Backend = Literal["functions", "engine", "builtin"]
 Data = Literal["auto", "mnist", "digits"]
+Optimizer = Literal["sgd", "adamw"]
+Schedule = Literal["linear", "cosine"]
 if TYPE_CHECKING:
     Activation: TypeAlias = str
     Cost: TypeAlias = str
@@ -32,6 +35,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**63 - 1),
     "checkpoint_seconds": (0, 10**9),
     "learning_rate": (1e-38, 1e38),
+    "warmup_steps": (0, 10**12),
     "momentum": (0, 1),
     "weight_decay": (0, 1e38),
 }
@@ -42,6 +46,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "resnet": {**_CONVOLUTIONAL, "learning_rate": 0.2, "epochs": 8},
 }
 """What differs from the fields' defaults, by model."""
+ADDED_SETTINGS = "model", "optimizer", "schedule", "warmup_steps", "momentum", "weight_decay"
+"""Settings that the configuration of an earlier version lacks; their defaults are what it did."""
 _NAMES = "run_name", "resume", "replay"
 _ACCEPTED = {int: (int,), float: (float, int), bool: (bool,), str: (str,)}  # bool is not accepted as int
 
@@ -60,9 +66,13 @@ class TrainConfig:
     activation: Activation = "sigmoid"  # Activation of the hidden layers of mlp.
     cost: Cost = "squared_error"  # With squared_error the outputs are sigmoids, with cross_entropy logits.
     batch_size: int = 100  # Examples in a mini-batch.
-    learning_rate: float = 3.0  # Initial learning rate; it falls linearly to 0 at the end.
-    momentum: float = 0.0  # Factor of the velocity at each step: v ← momentum · v + gradient.
-    weight_decay: float = 0.0  # Added to each gradient: weight decay · parameter.
+    optimizer: Optimizer = "sgd"  # sgd: w ← w − rate · gradient, with momentum if given; adamw: AdamW.
+    learning_rate: float = 3.0  # The highest learning rate; it falls to 0 at the end.
+    schedule: Schedule = "linear"  # How the learning rate falls: along a line, or half a cosine wave.
+    warmup_steps: int = 0  # Steps in which the learning rate first rises along a line.
+    momentum: float = 0.0  # Factor of the velocity of sgd at each step: v ← momentum · v + gradient.
+    # sgd: weight decay · parameter is added to each gradient; adamw: rate · weight decay · parameter is subtracted.
+    weight_decay: float = 0.0
     epochs: int = 60  # Passes over the training examples.
     # Seed of the initial weights and of every shuffle; on one machine, the same seed gives the same run, bit for bit.
     seed: int = 0
@@ -103,6 +113,18 @@ class TrainConfig:
         """The default configuration of a model."""
         return cls(model=model, **_DEFAULTS.get(model, {}))
 
+    @property
+    def plain(self) -> bool:
+        """Whether a step is w ← w − rate · gradient, without momentum or weight decay."""
+        return self.optimizer == "sgd" and not self.momentum and not self.weight_decay
+
+    def learning_rate_at(self, step: int, steps: int) -> float:
+        """The learning rate of step 0, 1, … of so many steps."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / (self.warmup_steps + 1)
+        left = (steps - step) / max(1, steps - self.warmup_steps)  # from 1 to 0
+        return self.learning_rate * (left if self.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2)
+
     def sizes(self, inputs: int, classes: int) -> tuple[int, ...]:
         """Neurons of each layer, the inputs first; ValueError if the network has too many weights."""
         sizes = inputs, *self.hidden, classes
@@ -124,6 +146,7 @@ class TrainConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """The inverse of `as_dict`, for untrusted values; TypeError or ValueError if they are invalid."""
         names = {field.name for field in fields(cls)}
+        values = {**{name: getattr(cls, name) for name in ADDED_SETTINGS}, **values}
         if wrong := (names ^ values.keys()) - {"data_origin"}:  # written for readers of the file
             raise ValueError(f"{min(wrong)!r} is {'missing' if min(wrong) in names else 'unknown'}")
         paths = {

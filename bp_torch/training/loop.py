@@ -1,4 +1,4 @@
-"""Stochastic gradient descent: shuffle, split into mini-batches, take a step for each, and log."""
+"""Training: shuffle, split into mini-batches, take a step for each, and log."""
 
 import math
 import time
@@ -168,12 +168,12 @@ class Trainer:
             return tensor_stats(Backprop(self.model, self.cost.function), gradients, batch)
 
     def _take_step(self, batch: Batch) -> None:
-        learning_rate = self.config.learning_rate * (1 - self.step / self.steps)
+        learning_rate = self.config.learning_rate_at(self.step, self.steps)
         before = self.monitor.counts, self.monitor.noise
         try:
             if self.monitor.should_log(self.step):
                 self._log(batch, learning_rate)
-            self.backend.sgd_step(*batch, learning_rate)
+            getattr(self.backend, f"{self.config.optimizer}_step")(*batch, learning_rate)
         except FloatingPointError as error:
             raise self._failure(str(error), batch, self.step) from None
         except ProcessLost:
@@ -181,7 +181,7 @@ class Trainer:
             raise
         self.step += 1
         if self.group.first:
-            self.monitor.heartbeat(self.step - 1)
+            self.monitor.after_step(self.step - 1)
 
     def _log(self, batch: Batch, learning_rate: float) -> None:
         """Compute the gradients of the step in all processes, and log them in the first."""

@@ -1,4 +1,4 @@
-"""The engine against autograd through PyTorch's own layers, and against torch.optim.SGD."""
+"""The engine against autograd through PyTorch's own layers, and against torch.optim."""
 
 import copy
 import pickle
@@ -197,18 +197,32 @@ MIDDLES: dict[str, Callable[[], torch.nn.Module]] = {
 }
 
 
+SGD, ADAMW = (torch.optim.SGD, Backprop.sgd_step), (torch.optim.AdamW, Backprop.adamw_step)
+
+
 @pytest.mark.parametrize("name", MIDDLES)
 @pytest.mark.parametrize(
-    "options", [{}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"momentum": 0.9, "weight_decay": 0.1}]
+    ("optimizer_and_step", "options"),
+    [
+        (SGD, {}),
+        (SGD, {"momentum": 0.9}),
+        (SGD, {"weight_decay": 0.1}),
+        (SGD, {"momentum": 0.9, "weight_decay": 0.1}),
+        (ADAMW, {"weight_decay": 0.0}),
+        (ADAMW, {"weight_decay": 0.1, "betas": (0.8, 0.95), "eps": 1e-3}),
+    ],
 )
 @pytest.mark.parametrize("frozen_first", [False, True])
-def test_steps_are_those_of_torch_sgd(name: str, options: dict[str, float], frozen_first: bool) -> None:
+def test_steps_are_those_of_torch_optim(
+    name: str, optimizer_and_step: Any, options: dict[str, Any], frozen_first: bool
+) -> None:
+    kind, step = optimizer_and_step
     models = []
     for _ in range(2):
         model = chain(MIDDLES[name]())
         model[0].requires_grad_(not frozen_first)
         models.append(model)
-    optimizer = torch.optim.SGD((p for p in models[1].parameters() if p.requires_grad), lr=0.5, **options)  # type: ignore[arg-type]
+    optimizer = kind((p for p in models[1].parameters() if p.requires_grad), lr=0.5, **options)
     backprop = Backprop(models[0], F.squared_error, **options)
     for examples in (7, 7, 1, 3):
         inputs, targets = batch(examples)
@@ -216,7 +230,7 @@ def test_steps_are_those_of_torch_sgd(name: str, options: dict[str, float], froz
         cost = F.squared_error(models[1](inputs), targets)
         cost.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        assert_same(backprop.sgd_step(inputs, targets, 0.5), cost.detach())
+        assert_same(step(backprop, inputs, targets, 0.5), cost.detach())
         assert_same(dict(models[0].named_parameters()), dict(models[1].named_parameters()))
 
 
@@ -276,33 +290,33 @@ def test_a_converted_model() -> None:
     assert_same(backprop.gradients(*batch(7)), by_autograd(model, F.squared_error, *batch(7)))
 
 
-def test_a_restored_state_continues_as_before() -> None:
+@pytest.mark.parametrize("step", [Backprop.sgd_step, Backprop.adamw_step])
+def test_a_restored_state_continues_as_before(step: Callable[..., Tensor]) -> None:
     """In another Backprop, with a copy of the model."""
     model = chain(nn.Tanh())
     backprop = Backprop(model, F.squared_error, momentum=0.9)
     for _ in range(3):
-        backprop.sgd_step(*batch(7), 0.1)
+        step(backprop, *batch(7), 0.1)
     copied = copy.deepcopy(model)
     another = Backprop(copied, F.squared_error, momentum=0.9)
     without_state = Backprop(copy.deepcopy(model), F.squared_error, momentum=0.9)
     another.load_state_dict(backprop.state_dict())
     for one in (backprop, another, without_state):
-        one.sgd_step(*batch(7), 0.1)
+        step(one, *batch(7), 0.1)
     assert all(map(torch.equal, model.parameters(), copied.parameters()))
     assert not torch.equal(next(iter(copied.parameters())), next(iter(without_state.model.parameters())))
-    backprop.sgd_step(*batch(7), 0.1)
-    assert not torch.equal(backprop.state_dict()["0.weight"], another.state_dict()["0.weight"]), (
-        "the velocities are copies"
-    )
+    step(backprop, *batch(7), 0.1)
+    states = zip(backprop.state_dict().values(), another.state_dict().values(), strict=True)
+    assert not any(torch.equal(one, other) for one, other in states), "the states are copies"
 
 
 def test_a_state_of_another_model_is_rejected() -> None:
     model = chain(nn.Tanh())
     assert Backprop(model, F.squared_error).state_dict() == {}
     for state in ({"unknown": torch.ones(3)}, {"0.weight": torch.ones(1)}):
-        with pytest.raises(ValueError, match="has no velocity of shape"):
+        with pytest.raises(ValueError, match=r"there is no state .* of shape"):
             Backprop(model, F.squared_error, momentum=0.9).load_state_dict(state)
-    with pytest.raises(ValueError, match=r"'0\.weight' has no velocity of shape"):
+    with pytest.raises(ValueError, match=r"there is no state '0\.weight' of shape"):
         Backprop(model, F.squared_error).load_state_dict({"0.weight": model[0].weight.detach()})
 
 
@@ -409,14 +423,18 @@ def test_containers_with_custom_forwards_and_hooks(middle: Callable[[], torch.nn
     assert_same(Backprop(model, F.squared_error).gradients(*batch(7)), by_autograd(model, F.squared_error, *batch(7)))
 
 
-def test_a_velocity_is_kept_while_its_parameter_is_frozen() -> None:
+@pytest.mark.parametrize("optimizer_and_step", [SGD, ADAMW])
+def test_the_state_is_kept_while_its_parameter_is_frozen(optimizer_and_step: Any) -> None:
+    kind, step = optimizer_and_step
     models = [chain(nn.Tanh()) for _ in range(2)]
-    optimizer = torch.optim.SGD(models[1].parameters(), lr=0.5, momentum=0.9)
-    backprop = Backprop(models[0], F.squared_error, momentum=0.9)
+    optimizer = kind(
+        models[1].parameters(), lr=0.5, weight_decay=0.1, **({"momentum": 0.9} if kind is torch.optim.SGD else {})
+    )
+    backprop = Backprop(models[0], F.squared_error, momentum=0.9, weight_decay=0.1)
     for trainable in (True, True, False, False, True, True):
         for model in models:
             model[0].requires_grad_(trainable)
-        backprop.sgd_step(*batch(7), 0.5)
+        step(backprop, *batch(7), 0.5)
         optimizer.zero_grad()
         F.squared_error(models[1](batch(7)[0]), batch(7)[1]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -425,6 +443,7 @@ def test_a_velocity_is_kept_while_its_parameter_is_frozen() -> None:
 
 def test_copies_and_pickles() -> None:
     backprop = Backprop(chain(nn.Tanh()), F.squared_error, momentum=0.9)
+    backprop.adamw_step(*batch(7), 0.1)
     backprop.sgd_step(*batch(7), 0.1)
     for other in (copy.deepcopy(backprop), pickle.loads(pickle.dumps(backprop))):
         assert other.sgd_step(*batch(7), 0.1) > 0
@@ -488,5 +507,8 @@ def test_tensors_of_inference_mode(inside: bool) -> None:
     with torch.inference_mode():
         inputs, targets = batch(7)
     with torch.inference_mode(inside):
-        assert_same(Backprop(model, F.squared_error).gradients(inputs, targets), expected)
-        Backprop(model, F.squared_error, momentum=0.9).sgd_step(inputs, targets, 0.1)
+        backprop = Backprop(model, F.squared_error, momentum=0.9)
+        assert_same(backprop.gradients(inputs, targets), expected)
+        backprop.sgd_step(inputs, targets, 0.1)
+        backprop.adamw_step(inputs, targets, 0.1)
+    assert not any(tensor.is_inference() for tensor in backprop.state_dict().values())

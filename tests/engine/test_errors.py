@@ -29,14 +29,16 @@ def make_backprop(**options: Any) -> Backprop:
 def assert_refused(
     backprop: Backprop, inputs: Any, targets: Any, error: type[Exception], message: str, learning_rate: float = 0.1
 ) -> None:
-    """Assert that a step raises, and that parameters and velocities are unchanged."""
-    backprop.sgd_step(INPUTS, TARGETS if backprop.cost is F.squared_error else CLASSES, 0.1)
-    before = {name: p.detach().clone() for name, p in backprop.model.named_parameters()}
-    velocity = {name: v.clone() for name, v in backprop._velocity.items()}
-    with pytest.raises(error, match=message):
-        backprop.sgd_step(inputs, targets, learning_rate)
-    assert all(torch.equal(p, before[name]) for name, p in backprop.model.named_parameters())
-    assert all(torch.equal(v, velocity[name]) for name, v in backprop._velocity.items())
+    """Assert that either step raises, and that parameters and the optimizers' state are unchanged."""
+    steps, valid = (backprop.sgd_step, backprop.adamw_step), TARGETS if backprop.cost is F.squared_error else CLASSES
+    for step in steps:
+        step(INPUTS, valid, 0.1)
+    before = [x.detach().clone() for x in (*backprop.model.parameters(), *backprop.state_dict().values())]
+    for step in steps:
+        with pytest.raises(error, match=message):
+            step(inputs, targets, learning_rate)
+    after = (*backprop.model.parameters(), *backprop.state_dict().values())
+    assert all(map(torch.equal, before, after))
 
 
 BAD_BATCHES: dict[str, tuple[Any, Any, type[Exception], str]] = {

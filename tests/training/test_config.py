@@ -2,6 +2,8 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
+import torch
+from torch.optim import lr_scheduler as scheduler
 
 from bp_torch.catalogue import CATALOGUE
 from bp_torch.nn import ACTIVATIONS
@@ -24,6 +26,9 @@ from bp_torch.training.config import TrainConfig
         ({"learning_rate": float("nan")}, "--learning-rate"),
         ({"learning_rate": float("inf")}, "--learning-rate"),
         ({"batch_size": 10**21}, "--batch-size must be from 1 to"),
+        ({"optimizer": "adam"}, "--optimizer must be one of sgd, adamw"),
+        ({"schedule": "step"}, "--schedule must be one of linear, cosine"),
+        ({"warmup_steps": -1}, "--warmup-steps must be from 0 to"),
         ({"checkpoint_seconds": -1.0}, "--checkpoint-seconds"),
         ({"batch_size": 2500.5}, "--batch-size must be of type int"),
         ({"epochs": True}, "--epochs must be of type int"),
@@ -61,6 +66,33 @@ def test_an_invalid_setting_is_refused_by_its_flag(options: dict[str, Any], mess
 def test_a_configuration_is_read_back_from_json() -> None:
     config = TrainConfig(hidden=(8,), mnist_source=Path("somewhere"), run_name="a")
     assert TrainConfig.from_dict({**config.as_dict(), "data_origin": "not a setting"}) == config
+
+
+def test_the_configuration_of_an_earlier_version_is_read() -> None:
+    values = TrainConfig(run_name="a").as_dict()
+    for name in ("model", "optimizer", "schedule", "warmup_steps", "momentum", "weight_decay"):
+        del values[name]
+    assert TrainConfig.from_dict(values) == TrainConfig(run_name="a")
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_learning_rates_are_those_of_pytorchs_schedulers(schedule: Any, warmup: int) -> None:
+    config, steps = TrainConfig(schedule=schedule, warmup_steps=warmup, learning_rate=0.7), 10
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.7)
+    falling = (
+        scheduler.CosineAnnealingLR(optimizer, steps - warmup)
+        if schedule == "cosine"
+        else scheduler.LinearLR(optimizer, 1, 0, steps - warmup)
+    )
+    rising = scheduler.LinearLR(optimizer, 1 / (warmup + 1), 1, warmup)
+    both = scheduler.SequentialLR(optimizer, [rising, falling], [warmup])
+    expected = []
+    for _ in range(steps):
+        expected.append(both.get_last_lr()[0])
+        optimizer.step()
+        both.step()
+    assert [config.learning_rate_at(step, steps) for step in range(steps)] == pytest.approx(expected)
 
 
 def test_the_choices_are_those_of_the_registries() -> None:

@@ -38,6 +38,14 @@ def test_zero_frames(small_digits: Dataset) -> None:
     assert not logger.of_type(NetworkEvent)
 
 
+@pytest.mark.parametrize("option", [{"momentum": 0.9}, {"weight_decay": 0.1}, {"optimizer": "adamw"}])
+def test_a_step_that_the_tab_does_not_explain_has_no_frames(small_digits: Dataset, option: dict[str, Any]) -> None:
+    _, logger, _ = train(small_digits, frames=5, epochs=1, compare_every=0, **option)
+    (network,) = logger.of_type(NetworkEvent)
+    assert network.refusal == "the tab shows steps without momentum, weight decay and AdamW"
+    assert not logger.of_type(FrameEvent)
+
+
 @pytest.mark.parametrize("backend", get_args(Backend))
 def test_gradients_are_compared_at_the_steps_of_frames(small_digits: Dataset, backend: str) -> None:
     _, logger, summary = train_once(small_digits, frames=5, backend=backend)

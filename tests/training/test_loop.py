@@ -192,6 +192,16 @@ def test_logged_events(small_digits: Dataset) -> None:
     assert summary["examples_per_second"] == pytest.approx(20_000 / summary["seconds"])
 
 
+@pytest.mark.parametrize("option", [{}, {"momentum": 0.9, "weight_decay": 0.1}, {"optimizer": "adamw"}])
+def test_update_ratios_are_those_of_the_step_taken(small_digits: Dataset, option: dict[str, Any]) -> None:
+    config = {"epochs": 1, "batch_size": 1000, "compare_every": 0, "learning_rate": 0.01, **option}
+    before = parameters(Trainer(TrainConfig(**config), small_digits))
+    trainer, logger, _ = train(small_digits, **config)
+    (health,) = logger.of_type(HealthEvent)
+    ratios = [((new - old).norm() / old.norm()).item() for new, old in zip(parameters(trainer), before, strict=True)]
+    assert [part.update_ratio for part in health.parameters.values()] == pytest.approx(ratios)
+
+
 def test_no_hidden_layer_and_no_comparisons(small_digits: Dataset) -> None:
     _, logger, _ = train(small_digits, epochs=1, hidden=(), compare_every=0)
     assert len(logger.of_type(ExplanationEvent)) == 2

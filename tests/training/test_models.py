@@ -88,17 +88,19 @@ def test_comparing_and_logging_leave_no_trace(small_digits: Dataset, backend: st
 
 
 @pytest.mark.usefixtures("lenet_is_tiny")
-def test_all_backends_take_the_same_steps(small_digits: Dataset) -> None:
+@pytest.mark.parametrize("optimizer", [{}, {"optimizer": "adamw", "learning_rate": 1e-3, "schedule": "cosine"}])
+def test_all_backends_take_the_same_steps(small_digits: Dataset, optimizer: dict[str, Any]) -> None:
     """With the masks, the running statistics, momentum and weight decay of PyTorch's own layers."""
-    functions, engine, builtin = (train(small_digits, **OPTIONS, backend=b)[0] for b in get_args(Backend))
+    options = {**OPTIONS, **optimizer, "warmup_steps": 3}
+    functions, engine, builtin = (train(small_digits, **options, backend=b)[0] for b in get_args(Backend))
     for other in (functions, engine):
         torch.testing.assert_close(state(other), state(builtin), rtol=2e-3, atol=2e-4)
 
 
 @pytest.mark.usefixtures("lenet_is_tiny")
-@pytest.mark.parametrize("backend", ["functions", "engine"])
-def test_a_resumed_run_equals_the_uninterrupted_run(small_digits: Dataset, backend: Any) -> None:
-    config = TrainConfig(**OPTIONS, epochs=2, backend=backend, compare_every=6)
+@pytest.mark.parametrize(("backend", "optimizer"), [("functions", "adamw"), ("engine", "adamw"), ("engine", "sgd")])
+def test_a_resumed_run_equals_the_uninterrupted_run(small_digits: Dataset, backend: Any, optimizer: Any) -> None:
+    config = TrainConfig(**OPTIONS, epochs=2, backend=backend, compare_every=6, optimizer=optimizer, warmup_steps=8)
     trainer, states = Trainer(config, small_digits, [RecordingLogger()]), dict[int, bytes]()
 
     def save() -> None:

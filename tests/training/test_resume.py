@@ -1,6 +1,7 @@
 """A resumed run equals an uninterrupted run; invalid checkpoints are refused."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -59,39 +60,38 @@ def test_a_run_resumed_from_any_step_equals_the_uninterrupted_run(
         assert rest.of_type(EpochEvent) == evaluated
 
 
-@pytest.mark.parametrize("engine", [False, True])
-def test_momentum_is_restored(engine: bool) -> None:
-    """Compare three steps, a checkpoint and three more steps with six steps of torch.optim.SGD."""
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+@pytest.mark.parametrize("of", [Autograd, Backprop])
+def test_the_optimizers_state_is_restored(of: type[Autograd | Backprop], kind: Any) -> None:
+    """Compare three steps, a checkpoint and three more steps with six steps of torch.optim."""
+    options = {"momentum": 0.9, "weight_decay": 0.1} if kind is torch.optim.SGD else {"weight_decay": 0.1}
+    step = f"{kind.__name__.lower()}_step"
     torch.manual_seed(0)
-    batches = [(torch.rand(8, 5), torch.rand(8, 3)) for _ in range(6)]
+    batches = [(torch.rand(8, 5).double(), torch.rand(8, 3).double()) for _ in range(6)]
     start = nn.mlp((5, 4, 3)).state_dict()
 
     def backend() -> Backend:
-        model = nn.mlp((5, 4, 3))
+        model = nn.mlp((5, 4, 3)).double()
         model.load_state_dict(start)
-        if engine:
-            return Backprop(model, F.squared_error, momentum=0.9)
-        autograd = Autograd(model, F.squared_error)
-        autograd._optimizer.param_groups[0]["momentum"] = 0.9
-        return autograd
+        return of(model, F.squared_error, **options)
 
     first, second, reference = backend(), backend(), torch.nn.Sequential(*nn.as_builtin(backend().model))
-    optimizer = torch.optim.SGD(reference.parameters(), lr=0.5, momentum=0.9)
+    optimizer = kind(reference.parameters(), lr=0.5, **options)
     for batch in batches[:3]:
-        first.sgd_step(*batch, 0.5)
+        getattr(first, step)(*batch, 0.5)
     state = unpack(pack(State({}, {f"optimizer.{name}": tensor for name, tensor in first.state_dict().items()})))
-    assert state.group("optimizer").keys() == start.keys()
     second.model.load_state_dict(first.model.state_dict())
     second.load_state_dict(state.group("optimizer"))
     for batch in batches[3:]:
-        second.sgd_step(*batch, 0.5)
+        getattr(second, step)(*batch, 0.5)
     for inputs, targets in batches:
         optimizer.zero_grad()
         ((reference(inputs) - targets) ** 2).sum(1).mean().backward()
         optimizer.step()
     torch.testing.assert_close(list(second.model.parameters()), list(reference.parameters()))
-    with pytest.raises(ValueError, match=r"'hidden1\.weight'.* of shape"):
-        second.load_state_dict({"hidden1.weight": torch.zeros(3)})
+    for name in ("hidden1.weight", "hidden1.weight.exp_avg", "hidden1.weight.step", "hidden1.exp_avg", "step"):
+        with pytest.raises(ValueError, match=f"no state '{re.escape(name)}' of shape"):
+            second.load_state_dict({name: torch.zeros(3)})
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ class ParameterHealth:
     """Figures that show whether a layer learns."""
 
     gradient_norm: float
-    update_ratio: float  # ‖learning rate · gradient‖ / ‖parameter‖: about 1e-3 to 1e-2 in healthy training
+    update_ratio: float  # ‖change in the step‖ / ‖parameter before it‖: about 1e-3 to 1e-2 in healthy training
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class NetworkEvent(Event):
     functions: tuple[str, ...]  # the activation of each, such as "sigmoid"
     inputs: Tensor  # of the probes, examples that every frame shows, (P, in), float
     labels: Tensor  # of the probes, (P,), int64
-    refusal: str | None  # why there are no frames, if the model is not a chain of dense layers
+    refusal: str | None  # why there are no frames, if there are none
 
 
 @dataclass(frozen=True)

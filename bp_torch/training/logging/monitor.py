@@ -53,11 +53,12 @@ class Monitor:
         self._test_labels = classes_of(test[1])
         self._probes = first_of_each_class(self._test_labels.cpu())
         self._reference = ReferenceModels(model, self._cost)
-        self._frame_steps = frame_steps(self._steps, config.frames if config.model == "mlp" else 0)
+        self._frame_steps = frame_steps(self._steps, config.frames if config.model == "mlp" and config.plain else 0)
         self.noise_unsupported = self._find_noise_unsupported()  # why the gradients' noise is not measured, or ""
         self._frames: FrameCapture | None = None
         self._last_heartbeat = -math.inf
         self._last_logged = (0, 0.0)
+        self._before_step: tuple[Gradients, list[Tensor]] | None = None  # of a step that is logged, until it is taken
 
     def record(self, event: events.Event) -> None:
         """Hand an event to every logger."""
@@ -74,7 +75,7 @@ class Monitor:
         if self._config.frames:
             probes = self._test[0][self._probes], self._test[1][self._probes]
             with undisturbed(self._model):
-                self._frames = FrameCapture(self._model, self._cost.function, *probes)
+                self._frames = FrameCapture(self._model, self._cost.function, *probes, plain=self._config.plain)
             self.record(self._frames.network(step, self._steps))
         self._last_logged = (step, time.perf_counter())
 
@@ -86,15 +87,18 @@ class Monitor:
         """Measure a step that is about to be taken."""
         if step % LOG_EVERY == 0:
             self._log_step(step, batch, learning_rate, cost)
-            self._log_health(step, gradients, learning_rate)
+            self._before_step = gradients, [parameter.detach().clone() for parameter in self._model.parameters()]
         comparisons = self._compare(step, gradients, batch) if self._should_compare(step) else ()
         if self._frames and step in self._frame_steps:
             self.record(self._frames.capture(step, batch, learning_rate, gradients, comparisons))
         if step == 0 and self._steps > 1:  # otherwise the last evaluation does
             self._explain(0, batch)
 
-    def heartbeat(self, step: int) -> None:
-        """Report a step that was taken, twice a second at most."""
+    def after_step(self, step: int) -> None:
+        """Report a step that was taken: its health, if it was logged, and a heartbeat twice a second at most."""
+        if self._before_step is not None:
+            self._log_health(step, *self._before_step)
+            self._before_step = None
         now = time.perf_counter()
         if now - self._last_heartbeat > HEARTBEAT_SECONDS:
             self._last_heartbeat = now
@@ -140,11 +144,12 @@ class Monitor:
             accuracy = accuracy_of(self._local.model(batch[0]), batch[1])
         self.record(events.StepEvent(step, step // self._epoch_steps, cost.item(), accuracy, learning_rate, speed))
 
-    def _log_health(self, step: int, gradients: Gradients, learning_rate: float) -> None:
+    def _log_health(self, step: int, gradients: Gradients, before: list[Tensor]) -> None:
         health = {}
-        for name, parameter in self._model.named_parameters():
-            gradient, size = (torch.linalg.vector_norm(x.detach()).item() for x in (gradients[name], parameter))
-            health[name] = events.ParameterHealth(gradient, learning_rate * gradient / size if size else math.inf)
+        for (name, parameter), old in zip(self._model.named_parameters(), before, strict=True):
+            tensors = gradients[name], parameter.detach() - old, old
+            gradient, update, size = (torch.linalg.vector_norm(x).item() for x in tensors)
+            health[name] = events.ParameterHealth(gradient, update / size if size else math.inf)
         self.record(events.HealthEvent(step, math.hypot(*(part.gradient_norm for part in health.values())), health))
 
     def _compare(self, step: int, gradients: Gradients, batch: Batch) -> tuple[Comparison, ...]:

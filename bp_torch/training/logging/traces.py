@@ -18,11 +18,17 @@ from bp_torch.training.logging.events import FrameEvent, NetworkEvent
 class FrameCapture:
     """Captures frames of a network: of a mini-batch, and of the same few examples each time, the probes."""
 
-    def __init__(self, model: torch.nn.Module, cost: CostFunction, inputs: Tensor, targets: Tensor) -> None:
-        """Take a model, its cost, which averages over the examples, and the probes: (P, in), and as the cost does."""
+    def __init__(
+        self, model: torch.nn.Module, cost: CostFunction, inputs: Tensor, targets: Tensor, *, plain: bool = True
+    ) -> None:
+        """Take a model, its cost, which averages over the examples, and the probes: (P, in), and as the cost does.
+
+        `plain` says whether a step is the gradient times the learning rate, as the tab shows it.
+        """
         self._backprop = Backprop(model, cost)
         self._probes = inputs, targets
-        self.refusal: str | None = None  # why there are no frames, if the model is not a chain of dense layers
+        # why there are no frames, if the model is not a chain of dense layers, or its steps are not those of the tab
+        self.refusal = None if plain else "the tab shows steps without momentum, weight decay and AdamW"
         try:
             self._states = layer_states(self._backprop, inputs, targets)
         except TypeError as error:
@@ -121,7 +127,8 @@ def _forward_and_backward(backprop: Backprop, gradients: Gradients, batch: Batch
     yield "cost", cost
     found = backward(tape, cost)
     for call in reversed(calls):
-        yield f"gradient of the output of module {call.module}", found[call.output]
+        if call.output in found:
+            yield f"gradient of the output of module {call.module}", found[call.output]
     yield from ((f"gradient of {name}", gradients[name]) for name in reversed(parameters))
 
 

@@ -18,7 +18,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from torch import Tensor
 
 from bp_torch.files import atomic_write, read_limited
-from bp_torch.training.config import MAX_NEURONS, MAX_PARAMETERS, TrainConfig, parameters_of
+from bp_torch.training.config import ADDED_SETTINGS, MAX_NEURONS, MAX_PARAMETERS, TrainConfig, parameters_of
 
 _Parsed = TypeVar("_Parsed")
 CONFIG, SUMMARY = "config.json", "summary.json"
@@ -35,8 +35,8 @@ _RUN_FILES = (SUMMARY, _SHORTER_SUMMARIES, *NEWEST_FIRST, FAILURE, *_DAMAGED, *_
 _LARGEST_HEADER = 2**20
 _NO_DIGEST = "0" * 64
 _FIXED_SETTINGS = (
-    "model", "hidden", "activation", "cost", "batch_size", "learning_rate", "momentum", "weight_decay", "seed",
-    "backend", "data",
+    "model", "hidden", "activation", "cost", "batch_size", "optimizer", "learning_rate", "schedule", "warmup_steps",
+    "momentum", "weight_decay", "seed", "backend", "data",
 )  # fmt: skip
 """Settings that a resumed run must share with its checkpoint."""
 
@@ -197,8 +197,8 @@ def load_checkpoint(
 
 
 def largest_checkpoint(config: TrainConfig) -> int:
-    """The size in bytes of the largest checkpoint with these hidden layers, momentum included."""
-    return 2 * 2**20 + 16 * min(MAX_PARAMETERS, parameters_of((MAX_NEURONS, *config.hidden, MAX_NEURONS)))
+    """The size in bytes of the largest checkpoint with these hidden layers, the state of AdamW included."""
+    return 2 * 2**20 + 24 * min(MAX_PARAMETERS, parameters_of((MAX_NEURONS, *config.hidden, MAX_NEURONS)))
 
 
 def epochs_done(folder: Path) -> int | None:
@@ -259,6 +259,7 @@ def _load(folder: Path, name: str, most: int, parse: Callable[[bytes], _Parsed])
 def _fits(state: State, config: TrainConfig) -> bool:
     """Whether a checkpoint has this configuration, compared as JSON: 1, 1.0 and true differ, tuples are lists."""
     found, expected = state.values.get("config"), config.as_dict()
-    return isinstance(found, Mapping) and all(
-        json.dumps(found.get(name)) == json.dumps(expected[name]) for name in _FIXED_SETTINGS
-    )
+    if not isinstance(found, Mapping):
+        return False
+    found = {**{name: getattr(TrainConfig, name) for name in ADDED_SETTINGS}, **found}
+    return all(json.dumps(found.get(name)) == json.dumps(expected[name]) for name in _FIXED_SETTINGS)
