@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.functional.elementwise import BinaryFunction, Elementwise, add_terms, shape_and_dtype, unbroadcast
+from bp_torch.functional.elementwise import BroadcastFunction, Elementwise, add_terms, shape_and_dtype, unbroadcast
 from bp_torch.functional.function import Function
 from bp_torch.functional.precision import cuda_autocast_to_float32
 from bp_torch.functional.shape import LinearMap
@@ -64,7 +64,7 @@ class Sub(Add):
         Add.setup_context(ctx, (input, other, -alpha), output)
 
 
-class Mul(BinaryFunction):
+class Mul(BroadcastFunction):
     """y = a b. ∂y/∂a = b, ∂y/∂b = a.
 
     >>> a, b = torch.tensor(3.0, requires_grad=True), torch.tensor(4.0, requires_grad=True)
@@ -86,7 +86,7 @@ class Mul(BinaryFunction):
         return g * input
 
 
-class Div(BinaryFunction):
+class Div(BroadcastFunction):
     """y = a / b. ∂y/∂a = 1 / b, ∂y/∂b = −a / b².
 
     The gradients are computed as g / b and −g (a / b / b): 1 / b could overflow, b² overflow or underflow.
@@ -158,7 +158,7 @@ class Abs(Elementwise):
         return torch.sign(input)
 
 
-class Pow(BinaryFunction):
+class Pow(BroadcastFunction):
     """y = aᵇ. ∂y/∂a = b aᵇ⁻¹, and 0 where b = 0; ∂y/∂b = aᵇ ln a, and 0 where a = 0 and b ≥ 0.
 
     Both special cases replace 0 · ∞, which is NaN.

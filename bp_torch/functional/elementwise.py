@@ -1,5 +1,6 @@
 """Base classes of elementwise functions and losses: a subclass states its derivative, backward and jvp follow."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -63,32 +64,32 @@ def below(input: Tensor, number: float) -> Tensor:
     return (input < number).to(input.dtype) if transform_active() else input.clone().lt_(number)
 
 
-class BinaryFunction(Function):
-    """yᵢ = f(aᵢ, bᵢ) after broadcasting; one of the two may be a Python number.
+class BroadcastFunction(Function):
+    """yᵢ = f(aᵢ, bᵢ, …) after broadcasting; all but one of the operands may be Python numbers.
 
         ∂C/∂a = g · ∂f/∂a,  ∂C/∂b = g · ∂f/∂b     backward, each summed over the broadcast copies
         ẏ = ȧ · ∂f/∂a + ḃ · ∂f/∂b                 jvp
 
-    A subclass states the two products, `grad_input(g, a, b)` and `grad_other(g, a, b)`. `jvp` calls them with the
-    tangent in place of g.
+    A subclass states these products, such as `grad_input(g, a, b)` and `grad_other(g, a, b)`: one for each argument of
+    `forward`, by its name. `jvp` calls them with the tangent in place of g.
     """
 
     grad_input: ClassVar[Callable[..., Any]]
-    grad_other: ClassVar[Callable[..., Any]]
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Build `backward` and `jvp` from the two products."""
+        """Build `backward` and `jvp` from the products."""
         if "grad_input" in vars(cls):
-            cls.backward, cls.jvp = map(staticmethod, _binary_methods(cls.grad_input, cls.grad_other))  # type: ignore[method-assign]
+            products = [getattr(cls, f"grad_{name}") for name in inspect.signature(cls.forward).parameters]
+            cls.backward, cls.jvp = map(staticmethod, _product_methods(*products))  # type: ignore[method-assign]
         super().__init_subclass__(**options)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.numbers = [None if isinstance(x, Tensor) else x for x in inputs]
+        ctx.numbers, ctx.dtype = [None if isinstance(x, Tensor) else x for x in inputs], output.dtype
         save(ctx, *(x if isinstance(x, Tensor) else None for x in inputs))
 
 
-def _binary_methods(*products: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
+def _product_methods(*products: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
     def operands(ctx: Any) -> Any:
         return [number if x is None else x for x, number in zip(ctx.saved_tensors, ctx.numbers, strict=True)]
 
@@ -100,7 +101,7 @@ def _binary_methods(*products: Callable[..., Any]) -> tuple[Callable[..., Any], 
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
         ab = operands(ctx)
         terms = (None if x is None else f(x, *ab) for x, f in zip(tangents, products, strict=True))
-        return add_terms(*terms).to(torch.result_type(*ab))  # a tangent has its operand's dtype
+        return add_terms(*terms).to(ctx.dtype)  # a tangent has its operand's dtype
 
     return backward, jvp
 
@@ -117,9 +118,9 @@ def unbroadcast(grad: Tensor, operand: tuple[torch.Size, torch.dtype]) -> Tensor
 
 
 def add_terms(*terms: Tensor | None) -> Tensor:
-    """Add the one or two terms of a tangent; None is the term of a constant."""
+    """Add the terms of a tangent; None is the term of a constant."""
     first, *others = [term for term in terms if term is not None]
-    return first + others[0] if others else first
+    return sum(others, first)
 
 
 def reduce(losses: Tensor, reduction: str) -> Tensor:

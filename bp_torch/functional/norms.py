@@ -194,6 +194,8 @@ def norm_slope(x: Tensor, norm: Tensor, p: float, dim: Any) -> Tensor:
     """
     if p == 0:
         return torch.zeros_like(x)
+    if p == 1:
+        return x.sign()
     if math.isinf(p):
         extreme = x.abs() == norm
         return x.sign() * extreme / extreme.sum(dim, keepdim=True)

@@ -1,4 +1,4 @@
-"""Sum and mean over axes, and the matrix product.
+"""Sum and mean over axes, the base class of other reductions, and the matrix product.
 
 `dim` names the reduced axes: one, several, or all with None. g = ∂C/∂y is the upstream gradient. `backward` restores
 its reduced axes with length 1 and broadcasts it along them.
@@ -8,15 +8,15 @@ not match, NotImplementedError for complex numbers.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from bp_torch.functional.arithmetic import require_real_output
-from bp_torch.functional.function import Function
-from bp_torch.functional.precision import autocast_enabled, autocast_to_half
+from bp_torch.functional.function import Function, save
+from bp_torch.functional.precision import at_least_float32, autocast_enabled, autocast_to_half
 from bp_torch.functional.shape import LinearMap, sum_to_shape
 from bp_torch.functional.validation import require_real
 
@@ -60,6 +60,46 @@ class Mean(Sum):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         n = math.prod([ctx.shape[axis] for axis in ctx.axes])
         return (restore_axes(grad_output, ctx) / n).expand(ctx.shape).to(ctx.dtype), None, None, None
+
+
+class Reduction(Function):
+    """y = f(x), where x are the values along the reduced axes.
+
+        ∂C/∂xᵢ = g ∂y/∂xᵢ       backward
+        ẏ = Σᵢ ∂y/∂xᵢ ẋᵢ         jvp
+
+    A subclass states `forward(input, dim, keepdim, *constants)` and ∂y/∂x as `derivative(input, output, axes,
+    *constants)`, in which the output has its reduced axes, with length 1. Half precision comes as float32.
+    """
+
+    derivative: ClassVar[Callable[..., Tensor]]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Build `backward` and `jvp` from the derivative."""
+        if "derivative" in vars(cls):
+            cls.backward, cls.jvp = map(staticmethod, _reduction_methods(cls.derivative))  # type: ignore[method-assign]
+        super().__init_subclass__(**options)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        input, dim, ctx.keepdim, *ctx.constants = inputs
+        ctx.shape, ctx.axes, ctx.dtypes = input.shape, normalized_axes(dim, input.dim()), (input.dtype, output.dtype)
+        save(ctx, input, output)
+
+
+def _reduction_methods(derivative: Callable[..., Tensor]) -> tuple[Callable[..., Any], ...]:
+    def slope(ctx: Any) -> Tensor:
+        input, output = map(at_least_float32, ctx.saved_tensors)
+        return derivative(input.to(output.dtype), restore_axes(output, ctx), ctx.axes, *ctx.constants)
+
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        grad_input = restore_axes(grad_output, ctx) * slope(ctx)
+        return grad_input.to(ctx.dtypes[0]), None, None, *[None for _ in ctx.constants]
+
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        return (tangent * slope(ctx)).sum(ctx.axes, ctx.keepdim).to(ctx.dtypes[1])
+
+    return backward, jvp
 
 
 class Matmul(Function):

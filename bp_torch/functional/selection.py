@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional.arithmetic import require_real_output
-from bp_torch.functional.elementwise import BinaryFunction, shape_and_dtype, unbroadcast
+from bp_torch.functional.elementwise import BroadcastFunction, shape_and_dtype, unbroadcast
 from bp_torch.functional.function import Function, save
-from bp_torch.functional.reductions import Axes, normalized_axes, restore_axes
+from bp_torch.functional.reductions import Axes, Reduction
 from bp_torch.functional.validation import require_real, require_tensor
 
 __all__ = ["amax", "masked_fill", "maximum", "minimum", "where"]
@@ -54,7 +54,7 @@ class MaskedFill(Where):
         return torch.masked_fill(other, condition, input)
 
 
-class Maximum(BinaryFunction):
+class Maximum(BroadcastFunction):
     """y = max(a, b). ∂C/∂a = g where a > b, g / 2 where a = b, otherwise 0; ∂C/∂b likewise.
 
     >>> a = torch.tensor([1.0, 5.0, 3.0], requires_grad=True)
@@ -86,7 +86,7 @@ class Minimum(Maximum):
     grad_input, grad_other = Maximum.grad_other, Maximum.grad_input
 
 
-class Amax(Function):
+class Amax(Reduction):
     """y = maxᵢ xᵢ. ∂C/∂xᵢ = g / k at each of the k maxima, otherwise 0.
 
     >>> x = torch.tensor([1.0, 7.0, 7.0], requires_grad=True)
@@ -100,25 +100,9 @@ class Amax(Function):
         return torch.amax(input, dim, keepdim)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        input, dim, ctx.keepdim = inputs
-        ctx.shape, ctx.axes = input.shape, normalized_axes(dim, input.dim())
-        save(ctx, input, output)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        return restore_axes(grad_output, ctx) * Amax.derivative(ctx), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        return (tangent * Amax.derivative(ctx)).sum(ctx.axes, ctx.keepdim)
-
-    @staticmethod
-    def derivative(ctx: Any) -> Tensor:
-        """∂y/∂x: 1/k at each of the k maxima, otherwise 0."""
-        input, output = ctx.saved_tensors
-        maxima = (input == restore_axes(output, ctx)).to(input.dtype)
-        return maxima / maxima.sum(ctx.axes, keepdim=True)
+    def derivative(input: Tensor, output: Tensor, axes: tuple[int, ...]) -> Tensor:
+        maxima = (input == output).to(input.dtype)
+        return maxima / maxima.sum(axes, keepdim=True)
 
 
 def maximum(input: Tensor, other: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from bp_torch.catalogue import CATALOGUE
 # PyTorch has no samples of these: the catalogue has, and module_db of the lp_pools.
 WITHOUT_SAMPLES = {"squared_error", "to", "dropout1d", "fold", "lp_pool1d", "lp_pool2d", "lp_pool3d", "upsample"}
 
-
+LEFT_OUT = {"nuc", "triton_optimized"}  # variants: the nuclear norm, which bp_torch does not have; samples for CUDA
 MORE_EXACT = {"hardsigmoid"}  # the catalogue's reference: PyTorch's rounds 1/6 to float32
 PREFIX = "nn.functional."
 
@@ -37,7 +37,8 @@ def operations() -> dict[str, list[Any]]:
 
     by_name: dict[str, list[Any]] = {}
     for op in op_db:
-        by_name.setdefault(op.name.strip("_"), []).append(op)
+        if op.variant_test_name not in LEFT_OUT:
+            by_name.setdefault(op.name.strip("_"), []).append(op)
     return by_name | {name.removeprefix(PREFIX): by_name[name] for name in by_name if name.startswith(PREFIX)}
 
 
@@ -52,6 +53,8 @@ def builtin_of(operation: Any) -> Callable[..., Any]:
 def hand_of(name: str) -> Callable[..., Any]:
     if name == "where":  # its samples have the condition second
         return lambda input, condition, other: functional.where(condition, input, other)
+    if name == "einsum":  # its samples have the equation second
+        return lambda operands, equation: functional.einsum(equation, operands)
     return getattr(functional, name)
 
 
@@ -59,6 +62,8 @@ def pairs_of(name: str, operation: Any) -> list[Pair]:
     """The samples of an OpInfo that have a gradient."""
     torch.manual_seed(0)
     samples = list(operation.sample_inputs("cpu", torch.float64, requires_grad=True, set_seed=False))
+    if name == "clamp":  # in bfloat16 values meet an integer bound, where PyTorch's forward mode has another slope
+        samples = [s for s in samples if all(x is None or x.is_floating_point() for x in s.args)]
     calls = [SampleCall.make(builtin_of(operation), (s.input, *s.args), s.kwargs) for s in samples]
     return [Pair(call.of(hand_of(name)), call) for call in calls if call.positions]
 
