@@ -112,6 +112,11 @@ def pytorchs_tangents(call: SampleCall) -> Results:
         return _along(call, _double_reverse)
 
 
+def tangents_by_reverse(call: SampleCall) -> Results:
+    """The same from the backward, which may have another slope at a kink: clamp has, at a single bound."""
+    return _along(call, _double_reverse)
+
+
 def _along(call: SampleCall, tangents_of: Callable[..., list[Tensor]]) -> Results:
     inputs = call.inputs()
     along = call.upstream(inputs, seed=21)

@@ -23,7 +23,9 @@ __all__ = ["cumsum", "logsumexp", "norm", "prod", "std", "var"]
 
 
 class LogSumExp(Reduction):
-    """y = ln Σⱼ e^(xⱼ). ∂y/∂xᵢ = e^(xᵢ) / Σⱼ e^(xⱼ) = e^(xᵢ − y): the softmax of x.
+    """y = ln Σⱼ e^(xⱼ). ∂y/∂xᵢ = e^(xᵢ) / Σⱼ e^(xⱼ): the softmax of x.
+
+    It is computed from e^(xᵢ − y), which does not overflow, and divided by their sum: 1, but for the rounding of y.
 
     For e^x = (1, 3), the softmax is (1/4, 3/4):
 
@@ -38,7 +40,8 @@ class LogSumExp(Reduction):
 
     @staticmethod
     def derivative(input: Tensor, output: Tensor, axes: tuple[int, ...]) -> Tensor:
-        return torch.exp(input - output)
+        exponentials = torch.exp(input - output)
+        return exponentials / exponentials.sum(axes, keepdim=True)
 
 
 class Norm(Reduction):
