@@ -10,15 +10,16 @@ from bp_torch.functional.adaptive_pooling import *
 from bp_torch.functional.arithmetic import *
 from bp_torch.functional.attention import *
 from bp_torch.functional.bce import *
+from bp_torch.functional.class_margin_losses import *
 from bp_torch.functional.classification import *
 from bp_torch.functional.convolution import *
 from bp_torch.functional.ctc import *
 from bp_torch.functional.dropout import *
 from bp_torch.functional.embedding import *
-from bp_torch.functional.expectation_losses import *
 from bp_torch.functional.fused import *
 from bp_torch.functional.gathering import *
 from bp_torch.functional.indexing import *
+from bp_torch.functional.likelihood_losses import *
 from bp_torch.functional.linear import *
 from bp_torch.functional.losses import *
 from bp_torch.functional.margin_losses import *

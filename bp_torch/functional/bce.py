@@ -1,20 +1,61 @@
-"""Binary cross-entropy of logits."""
+"""Binary cross-entropy of probabilities and of logits.
 
+`input` has any shape, floating point; `target` holds probabilities in [0, 1], of the same shape (ValueError otherwise).
+`weight` scales each loss; it is broadcast to the shape of `input` and, unlike torch's, may require a gradient. The mean
+is over all components. size_average and reduce are deprecated. Under autocast they compute in float32.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.functional import logsigmoid
 
 from bp_torch.functional import arithmetic
-from bp_torch.functional.elementwise import reduce, reduction_grad
+from bp_torch.functional.elementwise import ElementwiseLoss, reduce, reduction_grad
 from bp_torch.functional.function import Function, save
 from bp_torch.functional.losses import apply_reduction
 from bp_torch.functional.precision import autocast_to_float32, in_float32, promote_types
 from bp_torch.functional.shape import expand, to
 from bp_torch.functional.validation import require_floating, require_tensor, resolve_reduction
 
-__all__ = ["binary_cross_entropy_with_logits"]
+__all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits"]
+
+
+class BCE(ElementwiseLoss):
+    """l = −t log x − (1 − t) log(1 − x) of a probability x, where both logarithms are at least −100.
+
+    With ∂l/∂x = −t/x + (1 − t)/(1 − x) and g = ∂C/∂l
+
+        ∂C/∂x = g · (x − t) / (x (1 − x))
+        ∂C/∂t = g · (log(1 − x) − log x)
+
+    For the mean over n components, g is the upstream gradient / n. As in torch, the denominator is at least 10⁻¹²,
+    which bounds ∂C/∂x at x = 0 and x = 1, and the logarithms of ∂C/∂t are not bounded.
+
+    At x = 1/4 the gradient is −1/x = −4 for t = 1 and 1/(1 − x) = 4/3 for t = 0:
+
+    >>> x = torch.tensor([0.25, 0.25], requires_grad=True)
+    >>> cost = binary_cross_entropy(x, torch.tensor([1.0, 0.0]), reduction="sum")
+    >>> torch.autograd.grad(cost, x)
+    (tensor([-4.0000,  1.3333]),)
+    """
+
+    @staticmethod
+    def loss(input: Tensor, target: Tensor) -> Tensor:
+        return F.binary_cross_entropy(input, target, reduction="none")
+
+    @staticmethod
+    def by_input(input: Tensor, target: Tensor) -> Tensor:
+        return (input - target) / (input * (1 - input)).clamp_min(1e-12)
+
+    @staticmethod
+    def by_target(input: Tensor, target: Tensor) -> Tensor:
+        return torch.log1p(-input) - torch.log(input)
+
+    slopes = (by_input, by_target)
 
 
 class BCEWithLogits(Function):
@@ -70,6 +111,32 @@ class BCEWithLogits(Function):
         return reduce(input_term + target_term - t * log_p * pos_weight_tangent, ctx.reduction)
 
 
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cross-entropy of probabilities against probabilities. See `BCE`.
+
+    RuntimeError if `input` is not in [0, 1] or the dtypes of `input` and `target` differ; always, under autocast on
+    CUDA.
+    """
+    name = "binary_cross_entropy"
+    reduction = resolve_reduction(reduction, size_average, reduce)
+    _require_pair(name, input, target)
+    input, target = autocast_to_float32(input, target)
+    if target.dtype != input.dtype:
+        raise RuntimeError(f"{name}(): target is {target.dtype} but input is {input.dtype}; give both the same dtype")
+
+    def losses(reduction: str) -> Tensor:
+        return in_float32(BCE.call, input, target, reduction)
+
+    return _weighted(name, weight, input, losses, reduction)
+
+
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -81,33 +148,44 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """Cross-entropy of sigmoid(input) against probabilities. See `BCEWithLogits`.
 
-    `input` holds logits, floating point, of any shape; `target` holds probabilities in [0, 1], of the same shape
-    (ValueError otherwise). `weight` scales each loss and `pos_weight` is p; both are broadcast to the shape of `input`
-    and, unlike torch's, may require gradients. The mean is over all components. size_average and reduce are deprecated.
+    `pos_weight` is p; it is broadcast to the shape of `input` and, unlike torch's, may require a gradient.
     """
     name = "binary_cross_entropy_with_logits"
     reduction = resolve_reduction(reduction, size_average, reduce)
+    _require_pair(name, input, target)
+    input, target = promote_types(*autocast_to_float32(input, target))
+    positive = _expand_weight(name, "pos_weight", pos_weight, input)
+
+    def losses(reduction: str) -> Tensor:
+        return in_float32(BCEWithLogits.call, input, target, positive, reduction)
+
+    return _weighted(name, weight, input, losses, reduction)
+
+
+def _require_pair(name: str, input: Tensor, target: Tensor) -> None:
     require_floating(name, input=input, target=target)
     if target.shape != input.shape:
         raise ValueError(f"{name}(): target {tuple(target.shape)} must have the shape of input, {tuple(input.shape)}")
-    input, target = promote_types(*autocast_to_float32(input, target))
-    positive = _expand_weight("pos_weight", pos_weight, input)
+
+
+def _weighted(
+    name: str, weight: Tensor | None, input: Tensor, losses: Callable[[str], Tensor], reduction: str
+) -> Tensor:
+    """Reduce the losses, each multiplied by its weight."""
     if weight is None:
-        return in_float32(BCEWithLogits.call, input, target, positive, reduction)
-    losses = in_float32(BCEWithLogits.call, input, target, positive, "none")
-    return apply_reduction(arithmetic.mul(_expand_weight("weight", weight, input), losses), reduction)
+        return losses(reduction)
+    return apply_reduction(arithmetic.mul(_expand_weight(name, "weight", weight, input), losses("none")), reduction)
 
 
-def _expand_weight(name: str, weight: Tensor | None, input: Tensor) -> Tensor:
+def _expand_weight(function: str, name: str, weight: Tensor | None, input: Tensor) -> Tensor:
     """Expand a weight to the shape of `input`, in its dtype; ones for None."""
     if weight is None:
         return torch.ones((), dtype=input.dtype, device=input.device).expand(input.shape)
-    require_tensor("binary_cross_entropy_with_logits", **{name: weight})
+    require_tensor(function, **{name: weight})
     weight = to(weight, input.dtype)
     try:
         return weight if weight.shape == input.shape else expand(weight, input.shape)
     except RuntimeError:
         raise RuntimeError(
-            f"binary_cross_entropy_with_logits(): {name} {tuple(weight.shape)} does not broadcast to input "
-            f"{tuple(input.shape)}"
+            f"{function}(): {name} {tuple(weight.shape)} does not broadcast to input {tuple(input.shape)}"
         ) from None

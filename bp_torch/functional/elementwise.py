@@ -1,5 +1,6 @@
 """Base classes of elementwise functions and losses: a subclass states its derivative, backward and jvp follow."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -180,3 +181,53 @@ def _loss_methods(loss: Callable[..., Tensor], derivative: Callable[..., Tensor]
         return reduce(tangents, ctx.reduction)
 
     return forward, backward, jvp
+
+
+class ElementwiseLoss(Function):
+    """C = 1/n Σᵢ l(aᵢ, bᵢ, …): a loss of the components of several Tensors of one shape, then the mean over all n.
+
+        ∂C/∂a = g/n · ∂l/∂a,  ∂C/∂b = g/n · ∂l/∂b, …
+        Ċ = 1/n Σᵢ (∂l/∂a ȧᵢ + ∂l/∂b ḃᵢ + …)
+
+    For the reductions 'sum' and 'none' the factor 1/n is absent.
+
+    A subclass states l as `loss(*tensors, *constants)` and the partial derivatives as `slopes`, functions of the same
+    arguments, one for each Tensor; None if that Tensor is constant.
+    """
+
+    loss: ClassVar[Callable[..., Tensor]]
+    slopes: ClassVar[tuple[Callable[..., Tensor] | None, ...]]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Build `forward`, `setup_context`, `backward` and `jvp` from the loss and its slopes."""
+        methods = _elementwise_loss_methods(cls.loss, cls.slopes)
+        cls.forward, cls.setup_context, cls.backward, cls.jvp = map(staticmethod, methods)  # type: ignore[method-assign]
+        super().__init_subclass__(**options)
+
+
+def _elementwise_loss_methods(
+    loss: Callable[..., Tensor], slopes: tuple[Callable[..., Tensor] | None, ...]
+) -> tuple[Callable[..., Any], ...]:
+    number = len(slopes)
+
+    def forward(*inputs: Any) -> Tensor:
+        return reduce(loss(*inputs[:number], *inputs[number + 1 :]), inputs[number])
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.reduction, *ctx.constants = inputs[number:]
+        save(ctx, *inputs[:number])
+
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        args = *ctx.saved_tensors, *ctx.constants
+        g = reduction_grad(grad_output, ctx.reduction, args[0].numel())
+        each = zip(ctx.needs_input_grad, slopes, strict=False)
+        gradients = (g * slope(*args) if needs and slope else None for needs, slope in each)
+        return *gradients, None, *[None for _ in ctx.constants]
+
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        args = *ctx.saved_tensors, *ctx.constants
+        each = zip(tangents, slopes, strict=False)
+        terms = (slope(*args) * tangent for tangent, slope in each if tangent is not None and slope)
+        return reduce(functools.reduce(torch.add, terms), ctx.reduction)
+
+    return forward, setup_context, backward, jvp

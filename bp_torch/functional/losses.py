@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional import arithmetic, reductions
-from bp_torch.functional.elementwise import DifferenceLoss
+from bp_torch.functional.elementwise import DifferenceLoss, ElementwiseLoss
 from bp_torch.functional.function import Function, scalar_like
 from bp_torch.functional.precision import autocast_enabled, autocast_to_float32, in_float32, promote_types
-from bp_torch.functional.shape import expand
+from bp_torch.functional.shape import expand, to
 from bp_torch.functional.validation import require_floating, require_tensor, resolve_reduction, warn
 
-__all__ = ["l1_loss", "mse_loss", "smooth_l1_loss", "squared_error"]
+__all__ = ["huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss", "squared_error"]
 
 
 class SquaredError(Function):
@@ -129,9 +129,46 @@ class SmoothL1Loss(DifferenceLoss):
         return torch.where(difference.abs() < beta, difference / beta, torch.sign(difference))
 
 
+class HuberLoss(DifferenceLoss):
+    """lᵢ = ½ d² where |d| < δ, otherwise δ (|d| − ½ δ), with d = xᵢ − tᵢ and δ > 0.
+
+    ∂C/∂x = g/n · d, clamped to [−δ, δ]; the mean divides by n, the number of components
+
+    It is δ times `SmoothL1Loss` with β = δ.
+
+    For δ = 2, the derivative is 1 at d = 1, on the parabola, and −2 at d = −3, on the line:
+
+    >>> x = torch.tensor([1.0, -3.0], requires_grad=True)
+    >>> torch.autograd.grad(huber_loss(x, torch.zeros(2), reduction="sum", delta=2.0), x)
+    (tensor([ 1., -2.]),)
+    """
+
+    @staticmethod
+    def loss(difference: Tensor, delta: float) -> Tensor:
+        distance = difference.abs()
+        return torch.where(distance < delta, 0.5 * distance * distance, delta * (distance - 0.5 * delta))
+
+    @staticmethod
+    def derivative(difference: Tensor, delta: float) -> Tensor:
+        return difference.clamp(-delta, delta)
+
+
 def apply_reduction(losses: Tensor, reduction: str) -> Tensor:
     """Reduce losses by hand-written functions, outside of a Function."""
     return losses if reduction == "none" else getattr(reductions, reduction)(losses)
+
+
+def broadcast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Expand Tensors to their common shape; RuntimeError if there is none."""
+    shape = torch.broadcast_shapes(*(x.shape for x in tensors))  # type: ignore[no-untyped-call]
+    return tuple(x if x.shape == shape else expand(x, shape) for x in tensors)
+
+
+def elementwise_loss(
+    function: type[ElementwiseLoss], *tensors: Tensor, reduction: str, constants: tuple[Any, ...] = ()
+) -> Tensor:
+    """Broadcast the Tensors, convert them to their common dtype, and apply a loss of their components."""
+    return in_float32(function.call, *broadcast(*promote_types(*tensors)), reduction, *constants)
 
 
 def squared_error(input: Tensor, target: Tensor) -> Tensor:
@@ -200,6 +237,27 @@ def smooth_l1_loss(
     return _regression_loss("smooth_l1_loss", SmoothL1Loss, input, target, reduction, None, beta)
 
 
+def huber_loss(
+    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
+) -> Tensor:
+    """Squared differences below `delta`, absolute differences above. See `HuberLoss`; Huber (1964).
+
+    Unlike the other means, the weighted one divides by n, and the loss has the dtype of `input`. RuntimeError if
+    `delta` is not positive.
+    """
+    if not delta > 0:
+        raise RuntimeError(f"huber_loss(): argument 'delta' must be positive, got {delta}")
+    reduction = resolve_reduction(reduction)
+    require_floating("huber_loss", input=input)
+    require_tensor("huber_loss", target=target)
+    input, target = autocast_to_float32(input, target)
+    if weight is None:
+        return to(_regression_loss("huber_loss", HuberLoss, input, target, reduction, None, delta), input.dtype)
+    _require_weight_of_input("huber_loss", weight, input)
+    losses = _regression_loss("huber_loss", HuberLoss, input, target, "none", None, delta)
+    return apply_reduction(arithmetic.mul(to(losses, input.dtype), weight), reduction)
+
+
 def _regression_loss(
     name: str,
     function: type[Function],
@@ -216,17 +274,21 @@ def _regression_loss(
             "give both the same shape if this is not intended",
             stacklevel=3,
         )
-        shape = torch.broadcast_shapes(input.shape, target.shape)  # type: ignore[no-untyped-call]
-        input, target = (x if x.shape == shape else expand(x, shape) for x in (input, target))
+        input, target = broadcast(input, target)
     if weight is None:
         input, target = autocast_to_float32(input, target)  # autocast does not cover the weighted form
     input, target = promote_types(input, target)
     require_floating(name, input=input)
     if weight is None:
         return in_float32(function.call, input, target, reduction, *constants)
-    if weight.shape != input.shape:
-        raise ValueError(f"{name}(): weight {tuple(weight.shape)} must have the shape of input, {tuple(input.shape)}")
+    _require_weight_of_input(name, weight, input)
     losses = arithmetic.mul(weight, in_float32(function.call, input, target, "none", *constants))
     if reduction == "mean":
         return arithmetic.div(reductions.sum(losses), reductions.sum(weight))
     return apply_reduction(losses, reduction)
+
+
+def _require_weight_of_input(name: str, weight: Tensor, input: Tensor) -> None:
+    require_tensor(name, weight=weight)
+    if weight.shape != input.shape:
+        raise ValueError(f"{name}(): weight {tuple(weight.shape)} must have the shape of input, {tuple(input.shape)}")

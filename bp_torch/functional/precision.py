@@ -1,5 +1,6 @@
 """Dtypes: float32 inside half-precision functions, type promotion, and autocast's rules."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,10 +24,12 @@ def in_float32(call: Callable[..., Tensor], input: Tensor, *others: Any) -> Tens
     return to(call(*map(_upcast, (input, *others))), input.dtype)
 
 
-def promote_types(input: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Convert both to the dtype of their sum."""
-    dtype = torch.promote_types(input.dtype, other.dtype)
-    return to(input, dtype), to(other, dtype)
+def promote_types(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Convert all to the dtype of their sum; as there, a scalar counts only if all are scalars."""
+    inexact = [x for x in tensors if x.is_floating_point() or x.is_complex()] or tensors
+    dtypes = [x.dtype for x in inexact if x.dim()] or [x.dtype for x in inexact]
+    dtype = functools.reduce(torch.promote_types, dtypes)
+    return tuple(to(x, dtype) for x in tensors)
 
 
 def autocast_to_half(*tensors: Tensor | None) -> tuple[Any, ...]:

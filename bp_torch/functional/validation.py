@@ -52,6 +52,15 @@ def resolve_reduction(reduction: str, size_average: bool | None = None, reduce: 
     return reduction
 
 
+def require_constant(function: str, **arguments: Tensor | None) -> None:
+    """Raise RuntimeError if a Tensor requires a gradient, which the function does not have."""
+    for name, value in arguments.items():
+        if value is not None and value.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError(
+                f"{function}(): not differentiable with respect to '{name}'; it must not require a gradient"
+            )
+
+
 def require_indices_in_range(target: Tensor, classes: int, ignore_index: int) -> None:
     """Raise IndexError for a class index outside [0, classes) that is not `ignore_index`."""
     # not on CUDA, where reading the values would synchronise and the kernel itself fails; not in a transform
@@ -78,8 +87,7 @@ def require_class_target(name: str, input: Tensor, target: Tensor, weight: Tenso
     require_class_weight(name, weight, input.shape[min(1, input.dim() - 1)])
     if weight is not None and weight.dtype != input.dtype:
         raise RuntimeError(f"{name}(): weight is {weight.dtype} but input is {input.dtype}; give both the same dtype")
-    if weight is not None and weight.requires_grad and torch.is_grad_enabled():
-        raise RuntimeError(f"{name}(): not differentiable with respect to 'weight'; it must not require a gradient")
+    require_constant(name, weight=weight)
 
 
 def require_class_weight(name: str, weight: Tensor | None, classes: int) -> None:
