@@ -117,7 +117,11 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
 
 
 def _form(value: Any) -> object:
-    return (value.dim(), value.numel() == 0, value.dtype) if isinstance(value, Tensor) else repr(value)
+    if isinstance(value, Tensor):
+        return value.dim(), value.numel() == 0, value.dtype
+    return repr(
+        round(value, 2) if isinstance(value, float) else value
+    )  # all small random numbers, such as an eps, once
 
 
 def _short(value: Any) -> str:

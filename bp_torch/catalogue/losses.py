@@ -5,7 +5,15 @@ import math
 import torch
 from torch import Tensor
 
-from bp_torch.catalogue.op_info import ErrorInput, Interval, Kink, RandomTensors, op_info, with_reductions
+from bp_torch.catalogue.op_info import (
+    ErrorInput,
+    Interval,
+    Kink,
+    RandomTensors,
+    by_autograd,
+    op_info,
+    with_reductions,
+)
 from bp_torch.sample import Sample
 
 _draw = RandomTensors(4)
@@ -15,6 +23,20 @@ def builtin_squared_error(input: Tensor, target: Tensor) -> Tensor:
     """The lecture's cost in PyTorch's own operations, in their fastest form."""
     total = torch.nn.functional.mse_loss(input, target, reduction="sum")
     return total / math.prod(input.shape[:-1])
+
+
+def _binary_cross_entropy(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
+) -> Tensor:
+    """The divisors of PyTorch's second derivative have 10⁻¹² added."""
+    losses = -target * torch.log(input) - (1 - target) * torch.log1p(-input)
+    losses = losses if weight is None else losses * weight
+    return losses if reduction == "none" else getattr(losses, reduction)()
+
+
+def _probability(x: Tensor) -> Tensor:
+    """Map all numbers into (0.05, 0.95), where no logarithm and no gradient is limited."""
+    return 0.05 + 0.9 * torch.sigmoid(x)
 
 
 def _pairs() -> list[tuple[Tensor, Tensor]]:
@@ -70,6 +92,35 @@ OP_INFOS = (
         _INTEGERS,
         ErrorInput(_pair, RuntimeError, "beta", {"beta": -1.0}),
         kinks=(Kink((2, 2), 0, {"beta": 0.0}),),
+    ),
+    op_info(
+        "huber_loss",
+        "∂C/∂x = g · d, clamped to [−δ, δ]",
+        (
+            Sample((_draw(4, 3), _draw(4, 3)), {"reduction": "mean", "delta": 0.7, "weight": _draw(4, 3).exp()}),
+            Sample((_draw(4, 3), _draw(3)), {"reduction": "none", "delta": 2.0}, axes="batch channels, channels"),
+            Sample((_draw(5), _draw(5)), {"reduction": "sum", "delta": 0.7}),
+        ),
+        _REDUCTION,
+        _INTEGERS,
+        ErrorInput(_pair, RuntimeError, "delta", {"delta": 0.0}),
+        ErrorInput(_pair, ValueError, r"weight \(3,\)", {"weight": _draw(3)}),
+    ),
+    op_info(
+        "binary_cross_entropy",
+        "∂C/∂x = g · (x − t) / (x (1 − x))",
+        (
+            Sample((_draw(4, 3), _draw(4, 3)), {"weight": _draw(3).exp()}, constraint=_probability),
+            Sample((_draw(2, 3, 2), _draw(2, 3, 2)), {"reduction": "none"}, constraint=_probability),
+            Sample((_draw(5), _draw(5)), {"reduction": "sum"}, constraint=_probability),
+        ),
+        ErrorInput((torch.ones(2), torch.ones(2)), ValueError, "reduction", {"reduction": "average"}),
+        _INTEGERS,
+        ErrorInput((torch.ones(2, 3), torch.ones(3)), ValueError, r"target \(3,\)"),
+        ErrorInput((torch.full((2,), 1.5), torch.ones(2)), RuntimeError, "between 0 and 1"),
+        ErrorInput((torch.ones(2), torch.ones(2).double()), RuntimeError, "target is torch.float64"),
+        ErrorInput((torch.ones(2), torch.ones(2)), RuntimeError, r"weight \(3,\)", {"weight": torch.ones(3)}),
+        reference=by_autograd(torch.nn.functional.binary_cross_entropy, _binary_cross_entropy),
     ),
     op_info(
         "binary_cross_entropy_with_logits",

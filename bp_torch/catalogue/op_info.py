@@ -96,6 +96,22 @@ def op_info(
     return OpInfo(name=name, reference=reference, backward=backward, samples=calls, error_inputs=error_inputs, **fields)
 
 
+def by_autograd(builtin: Callable[..., Tensor], formula: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A PyTorch function without a correct second derivative, in float64 by autograd through its formula.
+
+    PyTorch's function still raises for wrong arguments.
+    """
+
+    def detached(value: Any) -> Any:
+        return value.detach() if isinstance(value, Tensor) else value
+
+    def reference(*args: Any, **options: Any) -> Tensor:
+        builtin(*map(detached, args), **{name: detached(value) for name, value in options.items()})
+        return (formula if args[0].dtype == torch.float64 else builtin)(*args, **options)
+
+    return reference
+
+
 class RandomTensors:
     """A seeded source of float64 Tensors with normally distributed numbers: `draw = RandomTensors(0); draw(4, 3)`."""
 

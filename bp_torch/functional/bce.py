@@ -16,7 +16,7 @@ from torch.nn.functional import logsigmoid
 from bp_torch.functional import arithmetic
 from bp_torch.functional.elementwise import ElementwiseLoss, reduce, reduction_grad
 from bp_torch.functional.function import Function, save
-from bp_torch.functional.losses import apply_reduction
+from bp_torch.functional.losses import EPSILON, apply_reduction
 from bp_torch.functional.precision import autocast_to_float32, in_float32, promote_types
 from bp_torch.functional.shape import expand, to
 from bp_torch.functional.validation import require_floating, require_tensor, resolve_reduction
@@ -49,7 +49,7 @@ class BCE(ElementwiseLoss):
 
     @staticmethod
     def by_input(input: Tensor, target: Tensor) -> Tensor:
-        return (input - target) / (input * (1 - input)).clamp_min(1e-12)
+        return (input - target) / (input * (1 - input)).clamp_min(EPSILON)
 
     @staticmethod
     def by_target(input: Tensor, target: Tensor) -> Tensor:

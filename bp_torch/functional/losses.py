@@ -25,6 +25,9 @@ from bp_torch.functional.validation import require_floating, require_tensor, res
 
 __all__ = ["huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss", "squared_error"]
 
+EPSILON = 9.999999960041972e-13
+"""10⁻¹², as float32 rounds it: the constant that PyTorch's kernels of losses add or clamp at."""
+
 
 class SquaredError(Function):
     """C = 1/N Σₙ Σ_c (yₙ_c − tₙ_c)², the lecture's cost: summed over the outputs, averaged over the N examples.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bp_torch.functional.elementwise import ElementwiseLoss
 from bp_torch.functional.function import Function, save
-from bp_torch.functional.losses import broadcast
+from bp_torch.functional.losses import EPSILON, broadcast
 from bp_torch.functional.norms import norm_slope
 from bp_torch.functional.precision import autocast_to_float32, cuda_autocast_to_float32, in_float32, promote_types
 from bp_torch.functional.validation import require_floating, require_real, resolve_reduction
@@ -199,7 +199,7 @@ def cosine_embedding_loss(
         )
 
     def cost(input1: Tensor, input2: Tensor) -> Tensor:
-        cosine = CosineSimilarity.call(input1, input2, smooth_norm, -1, 1e-12)
+        cosine = CosineSimilarity.call(input1, input2, smooth_norm, -1, EPSILON)
         return CosineMargin.call(*broadcast(cosine, target.detach()), reduction, margin)
 
     return in_float32(cost, *pair)

@@ -84,9 +84,14 @@ def require_class_target(name: str, input: Tensor, target: Tensor, weight: Tenso
         )
     if target.shape != input.shape[:1] * (input.dim() > 1) + input.shape[2:]:
         raise RuntimeError(f"{name}(): size mismatch: input {tuple(input.shape)}, target {tuple(target.shape)}")
-    require_class_weight(name, weight, input.shape[min(1, input.dim() - 1)])
-    if weight is not None and weight.dtype != input.dtype:
-        raise RuntimeError(f"{name}(): weight is {weight.dtype} but input is {input.dtype}; give both the same dtype")
+    require_constant_class_weight(name, weight, input.shape[min(1, input.dim() - 1)], input.dtype)
+
+
+def require_constant_class_weight(name: str, weight: Tensor | None, classes: int, dtype: torch.dtype) -> None:
+    """Raise unless `weight` is None or holds one factor for each class, in this dtype and without a gradient."""
+    require_class_weight(name, weight, classes)
+    if weight is not None and weight.dtype != dtype:
+        raise RuntimeError(f"{name}(): weight is {weight.dtype} but input is {dtype}; give both the same dtype")
     require_constant(name, weight=weight)
 
 
