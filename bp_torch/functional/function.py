@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 class _ActiveTape(threading.local):
@@ -129,6 +130,13 @@ def save(ctx: Any, *tensors: Tensor | None) -> None:
         ctx.save_for_forward(*tensors)
     else:
         ctx.saved_for_forward = tensors  # as save_for_forward does, after slower checks
+
+
+def may_work_in_place(grad_output: Tensor) -> bool:
+    """Whether the running backward is neither differentiated, by reverse or forward mode, nor vmapped."""
+    if _is_compiling() or torch.is_grad_enabled() or forward_ad._current_level >= 0:
+        return False
+    return not (transform_active() or torch._C._functorch.is_legacy_batchedtensor(grad_output))
 
 
 def scalar_like(value: float, like: Tensor) -> Any:

@@ -9,10 +9,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from bp_torch.functional.elementwise import shape_and_dtype
-from bp_torch.functional.function import Function, save, transform_active
+from bp_torch.functional.function import Function, may_work_in_place, save, transform_active
 from bp_torch.functional.precision import at_least_float32
 
 
@@ -88,7 +87,7 @@ class Normalize(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, weight, *statistics = ctx.saved_tensors
         layout, g, x = ctx.layout, ctx.layout.view(grad_output), ctx.layout.view(input)
-        if g.numel() and _may_work_in_place(grad_output):
+        if g.numel() and may_work_in_place(grad_output):
             return as_inputs(_in_few_passes(g, x, weight, statistics, ctx), ctx)
         mean, inverse = moments(x, layout.axes, ctx.eps)
         x_hat = (x - mean) * inverse
@@ -164,13 +163,6 @@ def _over_features(
     delta = torch.mul(g, gamma, out=products)
     offset = delta.sum(layout.axes, keepdim=True).mul_(factor).sub_(slope * mean)
     return delta.mul_(inverse).addcmul_(x, slope).add_(offset), grad_weight, grad_bias
-
-
-def _may_work_in_place(grad_output: Tensor) -> bool:
-    """Whether the running backward is neither differentiated, by reverse or forward mode, nor vmapped."""
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or forward_ad._current_level >= 0:
-        return False
-    return not (transform_active() or torch._C._functorch.is_legacy_batchedtensor(grad_output))
 
 
 def new_statistics(input: Tensor) -> list[Tensor] | None:
