@@ -19,18 +19,18 @@ from torch import Tensor
 
 from bp_torch.functional.dropout import dropout
 from bp_torch.functional.function import Function, may_work_in_place, save, transform_active
-from bp_torch.functional.precision import autocast_to_half, in_float32
-from bp_torch.functional.score_blocks import (
+from bp_torch.functional.precision import autocast_to_half, in_float32, without_autocast
+from bp_torch.functional.scores import (
     BLOCK,
-    blocks_of_scores,
-    causal_mask,
-    mask_of_block,
-    merge,
-    merge_mask,
+    ScoreBlocks,
+    as_matrix,
     part_of_mask,
-    unmerge,
+    repeat_heads,
+    require_matching,
+    shape_of_scores,
+    softmax_of_scores,
 )
-from bp_torch.functional.shape import LinearMap, as_new, sum_to_shape, to, unsqueeze
+from bp_torch.functional.shape import as_new, sum_to_shape
 from bp_torch.functional.validation import require_floating, require_tensor
 
 __all__ = ["scaled_dot_product_attention"]
@@ -51,12 +51,13 @@ class Attention(Function):
         dS = P ∘ (dP − D)        Dᵢ = Σⱼ Pᵢⱼ dPᵢⱼ                               of each row, as in `Softmax`
         ∂C/∂q = s dS k           ∂C/∂k = s dSᵀ q           ∂C/∂mask = dS
 
-    D needs no sum over the keys. Exchange the two sums of D, and the inner one is y:
+    Each gradient is summed over the axes along which its Tensor was broadcast: that of a mask over the heads that share
+    it. D has a second form. Exchange its two sums, and the inner one is y:
 
-        Dᵢ = Σⱼ Pᵢⱼ Fᵢⱼ Σₐ gᵢₐ vⱼₐ = Σₐ gᵢₐ Σⱼ Pᵢⱼ Fᵢⱼ vⱼₐ = Σₐ gᵢₐ yᵢₐ          D = the row sums of g ∘ y
+        Dᵢ = Σⱼ Pᵢⱼ Fᵢⱼ Σₐ gᵢₐ vⱼₐ = Σₐ gᵢₐ Σⱼ Pᵢⱼ Fᵢⱼ vⱼₐ = Σₐ gᵢₐ yᵢₐ          the row sums of g ∘ y
 
-    With dropout too: F is in dP and in y. Each gradient is summed over the axes along which its Tensor was broadcast:
-    that of a mask over the heads that share it.
+    `BlockwiseAttention` needs it. Here the first form is used, which keeps more digits: if one key has all the weight,
+    its dP − D is exactly 0.
 
     A masked score is −∞, so its P and dS are 0. A query without any key has y = 0, as in torch, and no gradient.
 
@@ -74,8 +75,8 @@ class Attention(Function):
     >>> v = torch.tensor([[4.0], [0.0]], requires_grad=True)
     >>> y = scaled_dot_product_attention(q, k, v, scale=1.0)
     >>> y.backward(torch.ones(1, 1))
-    >>> k.grad.tolist(), v.grad.tolist()
-    ([[0.75], [-0.75]], [[0.75], [0.25]])
+    >>> k.grad.t(), v.grad.t()
+    (tensor([[ 0.7500, -0.7500]]), tensor([[0.7500, 0.2500]]))
 
     Source: Bahdanau, Cho, Bengio (2015); Vaswani et al., Attention Is All You Need (2017).
     """
@@ -96,16 +97,19 @@ class Attention(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         query, key, value, mask, ctx.scale, ctx.causal, *constants = inputs
-        save(ctx, query, key, value, mask, *constants, output)
+        save(ctx, query, key, value, mask, *constants)
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, mask, factors, weights, output = ctx.saved_tensors
-        if not may_work_in_place(grad_output):
-            weights = softmax_of_scores(query, key, mask, ctx.scale, ctx.causal)
+        query, key, value, mask, factors, weights, *_ = ctx.saved_tensors
         needs_query, needs_key, needs_value, needs_mask, *constants = ctx.needs_input_grad
-        average = (grad_output * output).sum(-1, keepdim=True)  # D, (…, n, 1)
-        grad_scores = weights * (_times(grad_output @ value.mT, factors) - average)  # dS, (…, n, m)
+        in_place = may_work_in_place(grad_output)
+        if not in_place:
+            weights = softmax_of_scores(query, key, mask, ctx.scale, ctx.causal)
+        grad_weights = _times(grad_output @ value.mT, factors)  # dP, (…, n, m)
+        average = (weights * grad_weights).sum(-1, keepdim=True)  # D, (…, n, 1)
+        grad_scores = grad_weights.sub_(average).mul_(weights) if in_place else weights * (grad_weights - average)
         grad_query = sum_to_shape(grad_scores @ key * ctx.scale, query.shape) if needs_query else None
         grad_key = sum_to_shape(grad_scores.mT @ query * ctx.scale, key.shape) if needs_key else None
         grad_value = sum_to_shape(_times(weights, factors).mT @ grad_output, value.shape) if needs_value else None
@@ -113,6 +117,7 @@ class Attention(Function):
         return grad_query, grad_key, grad_value, grad_mask, *[None for _ in constants]
 
     @staticmethod
+    @without_autocast
     def jvp(ctx: Any, q: Tensor, k: Tensor, v: Tensor, m: Tensor | None, *_: None) -> Tensor:
         query, key, value, mask, factors, *_saved = ctx.saved_tensors
         weights = softmax_of_scores(query, key, mask, ctx.scale, ctx.causal)
@@ -124,33 +129,12 @@ class Attention(Function):
         return _times(tangent, factors) @ value + _times(weights, factors) @ v
 
 
-def softmax_of_scores(query: Tensor, key: Tensor, mask: Tensor | None, scale: float, causal: bool) -> Tensor:
-    """P, (…, n, m); a row without any key is 0."""
-    if causal:
-        mask = causal_mask(query, slice(0, query.shape[-2]), slice(0, key.shape[-2]))
-    scores = _scores(query * scale, key, mask)
-    if mask is None or causal:
-        return torch.softmax(scores, -1)
-    without_keys = (scores == -torch.inf).all(-1, keepdim=True)
-    return torch.softmax(scores.masked_fill(without_keys, 0), -1).masked_fill(without_keys, 0)
-
-
-def _scores(query: Tensor, key: Tensor, mask: Tensor | None, unit: float = 1.0) -> Tensor:
-    """S = q kᵀ + unit · mask; −∞ where a boolean mask is False."""
-    scores = query @ key.mT
-    if mask is None:
-        return scores
-    if mask.dtype == torch.bool:
-        return scores.masked_fill(~mask, -torch.inf)
-    return torch.add(scores, mask, alpha=unit)
-
-
 def _times(weights: Tensor, factors: Tensor | None) -> Tensor:
     """P ∘ F."""
     return weights if factors is None else weights * factors
 
 
-class BlockwiseAttention(Attention):
+class BlockwiseAttention(Function):
     """`Attention` without dropout, a block of queries and keys at a time: memory grows with n + m, not with n · m.
 
     The softmax of a row is computed while its keys come in blocks. m is the maximum of the scores so far, l the sum of
@@ -169,9 +153,9 @@ class BlockwiseAttention(Attention):
         ∂C/∂qᵢ ← ∂C/∂qᵢ + s Σⱼ dSᵢⱼ kⱼ
         ∂C/∂kⱼ ← ∂C/∂kⱼ + s Σᵢ dSᵢⱼ qᵢ
 
-    D needs y, not P: with the row sums of P ∘ dP, a row would need all its blocks before the first dS. Under a causal
-    mask, blocks whose keys all come after their queries are skipped. The exponentials are powers of 2, which take a
-    third of the time of those of e: scores and λ are in units of log 2.
+    D is the row sum of g ∘ y: that of P ∘ dP would take all blocks of a row before its first dS. Under a causal mask,
+    blocks whose keys all come after their queries are skipped. The exponentials are powers of 2, which take a third of
+    the time of those of e: scores and λ are in units of log 2.
 
     A backward that is differentiated itself uses the equations of `Attention`, and n · m numbers, as does `jvp`.
 
@@ -198,90 +182,65 @@ class BlockwiseAttention(Attention):
         save(ctx, query, key, value, mask, None, log_sums, output)
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         if may_work_in_place(grad_output):
             return _gradients_by_blocks(ctx, grad_output)
         return Attention.backward(ctx, grad_output)
 
+    jvp = staticmethod(Attention.jvp)
+
 
 def attend_by_blocks(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, causal: bool
 ) -> tuple[Tensor, Tensor]:
-    """The output y, (…, n, e), and λ, (N, n, 1), where N is the product of the leading axes."""
-    batch = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
-    q, k, v = (merge(x, batch) for x in (query, key, value))
-    mask = None if mask is None else merge_mask(mask, batch)
-    output, log_sums = q.new_empty(*q.shape[:-1], v.shape[-1]), q.new_empty(*q.shape[:-1], 1)
-    for heads, queries, blocks in blocks_of_scores(q, k, causal):
-        scaled = q[heads, queries] * (scale * _LOG2_E)
-        maximum, total, sums = q.new_tensor(-torch.inf), q.new_zeros(()), q.new_zeros(())  # m, l, y
-        for keys in blocks:
-            scores = _scores(scaled, k[heads, keys], mask_of_block(mask, causal, q, heads, queries, keys), _LOG2_E)
-            larger = torch.maximum(maximum, scores.amax(-1, keepdim=True))
+    """The output y, (…, n, e), and λ, (N, n, 1), where the leading axes are merged to N."""
+    blocks = ScoreBlocks(query, key, value, mask, scale, causal)
+    output = query.new_empty(*blocks.query.shape[:-1], value.shape[-1])
+    log_sums = query.new_empty(*output.shape[:-1], 1)
+    for heads, queries, blocks_of_keys in blocks:
+        maximum, total, sums = query.new_tensor(-torch.inf), query.new_zeros(()), query.new_zeros(())  # m, l, y
+        for keys in blocks_of_keys:
+            scores = blocks.scores(heads, queries, keys)
+            larger = torch.maximum(maximum, scores.amax(-1, keepdim=True))  # m′
             finite = larger.masked_fill(larger == -torch.inf, 0)  # if all keys so far are masked
             exponentials, factor = scores.sub_(finite).exp2_(), torch.exp2(maximum - finite)
             total = total * factor + exponentials.sum(-1, keepdim=True)
-            sums = sums * factor + exponentials @ v[heads, keys]
+            sums = sums * factor + exponentials @ blocks.value[heads, keys]
             maximum = larger
         total = total.masked_fill(total == 0, 1)  # all keys are masked
         output[heads, queries] = sums / total
         log_sums[heads, queries] = finite + torch.log2(total)
-    return output.reshape(*batch, *output.shape[1:]), log_sums
+    return blocks.unmerge(output), log_sums
 
 
 def _gradients_by_blocks(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-    """The sums of `BlockwiseAttention`'s backward, added in place."""
+    """The backward of `BlockwiseAttention`: each block adds its terms of the sums, in place."""
     query, key, value, mask, _, log_sums, output = ctx.saved_tensors
-    batch, scale, causal = grad_output.shape[:-2], ctx.scale, ctx.causal
-    q, k, v, y, g = (merge(x, batch) for x in (query, key, value, output, grad_output))
-    merged_mask = None if mask is None else merge_mask(mask, batch)
-    each = zip((q, k, v, merged_mask), ctx.needs_input_grad, strict=False)
-    sums = grad_q, grad_k, grad_v, grad_mask = [torch.zeros_like(x) if needs else None for x, needs in each]
-    for heads, queries, blocks in blocks_of_scores(q, k, causal):
-        q_i, g_i = q[heads, queries], g[heads, queries]
+    blocks = ScoreBlocks(query, key, value, mask, ctx.scale, ctx.causal)
+    g, y = blocks.merge(grad_output), blocks.merge(output)
+    merged = zip((blocks.query, blocks.key, blocks.value, blocks.mask), ctx.needs_input_grad, strict=False)
+    sums = [None if x is None or not needs else torch.zeros_like(x) for x, needs in merged]
+    grad_query, grad_key, grad_value, grad_mask = sums
+    for heads, queries, blocks_of_keys in blocks:
+        q_i, g_i, log_sum = blocks.query[heads, queries], g[heads, queries], log_sums[heads, queries]
         average = (g_i * y[heads, queries]).sum(-1, keepdim=True)  # D
-        for keys in blocks:
-            k_j, v_j = k[heads, keys], v[heads, keys]
-            mask_ij = mask_of_block(merged_mask, causal, q, heads, queries, keys)
-            scores = _scores(q_i * (scale * _LOG2_E), k_j, mask_ij, _LOG2_E)
-            weights = scores.sub_(log_sums[heads, queries]).exp2_()  # P
+        for keys in blocks_of_keys:
+            k_j, v_j = blocks.key[heads, keys], blocks.value[heads, keys]
+            weights = blocks.scores(heads, queries, keys).sub_(log_sum).exp2_()  # P
             grad_scores = (g_i @ v_j.mT).sub_(average).mul_(weights)  # dS
-            if grad_q is not None:
-                grad_q[heads, queries].baddbmm_(grad_scores, k_j, alpha=scale)
-            if grad_k is not None:
-                grad_k[heads, keys].baddbmm_(grad_scores.mT, q_i, alpha=scale)
-            if grad_v is not None:
-                grad_v[heads, keys].baddbmm_(weights.mT, g_i)
+            if grad_query is not None:
+                grad_query[heads, queries].baddbmm_(grad_scores, k_j, alpha=ctx.scale)
+            if grad_key is not None:
+                grad_key[heads, keys].baddbmm_(grad_scores.mT, q_i, alpha=ctx.scale)
+            if grad_value is not None:
+                grad_value[heads, keys].baddbmm_(weights.mT, g_i)
             if grad_mask is not None:
                 part = part_of_mask(grad_mask, heads, queries, keys)
                 part.add_(sum_to_shape(grad_scores, part.shape))
-    inputs = zip(sums, (query, key, value, mask), strict=True)
-    return *(None if grad is None else unmerge(grad, batch, x.shape) for grad, x in inputs), *[None] * 4
-
-
-_LOG2_E = math.log2(math.e)
-
-
-class RepeatHeads(LinearMap):
-    """Each head of x, on the third axis from the end, G times in a row: G heads of queries share a head of keys.
-
-    ∂C/∂x = g, summed over the G copies of each head.
-
-    >>> x = torch.zeros(1, 1, 1, requires_grad=True)
-    >>> RepeatHeads.call(x, 2).backward(torch.tensor([[[3.0]], [[4.0]]]))
-    >>> x.grad.item()
-    7.0
-
-    Source: Ainslie et al., GQA: Training Generalized Multi-Query Transformer Models (2023).
-    """
-
-    @staticmethod
-    def forward(input: Tensor, copies: int) -> Tensor:
-        return input.repeat_interleave(copies, -3)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
-        return grad_output.unflatten(-3, (ctx.shape[-3], ctx.constants[0])).sum(-3), None
+            del weights, grad_scores  # before the next block is allocated
+    gradients = zip(sums, (query, key, value, mask), strict=True)
+    return *(None if d is None else blocks.unmerge(d, x.shape) for d, x in gradients), *[None] * 4
 
 
 def scaled_dot_product_attention(
@@ -323,79 +282,26 @@ def scaled_dot_product_attention(
     require_floating("scaled_dot_product_attention", query=query, key=key, value=value)
     query, key, value, attn_mask = autocast_to_half(query, key, value, attn_mask)
     if enable_gqa:
-        key, value = (_repeat_heads(x, query) for x in (key, value))
-    _require_matching(query, key, value, attn_mask, dropout_p, is_causal)
+        key, value = (repeat_heads(x, query) for x in (key, value))
+    require_matching(query, key, value, dropout_p)
     if attn_mask is not None:
-        attn_mask = _as_matrix(attn_mask, query.dtype)
-    scale = 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
-    return in_float32(_attend, query, key, value, attn_mask, scale, dropout_p, is_causal)
+        require_tensor("scaled_dot_product_attention", attn_mask=attn_mask)
+        attn_mask = as_matrix(attn_mask, query, key, is_causal)
+    scale = 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else float(scale)
+    return in_float32(_attend, query, key, value, attn_mask, scale, is_causal, dropout_p)
 
 
-def _repeat_heads(tensor: Tensor, query: Tensor) -> Tensor:
-    heads, wanted = tensor.shape[-3], query.shape[-3]
-    if not heads or wanted % heads:
-        raise RuntimeError(
-            f"scaled_dot_product_attention(): {heads} heads of key or value do not divide {wanted} of query"
-        )
-    return tensor if heads == wanted else RepeatHeads.call(tensor, wanted // heads)
-
-
-def _as_matrix(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask with two axes or more; one that is added to the scores has their dtype."""
-    for _ in range(2 - mask.dim()):
-        mask = unsqueeze(mask, 0)
-    return mask if mask.dtype == torch.bool else to(mask, torch.promote_types(dtype, torch.float32))
-
-
-def _require_matching(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout_p: float, causal: bool
-) -> None:
-    """Raise, naming the arguments, unless they fit together."""
-    name, three = "scaled_dot_product_attention()", (query, key, value)
-    if not query.dtype == key.dtype == value.dtype:
-        dtypes = ", ".join(str(x.dtype) for x in three)
-        raise RuntimeError(f"{name}: query, key and value must have one dtype, but they are {dtypes}")
-    if min(x.dim() for x in three) < 2 or query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
-        shapes = ", ".join(str(tuple(x.shape)) for x in three)
-        raise RuntimeError(f"{name}: expected query (…, n, d), key (…, m, d) and value (…, m, e), but got {shapes}")
-    if not 0 <= dropout_p <= 1:
-        raise RuntimeError(f"{name}: dropout_p must be a probability between 0 and 1, but got {dropout_p}")
-    if mask is not None:
-        _require_mask(name, mask, _shape_of_scores(query, key), query.dtype, causal)
-
-
-def _require_mask(name: str, mask: Tensor, shape: torch.Size, dtype: torch.dtype, causal: bool) -> None:
-    """Raise unless the mask's dtype is one that torch takes, and its shape broadcasts to that of the scores."""
-    require_tensor("scaled_dot_product_attention", attn_mask=mask)
-    if causal:
-        raise RuntimeError(f"{name}: attn_mask and is_causal=True exclude each other")
-    if mask.dtype not in (torch.bool, torch.float32, dtype):
-        raise RuntimeError(f"{name}: attn_mask must be boolean, float32 or {dtype} as query is, not {mask.dtype}")
-    lengths = zip(reversed(mask.shape), reversed(shape), strict=False)
-    if mask.dim() > len(shape) or any(n not in (1, length) for n, length in lengths):
-        raise RuntimeError(f"{name}: attn_mask {tuple(mask.shape)} does not broadcast to the scores {tuple(shape)}")
-
-
-def _shape_of_scores(query: Tensor, key: Tensor) -> torch.Size:
-    return torch.Size((*torch.broadcast_shapes(query.shape[:-2], key.shape[:-2]), query.shape[-2], key.shape[-2]))
-
-
+@without_autocast
 def _attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    scale: float,
-    dropout_p: float,
-    causal: bool,
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, causal: bool, dropout_p: float
 ) -> Tensor:
     """Compute the constants of one of the two forms, and call it."""
-    q, k, v, m = (x if x is None else x.detach() for x in (query, key, value, mask))
-    transformed = transform_active() or torch.compiler.is_compiling()
-    if not dropout_p and not transformed and _shape_of_scores(q, k).numel() > BLOCK:
-        return BlockwiseAttention.call(
-            query, key, value, mask, scale, causal, *attend_by_blocks(q, k, v, m, scale, causal)
-        )
-    weights = softmax_of_scores(q, k, m, scale, causal)
+    inputs = query, key, value, mask, scale, causal
+    q, k, v, m = query.detach(), key.detach(), value.detach(), None if mask is None else mask.detach()
+    needs_weights = dropout_p or transform_active() or torch.compiler.is_compiling()
+    if not needs_weights and shape_of_scores(q, k).numel() > BLOCK:
+        return BlockwiseAttention.call(*inputs, *attend_by_blocks(q, k, v, m, scale, causal))
+    with torch.no_grad():
+        weights = softmax_of_scores(q, k, m, scale, causal)
     factors = dropout(torch.ones_like(weights), dropout_p) if dropout_p else None
-    return Attention.call(query, key, value, mask, scale, causal, factors, weights)
+    return Attention.call(*inputs, factors, weights)

@@ -62,6 +62,20 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in _HALF else tensor
 
 
+def without_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a function in the dtypes of its arguments: autocast would round its matrix products."""
+
+    @functools.wraps(function)
+    def run(*args: Any) -> Any:
+        if not autocast_enabled():
+            return function(*args)
+        device = next(x.device.type for x in args if isinstance(x, Tensor))
+        with torch.autocast(device, enabled=False):
+            return function(*args)
+
+    return run
+
+
 def _autocast_applies(tensors: tuple[Any, ...]) -> bool:
     return autocast_enabled() and torch.is_autocast_enabled(tensors[0].device.type)
 
