@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
 
 from bp_torch import functional
 from bp_torch.catalogue import CATALOGUE, ErrorInput, OpInfo
@@ -199,8 +200,9 @@ def test_per_example_gradients(entry: OpInfo) -> None:
             continue
         first = call.inputs[0]
         batch = torch.stack([first, first * 0.5 + 0.1, -first])
+        leaves = [x.clone().requires_grad_() for x in batch]
         hand = torch.func.vmap(torch.func.grad(cost(call)), randomness="same")(batch)  # of the sample's seed
-        each = [torch.func.grad(cost(call.of(entry.reference)))(x) for x in batch]
+        each = [torch.autograd.grad(cost(call.of(entry.reference))(x), x)[0] for x in leaves]
         torch.testing.assert_close(hand, torch.stack(each), rtol=1e-10, atol=1e-10, equal_nan=True)
 
 
@@ -211,8 +213,16 @@ def test_compiles_into_one_graph(entry: OpInfo) -> None:
     calls = as_calls(entry.function, covering([s for s in entry.samples if is_small(s)], kind))
     for number, call in enumerate(map(unconstrained, calls)):
         backend = "eager" if number else "aot_eager"
-        compiled = torch.compile(entry.function, fullgraph=True, backend=backend, dynamic=False)
-        output, leaves = call.of(compiled).run()
+        compiled, builtin = (
+            call.of(torch.compile(f, fullgraph=True, backend=backend, dynamic=False))
+            for f in (entry.function, entry.reference)
+        )
+        try:
+            output, leaves = compiled.run()
+        except TorchDynamoException:  # the sizes of a packed sequence are the numbers in a Tensor
+            with pytest.raises(TorchDynamoException):
+                builtin.run()
+            continue
         gradients = vjp(output, leaves, irregular(*output.shape))
         torch.testing.assert_close([output.detach(), *gradients], value_and_gradients(call), equal_nan=True)
 
