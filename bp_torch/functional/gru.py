@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional.function import Function, save
-from bp_torch.functional.rnn import Sizes, before, head, joined, steps, with_head
+from bp_torch.functional.rnn import Time, before, head, joined, rows, steps, with_head
 
 
 class GRU(Function):
@@ -22,8 +22,8 @@ class GRU(Function):
     r multiplies q with its bias, as in torch; in the paper it multiplies hₜ₋₁. All products are elementwise but those
     with W.
 
-    Shapes: a (Σ nₜ, 3H), h₀ (N, H), W (3H, H), b (3H,) or None. a = x Wᵢᵀ + bᵢ is computed by `Linear` for all steps at
-    once. The output (Σ nₜ, 5H) has all states of a step side by side: hₜ, rₜ, zₜ, nₜ, qₜ. The backward reads them
+    Shapes: a (T, N, 3H), or as `Time` says; h₀ (N, H), W (3H, H), b (3H,) or None. `Linear` computes a = x Wᵢᵀ + bᵢ for
+    all steps. The output (T, N, 5H) has all states of a step side by side: hₜ, rₜ, zₜ, nₜ, qₜ. The backward reads them
     there, and each may have an upstream gradient, written ∂hₜ, ∂rₜ …: layers use h only, second derivatives use all.
 
     Backward, from step T to 1. δh is the gradient of hₜ; δaᵣ, δa_z, δaₙ are those of the arguments of σ, σ and tanh:
@@ -58,10 +58,10 @@ class GRU(Function):
 
     @staticmethod
     def forward(
-        projected: Tensor, h0: Tensor, weight: Tensor, bias: Tensor | None, batch_sizes: Sizes, reverse: bool
+        projected: Tensor, h0: Tensor, weight: Tensor, bias: Tensor | None, time: Time, reverse: bool
     ) -> Tensor:
         h, states = h0, []
-        for a_r, a_z, a_n in steps(batch_sizes, reverse, *projected.chunk(3, 1)):
+        for a_r, a_z, a_n in steps(time, reverse, *projected.chunk(3, -1)):
             h_before = head(h, len(a_r))
             w_r, w_z, q = torch.nn.functional.linear(h_before, weight, bias).chunk(3, 1)
             r, z = torch.sigmoid(a_r + w_r), torch.sigmoid(a_z + w_z)
@@ -69,11 +69,11 @@ class GRU(Function):
             new_h = n + z * (h_before - n)
             states.append(torch.cat((new_h, r, z, n, q), 1))
             h = with_head(h, new_h)
-        return joined(states, reverse)
+        return joined(states, time, reverse)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, h0, weight, bias, ctx.batch_sizes, ctx.reverse = inputs
+        _, h0, weight, bias, ctx.time, ctx.reverse = inputs
         ctx.has_bias = bias is not None
         save(ctx, output, h0, weight)
 
@@ -85,7 +85,7 @@ class GRU(Function):
 
         grad_h, of_input, of_hidden = torch.zeros_like(h0), [], []
         for upstream, r, z, q, h_minus_n, slope_r, slope_z, slope_n in steps(
-            ctx.batch_sizes, backwards, grad_output, *recalled
+            ctx.time, backwards, grad_output, *recalled
         ):
             upstream_h, upstream_r, upstream_z, upstream_n, upstream_q = upstream.chunk(5, 1)
             delta_h = upstream_h + head(grad_h, len(upstream))
@@ -97,16 +97,16 @@ class GRU(Function):
             of_hidden.append(torch.cat((delta_r, delta_z, delta_q), 1))
             grad_h = with_head(grad_h, delta_h * z + of_hidden[-1] @ weight)
 
-        delta = joined(of_hidden, backwards)
+        delta = rows(joined(of_hidden, ctx.time, backwards), ctx.time)
         grad_bias = delta.sum(0) if ctx.has_bias else None
-        grad_weight = delta.t() @ h_before if ctx.needs_input_grad[2] else None
-        return joined(of_input, backwards), grad_h, grad_weight, grad_bias, None, None
+        grad_weight = delta.t() @ rows(h_before, ctx.time) if ctx.needs_input_grad[2] else None
+        return joined(of_input, ctx.time, backwards), grad_h, grad_weight, grad_bias, None, None
 
     @staticmethod
     def recall(states: Tensor, h0: Tensor, ctx: Any) -> tuple[Tensor, ...]:
         """For all steps: hₜ₋₁, r, z, q, hₜ₋₁ − n, and the slopes of r, z and n."""
-        h, r, z, n, q = states.chunk(5, 1)
-        h_before = before(h, h0, ctx.batch_sizes, ctx.reverse)
+        h, r, z, n, q = states.chunk(5, -1)
+        h_before = before(h, h0, ctx.time, ctx.reverse)
         return h_before, r, z, q, h_before - n, r * (1 - r), z * (1 - z), (1 - n) * (1 + n)
 
     @staticmethod
@@ -117,7 +117,7 @@ class GRU(Function):
 
         tangent, tangents = h0, []
         for a, b, r, z, q, h_minus_n, slope_r, slope_z, slope_n in steps(
-            ctx.batch_sizes, ctx.reverse, projected, direct, *recalled
+            ctx.time, ctx.reverse, projected, direct, *recalled
         ):
             h_tangent = head(tangent, len(a))
             (a_r, a_z, a_n), (w_r, w_z, dq) = a.chunk(3, 1), (b + h_tangent @ w.t()).chunk(3, 1)
@@ -126,4 +126,4 @@ class GRU(Function):
             new_h = dn * (1 - z) + dz * h_minus_n + z * h_tangent
             tangents.append(torch.cat((new_h, dr, dz, dn, dq), 1))
             tangent = with_head(tangent, new_h)
-        return joined(tangents, ctx.reverse)
+        return joined(tangents, ctx.time, ctx.reverse)

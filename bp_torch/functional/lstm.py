@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional.function import Function, save
-from bp_torch.functional.rnn import Sizes, before, head, joined, steps, with_head
+from bp_torch.functional.rnn import Time, before, head, joined, rows, steps, with_head
 
 
 class LSTM(Function):
@@ -19,9 +19,9 @@ class LSTM(Function):
 
     All products are elementwise but those with W. With a projection P the output is hₜ = P mₜ, where mₜ = oₜ tanh(cₜ).
 
-    Shapes: a (Σ nₜ, 4C), h₀ (N, R), c₀ (N, C), W (4C, R), P (R, C) or None, in which case R = C. a = x Wᵢᵀ + b is
-    computed by `Linear` for all steps at once. The output (Σ nₜ, R + 5C) has all states of a step side by side: hₜ, cₜ,
-    iₜ, fₜ, gₜ, oₜ. The backward reads them there, and each may have an upstream gradient, written ∂hₜ, ∂cₜ, ∂iₜ …:
+    Shapes: a (T, N, 4C), or as `Time` says; h₀ (N, R), c₀ (N, C), W (4C, R), P (R, C) or None, in which case R = C.
+    `Linear` computes a = x Wᵢᵀ + b for all steps. The output (T, N, R + 5C) has all states of a step side by side: hₜ,
+    cₜ, iₜ, fₜ, gₜ, oₜ. The backward reads them there, and each may have an upstream gradient, written ∂hₜ, ∂cₜ, ∂iₜ …:
     layers use h and c only, second derivatives use all.
 
     Backward, from step T to 1. δh, δc, δm, δz are the gradients of hₜ, cₜ, mₜ and zₜ:
@@ -70,11 +70,11 @@ class LSTM(Function):
         c0: Tensor,
         weight: Tensor,
         projection: Tensor | None,
-        batch_sizes: Sizes,
+        time: Time,
         reverse: bool,
     ) -> Tensor:
         h, c, states = h0, c0, []
-        for (a,) in steps(batch_sizes, reverse, projected):
+        for (a,) in steps(time, reverse, projected):
             n = len(a)
             i, f, g, o = torch.addmm(a, head(h, n), weight.t()).chunk(4, 1)
             i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
@@ -83,25 +83,23 @@ class LSTM(Function):
             new_h = m if projection is None else m @ projection.t()
             states.append(torch.cat((new_h, new_c, i, f, g, o), 1))
             h, c = with_head(h, new_h), with_head(c, new_c)
-        return joined(states, reverse)
+        return joined(states, time, reverse)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, h0, c0, weight, projection, ctx.batch_sizes, ctx.reverse = inputs
+        _, h0, c0, weight, projection, ctx.time, ctx.reverse = inputs
         save(ctx, output, h0, c0, weight, projection)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         states, h0, c0, weight, projection = ctx.saved_tensors
         h_before, m, *recalled = LSTM.recall(states, h0, c0, ctx)
-        widths, backwards = (h0.shape[1], c0.shape[1], 4 * c0.shape[1]), not ctx.reverse
+        widths, backwards = [h0.shape[1], c0.shape[1], 4 * c0.shape[1]], not ctx.reverse
 
         grad_h, grad_c = torch.zeros_like(h0), torch.zeros_like(c0)  # Wᵀ δz and f δc of the next step
         deltas_h, deltas = [], []
-        for upstream, c_before, i, f, g, tanh_c, slope_c, slope in steps(
-            ctx.batch_sizes, backwards, grad_output, *recalled
-        ):
-            n, (upstream_h, upstream_c, upstream_gates) = len(upstream), upstream.split(widths, 1)
+        for upstream, c_before, i, f, g, tanh_c, slope_c, slope in steps(ctx.time, backwards, grad_output, *recalled):
+            n, (upstream_h, upstream_c, upstream_gates) = len(upstream), torch.split(upstream, widths, 1)
             delta_h = upstream_h + head(grad_h, n)
             delta_m = delta_h if projection is None else delta_h @ projection
             delta_c = upstream_c + head(grad_c, n) + delta_m * slope_c
@@ -111,19 +109,21 @@ class LSTM(Function):
             deltas_h.append(delta_h)
             deltas.append(delta)
 
-        delta = joined(deltas, backwards)
-        grad_weight = delta.t() @ h_before if ctx.needs_input_grad[3] else None
-        grad_projection = joined(deltas_h, backwards).t() @ m if ctx.needs_input_grad[4] else None
+        delta = joined(deltas, ctx.time, backwards)
+        grad_weight = rows(delta, ctx.time).t() @ rows(h_before, ctx.time) if ctx.needs_input_grad[3] else None
+        grad_projection = None
+        if ctx.needs_input_grad[4]:
+            grad_projection = rows(joined(deltas_h, ctx.time, backwards), ctx.time).t() @ rows(m, ctx.time)
         return delta, grad_h, grad_c, grad_weight, grad_projection, None, None
 
     @staticmethod
     def recall(states: Tensor, h0: Tensor, c0: Tensor, ctx: Any) -> tuple[Tensor, ...]:
         """For all steps: hₜ₋₁, m, cₜ₋₁, i, f, g, tanh(c), the slope of m by c, and the slopes of the gates."""
-        h, c, i, f, g, o = states.split((h0.shape[1], *[c0.shape[1]] * 5), 1)
-        h_before, c_before = (before(*each, ctx.batch_sizes, ctx.reverse) for each in ((h, h0), (c, c0)))
+        h, c, i, f, g, o = torch.split(states, [h0.shape[1], *[c0.shape[1]] * 5], -1)
+        h_before, c_before = (before(*each, ctx.time, ctx.reverse) for each in ((h, h0), (c, c0)))
         tanh_c = torch.tanh(c)
         slope_c = o * (1 - tanh_c) * (1 + tanh_c)
-        slopes = torch.cat((i * (1 - i), f * (1 - f), (1 - g) * (1 + g), o * (1 - o)), 1)
+        slopes = torch.cat((i * (1 - i), f * (1 - f), (1 - g) * (1 + g), o * (1 - o)), -1)
         return h_before, o * tanh_c, c_before, i, f, g, tanh_c, slope_c, slopes
 
     @staticmethod
@@ -137,7 +137,7 @@ class LSTM(Function):
 
         tangent_h, tangent_c, tangents = h0, c0, []
         for a, direct, c_before, i, f, g, tanh_c, slope_c, slope in steps(
-            ctx.batch_sizes, ctx.reverse, direct_z, direct_h, *recalled
+            ctx.time, ctx.reverse, direct_z, direct_h, *recalled
         ):
             gates = (a + head(tangent_h, len(a)) @ w.t()) * slope
             d_i, d_f, d_g, d_o = gates.chunk(4, 1)
@@ -146,4 +146,4 @@ class LSTM(Function):
             new_h = direct + (new_m if p is None else new_m @ p.t())
             tangents.append(torch.cat((new_h, new_c, gates), 1))
             tangent_h, tangent_c = with_head(tangent_h, new_h), with_head(tangent_c, new_c)
-        return joined(tangents, ctx.reverse)
+        return joined(tangents, ctx.time, ctx.reverse)

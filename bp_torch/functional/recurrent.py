@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.functional.arithmetic import add
-from bp_torch.functional.dropout import dropout as drop
+from bp_torch.functional.dropout import Dropout, dropout
 from bp_torch.functional.gru import GRU
 from bp_torch.functional.indexing import cat, getitem, narrow, stack
 from bp_torch.functional.linear import Linear
@@ -37,8 +37,8 @@ from bp_torch.functional.recurrent_arguments import (
     widened,
     without_autocast,
 )
-from bp_torch.functional.rnn import RNN, Sizes
-from bp_torch.functional.shape import clone, reshape, to, transpose
+from bp_torch.functional.rnn import RNN, Time
+from bp_torch.functional.shape import clone, to
 from bp_torch.functional.validation import require_floating, require_tensor
 
 __all__ = ["gru", "gru_cell", "lstm", "lstm_cell", "rnn_relu", "rnn_relu_cell", "rnn_tanh", "rnn_tanh_cell"]
@@ -51,14 +51,14 @@ def _run_rnn(f: str, x: Tensor, states: States, w_ih: Tensor, w_hh: Tensor, *oth
 
 def _run_gru(x: Tensor, states: States, w_ih: Tensor, w_hh: Tensor, *others: Any) -> States:
     b_ih, b_hh, _, *order = others
-    return (narrow(GRU.call(_projected(x, w_ih, b_ih), *states, w_hh, b_hh, *order), 1, 0, w_hh.shape[1]),)
+    return (narrow(GRU.call(_projected(x, w_ih, b_ih), *states, w_hh, b_hh, *order), -1, 0, w_hh.shape[1]),)
 
 
 def _run_lstm(x: Tensor, states: States, w_ih: Tensor, w_hh: Tensor, *others: Any) -> States:
     b_ih, b_hh, projection, *order = others
     every = LSTM.call(_projected(x, w_ih, b_ih, b_hh), *states, w_hh, projection, *order)
     h, c = (state.shape[1] for state in states)
-    return narrow(every, 1, 0, h), narrow(every, 1, h, c)
+    return narrow(every, -1, 0, h), narrow(every, -1, h, c)
 
 
 def _projected(x: Tensor, weight: Tensor, *biases: Tensor | None) -> Tensor:
@@ -166,14 +166,8 @@ def _of_sequences(
     if input.dim() != 3 or not input.shape[1 if batch_first else 0]:
         expected = "(N, T, features)" if batch_first else "(T, N, features)"
         raise RuntimeError(f"{kind.name}(): input must be {expected} with T > 0, got {tuple(input.shape)}")
-    if batch_first:
-        input = transpose(input, 0, 1)
-    length, batch, features = input.shape
-    data, sizes = reshape(input, (length * batch, features)), (batch,) * length
-    p = dropout if train else 0.0
-    output, *states = _run(kind, data, sizes, hx, params, has_biases, num_layers, p, bidirectional, packed=False)
-    output = reshape(output, (length, batch, output.shape[1]))
-    return clone(transpose(output, 0, 1) if batch_first else output), *states  # a view could not be changed in place
+    time, p = 1 if batch_first else 0, dropout if train else 0.0
+    return _run(kind, input, time, hx, params, has_biases, num_layers, p, bidirectional)
 
 
 def _of_packed(
@@ -197,63 +191,68 @@ def _of_packed(
     if not sizes or sizes != sorted(sizes, reverse=True) or sizes[-1] < 0 or sum(sizes) != len(data):
         raise RuntimeError(f"{kind.name}(): batch_sizes must decrease and sum up to {len(data)} rows, got {sizes}")
     p = dropout if train else 0.0
-    output, *states = _run(kind, data, sizes, hx, params, has_biases, num_layers, p, bidirectional, packed=True)
-    return clone(output), *states
+    return _run(kind, data, tuple(sizes), hx, params, has_biases, num_layers, p, bidirectional)
 
 
 def _run(
     kind: Kind,
     data: Tensor,
-    sizes: Sizes,
+    time: Time,
     hx: Any,
     params: States,
     has_biases: bool,
     layers: int,
     p: float,
     bidirectional: bool,
-    *,
-    packed: bool,
 ) -> tuple[Tensor, ...]:
     """All layers: the output of the last one, and each state of all layers and directions after their last step."""
     directions = 2 if bidirectional else 1
     if layers < 1 or (layers > 1 and not 0 <= p <= 1):
         raise RuntimeError(f"{kind.name}(): expected num_layers > 0 and dropout in [0, 1], got {layers} and {p}")
     weights = split_params(kind, params, has_biases, layers, directions)
-    states = require_matching(kind, kind.name, data, hx, (len(weights), sizes[0]), weights, directions)
-    h_dtype, *dtypes = dtypes_of(kind, data, states, whole=not packed)
+    batch = data.shape[1 - time] if isinstance(time, int) else time[0]
+    states = require_matching(kind, kind.name, data, hx, (len(weights), batch), weights, directions)
+    h_dtype, *dtypes = dtypes_of(kind, data, states, whole=isinstance(time, int))
     with without_autocast(data):
         wide = widened(data)[0], widened(*states), [widened(*own) for own in weights]
-        results = _stacked(kind, *wide, sizes, directions, p)
-        return tuple(map(to, results, (h_dtype, h_dtype, *dtypes)))
+        output, *last = map(to, _stacked(kind, *wide, time, directions, p), (h_dtype, h_dtype, *dtypes))
+        return clone(output), *last  # a view could not be changed in place
 
 
 def _stacked(
-    kind: Kind, data: Tensor, states: States, weights: Sequence[Weights], sizes: Sizes, directions: int, p: float
+    kind: Kind, data: Tensor, states: States, weights: Sequence[Weights], time: Time, directions: int, p: float
 ) -> Iterator[Tensor]:
     """Yield the output of the last layer, then each state of all layers and directions after their last step."""
     last = []
     for first in range(0, len(weights), directions):
         outputs = []
         for number in range(first, first + directions):
-            order = sizes, number > first
+            order = time, number > first
             sequences = kind.run(data, [getitem(state, number) for state in states], *weights[number], *order)
             outputs.append(sequences[0])
             last.append([_last(each, *order) for each in sequences])
-        data = cat(outputs, 1) if directions == 2 else outputs[0]
-        if first + directions < len(weights):
-            data = drop(data, p)
+        data = cat(outputs, -1) if directions == 2 else outputs[0]
+        if p and first + directions < len(weights):
+            data = _dropped(data, time, p)
     yield data
     yield from map(stack, zip(*last, strict=True))
 
 
-def _last(states: Tensor, sizes: Sizes, reverse: bool) -> Tensor:
+def _dropped(data: Tensor, time: Time, p: float) -> Tensor:
+    """Dropout of the output of a layer, by the random numbers that torch draws: step by step, also if batch first."""
+    axis = time if isinstance(time, int) else 0
+    factors = dropout(torch.ones_like(data.detach().movedim(axis, 0), memory_format=torch.contiguous_format), p)
+    return Dropout.call(data, factors.movedim(0, axis), None)
+
+
+def _last(states: Tensor, time: Time, reverse: bool) -> Tensor:
     """The state of each sequence after its last step."""
-    n = sizes[0]
-    if reverse or sizes[-1] == n:
-        return narrow(states, 0, 0 if reverse else len(states) - n, n)
-    rows = [0] * n
-    for size, end in zip(sizes, accumulate(sizes), strict=True):
-        rows[:size] = range(end - size, end)
+    if isinstance(time, int):
+        return getitem(states, (*[slice(None)] * time, 0 if reverse else -1))
+    rows = list(range(time[0]))
+    if not reverse:
+        for size, end in zip(time, accumulate(time), strict=True):
+            rows[:size] = range(end - size, end)
     return getitem(states, torch.tensor(rows, device=states.device))
 
 
@@ -264,9 +263,9 @@ def _cell(kind: Kind, input: Tensor, hx: Any, *weights: Tensor | None) -> Iterat
     if input.dim() != 2:
         error = IndexError if input.dim() < 2 else RuntimeError
         raise error(f"{name}(): input must be (N, features), got {tuple(input.shape)}")
-    sizes, weights = (len(input),), (*weights, None)
-    states = require_matching(kind, name, input, hx, sizes, [weights], 1)
+    weights = *weights, None
+    states = require_matching(kind, name, input, hx, (len(input),), [weights], 1)
     dtypes = dtypes_of(kind, input, states, whole=False)
     with without_autocast(input):
-        results = kind.run(*widened(input), widened(*states), *widened(*weights), sizes, False)
+        results = kind.run(*widened(input), widened(*states), *widened(*weights), (len(input),), False)
         return map(clone, map(to, results, dtypes))

@@ -48,7 +48,7 @@ def split_params(kind: Kind, params: States, has_biases: bool, layers: int, dire
 def require_matching(
     kind: Kind, name: str, data: Tensor, hx: Any, sizes: tuple[int, ...], weights: Sequence[Weights], directions: int
 ) -> States:
-    """The states in hx. An error unless they are (*sizes, H), and the weights fit the data (rows, features)."""
+    """The states in hx. An error unless they are (*sizes, H), and the weights fit the data (*, features)."""
     _, w_hh, *_, w_hr = weights[0]
     require_floating(name, w_hh=w_hh)  # type: ignore[arg-type]
     if w_hh.dim() != 2:  # type: ignore[union-attr]
@@ -60,7 +60,7 @@ def require_matching(
         argument = "hx" if kind.states == 1 else f"hx[{number}]"
         _require(name, argument, state, (*sizes, cell if number else hidden), data)
     for number, own in enumerate(weights):
-        features = directions * hidden if number >= directions else data.shape[1]
+        features = directions * hidden if number >= directions else data.shape[-1]
         rows = kind.gates * cell
         shapes = {
             "w_ih": (rows, features),

@@ -13,13 +13,12 @@ So the gradients are a recursion too, from the last step to the first, which sta
 
 Source: Werbos, Backpropagation through time (1990).
 
-The rows of all steps stand in one matrix, step after step: those of step t are its nₜ sequences. All nₜ are equal, or
-they decrease: the sequences are sorted by length, and each step has the first nₜ of them. State and gradient are kept
-for all N sequences, and a step replaces the first nₜ. So a sequence that has ended keeps its last state, and in the
-reverse direction, from T to 1, one that has not begun keeps its initial state.
+Step t has nₜ rows, one for each sequence. If the sequences have several lengths, they are packed: sorted by length, so
+that nₜ decreases and step t has the first nₜ of them, with all rows in one matrix, step after step. State and gradient
+are kept for all N sequences, and a step replaces the first nₜ. So a sequence that has ended keeps its last state, and
+in the reverse direction, from T to 1, one that has not begun keeps its initial state.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,18 +26,26 @@ from torch import Tensor
 
 from bp_torch.functional.function import Function, save
 
-Sizes = Sequence[int]
+Time = int | tuple[int, ...]
+"""The axis of the steps, 0 for Tensors (T, N, *) and 1 for (N, T, *); or all nₜ, for packed sequences (Σ nₜ, *)."""
 
 
-def steps(batch_sizes: Sizes, reverse: bool, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
-    """For each step, in order or in reverse order, its rows of each Tensor."""
-    each = list(zip(*(tensor.split(batch_sizes) for tensor in tensors), strict=True))
+def steps(time: Time, reverse: bool, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
+    """For each step, in order or in reverse order, its rows (nₜ, *) of each Tensor."""
+    split: Any = torch.unbind if isinstance(time, int) else torch.split
+    each = list(zip(*(split(tensor, time) for tensor in tensors), strict=True))
     return each[::-1] if reverse else each
 
 
-def joined(rows: list[Tensor], reverse: bool) -> Tensor:
-    """The inverse of `steps`: the rows of all steps in one matrix."""
-    return torch.cat(rows[::-1] if reverse else rows)
+def joined(parts: list[Tensor], time: Time, reverse: bool) -> Tensor:
+    """The inverse of `steps`, for one Tensor."""
+    parts = parts[::-1] if reverse else parts
+    return torch.stack(parts).transpose(0, time) if isinstance(time, int) else torch.cat(parts)
+
+
+def rows(tensor: Tensor, time: Time) -> Tensor:
+    """The rows of all steps, (Σ nₜ, *), for a product that sums over them."""
+    return tensor.transpose(0, time).reshape(-1, tensor.shape[-1]) if isinstance(time, int) else tensor
 
 
 def head(state: Tensor, n: int) -> Tensor:
@@ -52,19 +59,19 @@ def with_head(state: Tensor, new: Tensor) -> Tensor:
     return new if n == len(state) else torch.cat((new, state.narrow(0, n, len(state) - n)))
 
 
-def before(states: Tensor, initial: Tensor, batch_sizes: Sizes, reverse: bool) -> Tensor:
-    """sₜ₋₁ for each row of sₜ."""
+def before(states: Tensor, initial: Tensor, time: Time, reverse: bool) -> Tensor:
+    """sₜ₋₁ in place of sₜ."""
     state, found = initial, []
-    for (new,) in steps(batch_sizes, reverse, states):
+    for (new,) in steps(time, reverse, states):
         found.append(head(state, len(new)))
         state = with_head(state, new)
-    return joined(found, reverse)
+    return joined(found, time, reverse)
 
 
 class RNN(Function):
     """hₜ = f(aₜ + W hₜ₋₁), where f is tanh or ReLU.
 
-    Shapes: a (Σ nₜ, H), h₀ (N, H), W (H, H), h (Σ nₜ, H). a = x Wᵢᵀ + b is computed by `Linear` for all steps at once.
+    Shapes: a and h (T, N, H), or as `Time` says; h₀ (N, H), W (H, H). `Linear` computes a = x Wᵢᵀ + b for all steps.
 
     With g = ∂C/∂h and δₜ the gradient of the argument of f, hₜ gets gₜ, and Wᵀ δₜ₊₁ through aₜ₊₁ + W hₜ:
 
@@ -87,19 +94,17 @@ class RNN(Function):
     """
 
     @staticmethod
-    def forward(
-        projected: Tensor, h0: Tensor, weight: Tensor, nonlinearity: str, batch_sizes: Sizes, reverse: bool
-    ) -> Tensor:
+    def forward(projected: Tensor, h0: Tensor, weight: Tensor, nonlinearity: str, time: Time, reverse: bool) -> Tensor:
         f = torch.tanh if nonlinearity == "tanh" else torch.relu
         h, states = h0, []
-        for (a,) in steps(batch_sizes, reverse, projected):
+        for (a,) in steps(time, reverse, projected):
             states.append(f(torch.addmm(a, head(h, len(a)), weight.t())))
             h = with_head(h, states[-1])
-        return joined(states, reverse)
+        return joined(states, time, reverse)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, h0, weight, ctx.nonlinearity, ctx.batch_sizes, ctx.reverse = inputs
+        _, h0, weight, ctx.nonlinearity, ctx.time, ctx.reverse = inputs
         save(ctx, output, h0, weight)
 
     @staticmethod
@@ -107,13 +112,13 @@ class RNN(Function):
         h, h0, weight = ctx.saved_tensors
         backwards = not ctx.reverse
         grad_h, deltas = torch.zeros_like(h0), []
-        for g, slope in steps(ctx.batch_sizes, backwards, grad_output, RNN.slope(h, ctx.nonlinearity)):
+        for g, slope in steps(ctx.time, backwards, grad_output, RNN.slope(h, ctx.nonlinearity)):
             deltas.append((g + head(grad_h, len(g))) * slope)
             grad_h = with_head(grad_h, deltas[-1] @ weight)
-        delta = joined(deltas, backwards)
+        delta = joined(deltas, ctx.time, backwards)
         grad_weight = None
         if ctx.needs_input_grad[2]:
-            grad_weight = delta.t() @ before(h, h0, ctx.batch_sizes, ctx.reverse)
+            grad_weight = rows(delta, ctx.time).t() @ rows(before(h, h0, ctx.time, ctx.reverse), ctx.time)
         return delta, grad_h, grad_weight, None, None, None
 
     @staticmethod
@@ -124,9 +129,9 @@ class RNN(Function):
     @staticmethod
     def jvp(ctx: Any, projected: Tensor, h0: Tensor, weight: Tensor, *_: None) -> Tensor:
         h, initial, w = ctx.saved_tensors
-        direct = projected + before(h, initial, ctx.batch_sizes, ctx.reverse) @ weight.t()
+        direct = projected + before(h, initial, ctx.time, ctx.reverse) @ weight.t()
         tangent, tangents = h0, []
-        for a, slope in steps(ctx.batch_sizes, ctx.reverse, direct, RNN.slope(h, ctx.nonlinearity)):
+        for a, slope in steps(ctx.time, ctx.reverse, direct, RNN.slope(h, ctx.nonlinearity)):
             tangents.append((a + head(tangent, len(a)) @ w.t()) * slope)
             tangent = with_head(tangent, tangents[-1])
-        return joined(tangents, ctx.reverse)
+        return joined(tangents, ctx.time, ctx.reverse)

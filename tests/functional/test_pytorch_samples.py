@@ -19,6 +19,7 @@ from bp_torch.catalogue import CATALOGUE
 
 # PyTorch has no samples of these: the catalogue has, and module_db of the lp_pools.
 WITHOUT_SAMPLES = {"squared_error", "to", "dropout1d", "fold", "lp_pool1d", "lp_pool2d", "lp_pool3d", "upsample"}
+WITHOUT_SAMPLES |= {f"{name}{cell}" for name in ("rnn_tanh", "rnn_relu", "gru", "lstm") for cell in ("", "_cell")}
 
 LEFT_OUT = {"nuc", "triton_optimized"}  # variants: the nuclear norm, which bp_torch does not have; samples for CUDA
 # The catalogue's references: of PyTorch's, one rounds 1/6 to float32, and a second derivative is rounded to 10⁻¹².
