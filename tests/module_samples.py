@@ -1,5 +1,6 @@
 """Samples of modules, those of PyTorch's own tests (ModuleInfo) and others: constructor arguments and inputs."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,7 +23,8 @@ class ModuleSample:
     def build(self, module_class: type[torch.nn.Module], training: bool, seed: int = 0) -> torch.nn.Module:
         """The module in float64, with random parameters: some start as ones, which would hide a missing factor."""
         torch.manual_seed(seed)
-        module = module_class(*self.args, **self.options).to(torch.float64).train(training)
+        with warnings.catch_warnings(action="ignore"):  # torch.nn.TransformerEncoder, if it cannot use nested Tensors
+            module = module_class(*self.args, **self.options).to(torch.float64).train(training)
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter += 0.5 * torch.randn_like(parameter)
@@ -79,6 +81,9 @@ SAMPLES = {
     "Upsample": [of(_IMAGES, scale_factor=(1.7, 2.0), mode="bilinear", align_corners=True), of(_IMAGES, (7, 3))],
     "UpsamplingNearest2d": [of(_IMAGES, scale_factor=2)],
     "UpsamplingBilinear2d": [of(_IMAGES, (7, 3))],
+    "TransformerDecoder": [
+        of((_draw(3, 2, 4), _draw(2, 2, 4)), torch.nn.TransformerDecoderLayer(4, 2, 3, dropout=0.0), 2),
+    ],
     "BCEWithLogitsLoss": [of((_VECTORS, _draw.probabilities(4, 3)), _WEIGHTS, pos_weight=1 + _WEIGHTS)],
     "NLLLoss": [of((_VECTORS, _draw.classes(4, below=3)), _WEIGHTS, ignore_index=1)],
 }
