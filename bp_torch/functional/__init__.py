@@ -16,11 +16,13 @@ from bp_torch.functional.convolution import *
 from bp_torch.functional.ctc import *
 from bp_torch.functional.dropout import *
 from bp_torch.functional.embedding import *
-from bp_torch.functional.fused import *
+from bp_torch.functional.gated import *
 from bp_torch.functional.gathering import *
 from bp_torch.functional.indexing import *
 from bp_torch.functional.likelihood_losses import *
 from bp_torch.functional.linear import *
+from bp_torch.functional.linear_cross_entropy import *
+from bp_torch.functional.lora import *
 from bp_torch.functional.losses import *
 from bp_torch.functional.margin_losses import *
 from bp_torch.functional.multi_head_attention import *

@@ -1,3 +1,336 @@
-"""TODO."""
+"""Embeddings: rows of a table, selected by indices, and sums, means or maxima of several rows.
 
-__all__: list[str] = []
+W is the table, `weight` (V, D), and g = ∂C/∂y the upstream gradient. A row gets the sum of the gradients of all its
+copies; a row that no index selects gets 0. The gradient is dense, (V, D): `sparse=True` is not supported.
+
+The functions have the signatures and errors of torch.nn.functional. Indices are int64 or int32; one outside [0, V) is
+an IndexError, or for a bag a RuntimeError, on CUDA it fails in the kernel. With `max_norm`, rows whose p-norm is
+larger are scaled down to it, in `weight` itself, before they are selected; p is `norm_type`. With
+`scale_grad_by_freq`, the gradient of each row is divided by the number of its copies; it is then no derivative.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bp_torch.functional.function import Function, save, transform_active
+from bp_torch.functional.indexing import narrow
+from bp_torch.functional.precision import at_least_float32
+from bp_torch.functional.shape import reshape
+from bp_torch.functional.validation import require_tensor
+
+__all__ = ["embedding", "embedding_bag"]
+
+
+def sum_copies(
+    rows: Tensor, index: Tensor, weight: tuple[torch.Size, torch.dtype], padding_idx: int | None, by_freq: bool
+) -> Tensor:
+    """∂C/∂W[v] = Σ rows[k] over all k with index[k] = v, in the shape and dtype of W.
+
+    It is 0 for v = `padding_idx`, and with `by_freq` divided by the number of such k.
+    """
+    shape, dtype = weight
+    zeros = at_least_float32(rows).new_zeros(shape)
+    # in place is faster, but vmap cannot add a batch to zeros without one; torch.func enables gradients
+    add = zeros.index_add if torch.is_grad_enabled() else zeros.index_add_
+    sums = add(0, index, at_least_float32(rows))
+    if by_freq:
+        copies = index.new_zeros(shape[:1]).index_add(0, index, torch.ones_like(index))
+        sums = sums / copies.clamp_min(1).unsqueeze(1)
+    if padding_idx is not None:
+        sums[padding_idx] = 0
+    return sums.to(dtype)
+
+
+class Embedding(Function):
+    """yₙ = W[iₙ]: row iₙ of W for each index.
+
+    W[v] is copied to each yₙ with iₙ = v, and the gradient is the sum over its copies:
+
+        ∂C/∂W[v] = Σ gₙ over all n with iₙ = v     0 for v = padding_idx
+
+    In matrices, y = S W with Sₙᵥ = [iₙ = v], and ∂C/∂W = Sᵀ g; S is never formed. Half precision is summed in float32
+    and rounded once. The gradient of the padding's row is 0 by definition, so that training does not change it; the
+    derivative is not, and forward mode computes that, as PyTorch does.
+
+    Row 1 is selected twice, row 0 once:
+
+    >>> w = torch.zeros(3, 2, requires_grad=True)
+    >>> embedding(torch.tensor([1, 0, 1]), w).backward(torch.tensor([[1.0, 2.0], [3.0, 4.0], [10.0, 20.0]]))
+    >>> w.grad
+    tensor([[ 3.,  4.],
+            [11., 22.],
+            [ 0.,  0.]])
+    """
+
+    @staticmethod
+    def forward(input: Tensor, weight: Tensor, padding_idx: int | None, scale_grad_by_freq: bool) -> Tensor:
+        return torch.embedding(weight, input)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        input, weight, *ctx.options = inputs
+        ctx.weight = weight.shape, weight.dtype
+        save(ctx, input)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        (input,) = ctx.saved_tensors
+        rows = grad_output.reshape(input.numel(), grad_output.shape[-1])
+        return None, sum_copies(rows, input.reshape(-1), ctx.weight, *ctx.options), None, None
+
+    @staticmethod
+    def accumulate(ctx: Any, grad_output: Tensor, into: list[Tensor | None], alpha: float) -> None:
+        """W[v] ← W[v] + α ∂C/∂W[v] for the rows v that are selected; the others are not touched."""
+        (weight, *_), (input,), (padding_idx, by_freq) = into, ctx.saved_tensors, ctx.options
+        assert weight is not None
+        selected, copy_of = input.reshape(-1).unique(return_inverse=True)
+        rows = grad_output.reshape(input.numel(), grad_output.shape[-1])
+        sums = sum_copies(rows, copy_of, (weight[selected].shape, weight.dtype), None, by_freq)
+        if padding_idx is not None:
+            sums[selected == padding_idx] = 0
+        weight.index_add_(0, selected, sums, alpha=alpha)
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, tangent: Tensor, *__: None) -> Tensor:
+        return torch.embedding(tangent, ctx.saved_tensors[0])
+
+
+class EmbeddingBag(Function):
+    """y_b = Σₙ sₙ W[iₙ] over the positions n of bag b.
+
+    sₙ is the sample's weight, or 1, or for the mean 1/n_b, where n_b is the number of positions in the bag of n.
+    Positions of the padding do not count: sₙ = 0, and n_b is without them. With b(n) for the bag of position n,
+
+        ∂C/∂W[v] = Σ sₙ g_b(n) over all n with iₙ = v
+        ∂C/∂sₙ = Σ_d g_b(n),d W[iₙ]_d = g_b(n) · W[iₙ]
+
+    Half precision is summed in float32 and rounded once. An empty bag is 0 and has no gradient.
+
+    The first bag is the mean of rows 0 and 1, the second one is row 1:
+
+    >>> w = torch.zeros(2, 1, requires_grad=True)
+    >>> embedding_bag(torch.tensor([0, 1, 1]), w, torch.tensor([0, 2])).backward(torch.tensor([[4.0], [100.0]]))
+    >>> w.grad.tolist()
+    [[2.0], [102.0]]
+    """
+
+    @staticmethod
+    def forward(
+        input: Tensor,
+        weight: Tensor,
+        per_sample_weights: Tensor | None,
+        offsets: Tensor,
+        mode: str,
+        scale_grad_by_freq: bool,
+        include_last_offset: bool,
+        padding_idx: int | None,
+    ) -> Tensor:
+        options = False, _MODES.index(mode), False, per_sample_weights, include_last_offset, padding_idx
+        return torch.embedding_bag(weight, input, offsets, *options)[0]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        input, weight, factors, offsets, ctx.mode, ctx.by_freq, _, ctx.padding_idx = inputs
+        ctx.weight, ctx.bags = (weight.shape, weight.dtype), len(output)
+        save(ctx, input, None if factors is None else weight, factors, offsets)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight, factors, offsets = ctx.saved_tensors
+        bag, padding, sizes = EmbeddingBag.positions(ctx, input, offsets)
+        grad = at_least_float32(grad_output)
+        grad = grad if sizes is None else grad / sizes
+        grad = torch.cat((grad, grad.new_zeros(1, grad.shape[1])))[bag]  # (n, D), 0 after the last offset
+        grad_weight = grad_factors = None
+        if ctx.needs_input_grad[1]:
+            rows = grad if factors is None else grad * factors.unsqueeze(1)
+            grad_weight = sum_copies(rows, input, ctx.weight, ctx.padding_idx, ctx.by_freq)
+        if ctx.needs_input_grad[2]:
+            products = torch.einsum("nd,nd->n", grad, at_least_float32(weight[input]))
+            grad_factors = torch.where(padding, 0, products).to(factors.dtype)
+        return None, grad_weight, grad_factors, *[None] * 5
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, weight_tangent: Tensor, factors_tangent: Any, *__: None) -> Tensor:
+        input, weight, factors, offsets = ctx.saved_tensors
+        bag, padding, sizes = EmbeddingBag.positions(ctx, input, offsets)
+        rows = weight_tangent[input]
+        if factors is not None:
+            rows = rows * factors.unsqueeze(1) + weight[input] * factors_tangent.unsqueeze(1)
+        rows = torch.where(padding.unsqueeze(1), 0, rows)
+        sums = rows.new_zeros(ctx.bags + 1, rows.shape[1]).index_add(0, bag, rows)[: ctx.bags]
+        return sums if sizes is None else sums / sizes
+
+    @staticmethod
+    def positions(ctx: Any, input: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The bag of each position and whether that is padding, (n,); and for the mean the bags' sizes, (B, 1).
+
+        Positions after the last offset, if that is included, are in one more bag.
+        """
+        numbers = torch.arange(len(input), dtype=offsets.dtype, device=offsets.device)
+        bag = torch.searchsorted(offsets, numbers, right=True) - 1
+        padding = input == (-1 if ctx.padding_idx is None else ctx.padding_idx)
+        if ctx.mode == "sum":
+            return bag, padding, None
+        sizes = bag.new_zeros(ctx.bags + 1).index_add(0, bag, (~padding).to(bag.dtype))[: ctx.bags]
+        return bag, padding, sizes.clamp_min(1).unsqueeze(1)
+
+
+_MODES = ["sum", "mean", "max"]
+
+
+class EmbeddingBagMax(Function):
+    """y_b,d = max W[iₙ]_d over the positions n of bag b = W[r_b,d]_d, where row r_b,d has the maximum.
+
+    ∂C/∂W[v]_d = Σ g_b,d over all bags b with r_b,d = v
+
+    Only the row of the maximum affects it; among equal values that is the first one. The rows are found before the call
+    and are constant. An empty bag is 0 and has no gradient.
+
+    The maxima are in row 1 and in row 0:
+
+    >>> w = torch.tensor([[1.0, 8.0], [2.0, 3.0]], requires_grad=True)
+    >>> embedding_bag(torch.tensor([[0, 1]]), w, mode="max").backward(torch.tensor([[10.0, 20.0]]))
+    >>> w.grad
+    tensor([[ 0., 20.],
+            [10.,  0.]])
+    """
+
+    @staticmethod
+    def forward(weight: Tensor, rows: Tensor, empty: Tensor) -> Tensor:
+        return torch.where(empty, 0, weight.gather(0, rows))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        weight, rows, empty = inputs
+        ctx.shape = weight.shape
+        save(ctx, rows, empty)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        rows, empty = ctx.saved_tensors
+        grad = at_least_float32(torch.where(empty, 0, grad_output))
+        return grad.new_zeros(ctx.shape).scatter_add(0, rows, grad).to(grad_output.dtype), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        return EmbeddingBagMax.forward(tangent, *ctx.saved_tensors)  # the map is linear
+
+
+def embedding(
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
+    """The rows of `weight` (V, D) at the indices (*), in the shape (*, D). See `Embedding`.
+
+    The row `padding_idx`, negative from the end, gets no gradient; AssertionError if it does not exist.
+    """
+    require_tensor("embedding", input=input, weight=weight)
+    _require_dense("embedding", sparse)
+    if padding_idx is not None:
+        if not -len(weight) <= padding_idx < len(weight):
+            raise AssertionError(
+                f"embedding(): padding_idx {padding_idx} must be a row of weight {tuple(weight.shape)}"
+            )
+        padding_idx %= len(weight)
+    try:
+        if max_norm is not None:
+            input = input.contiguous()
+            torch.embedding_renorm_(weight.detach(), input, max_norm, norm_type)
+        return Embedding.call(input, weight, padding_idx, scale_grad_by_freq)
+    except IndexError as error:
+        raise _explain(error, input, weight) from None
+
+
+def embedding_bag(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Tensor:
+    """The sum, mean or maximum of the rows of each bag, (B, D). See `EmbeddingBag` and `EmbeddingBagMax`.
+
+    The rows of a 2-D `input` are bags. A 1-D one is cut into bags at `offsets`, where each begins; with
+    `include_last_offset` the last offset is the end. `per_sample_weights`, in the shape of `input`, are the factors of
+    a sum. Positions of `padding_idx` do not count.
+
+    ValueError, RuntimeError or NotImplementedError if shapes, dtypes or options do not match.
+    """
+    require_tensor("embedding_bag", input=input, weight=weight)
+    _require_dense("embedding_bag", sparse)
+    _require_bags(input, weight, offsets, mode, per_sample_weights, scale_grad_by_freq)
+    index, factors = input, per_sample_weights
+    if offsets is None:
+        offsets = torch.arange(0, input.numel(), input.shape[1], dtype=input.dtype, device=input.device)
+        index, include_last_offset = input.reshape(-1), False
+        factors = None if factors is None else reshape(factors, (-1,))
+    if padding_idx is not None and padding_idx < 0:
+        padding_idx += len(weight)
+    if len(offsets) == include_last_offset:  # no bags
+        index, factors = index[:0], None if factors is None else narrow(factors, 0, 0, 0)
+    try:
+        if max_norm is not None:
+            torch.embedding_renorm_(weight.detach(), index, max_norm, norm_type)
+        if mode != "max":
+            options = mode, scale_grad_by_freq, include_last_offset, padding_idx
+            return EmbeddingBag.call(index, weight, factors, offsets, *options)
+        _, _, sizes, rows = torch.embedding_bag(
+            weight.detach(), index, offsets, False, _MODES.index(mode), False, None, include_last_offset, padding_idx
+        )
+    except (IndexError, RuntimeError) as error:
+        raise _explain(error, input, weight) from None
+    return EmbeddingBagMax.call(weight, rows, (sizes == 0).unsqueeze(1))
+
+
+def _require_dense(name: str, sparse: bool) -> None:
+    if sparse:
+        raise NotImplementedError(f"{name}(): sparse=True is not supported; the gradient is dense")
+
+
+def _require_bags(
+    input: Tensor, weight: Tensor, offsets: Any, mode: str, per_sample_weights: Any, scale_grad_by_freq: bool
+) -> None:
+    """Raise, as torch does, unless shapes and options match."""
+    if per_sample_weights is not None:
+        require_tensor("embedding_bag", per_sample_weights=per_sample_weights)
+        if input.shape != per_sample_weights.shape:
+            shapes = f"{tuple(per_sample_weights.shape)} and input {tuple(input.shape)}"
+            raise ValueError(f"embedding_bag(): per_sample_weights {shapes} must have one shape")
+        if mode != "sum":
+            raise NotImplementedError(f"embedding_bag(): per_sample_weights require mode='sum', not {mode!r}")
+    if weight.dim() != 2 or input.dim() not in (1, 2):
+        shapes = f"{tuple(input.shape)} and {tuple(weight.shape)}"
+        raise ValueError(f"embedding_bag(): input and weight must be 1-D or 2-D, and 2-D, got {shapes}")
+    if (offsets is None) != (input.dim() == 2) or (offsets is not None and offsets.dim() != 1):
+        shape = None if offsets is None else tuple(offsets.shape)
+        raise ValueError(f"embedding_bag(): offsets must be 1-D for a 1-D input, and None for a 2-D one, got {shape}")
+    if mode not in _MODES:
+        raise ValueError(f"embedding_bag(): mode must be one of {', '.join(_MODES)}, got {mode!r}")
+    if mode == "max" and scale_grad_by_freq:
+        raise ValueError("embedding_bag(): scale_grad_by_freq is not supported for mode='max'")
+
+
+def _explain(error: Exception, input: Tensor, weight: Tensor) -> Exception:
+    """Return an error that names the first index out of range, or `error` if there is none; called after a failure."""
+    if input.device.type != "cpu" or transform_active():
+        return error
+    invalid = ((input < 0) | (input >= len(weight))).nonzero()
+    if not len(invalid):
+        return error
+    place = tuple(invalid[0].tolist())
+    rows = f"the weight has {len(weight)} rows"
+    return type(error)(f"index {int(input[place])} at position {place} is out of range: {rows}")

@@ -49,8 +49,8 @@ class Linear(Function):
         input, weight = ctx.saved_tensors
         needs_input, needs_weight, needs_bias = ctx.needs_input_grad
         grad_input = torch.matmul(grad_output, weight) if needs_input else None  # (*, out) (out, in) -> (*, in)
-        delta = _rows(grad_output)  # (M, out)
-        grad_weight = torch.mm(delta.t(), _rows(input)) if needs_weight else None  # (out, M) (M, in) -> (out, in)
+        delta = as_rows(grad_output)  # (M, out)
+        grad_weight = torch.mm(delta.t(), as_rows(input)) if needs_weight else None  # (out, M) (M, in) -> (out, in)
         grad_bias = delta.sum(0) if needs_bias else None  # (out,)
         return grad_input, grad_weight, grad_bias
 
@@ -58,9 +58,9 @@ class Linear(Function):
     def accumulate(ctx: Any, grad_output: Tensor, into: list[Tensor | None], alpha: float) -> None:
         """W ← W + α δᵀ x and b ← b + α Σₙ δₙ, each in one operation that does not store the gradient."""
         weight, bias = into
-        delta = _rows(grad_output)
+        delta = as_rows(grad_output)
         if weight is not None:
-            weight.addmm_(delta.t(), _rows(ctx.saved_tensors[0]), alpha=alpha)
+            weight.addmm_(delta.t(), as_rows(ctx.saved_tensors[0]), alpha=alpha)
         if bias is not None:
             ones = constant(1.0, delta.shape[:1], delta.dtype, delta.device)
             bias.addmv_(delta.t(), ones, alpha=alpha)
@@ -72,7 +72,7 @@ class Linear(Function):
         return tangent if b is None else tangent + b
 
 
-def _rows(tensor: Tensor) -> Tensor:
+def as_rows(tensor: Tensor) -> Tensor:
     """Flatten all dimensions but the last: (M, last)."""
     return tensor if tensor.dim() == 2 else tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
 
