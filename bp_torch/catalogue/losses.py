@@ -110,9 +110,11 @@ OP_INFOS = (
         "binary_cross_entropy",
         "∂C/∂x = g · (x − t) / (x (1 − x))",
         (
-            Sample((_draw(4, 3), _draw(4, 3)), {"weight": _draw(3).exp()}, constraint=_probability),
-            Sample((_draw(2, 3, 2), _draw(2, 3, 2)), {"reduction": "none"}, constraint=_probability),
-            Sample((_draw(5), _draw(5)), {"reduction": "sum"}, constraint=_probability),
+            Sample((_draw(4, 3).sigmoid(), _draw(4, 3).sigmoid()), {"weight": _draw(3).exp()}, constraint=_probability),
+            Sample(
+                (_draw(2, 3, 2).sigmoid(), _draw(2, 3, 2).sigmoid()), {"reduction": "none"}, constraint=_probability
+            ),
+            Sample((_draw(5).sigmoid(), _draw(5).sigmoid()), {"reduction": "sum"}, constraint=_probability),
         ),
         ErrorInput((torch.ones(2), torch.ones(2)), ValueError, "reduction", {"reduction": "average"}),
         _INTEGERS,

@@ -55,8 +55,9 @@ class RowLoss(Function):
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Build `forward`, `backward` and `jvp` from the loss and its slope."""
-        methods = _row_methods(cls.loss, cls.slope)
-        cls.forward, cls.backward, cls.jvp = map(staticmethod, methods)  # type: ignore[method-assign]
+        if "slope" in vars(cls):
+            methods = _row_methods(cls.loss, cls.slope)
+            cls.forward, cls.backward, cls.jvp = map(staticmethod, methods)  # type: ignore[method-assign]
         super().__init_subclass__(**options)
 
     @staticmethod

@@ -177,7 +177,7 @@ def ctc_loss(
         for name, lengths in {"input_lengths": input_lengths, "target_lengths": target_lengths}.items()
     )
     _require_shapes(log_probs, targets, frames, labels, blank)
-    classes, skips, ends = _states(targets.to(log_probs.device, torch.int64), labels, blank, log_probs.dtype)
+    classes, skips, ends = states(targets.to(log_probs.device, torch.int64), labels, blank, log_probs.dtype)
     alpha = forward_variables(log_probs.detach(), classes, skips)
     losses = CTCLoss.call(log_probs, alpha, classes, skips, ends, frames, zero_infinity)
     if reduction == "mean":
@@ -195,7 +195,7 @@ def _as_lengths(name: str, lengths: Tensor | Sequence[int], log_probs: Tensor) -
     return lengths.reshape(-1).long()
 
 
-def _states(targets: Tensor, lengths: Tensor, blank: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def states(targets: Tensor, lengths: Tensor, blank: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """The classes of the states, the start left out, (N, S − 1), and which states a skip and a path may end in, (N, S).
 
     The last two are logarithms: 0 or `LOG_ZERO`.

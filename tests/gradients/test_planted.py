@@ -28,6 +28,7 @@ NEEDS_REFERENCE = {
     "l1_loss: 1 where x = t",
     "abs: 1 at 0",
     "maximum: all of g to both at a tie",
+    "margin_ranking_loss, margin 0: > for ≥ at the margin",
     "max_pool, no overlap: the last of equal values",
     "max_pool, no overlap: shared by equal values",
     "l1 distance: 1 at a tie with a frozen target",

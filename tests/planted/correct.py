@@ -24,6 +24,7 @@ from planted import (
     attention,
     classification,
     convolution,
+    ctc,
     custom,
     dropout,
     embedding,
@@ -78,6 +79,7 @@ FAMILIES = (
     likelihood_losses,
     margin_losses,
     similarity,
+    ctc,
 )
 """The modules of bugs in bp_torch's functions and of their originals."""
 _draw = RandomTensors(17)
