@@ -58,8 +58,8 @@ OP_INFOS = (
         "∂C/∂x = g, but 0 at the indices; ∂C/∂sᵢ = g[indexᵢ]",
         (
             Sample((_x, 0, _apart, _draw(2, 3)), axes="4 columns, , 2 columns, 2 columns"),
-            Sample((_x, 1, _columns, _draw(4, 2)), axes="rows 3, , rows 2, rows 2"),
-            Sample((_x.t(), 0, _index.view(1, 3)), {"value": 0.5}, axes="3 rows, , 1 3"),
+            Sample((_x, 1, _columns, _draw(4, 2)), axes="4 3, , 4 2, 4 2"),
+            Sample((_x.t(), 0, _columns.t()), {"value": 0.5}, axes="3 rows, , 2 rows"),
             Sample((_row, 0, _index, -1.5), axes="4, , taken, "),
         ),
         ErrorInput((_x, 0, _OUT_OF_RANGE, _x), RuntimeError, "out of bounds"),

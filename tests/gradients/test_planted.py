@@ -29,6 +29,7 @@ NEEDS_REFERENCE = {
     "abs: 1 at 0",
     "maximum: all of g to both at a tie",
     "margin_ranking_loss, margin 0: > for ≥ at the margin",
+    "clamp: 0 at a bound",
     "max_pool, no overlap: the last of equal values",
     "max_pool, no overlap: shared by equal values",
     "l1 distance: 1 at a tie with a frozen target",
@@ -39,6 +40,7 @@ NEEDS_REFERENCE = {
 precision that change at perturbed inputs may be rounding, and updated buffers have no expected values."""
 WRONG_IN_PYTORCH = {
     "torch batch_norm": "its gradient for the input reads a strided weight without its strides",
+    "bp_torch clamp": "its gradient, as PyTorch's, at x = a = b, where y is constant",
     "torch mish": "its second derivative is NaN beyond 709, where the true one is 0",
     "custom RootMeanSquare": "its gradient at a row of zeros is NaN, as that of PyTorch's sqrt",
     "field gaussian_nll_loss": "its gradient for var ignores that var is clamped at eps",
