@@ -50,7 +50,9 @@ def pytorchs(name: str, training: bool) -> list[ModuleSample]:
     info = infos()[name]
     torch.manual_seed(0)
     samples = info.module_inputs_func(info, "cpu", torch.float64, requires_grad=True, training=training)
-    parts = [(sample.constructor_input, sample.forward_input) for sample in samples]
+    # with options, the second derivatives of PyTorch's LinearCrossEntropyLoss are 0
+    chosen = [sample for sample in samples if sample.constructor_input.kwargs.get("options") is None]
+    parts = [(sample.constructor_input, sample.forward_input) for sample in chosen]
     return [ModuleSample(tuple(make.args), make.kwargs, tuple(call.args), call.kwargs) for make, call in parts]
 
 
@@ -60,8 +62,14 @@ def of(inputs: Tensor | tuple[Tensor, ...], *args: Any, **options: Any) -> Modul
     return ModuleSample(args, options, (first.clone().requires_grad_(), *others))
 
 
+def of_indices(inputs: Tensor | tuple[Tensor, ...], *args: Any, **options: Any) -> ModuleSample:
+    """A sample of integers, which require no gradient."""
+    return ModuleSample(args, options, inputs if isinstance(inputs, tuple) else (inputs,))
+
+
 _draw = RandomTensors(0)
 _VECTORS, _IMAGES, _WEIGHTS = _draw(4, 3), _draw(2, 4, 6, 4), _draw(3).abs()
+_WORDS = torch.tensor([[1, 0, 1], [3, 1, 0]])
 
 SAMPLES = {
     "Flatten": [of(_IMAGES), of(_IMAGES, 0, 1)],
@@ -83,6 +91,14 @@ SAMPLES = {
     "UpsamplingBilinear2d": [of(_IMAGES, (7, 3))],
     "TransformerDecoder": [
         of((_draw(3, 2, 4), _draw(2, 2, 4)), torch.nn.TransformerDecoderLayer(4, 2, 3, dropout=0.0), 2),
+    "Embedding": [
+        of_indices(_WORDS, 4, 3, padding_idx=1),
+        of_indices(_WORDS, 4, 2, max_norm=1.0),
+    ],
+    "EmbeddingBag": [
+        of_indices(_WORDS, 4, 3),
+        of_indices((_WORDS.flatten(), torch.tensor([0, 2, 2])), 4, 2, mode="sum", padding_idx=1),
+        of_indices(_WORDS, 4, 2, mode="max", max_norm=1.0),
     ],
     "BCEWithLogitsLoss": [of((_VECTORS, _draw.probabilities(4, 3)), _WEIGHTS, pos_weight=1 + _WEIGHTS)],
     "NLLLoss": [of((_VECTORS, _draw.classes(4, below=3)), _WEIGHTS, ignore_index=1)],

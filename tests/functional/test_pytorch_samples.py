@@ -24,6 +24,11 @@ WITHOUT_SAMPLES |= {f"{name}{cell}" for name in ("rnn_tanh", "rnn_relu", "gru", 
 LEFT_OUT = {"nuc", "triton_optimized"}  # variants: the nuclear norm, which bp_torch does not have; samples for CUDA
 # The catalogue's references: of PyTorch's, one rounds 1/6 to float32, and a second derivative is rounded to 10⁻¹².
 MORE_EXACT = {"hardsigmoid", "binary_cross_entropy"}
+WITHOUT_SAMPLES |= {"geglu", "lora_linear", "rotary_embedding", "swiglu"}  # not in torch
+
+WEIGHT_FIRST = {"embedding", "embedding_bag"}  # in the samples
+# The catalogue's references: PyTorch's rounds 1/6 to float32; with options, its second derivatives are 0.
+MORE_EXACT = {"hardsigmoid", "linear_cross_entropy"}
 PREFIX = "nn.functional."
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # some samples broadcast, for instance
@@ -49,7 +54,9 @@ def builtin_of(operation: Any) -> Callable[..., Any]:
     name = operation.name.removeprefix(PREFIX)
     if name in MORE_EXACT:
         return CATALOGUE[name].reference
-    return operation.op if name == operation.name else getattr(torch.nn.functional, name)
+    if name == operation.name or name in WEIGHT_FIRST:
+        return operation.op
+    return getattr(torch.nn.functional, name)
 
 
 def hand_of(name: str) -> Callable[..., Any]:
@@ -57,6 +64,8 @@ def hand_of(name: str) -> Callable[..., Any]:
         return lambda input, condition, other: functional.where(condition, input, other)
     if name == "einsum":  # its samples have the equation second
         return lambda operands, equation: functional.einsum(equation, operands)
+    if name in WEIGHT_FIRST:
+        return lambda weight, input, **options: getattr(functional, name)(input, weight, **options)
     return getattr(functional, name)
 
 
