@@ -91,6 +91,7 @@ SAMPLES = {
     "UpsamplingBilinear2d": [of(_IMAGES, (7, 3))],
     "TransformerDecoder": [
         of((_draw(3, 2, 4), _draw(2, 2, 4)), torch.nn.TransformerDecoderLayer(4, 2, 3, dropout=0.0), 2),
+    ],
     "Embedding": [
         of_indices(_WORDS, 4, 3, padding_idx=1),
         of_indices(_WORDS, 4, 2, max_norm=1.0),

@@ -17,18 +17,16 @@ from sample_call import SampleCall
 from bp_torch import functional
 from bp_torch.catalogue import CATALOGUE
 
-# PyTorch has no samples of these: the catalogue has, and module_db of the lp_pools.
+# PyTorch has no samples of these: the catalogue has, and module_db of the lp_pools and of recurrent layers.
 WITHOUT_SAMPLES = {"squared_error", "to", "dropout1d", "fold", "lp_pool1d", "lp_pool2d", "lp_pool3d", "upsample"}
 WITHOUT_SAMPLES |= {f"{name}{cell}" for name in ("rnn_tanh", "rnn_relu", "gru", "lstm") for cell in ("", "_cell")}
-
-LEFT_OUT = {"nuc", "triton_optimized"}  # variants: the nuclear norm, which bp_torch does not have; samples for CUDA
-# The catalogue's references: of PyTorch's, one rounds 1/6 to float32, and a second derivative is rounded to 10⁻¹².
-MORE_EXACT = {"hardsigmoid", "binary_cross_entropy"}
 WITHOUT_SAMPLES |= {"geglu", "lora_linear", "rotary_embedding", "swiglu"}  # not in torch
 
+LEFT_OUT = {"nuc", "triton_optimized"}  # variants: the nuclear norm, which bp_torch does not have; samples for CUDA
 WEIGHT_FIRST = {"embedding", "embedding_bag"}  # in the samples
-# The catalogue's references: PyTorch's rounds 1/6 to float32; with options, its second derivatives are 0.
-MORE_EXACT = {"hardsigmoid", "linear_cross_entropy"}
+# The catalogue's references: of PyTorch's, one rounds 1/6 to float32, one a second derivative to 10⁻¹², and those of the
+# last, with options, are 0.
+MORE_EXACT = {"hardsigmoid", "binary_cross_entropy", "linear_cross_entropy"}
 PREFIX = "nn.functional."
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # some samples broadcast, for instance
