@@ -47,8 +47,8 @@ def _ctc_loss(
 
 # The gradient is that along normalized log-probabilities.
 _sample = partial(Sample, constraint={"log_probs": partial(torch.log_softmax, dim=-1)})
-_x = _draw(4, 2, 4)
-_targets, _frames, _labels = torch.tensor([[1, 1], [3, 0]]), torch.tensor([4, 3]), torch.tensor([2, 1])
+_x = _draw(3, 2, 4)
+_targets, _frames, _labels = torch.tensor([[1, 2], [3, 0]]), torch.tensor([3, 2]), torch.tensor([2, 1])
 
 OP_INFOS = (
     op_info(
@@ -61,7 +61,9 @@ OP_INFOS = (
                 axes="_ batch _, batch _, batch, batch",
             ),
             _sample(
-                (_x, torch.tensor([1, 0, 2]), (4, 4), (2, 1)), {"blank": 3, "reduction": "none"}, axes="_ _ _, _, , , ,"
+                (_draw(4, 2, 3), torch.tensor([1, 1, 0]), (4, 3), (2, 1)),
+                {"blank": 2, "reduction": "none"},
+                axes="_ _ _, _, , , ,",
             ),
             _sample(
                 (_draw(4, 3), torch.tensor([1, 2]), (4,), (2,)), {"blank": 0, "reduction": "sum"}, axes="_ _, _, ,"

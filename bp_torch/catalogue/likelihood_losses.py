@@ -13,8 +13,8 @@ _op_info = partial(op_info, rejects_lists=True)
 
 
 def _positive(x: Tensor) -> Tensor:
-    """A projection that avoids 0, where logarithms have no derivative."""
-    return x.abs().clamp_min(0.01)
+    """Map all numbers to positive ones; not to 0, where a logarithm has no derivative."""
+    return 0.01 + torch.nn.functional.softplus(x)
 
 
 _pair = (_draw(2, 3), _draw(2, 3).abs())

@@ -145,10 +145,10 @@ OP_INFOS = (
             Sample((_x, _draw(4, 3), _draw(4, 3)), {"swap": False, "margin": 0.7, "p": 2.0, "reduction": "mean"}),
             Sample(
                 (_x, _draw(1, 3), _draw(4, 3)),
-                {"swap": True, "margin": 0.7, "p": 1.5, "reduction": "none"},
+                {"swap": True, "margin": 0.7, "p": 3.0, "reduction": "none"},
                 axes="batch features, 1 features, batch features",
             ),
-            Sample((_draw(5), _draw(5), _draw(5)), {"swap": True, "margin": 2.0, "p": 3.0, "reduction": "sum"}),
+            Sample((_draw(5), _draw(5), _draw(5)), {"swap": True, "margin": 2.0, "p": 1.5, "reduction": "sum"}),
         ),
         ErrorInput((_x, _x, _x), ValueError, "margin", {"margin": 0.0}),
         ErrorInput((_x, _x, _draw(3)), RuntimeError, r"negative \(3,\)"),

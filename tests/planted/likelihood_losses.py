@@ -18,7 +18,7 @@ _draw = RandomTensors(44)
 
 
 def _positive(x: Tensor) -> Tensor:
-    return x.abs().clamp_min(0.01)
+    return 0.01 + F.softplus(x)
 
 
 def _probability(x: Tensor) -> Tensor:
