@@ -21,13 +21,12 @@ from bp_torch.functional.dropout import dropout
 from bp_torch.functional.function import Function, may_work_in_place, save, transform_active
 from bp_torch.functional.precision import autocast_to_half, in_float32, without_autocast
 from bp_torch.functional.scores import (
-    BLOCK,
     ScoreBlocks,
     as_matrix,
+    exceed_block,
     part_of_mask,
     repeat_heads,
     require_matching,
-    shape_of_scores,
     softmax_of_scores,
 )
 from bp_torch.functional.shape import as_new, sum_to_shape
@@ -256,8 +255,9 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """Averages of the values, weighted by the softmax of the scores of queries and keys. See `Attention`.
 
-    Up to `BLOCK` scores, and with dropout, under torch.func and torch.compile, this is `Attention`: P fits in a cache,
-    or is needed in full. Above it is `BlockwiseAttention`, which is faster there and takes less memory.
+    This is `Attention` for up to 2¹⁷ scores, which fit in a processor's cache, and where P is needed in full: with
+    dropout, and under torch.func and torch.compile, which differentiate or compile the backward. Otherwise it is
+    `BlockwiseAttention`, which is then faster and takes less memory.
 
     Args:
         query: (…, n, d).
@@ -299,7 +299,7 @@ def _attend(
     inputs = query, key, value, mask, scale, causal
     q, k, v, m = query.detach(), key.detach(), value.detach(), None if mask is None else mask.detach()
     needs_weights = dropout_p or transform_active() or torch.compiler.is_compiling()
-    if not needs_weights and shape_of_scores(q, k).numel() > BLOCK:
+    if not needs_weights and exceed_block(q, k):
         return BlockwiseAttention.call(*inputs, *attend_by_blocks(q, k, v, m, scale, causal))
     with torch.no_grad():
         weights = softmax_of_scores(q, k, m, scale, causal)

@@ -23,7 +23,18 @@ from bp_torch.functional.indexing import cat, chunk
 from bp_torch.functional.linear import linear
 from bp_torch.functional.padding import pad
 from bp_torch.functional.reductions import matmul, mean
-from bp_torch.functional.shape import expand, flatten, permute, reshape, squeeze, to, transpose, unflatten, unsqueeze
+from bp_torch.functional.shape import (
+    Reshape,
+    expand,
+    flatten,
+    permute,
+    reshape,
+    squeeze,
+    to,
+    transpose,
+    unflatten,
+    unsqueeze,
+)
 from bp_torch.functional.softmax import softmax
 
 __all__ = ["multi_head_attention_forward"]
@@ -130,6 +141,8 @@ def multi_head_attention_forward(
         y, weights = scaled_dot_product_attention(q, k, v, attn_mask, dropout_p, is_causal), None
     y = permute(y, (0, 2, 1, 3) if batch_first else (2, 0, 1, 3))  # (N, L, H, E/H) or (L, N, H, E/H)
     output = linear(flatten(y, 2), out_proj_weight, out_proj_bias)
+    if batch_first:
+        output = Reshape.call(output, _sequence_first_in_memory)
     if weights is not None and average_attn_weights:
         weights = mean(weights, 1)
     if batched:
@@ -214,3 +227,8 @@ def _attend_with_weights(
     scores = scores if mask is None else add(scores, to(mask, scores.dtype))
     weights = dropout(softmax(scores, -1), dropout_p)
     return matmul(weights, v), weights
+
+
+def _sequence_first_in_memory(x: Tensor) -> Tensor:
+    """The same Tensor (N, L, E) in the order (L, N, E), as torch returns it: dropout draws numbers in this order."""
+    return x.transpose(0, 1).contiguous().transpose(0, 1)

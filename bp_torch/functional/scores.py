@@ -106,6 +106,11 @@ def as_matrix(mask: Tensor, query: Tensor, key: Tensor, causal: bool) -> Tensor:
     return mask if mask.dtype == torch.bool else to(mask, torch.promote_types(dtype, torch.float32))
 
 
+def exceed_block(query: Tensor, key: Tensor) -> bool:
+    """Whether there are more scores than in a block."""
+    return shape_of_scores(query, key).numel() > BLOCK
+
+
 def shape_of_scores(query: Tensor, key: Tensor) -> torch.Size:
     """(…, n, m), with the leading axes broadcast."""
     batch: torch.Size = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2])  # type: ignore[no-untyped-call]
