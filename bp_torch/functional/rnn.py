@@ -45,7 +45,10 @@ def joined(parts: list[Tensor], time: Time, reverse: bool) -> Tensor:
 
 def rows(tensor: Tensor, time: Time) -> Tensor:
     """The rows of all steps, (Σ nₜ, *), for a product that sums over them."""
-    return tensor.transpose(0, time).reshape(-1, tensor.shape[-1]) if isinstance(time, int) else tensor
+    if not isinstance(time, int):
+        return tensor
+    length, batch, width = tensor.transpose(0, time).shape
+    return tensor.transpose(0, time).reshape(length * batch, width)
 
 
 def head(state: Tensor, n: int) -> Tensor:

@@ -97,7 +97,8 @@ def _cell(module: Any, function: Callable[..., Any], input: Tensor, hx: Any) -> 
     if single:
         input, *states = (functional.unsqueeze(each, 0) for each in (input, *states))
     if not states:
-        states = [input.new_zeros(len(input), module.hidden_size)] * (2 if isinstance(module, LSTMCell) else 1)
+        count = 2 if isinstance(module, LSTMCell) else 1  # torch.compile does not support one Tensor for both
+        states = [input.new_zeros(len(input), module.hidden_size) for _ in range(count)]
     weights = module.weight_ih, module.weight_hh, module.bias_ih, module.bias_hh
     last = _states(function(input, _hx(states), *weights))
     return _hx([functional.squeeze(state, 0) for state in last] if single else last)
