@@ -141,8 +141,7 @@ class EmbeddingBag(Function):
         input, weight, factors, offsets = ctx.saved_tensors
         bag, padding, sizes = EmbeddingBag.positions(ctx, input, offsets)
         grad = at_least_float32(grad_output)
-        grad = grad if sizes is None else grad / sizes
-        grad = torch.cat((grad, grad.new_zeros(1, grad.shape[1])))[bag]  # (n, D), 0 after the last offset
+        grad = (grad if sizes is None else grad / sizes)[bag]  # (n, D)
         grad_weight = grad_factors = None
         if ctx.needs_input_grad[1]:
             rows = grad if factors is None else grad * factors.unsqueeze(1)
@@ -160,21 +159,18 @@ class EmbeddingBag(Function):
         if factors is not None:
             rows = rows * factors.unsqueeze(1) + weight[input] * factors_tangent.unsqueeze(1)
         rows = torch.where(padding.unsqueeze(1), 0, rows)
-        sums = rows.new_zeros(ctx.bags + 1, rows.shape[1]).index_add(0, bag, rows)[: ctx.bags]
+        sums = rows.new_zeros(ctx.bags, rows.shape[1]).index_add(0, bag, rows)
         return sums if sizes is None else sums / sizes
 
     @staticmethod
     def positions(ctx: Any, input: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The bag of each position and whether that is padding, (n,); and for the mean the bags' sizes, (B, 1).
-
-        Positions after the last offset, if that is included, are in one more bag.
-        """
+        """The bag of each position and whether that is padding, (n,); and for the mean the bags' sizes, (B, 1)."""
         numbers = torch.arange(len(input), dtype=offsets.dtype, device=offsets.device)
-        bag = torch.searchsorted(offsets, numbers, right=True) - 1
+        bag = torch.searchsorted(offsets[: ctx.bags], numbers, right=True) - 1
         padding = input == (-1 if ctx.padding_idx is None else ctx.padding_idx)
         if ctx.mode == "sum":
             return bag, padding, None
-        sizes = bag.new_zeros(ctx.bags + 1).index_add(0, bag, (~padding).to(bag.dtype))[: ctx.bags]
+        sizes = bag.new_zeros(ctx.bags).index_add(0, bag, (~padding).to(bag.dtype))
         return bag, padding, sizes.clamp_min(1).unsqueeze(1)
 
 
@@ -278,7 +274,7 @@ def embedding_bag(
         offsets = torch.arange(0, input.numel(), input.shape[1], dtype=input.dtype, device=input.device)
         index, include_last_offset = input.reshape(-1), False
         factors = None if factors is None else reshape(factors, (-1,))
-    if padding_idx is not None and padding_idx < 0:
+    if padding_idx is not None and -len(weight) <= padding_idx < 0:
         padding_idx += len(weight)
     if len(offsets) == include_last_offset:  # no bags
         index, factors = index[:0], None if factors is None else narrow(factors, 0, 0, 0)

@@ -325,6 +325,32 @@ def test_kernels(make: Callable[[], torch.nn.Module], monkeypatch: pytest.Monkey
             torch.testing.assert_close((one.mean, one.variance), (each[name].mean(0), each[name].var(0)))
 
 
+WORDS = torch.tensor([[1, 0, 1], [3, 1, 0], [4, 4, 4], [1, 2, 3]])
+EMBEDDINGS: dict[str, tuple[Callable[[], torch.nn.Module], Tensor]] = {
+    "words": (lambda: nn.Embedding(6, 2), WORDS),
+    "with padding": (lambda: nn.Embedding(6, 2, padding_idx=4), WORDS),
+    "of one word each": (lambda: torch.nn.Sequential(nn.Embedding(6, 5), nn.Unflatten(1, (5, 1))), WORDS[:, 0].int()),
+    "of four axes": (lambda: nn.Embedding(6, 2), WORDS.reshape(2, 2, 3)),
+    "bags": (lambda: torch.nn.Sequential(nn.EmbeddingBag(6, 5, padding_idx=1), nn.Unflatten(1, (5, 1))), WORDS),
+}
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # of PyTorch's bags under vmap
+@pytest.mark.parametrize("name", EMBEDDINGS)
+def test_embeddings(name: str) -> None:
+    """Some examples select a row several times."""
+    torch.manual_seed(0)
+    make, words = EMBEDDINGS[name]
+    model = torch.nn.Sequential(make(), nn.Flatten()).double()
+    targets = torch.rand_like(model(words))
+    each = one_by_one(torch.nn.Sequential(*model), words.unsqueeze(1), targets.unsqueeze(1))
+    torch.testing.assert_close(per_example_gradients(model, F.squared_error, words, targets), each)
+    norms = {name: own.flatten(1).norm(dim=1) for name, own in each.items()}
+    torch.testing.assert_close(per_example_norms(model, F.squared_error, words, targets), norms)
+    for name, one in gradient_noise(model, F.squared_error, words, targets).items():
+        torch.testing.assert_close((one.mean, one.variance), (each[name].mean(0), each[name].var(0)))
+
+
 @pytest.mark.parametrize("name", ["linear", "conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "tanh"])
 def test_rows_that_are_not_tested_are_independent(name: str) -> None:
     """Each function of `BY_ROW`: what comes back to row 0 depends on row 0 of the upstream gradient alone."""
