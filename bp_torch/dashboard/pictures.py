@@ -19,10 +19,12 @@ from torch import Tensor
 from bp_torch.inspection import Explanation
 from bp_torch.inspection.drawing import draw_network
 from bp_torch.inspection.figures import BLUE, DIVERGING, GREY, ORANGE, Array
+from bp_torch.training.logging.events import MapEvent
 
 MAX_NEURONS: Final = 64
 MAX_DIGITS: Final = 12
 _MAPS: Final = 6
+_DRAWN_IN_A_ROW: Final = 10
 
 _INCHES: Final = 8.0  # 640 pixels at _DPI, about the width of an enlarged image in TensorBoard
 _DPI: Final = 80
@@ -86,26 +88,37 @@ def worst_digits(images: Tensor, labels: Tensor, outputs: Tensor) -> Summary.Ima
     return render(figure)
 
 
-def feature_maps(images: Tensor, maps: Tensor, gradients: Tensor) -> Summary.Image:
-    """Draw digits, each followed by feature maps in grey and by their nudges below: blue should grow, orange shrink.
+def draw_maps(event: MapEvent) -> Summary.Image:
+    """Draw digits, each followed by its maps in grey and by their nudges below: blue should grow, orange shrink.
 
-    Images are uint8 (K, H, W); maps and gradients (K, C, h, w), of which the first 6 maps are drawn. A digit's maps
-    share a scale, and so do its nudges.
+    The first 6 maps of a digit are drawn. They share a scale, and so do their nudges.
     """
-    count, channels = maps.shape[0], min(maps.shape[1], _MAPS)
-    figure = _page(f"The first {channels} feature maps of {count} digits, and the nudges of the maps", _TITLE_INCHES)
+    count, channels = event.maps.shape[0], min(event.maps.shape[1], _MAPS)
+    attention = f"Attention of {channels} heads, from token (row) to token, and its nudges"
+    features = f"The first {channels} feature maps of {count} digits, and the nudges of the maps"
+    figure = _page(attention if event.kind == "attention" else features, _TITLE_INCHES)
     width = _INCHES * 0.96 / (channels + 1)
     figure.set_figheight(inches := _TITLE_INCHES + 2 * count * width)
     figure.texts[0].set_y(1 - _TITLE_INCHES / 2 / inches)
     axes = figure.add_axes((0.02, 0, 0.96, 2 * count * width / inches))
     axes.set(xlim=(0, channels + 1), ylim=(2 * count, 0))
     axes.set_axis_off()
-    for row, (image, activations, nudges) in enumerate(zip(images, maps, -gradients, strict=True)):
+    for row, (image, activations, nudges) in enumerate(zip(event.images, event.maps, -event.gradients, strict=True)):
         _draw_map(axes, image, 0, 2 * row, cmap="gray_r", vmin=0, vmax=255)
         strongest, limit = (x.abs().nan_to_num().max().clamp_min(1e-30).item() for x in (activations, nudges))
         for column in range(channels):
             _draw_map(axes, activations[column], column + 1, 2 * row, cmap="gray_r", vmin=0, vmax=strongest)
             _draw_map(axes, nudges[column], column + 1, 2 * row + 1, cmap=DIVERGING, vmin=-limit, vmax=limit)
+    return render(figure)
+
+
+def drawn_digits(images: Tensor) -> Summary.Image:
+    """Draw digits that a model has drawn, (K, h, w) in [0, 1], ten to a row."""
+    tiles = images.cpu().double().numpy()
+    margin = max(1, tiles.shape[1] // 7)
+    canvas, _ = _tile(tiles, _DRAWN_IN_A_ROW, below=margin, right=margin)
+    figure, axes = _sheet("Digits drawn pixel by pixel", canvas, width=1)
+    axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     return render(figure)
 
 

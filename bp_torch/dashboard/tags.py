@@ -33,7 +33,8 @@ HEALTH_FIGURES: Final = ("gradient_norm", "update_ratio")
 FIRST_WEIGHTS: Final = "pictures/first_weights"
 WORST_DIGITS: Final = "pictures/worst_digits"
 NUDGES: Final = "pictures/nudges"
-FEATURE_MAPS: Final = "pictures/feature_maps"
+MAPS: Final = {"feature maps": "pictures/feature_maps", "attention": "pictures/attention"}
+DRAWN_DIGITS: Final = "pictures/drawn_digits"
 
 CHECKED_FUNCTIONS: Final = "checker/functions"
 CHECKER_SCORES: Final = "checker/planted_bugs"

@@ -86,9 +86,10 @@ class TensorBoardLogger(AbstractContextManager["TensorBoardLogger"]):
                 return _distributions(event)
             case events.PictureEvent():
                 return _pictures(event)
-            case events.FeatureMapEvent():
-                drawn = pictures.feature_maps(event.images, event.maps, event.gradients)
-                return [Summary.Value(tag=tags.FEATURE_MAPS, image=drawn)]
+            case events.MapEvent():
+                return [Summary.Value(tag=tags.MAPS[event.kind], image=pictures.draw_maps(event))]
+            case events.DrawingEvent():
+                return [Summary.Value(tag=tags.DRAWN_DIGITS, image=pictures.drawn_digits(event.images))]
             case events.ExplanationEvent():
                 return [Summary.Value(tag=tags.NUDGES, image=pictures.draw_explanations(event.explanations))]
             case events.NetworkEvent():

@@ -82,12 +82,12 @@ def prepare(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
 
 
 def classes_of(targets: Tensor) -> Tensor:
-    """Class indices (N,) of targets that are class indices (N,) or one-hot rows (N, classes)."""
-    return targets.argmax(1) if targets.dim() == 2 else targets
+    """Class indices of targets that are class indices already, (N, ...), or one-hot rows (N, classes), float."""
+    return targets.argmax(1) if targets.is_floating_point() else targets
 
 
 def accuracy_of(outputs: Tensor, targets: Tensor) -> float:
-    """The fraction of examples whose largest output is the target's class, in [0, 1]."""
+    """The fraction of targets whose class has the largest output along axis 1, in [0, 1]."""
     return (outputs.argmax(1) == classes_of(targets)).double().mean().item()
 
 

@@ -18,8 +18,11 @@ from bp_torch.engine.tape import Call, Tape, backward
 from bp_torch.functional.convolution import Convolution, ConvTranspose, kernel_gradient
 from bp_torch.functional.elementwise import Elementwise
 from bp_torch.functional.function import Context
+from bp_torch.functional.gru import GRU
 from bp_torch.functional.linear import Linear
+from bp_torch.functional.lstm import LSTM
 from bp_torch.functional.pooling import AvgPool, MaxPool
+from bp_torch.functional.rnn import RNN
 from bp_torch.functional.shape import Reshape
 from bp_torch.functional.windows import MAX_COMPONENTS, Windows
 
@@ -155,6 +158,30 @@ def convolution_gradients(ctx: Any, grad_output: Tensor) -> tuple[ExampleGradien
         return None
     kernels = _PatchProducts(grad_output, input, ctx.windows, ctx.groups)
     return None, kernels, ExampleGradients(grad_output.flatten(2).sum(2)), None, None, None, None
+
+
+def _recurrent_gradients(function: Any, states: int) -> Rule:
+    """The rule of a recurrent layer: each example's own backpropagation through time, by vmap over the examples."""
+
+    def rule(ctx: Any, grad_output: Tensor) -> tuple[ExampleGradients | None, ...] | None:
+        own, shared, needs = ctx.saved_tensors[: 1 + states], ctx.saved_tensors[1 + states :], ctx.needs_input_grad
+        if ctx.time != 1 or True in needs[: 1 + states] or not len(grad_output):
+            return None
+
+        def of_one(grad_output: Tensor, *own: Tensor) -> tuple[Tensor, ...]:
+            one = copy.copy(ctx)
+            one.saved_tensors = *(x.unsqueeze(0) for x in own), *shared
+            result = function.backward(one, grad_output.unsqueeze(0))
+            return tuple(g for g, need in zip(result, needs, strict=True) if need)
+
+        each = iter(torch.func.vmap(of_one)(grad_output, *own))
+        return tuple(ExampleGradients(next(each)) if need else None for need in needs)
+
+    return rule
+
+
+for _function, _states in ((RNN, 1), (GRU, 1), (LSTM, 2)):  # with so many initial states, after the first input
+    per_example(_function)(_recurrent_gradients(_function, _states))
 
 
 def vmap_gradients(function: Any, ctx: Context, grad_output: Tensor) -> tuple[ExampleGradients | None, ...]:

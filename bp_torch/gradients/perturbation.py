@@ -48,11 +48,13 @@ def compare_all(
 
 
 def perturbed(tensor: Tensor, generator: torch.Generator | None) -> Tensor:
-    """A Tensor times a factor, which differs from 1 by ½ to 1 `RELATIVE_SIZE`; unchanged without a generator.
+    """A Tensor times a factor, which differs from 1 by ½ to 1 `RELATIVE_SIZE`.
+
+    Unchanged without a generator, and if it holds integers.
 
     Rounding errors change, while zeros and equal numbers stay: an error at a tie does not look like rounding.
     """
-    if generator is None:
+    if generator is None or not tensor.is_floating_point():
         return tensor
     size, sign = torch.rand(2, generator=generator).tolist()
     factor: float = 1 + (RELATIVE_SIZE if sign < 0.5 else -RELATIVE_SIZE) * (1 + size) / 2

@@ -40,10 +40,16 @@ _RANGES: dict[str, tuple[float, float]] = {
     "weight_decay": (0, 1e38),
 }
 _CONVOLUTIONAL = {"cost": "cross_entropy", "momentum": 0.9, "weight_decay": 5e-4}
+_ADAMW = {
+    "cost": "cross_entropy", "optimizer": "adamw", "schedule": "cosine", "warmup_steps": 300, "weight_decay": 0.01
+}  # fmt: skip
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "lenet": {**_CONVOLUTIONAL, "learning_rate": 0.05, "epochs": 12},
     "lenet-1998": {**_CONVOLUTIONAL, "learning_rate": 0.05, "epochs": 12},
     "resnet": {**_CONVOLUTIONAL, "learning_rate": 0.2, "epochs": 8},
+    "vit": {**_ADAMW, "learning_rate": 2e-3, "weight_decay": 0.05, "epochs": 12},
+    "lstm": {**_ADAMW, "learning_rate": 2e-3, "epochs": 10},
+    "gpt": {**_ADAMW, "learning_rate": 3e-3, "batch_size": 50, "epochs": 2},
 }
 """What differs from the fields' defaults, by model."""
 ADDED_SETTINGS = "model", "optimizer", "schedule", "warmup_steps", "momentum", "weight_decay"
@@ -60,7 +66,8 @@ class TrainConfig:
     data_root: Path = Path("data")  # Folder of MNIST, as torchvision stores it.
     # A folder with MNIST's four .gz files, instead of a download (or set BP_TORCH_MNIST_SOURCE).
     mnist_source: Path | None = None
-    # mlp: dense layers, the lecture's network; lenet, lenet-1998, resnet: convolutions, with defaults of their own.
+    # mlp: dense layers, the lecture's network; lenet, lenet-1998, resnet: convolutions; vit: attention; lstm: reads row
+    # by row; gpt: learns to draw digits. Each has defaults of its own.
     model: Model = "mlp"
     hidden: tuple[int, ...] = (16, 16)  # Neurons of each hidden layer of mlp.
     activation: Activation = "sigmoid"  # Activation of the hidden layers of mlp.
@@ -104,7 +111,7 @@ class TrainConfig:
             sizes = " ".join(map(str, self.hidden))
             raise ValueError(f"--hidden sizes must be from 1 to {MAX_NEURONS:,}, got {sizes}")
         self.sizes(1, 1)
-        self._require_mlp()
+        self._require_model_settings()
         self._require_device()
         self._require_names()
 
@@ -164,11 +171,13 @@ class TrainConfig:
             if expected in _ACCEPTED and type(value) not in _ACCEPTED[expected]:
                 raise ValueError(f"{flag(name)} must be of type {expected.__name__}, got {value!r}")
 
-    def _require_mlp(self) -> None:
-        """Refuse settings of mlp, which another model would ignore."""
+    def _require_model_settings(self) -> None:
+        """Refuse settings of mlp, which another model would ignore, and costs that a model cannot have."""
         for name in ("hidden", "activation"):
             if self.model != "mlp" and getattr(self, name) != getattr(type(self), name):
                 raise ValueError(f"{flag(name)} is a setting of --model mlp; leave it out for {self.model}")
+        if self.model == "gpt" and self.cost != "cross_entropy":
+            raise ValueError(f"--cost must be cross_entropy for --model gpt, which predicts pixels, got {self.cost}")
 
     def _require_device(self) -> None:
         try:

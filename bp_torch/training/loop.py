@@ -7,12 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from bp_torch.data import Batch, Batches, Dataset, Split, prepare
 from bp_torch.engine import Backprop, undisturbed
 from bp_torch.inspection import NoiseScaleAverage
-from bp_torch.models import MODELS
+from bp_torch.models import MODELS, pixel_tokens
 from bp_torch.nn import ACTIVATIONS, mlp
 from bp_torch.training.backends import (
     COSTS,
@@ -51,10 +50,15 @@ def build_model(config: TrainConfig, image_shape: Sequence[int], classes: int) -
     return model.to(config.device)
 
 
-def model_inputs(config: TrainConfig, images: Tensor) -> Tensor:
-    """The inputs of the network, (N, 1, H, W), or (N, H·W) for dense layers, from uint8 images (N, H, W)."""
-    inputs = prepare(images, config.device)
-    return inputs.flatten(1) if config.model == "mlp" else inputs
+def model_batch(config: TrainConfig, digits: Split, classes: int) -> Batch:
+    """The inputs and targets of the network, from uint8 images (N, H, W) and labels (N,).
+
+    The inputs are (N, 1, H, W), (N, H·W) for dense layers, and tokens (N, T) for gpt, whose targets are tokens too.
+    """
+    images, labels = prepare(digits.images, config.device), digits.labels.to(config.device)
+    if config.model == "gpt":
+        return pixel_tokens(images, labels)
+    return images.flatten(1) if config.model == "mlp" else images, COSTS[config.cost].targets(labels, classes)
 
 
 class Trainer:
@@ -72,10 +76,10 @@ class Trainer:
         options = {"momentum": config.momentum, "weight_decay": config.weight_decay}
         self.local = build_backend(config.backend, self.model, self.cost, **options)
         self.backend = self.local if group.size == 1 else Distributed(self.local, group, **options)  # in all processes
-        train, test = (self._prepared(split, dataset.classes) for split in (dataset.train, dataset.test))
+        train, test = (model_batch(config, split, dataset.classes) for split in (dataset.train, dataset.test))
         self.batches = Batches(*train, config.batch_size, seed=config.seed)
         self.steps = config.epochs * len(self.batches)
-        self.monitor = Monitor(config, self.model, self.local, self.batches, test, dataset.test.images)
+        self.monitor = Monitor(config, self.model, self.local, self.batches, test, dataset.test)
         self.monitor.loggers = loggers  # empty in all processes but the first
         self.step = 0  # the next step, counted over the whole run
         self.evaluated: EpochEvent | None = None  # after the last epoch
@@ -210,10 +214,6 @@ class Trainer:
         event = FailureEvent(step, what, self.batches.examples(epoch, index).cpu())
         rate = f"lower --learning-rate, now {self.config.learning_rate}"
         return NonFinite(f"{what}, at step {step} (epoch {epoch + 1}): {rate}", event)
-
-    def _prepared(self, split: Split, classes: int) -> Batch:
-        labels = split.labels.to(self.config.device)
-        return model_inputs(self.config, split.images), self.cost.targets(labels, classes)
 
     def _figures(self) -> dict[str, Any]:
         if self.evaluated is None:  # not the first process

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.testing import assert_close
 
-from benchmarks.measuring import Row, Workload, time_interleaved
+from benchmarks.measuring import Row, Workload, forward_backward, time_interleaved
 from benchmarks.steps import RATE, by_vmap, functions
 from bp_torch import functional
 from bp_torch.engine import Backprop
@@ -53,15 +53,15 @@ def _layers() -> Iterator[tuple[str, Callable[[Any], Workload]]]:
     for name, (shape, outputs, kernel, stride, padding, needs) in CONVOLUTIONS.items():
         arguments = torch.randn(shape), torch.randn(outputs, shape[1], kernel, kernel) / 10, torch.randn(outputs)
         options = {"stride": stride, "padding": padding}
-        yield f"conv2d, {name}", partial(_forward_backward, "conv2d", arguments, (needs, True, True), options)
+        yield f"conv2d, {name}", partial(_by_name, "conv2d", arguments, (needs, True, True), options)
     for pool in ("max_pool2d", "avg_pool2d"):
         for name, (size, options) in POOLS.items():
-            yield f"{pool}, {name}", partial(_forward_backward, pool, (torch.randn(size),), (True,), options)
+            yield f"{pool}, {name}", partial(_by_name, pool, (torch.randn(size),), (True,), options)
     for size in ((100, 16, 14, 14), (8, 64, 56, 56)):
         mean, variance, weight, bias = (torch.rand(size[1]) for _ in range(4))
         needed = True, False, False, True, True
         given = torch.randn(size), mean, variance, weight, bias
-        yield f"batch_norm, {_size(size)}", partial(_forward_backward, "batch_norm", given, needed, {"training": True})
+        yield f"batch_norm, {_size(size)}", partial(_by_name, "batch_norm", given, needed, {"training": True})
     rows, channels = torch.rand(2, 256), torch.rand(2, 64)
     yield "layer_norm, 32 × 64 × 256", partial(_normalized, "layer_norm", (32, 64, 256), (256,), rows)
     yield "group_norm, 8 × 64 × 28 × 28", partial(_normalized, "group_norm", (8, 64, 28, 28), 8, channels)
@@ -71,20 +71,13 @@ def _normalized(name: str, shape: tuple[int, ...], over: Any, affine: Tensor, li
     def call(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return getattr(library, name)(input, over, weight, bias)  # type: ignore[no-any-return]
 
-    return _timed(call, (torch.randn(shape), *affine), (True, True, True))
+    return forward_backward(call, (torch.randn(shape), *affine), (True, True, True))
 
 
-def _forward_backward(
+def _by_name(
     name: str, inputs: tuple[Tensor, ...], needs: tuple[bool, ...], options: dict[str, Any], library: Any
 ) -> Workload:
-    return _timed(partial(getattr(library, name), **options), inputs, needs)
-
-
-def _timed(call: Callable[..., Tensor], inputs: tuple[Tensor, ...], needs: tuple[bool, ...]) -> Workload:
-    leaves = [x.clone().requires_grad_(need) for x, need in zip(inputs, needs, strict=True)]
-    upstream = torch.randn_like(call(*leaves))
-    wanted = [leaf for leaf in leaves if leaf.requires_grad]
-    return lambda: torch.autograd.grad(call(*leaves), wanted, upstream)
+    return forward_backward(partial(getattr(library, name), **options), inputs, needs)
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -4,12 +4,13 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 Workload = Callable[[], object]
 Row = dict[str, Any]
@@ -40,6 +41,14 @@ def seconds(work: Workload, times: int = 1) -> float:
     for _ in range(times):
         work()
     return (time.perf_counter() - began) / times
+
+
+def forward_backward(call: Callable[..., Tensor], inputs: Sequence[Tensor], needs: Sequence[bool]) -> Workload:
+    """The gradients of a call with respect to the inputs that need one, for a given upstream gradient."""
+    leaves = [x.clone().requires_grad_(need) for x, need in zip(inputs, needs, strict=True)]
+    upstream = torch.randn_like(call(*leaves))
+    wanted = [leaf for leaf in leaves if leaf.requires_grad]
+    return lambda: torch.autograd.grad(call(*leaves), wanted, upstream)
 
 
 def _row(name: str, times: list[float], references: Mapping[str, list[float]]) -> Row:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import convolutional, runs, steps
+from benchmarks import convolutional, runs, sequences, steps
 from benchmarks.measuring import Row
 from bp_torch import markdown
 from bp_torch.data import load
@@ -51,6 +51,8 @@ def sections(rounds: int, threads: Sequence[int], data_root: Path, *, accuracy: 
     yield Section(
         "Convolution, pooling and normalization, forward and backward", _LAYERS, convolutional.layer_times(rounds)
     )
+    yield Section("Attention, recurrence and embedding, forward and backward", _LAYERS, sequences.layer_times(rounds))
+    yield Section("Memory of attention and of a large vocabulary", _SEQUENCE_MEMORY, sequences.memory())
     yield Section("One step of LeNet, mini-batch of 100", _LENET, convolutional.step_times(rounds))
     few = max(3, rounds // 10)
     yield Section("Norms of 10,000 per-example gradients of LeNet", _LENET, convolutional.norm_times(10_000, few))
@@ -74,6 +76,10 @@ _STEP = (
 _MEMORY = "Peak of PyTorch's CPU allocator above parameters and data, with mini-batches of 100."
 _FUNCTIONS = "All sizes are 100, and the upstream gradient is given. `/ builtin`: ratio to PyTorch's function."
 _LAYERS = "One thread, float32. `/ builtin`: ratio to PyTorch's function."
+_SEQUENCE_MEMORY = (
+    "Peak of PyTorch's CPU allocator in forward and backward, above the inputs; it includes the gradients. "
+    "Attention: one head of width 64. The vocabulary: 8,192 tokens of width 512, 32,000 classes."
+)
 _LENET = "One thread. `/ eager` and `/ one gradient, engine`: ratios to these peers."
 _NORMS = "Network 784-16-16-10. One gradient: of the mean over all examples. `vmap` takes 1,000 examples at a time."
 _EPOCH = "Shuffling, gathering and 600 steps with mini-batches of 100. The first row is the loop of most tutorials."

@@ -24,8 +24,7 @@ WITHOUT_SAMPLES |= {"geglu", "lora_linear", "rotary_embedding", "swiglu"}  # not
 
 LEFT_OUT = {"nuc", "triton_optimized"}  # variants: the nuclear norm, which bp_torch does not have; samples for CUDA
 WEIGHT_FIRST = {"embedding", "embedding_bag"}  # in the samples
-# The catalogue's references: of PyTorch's, one rounds 1/6 to float32, one a second derivative to 10⁻¹², and those of the
-# last, with options, are 0.
+# The catalogue's references: PyTorch's round 1/6 to float32, or a second derivative to 10⁻¹², or it is 0 with options.
 MORE_EXACT = {"hardsigmoid", "binary_cross_entropy", "linear_cross_entropy"}
 PREFIX = "nn.functional."
 

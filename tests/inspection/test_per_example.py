@@ -235,6 +235,39 @@ class Sequence(torch.nn.Module):
         return self.last(ops.mean(hidden, 1))  # type: ignore[no-any-return]
 
 
+class Recurrent(torch.nn.Module):
+    """A recurrent layer on rows of each example, (N, T, C)."""
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.layer, self.last = layer, nn.Linear(8, 3)
+
+    def forward(self, input: Tensor) -> Tensor:
+        states, _ = self.layer(F.reshape(input, (-1, 4, 5)))
+        return self.last(F.reshape(states, (-1, 8)))  # type: ignore[no-any-return]
+
+
+class Attending(torch.nn.Module):
+    """A transformer's layer on rows of each example, (N, T, C)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(5, 1, 4, dropout=0.0, batch_first=True)
+        self.last = nn.Linear(20, 3)
+
+    def forward(self, input: Tensor) -> Tensor:
+        rows = self.layer(F.reshape(input, (-1, 4, 5)))
+        return self.last(F.reshape(rows, (-1, 20)))  # type: ignore[no-any-return]
+
+
+RECURRENT: dict[str, Callable[[], torch.nn.Module]] = {
+    "rnn": lambda: Recurrent(nn.RNN(5, 2, batch_first=True)),
+    "gru": lambda: Recurrent(nn.GRU(5, 1, bidirectional=True, batch_first=True)),
+    "gru without a bias": lambda: Recurrent(nn.GRU(5, 2, bias=False, batch_first=True)),
+    "lstm": lambda: Recurrent(nn.LSTM(5, 3, num_layers=2, proj_size=2, batch_first=True)),
+}
+
+
 class Embedded(torch.nn.Module):
     """A table whose rows the inputs choose, by operations of PyTorch; and a parameter that is a number."""
 
@@ -253,12 +286,13 @@ def shared() -> torch.nn.Module:
     return torch.nn.Sequential(layer, nn.Sigmoid(), layer, nn.Linear(5, 3))
 
 
-@pytest.mark.parametrize("kind", [Scaled, Sequence, Embedded, shared])
+@pytest.mark.parametrize("kind", [Scaled, Sequence, Embedded, shared, Attending, *RECURRENT.values()])
 def test_any_graph_has_them(kind: Callable[[], torch.nn.Module]) -> None:
     """By the rule where there is one, by vmap elsewhere: against autograd, one example at a time."""
     torch.manual_seed(0)
     model = kind().double()
-    inputs, targets = torch.randn(7, 20 if kind is Sequence else 5).double(), torch.rand(7, 3).double()
+    width = 5 if kind in (Scaled, Embedded, shared) else 20
+    inputs, targets = torch.randn(7, width).double(), torch.rand(7, 3).double()
     costs = [F.squared_error(model(x[None]), t[None]) for x, t in zip(inputs, targets, strict=True)]
     each = zip(*(torch.autograd.grad(cost, list(model.parameters())) for cost in costs), strict=True)
     expected = {name: torch.stack(own) for (name, _), own in zip(model.named_parameters(), each, strict=True)}

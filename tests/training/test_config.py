@@ -46,6 +46,7 @@ from bp_torch.training.config import TrainConfig
         ({"hidden": (16, 0)}, "--hidden .* got 16 0"),
         ({"model": "lenet", "hidden": (8,)}, "--hidden is a setting of --model mlp; leave it out for lenet"),
         ({"model": "resnet", "activation": "relu"}, "--activation is a setting of --model mlp"),
+        ({"model": "gpt"}, "--cost must be cross_entropy for --model gpt"),
         ({"cost": "hinge"}, "--cost must be one of squared_error, cross_entropy"),
         ({"data": "cifar"}, "--data must be one of"),
         ({"activation": "step"}, "--activation must be one of sigmoid, tanh, relu"),

@@ -1,4 +1,4 @@
-"""Convolutional networks in training: everything that holds for dense ones."""
+"""Convolutional networks, transformers and recurrent ones in training: everything that holds for dense ones."""
 
 import math
 import statistics
@@ -17,9 +17,10 @@ from bp_torch.training.config import Backend, TrainConfig
 from bp_torch.training.logging.events import (
     AgreementEvent,
     DistributionEvent,
+    DrawingEvent,
     ExplanationEvent,
-    FeatureMapEvent,
     FrameEvent,
+    MapEvent,
     NetworkEvent,
     NoiseEvent,
     PictureEvent,
@@ -50,30 +51,51 @@ def state(trainer: Trainer) -> list[torch.Tensor]:
     return [*parameters(trainer), *(buffer.clone() for buffer in trainer.model.buffers())]
 
 
+CONVOLUTIONAL = "lenet", "lenet-1998", "resnet"
+MIXES = "resnet", "lstm"  # examples, or puts them along another axis
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_every_gradient_agrees(small_digits: Dataset, model: str) -> None:
-    few = replace(small_digits, train=Split(*(x[:60] for x in small_digits.train)), test=small_digits.test)
-    options = {**OPTIONS, "model": model, "batch_size": 20, "epochs": 2, "compare_every": 1, "frames": 3}
-    trainer, logger, summary = train(few, **options)
+    examples, size = (60, 20) if model in CONVOLUTIONAL else (8, 4)
+    few = replace(small_digits, **{
+        name: Split(*(x[:count] for x in getattr(small_digits, name)))
+        for name, count in {"train": examples, "test": 40}.items()
+    })  # fmt: skip
+    changes = {"batch_size": size, "epochs": 1, "compare_every": 1, "frames": 3, "warmup_steps": 1}
+    trainer, logger, summary = train(few, **vars(replace(TrainConfig.defaults(model), **changes)))
     failed = [str(c) for event in logger.of_type(AgreementEvent) for c in event.comparisons if not c.passed]
     assert not failed, "\n".join(failed)
-    assert summary["gradient_checks"] == 6 * len(list(trainer.model.parameters()))
+    assert summary["gradient_checks"] == examples // size * len(list(trainer.model.parameters()))
     if model != "resnet":  # whose many ReLUs change sides along any direction
         orders = [event.taylor_order for event in logger.of_type(AgreementEvent)]
         assert 1.9 < statistics.median(order for order in orders if math.isfinite(order)) < 2.2
-    assert bool(logger.of_type(NoiseEvent)) == (model != "resnet")
-    assert bool(trainer.monitor.noise_unsupported) == (model == "resnet")
-    (filters,) = {event.first_weights.shape[1:] for event in logger.of_type(PictureEvent)}
-    assert filters == next(trainer.model.parameters()).shape[1:]
-    maps = logger.of_type(FeatureMapEvent)[-1]
-    assert maps.images.shape == (4, 28, 28)
-    assert maps.maps.shape == maps.gradients.shape
-    assert maps.gradients.any()
-    assert next(iter(logger.of_type(DistributionEvent)[-1].activations)).startswith("conv")
+    assert bool(logger.of_type(NoiseEvent)) == (model not in MIXES)
+    assert bool(trainer.monitor.noise_unsupported) == (model in MIXES)
     (network,) = logger.of_type(NetworkEvent)
-    assert "Conv2d" in network.refusal
+    assert network.refusal
     assert not logger.of_type(FrameEvent)
     assert not logger.of_type(ExplanationEvent)
+    assert_pictures(model, trainer, logger)
+
+
+def assert_pictures(model: str, trainer: Trainer, logger: RecordingLogger) -> None:
+    """Of the first weights and of maps, or of digits drawn."""
+    if model == "gpt":
+        drawing = logger.of_type(DrawingEvent)[-1]
+        assert drawing.images.shape == (2 * len(set(drawing.labels.tolist())), 14, 14)
+        assert set(drawing.images.unique().tolist()) <= {0.0, 1 / 3, 2 / 3, 1.0}
+    else:
+        (shape,) = {event.first_weights.shape for event in logger.of_type(PictureEvent)}
+        assert shape == next(p for name, p in trainer.model.named_parameters() if "weight" in name).shape
+    kinds = {"lstm": set(), "vit": {"attention"}, "gpt": {"attention"}}.get(model, {"feature maps"})
+    assert {event.kind for event in logger.of_type(MapEvent)} == kinds
+    for event in logger.of_type(MapEvent):
+        assert event.images.shape == (4, 28, 28)
+        assert event.maps.shape == event.gradients.shape
+        assert event.gradients.any()
+    first = {"vit": "patches.embed", "lstm": "rows.lstm", "gpt": "tokens.embed"}.get(model, "conv")
+    assert next(iter(logger.of_type(DistributionEvent)[-1].activations)).startswith(first)
 
 
 @pytest.mark.usefixtures("lenet_is_tiny")
@@ -146,7 +168,8 @@ def test_images_of_another_size_are_refused_in_one_line(
 def test_each_model_has_its_own_defaults() -> None:
     for model in MODELS:
         config = TrainConfig.defaults(model)
-        assert (config.model, config.cost, config.momentum) == (model, "cross_entropy", 0.9)
+        assert (config.model, config.cost) == (model, "cross_entropy")
+        assert (config.optimizer, config.momentum) == (("sgd", 0.9) if model in CONVOLUTIONAL else ("adamw", 0.0))
     assert TrainConfig.defaults("mlp") == TrainConfig()
 
 

@@ -6,7 +6,7 @@ The loop does not know the loggers, and the loggers do not know the loop; both k
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
@@ -114,12 +114,21 @@ class PictureEvent(Event):
 
 
 @dataclass(frozen=True)
-class FeatureMapEvent(Event):
-    """The first feature maps of some test digits, and the gradients of each digit's cost with respect to them."""
+class MapEvent(Event):
+    """Maps in a network for some test digits, and the gradients of each digit's cost with respect to them."""
 
+    kind: Literal["feature maps", "attention"]  # of the first convolution, or of the heads of the last block
     images: Tensor  # (K, H, W), uint8
     maps: Tensor  # (K, C, h, w), float
     gradients: Tensor  # (K, C, h, w), float
+
+
+@dataclass(frozen=True)
+class DrawingEvent(Event):
+    """Digits that a model has drawn."""
+
+    images: Tensor  # (K, h, w), float in [0, 1]
+    labels: Tensor  # the class that each should be, (K,), int64
 
 
 @dataclass(frozen=True)

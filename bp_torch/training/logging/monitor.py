@@ -10,22 +10,24 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from bp_torch.data import Batch, Batches, accuracy_of, classes_of, first_of_each_class
+from bp_torch.data import Batch, Batches, Split, accuracy_of, first_of_each_class
 from bp_torch.engine import Backprop, undisturbed
 from bp_torch.gradients import Comparison, Gradients, compare_all, even_direction, perturbed, taylor_order
 from bp_torch.inspection import GradientNoise, NoiseScaleAverage, explain, gradient_noise
+from bp_torch.models import draw
 from bp_torch.nn import as_builtin
 from bp_torch.training.backends import COSTS, Backend, Cost, CostFunction, evaluating
 from bp_torch.training.config import TrainConfig
 from bp_torch.training.logging import events
-from bp_torch.training.logging.traces import FrameCapture, first_feature_maps, frame_steps, layer_activations
+from bp_torch.training.logging.traces import FrameCapture, frame_steps, layer_activations, maps_of
 
 LOG_EVERY = 100  # steps between events of cost and health
 HEARTBEAT_SECONDS = 0.5
 WORST = 12  # misclassified digits that are shown
-FEATURE_MAPS = 4  # digits whose feature maps are shown
-SHOWN = 1000  # test examples whose activations are shown
-CHUNK = 10_000  # examples evaluated at once
+MAPPED = 4  # digits whose feature maps or attention are shown
+DRAWN = 2  # digits of each class that gpt draws
+SHOWN = 250  # test examples whose activations are shown
+CHUNK = 500  # examples evaluated at once
 
 
 class CheckCounts(NamedTuple):
@@ -40,18 +42,17 @@ class Monitor:
     """Measures a network in training and hands events to the attached loggers."""
 
     def __init__(
-        self, config: TrainConfig, model: torch.nn.Module, local: Backend, batches: Batches, test: Batch, images: Tensor
+        self, config: TrainConfig, model: torch.nn.Module, local: Backend, batches: Batches, test: Batch, digits: Split
     ) -> None:
-        """Take the hand-written model, this process's backend, both sets, and the test images (N, H, W)."""
+        """Take the hand-written model, this process's backend, both sets as the model takes them, and the test set."""
         self.loggers: Sequence[events.Logger] = ()
         self.counts = CheckCounts()  # so far
         self.noise: Mapping[str, NoiseScaleAverage] = {}  # by each parameter's name; "" is all parameters together
         self.comparing_seconds = 0.0  # spent on comparisons
         self._config, self._model, self._cost, self._local = config, model, COSTS[config.cost], local
-        self._train, self._test, self._images = (batches.inputs, batches.targets), test, images
+        self._train, self._test, self._digits = (batches.inputs, batches.targets), test, digits
         self._epoch_steps, self._steps = len(batches), config.epochs * len(batches)
-        self._test_labels = classes_of(test[1])
-        self._probes = first_of_each_class(self._test_labels.cpu())
+        self._probes = first_of_each_class(digits.labels)
         self._reference = ReferenceModels(model, self._cost)
         self._frame_steps = frame_steps(self._steps, config.frames if config.model == "mlp" and config.plain else 0)
         self.noise_unsupported = self._find_noise_unsupported()  # why the gradients' noise is not measured, or ""
@@ -212,24 +213,35 @@ class Monitor:
             self.record(self._measure_noise(step, last))
         if self._config.model != "mlp":
             return
-        examples = [(self._images[index], int(self._test_labels[index])) for index in self._probes]
+        examples = [(self._digits.images[index], int(self._digits.labels[index])) for index in self._probes]
         explanations = [explain(self._model, self._cost.function, *example) for example in examples]
         self.record(events.ExplanationEvent(step, tuple(explanations)))
 
     def _log_pictures(self, step: int, outputs: Tensor) -> None:
-        probabilities, labels = self._cost.probabilities(outputs), self._test_labels
+        if self._config.model == "gpt":
+            self._log_drawing(step)
+        else:
+            self._log_worst_digits(step, outputs)
+        examples = self._test[0][self._probes[:MAPPED]], self._test[1][self._probes[:MAPPED]]
+        with evaluating(self._model):
+            found = maps_of(Backprop(self._model, self._cost.function), *examples)
+        if found is not None:
+            self.record(events.MapEvent(step, found.kind, self._digits.images[self._probes[:MAPPED]], *found[1:]))
+
+    def _log_drawing(self, step: int) -> None:
+        labels = self._digits.labels[self._probes].repeat(DRAWN)
+        with evaluating(self._model):
+            images = draw(self._model, labels.to(self._config.device), seed=self._config.seed)
+        self.record(events.DrawingEvent(step, images, labels))
+
+    def _log_worst_digits(self, step: int, outputs: Tensor) -> None:
+        probabilities, labels = self._cost.probabilities(outputs), self._digits.labels.to(outputs.device)
         given = probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
         wrong = (outputs.argmax(1) != labels).nonzero().squeeze(1)
         worst = wrong[given[wrong].argsort()[:WORST]]
-        weights = next(self._model.parameters()).detach()
-        digits = self._images[worst.cpu()], labels[worst].cpu(), probabilities[worst].cpu()
+        weights = next(p.detach() for name, p in self._model.named_parameters() if "weight" in name)
+        digits = self._digits.images[worst.cpu()], labels[worst].cpu(), probabilities[worst].cpu()
         self.record(events.PictureEvent(step, weights, *digits))
-        if weights.dim() == 4:
-            chosen = self._probes[:FEATURE_MAPS]
-            examples = self._test[0][chosen], self._test[1][chosen]
-            with evaluating(self._model):
-                maps, gradients = first_feature_maps(Backprop(self._model, self._cost.function), *examples)
-            self.record(events.FeatureMapEvent(step, self._images[chosen], maps, gradients))
 
 
 class ReferenceModels:
@@ -295,5 +307,5 @@ def _cost(model: torch.nn.Module, cost: CostFunction, parameters: Gradients, bat
 
 
 def _double(batch: Batch) -> Batch:
-    inputs, targets = batch
-    return inputs.double(), targets.double() if targets.is_floating_point() else targets
+    inputs, targets = (x.double() if x.is_floating_point() else x for x in batch)
+    return inputs, targets

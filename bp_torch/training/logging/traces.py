@@ -1,13 +1,14 @@
 """What the engine's tape of one mini-batch shows: a frame for the Backprop tab, or the magnitudes in every tensor."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bp_torch.data import Batch, classes_of
 from bp_torch.engine import Backprop, backward
+from bp_torch.functional.attention import Attention
 from bp_torch.functional.elementwise import Elementwise
 from bp_torch.gradients import Comparison, Gradients
 from bp_torch.inspection import layer_states
@@ -74,17 +75,36 @@ def layer_activations(backprop: Backprop, inputs: Tensor, targets: Tensor) -> di
     for call in tape[: tape.model_calls]:
         name = call.module.partition(" ")[0]
         layer = name if modules[name]._parameters else layer
-        found[layer] = call.output.detach()
+        if layer:
+            found[layer] = call.output.detach()
     return found
 
 
+class Maps(NamedTuple):
+    """Maps in a network for N examples, and their gradients; the fields are those of MapEvent."""
+
+    kind: Literal["feature maps", "attention"]
+    maps: Tensor
+    gradients: Tensor
+
+
 @torch.no_grad()
-def first_feature_maps(backprop: Backprop, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The maps of the first convolution after its activation, (N, C, h, w), and the gradients of the costs' sum."""
+def maps_of(backprop: Backprop, inputs: Tensor, targets: Tensor) -> Maps | None:
+    """The weights of the last attention, (N, heads, n, m), or the first feature maps, (N, C, h, w), if there are any.
+
+    Feature maps are the output of the first activation of images. The gradients are those of the sum of the costs; of
+    the weights, in evaluation, ∂C/∂P = g vᵀ.
+    """
     cost, tape = backprop.trace(inputs, targets)
-    calls = [call for call in tape[: tape.model_calls] if call.output.dim() == 4]
-    maps = next(call.output for call in calls if issubclass(call.function, Elementwise))
-    return maps.detach(), len(inputs) * backward(tape, cost)[maps]
+    calls, gradients = tape[: tape.model_calls], backward(tape, cost)
+    for call in reversed(calls):
+        if call.function is Attention:
+            _, _, value, *_, weights = call.inputs
+            return Maps("attention", weights, len(inputs) * gradients[call.output] @ value.mT)
+    for call in calls:
+        if call.output.dim() == 4 and issubclass(call.function, Elementwise):
+            return Maps("feature maps", call.output.detach(), len(inputs) * gradients[call.output])
+    return None
 
 
 def frame_steps(steps: int, frames: int) -> frozenset[int]:

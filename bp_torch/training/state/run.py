@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 import bp_torch
-from bp_torch.data import Dataset, load
+from bp_torch.data import Dataset, Split, load
 from bp_torch.training.backends import ProcessLost, init_processes
 from bp_torch.training.config import MAX_NEURONS, TrainConfig, flag
 from bp_torch.training.logging.events import Logger, RunFinished, RunStarted
 from bp_torch.training.logging.traces import first_non_finite, table_of
-from bp_torch.training.loop import NonFinite, Trainer, build_model, model_inputs
+from bp_torch.training.loop import NonFinite, Trainer, build_model, model_batch
 from bp_torch.training.state import run_dir
 from bp_torch.training.state.run_dir import RunError, State
 from bp_torch.training.state.saver import CheckpointSaver, StopSignals
@@ -227,7 +227,8 @@ def _load_data(config: TrainConfig) -> Dataset:
     dataset = load(config.data, config.data_root, source=config.mnist_source)
     try:
         model = build_model(config, dataset.image_shape, dataset.classes)
-        model(model_inputs(config, dataset.train.images[:2]))
+        few = Split(dataset.train.images[:2], dataset.train.labels[:2])
+        model(model_batch(config, few, dataset.classes)[0])
     except ValueError as error:
         raise RunError(str(error)) from None
     except RuntimeError as error:
