@@ -260,6 +260,8 @@ def layer_states(backprop: Backprop, inputs: Tensor, targets: Tensor) -> tuple[L
     Source:
         The lecture's statements 2, 6 and 9.
     """
+    if not inputs.is_floating_point():
+        raise TypeError(f"the inputs are {inputs.dtype}")
     cost, tape = backprop.trace(inputs.detach().requires_grad_(), targets)
     names = {parameter: name for name, parameter in backprop.model.named_parameters() if parameter.requires_grad}
     with torch.no_grad():

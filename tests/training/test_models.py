@@ -52,7 +52,6 @@ def state(trainer: Trainer) -> list[torch.Tensor]:
 
 
 CONVOLUTIONAL = "lenet", "lenet-1998", "resnet"
-MIXES = "resnet", "lstm"  # examples, or puts them along another axis
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -62,16 +61,18 @@ def test_every_gradient_agrees(small_digits: Dataset, model: str) -> None:
         name: Split(*(x[:count] for x in getattr(small_digits, name)))
         for name, count in {"train": examples, "test": 40}.items()
     })  # fmt: skip
-    changes = {"batch_size": size, "epochs": 1, "compare_every": 1, "frames": 3, "warmup_steps": 1}
+    epochs = 2 if model in CONVOLUTIONAL else 1
+    changes = {"batch_size": size, "epochs": epochs, "compare_every": 1, "frames": 3, "warmup_steps": 1}
     trainer, logger, summary = train(few, **vars(replace(TrainConfig.defaults(model), **changes)))
     failed = [str(c) for event in logger.of_type(AgreementEvent) for c in event.comparisons if not c.passed]
     assert not failed, "\n".join(failed)
-    assert summary["gradient_checks"] == examples // size * len(list(trainer.model.parameters()))
+    assert summary["gradient_checks"] == epochs * (examples // size) * len(list(trainer.model.parameters()))
     if model != "resnet":  # whose many ReLUs change sides along any direction
         orders = [event.taylor_order for event in logger.of_type(AgreementEvent)]
-        assert 1.9 < statistics.median(order for order in orders if math.isfinite(order)) < 2.2
-    assert bool(logger.of_type(NoiseEvent)) == (model not in MIXES)
-    assert bool(trainer.monitor.noise_unsupported) == (model in MIXES)
+        order = statistics.median(order for order in orders if math.isfinite(order))
+        assert 1.9 < order < (2.2 if model in CONVOLUTIONAL else 4)  # of few examples, the second order may be small
+    assert bool(logger.of_type(NoiseEvent)) == (model != "resnet")
+    assert bool(trainer.monitor.noise_unsupported) == (model == "resnet")
     (network,) = logger.of_type(NetworkEvent)
     assert network.refusal
     assert not logger.of_type(FrameEvent)
@@ -84,7 +85,7 @@ def assert_pictures(model: str, trainer: Trainer, logger: RecordingLogger) -> No
     if model == "gpt":
         drawing = logger.of_type(DrawingEvent)[-1]
         assert drawing.images.shape == (2 * len(set(drawing.labels.tolist())), 14, 14)
-        assert set(drawing.images.unique().tolist()) <= {0.0, 1 / 3, 2 / 3, 1.0}
+        torch.testing.assert_close(3 * drawing.images, (3 * drawing.images).round().clamp(0, 3))
     else:
         (shape,) = {event.first_weights.shape for event in logger.of_type(PictureEvent)}
         assert shape == next(p for name, p in trainer.model.named_parameters() if "weight" in name).shape

@@ -10,6 +10,7 @@ from bp_torch.data import Batch, classes_of
 from bp_torch.engine import Backprop, backward
 from bp_torch.functional.attention import Attention
 from bp_torch.functional.elementwise import Elementwise
+from bp_torch.functional.scores import softmax_of_scores
 from bp_torch.gradients import Comparison, Gradients
 from bp_torch.inspection import layer_states
 from bp_torch.training.backends import CostFunction
@@ -98,8 +99,9 @@ def maps_of(backprop: Backprop, inputs: Tensor, targets: Tensor) -> Maps | None:
     cost, tape = backprop.trace(inputs, targets)
     calls, gradients = tape[: tape.model_calls], backward(tape, cost)
     for call in reversed(calls):
-        if call.function is Attention:
-            _, _, value, *_, weights = call.inputs
+        if issubclass(call.function, Attention):
+            query, key, value, *options, _, _ = call.inputs
+            weights = softmax_of_scores(query, key, *options)
             return Maps("attention", weights, len(inputs) * gradients[call.output] @ value.mT)
     for call in calls:
         if call.output.dim() == 4 and issubclass(call.function, Elementwise):
