@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from bp_torch.functional.arithmetic import div, mul
 from bp_torch.functional.elementwise import ElementwiseLoss, above, reduce, reduction_grad
-from bp_torch.functional.function import Function, save, transform_active
+from bp_torch.functional.function import Function, save
 from bp_torch.functional.losses import apply_reduction, broadcast
 from bp_torch.functional.precision import (
     autocast_to_float32,
@@ -29,6 +29,7 @@ from bp_torch.functional.precision import (
 from bp_torch.functional.reductions import sum
 from bp_torch.functional.shape import reshape, squeeze
 from bp_torch.functional.validation import (
+    readable,
     require_constant_class_weight,
     require_floating,
     require_real,
@@ -102,7 +103,8 @@ class MultiMargin(RowLoss):
 
     @staticmethod
     def loss(input: Tensor, target: Tensor, weight: Tensor | None, p: int, margin: float) -> Tensor:
-        losses = (MultiMargin.hinges(input, target, margin) ** p).sum(1) / input.shape[1]
+        hinges = MultiMargin.hinges(input, target, margin)
+        losses = (hinges if p == 1 else hinges * hinges).sum(1) / input.shape[1]
         return losses if weight is None else losses * weight[target.squeeze(1)]
 
     @staticmethod
@@ -224,7 +226,10 @@ def multilabel_margin_loss(
     rows = _as_rows(name, input, target, -1)
     if target.numel() != rows.numel() or (target.shape != input.shape and max(target.dim(), input.dim()) > 1):
         raise RuntimeError(f"{name}(): target {tuple(target.shape)} must have the shape of input, {tuple(input.shape)}")
-    losses = in_float32(MultilabelMargin.call, rows, target.reshape(rows.shape), None, reduction)
+    target = target.reshape(rows.shape)
+    if readable(target):
+        target = target[:, : int((target >= 0).any(0).sum())]  # no more columns than the longest row has labels
+    losses = in_float32(MultilabelMargin.call, rows, target, None, reduction)
     return losses if reduction != "none" or input.dim() == 2 else squeeze(losses, 0)
 
 
@@ -262,8 +267,6 @@ def _as_rows(name: str, input: Tensor, target: Tensor, lowest: int) -> Tensor:
     if target.dtype != torch.int64:
         raise RuntimeError(f"{name}(): target must hold class indices, int64 (Long), not {target.dtype}")
     rows = input if input.dim() == 2 else reshape(input, (1, -1))
-    # not on CUDA, where reading the values would synchronise, and not in a transform
-    readable = target.is_cpu and not torch.compiler.is_compiling() and not transform_active()
-    if readable and ((target < lowest) | (target >= rows.shape[1])).any():
+    if readable(target) and target.numel() and not lowest <= target.min() <= target.max() < rows.shape[1]:
         raise RuntimeError(f"{name}(): target is out of range, expected indices in [{lowest}, {rows.shape[1]})")
     return rows

@@ -121,14 +121,16 @@ def forward_variables(log_probs: Tensor, classes: Tensor, skips: Tensor) -> Tens
 
 def backward_variables(log_probs: Tensor, classes: Tensor, skips: Tensor, ends: Tensor, lengths: Tensor) -> Tensor:
     """The logarithms of β at the times 0 … T for all states, (T + 1, N, S); of 0 beyond the length of a sequence."""
-    final = [(lengths == t).unsqueeze(1) for t in range(len(log_probs) + 1)]
-    beta = torch.where(final[-1], ends, LOG_ZERO)
+    times = torch.arange(len(log_probs) + 1, device=lengths.device).unsqueeze(1)
+    *is_final, last = (times == lengths).unsqueeze(2).unbind()
+    leaps = F.pad(skips, (0, 2), value=LOG_ZERO)[:, 2:]  # whether a step of two may leave a state
+    beta = torch.where(last, ends, LOG_ZERO)
     table = [beta]
-    for t, emission in reversed(list(enumerate(emissions(log_probs, classes)))):
+    for final, emission in zip(reversed(is_final), reversed(emissions(log_probs, classes)), strict=True):
         after = beta + emission
-        padded, skipped = F.pad(after, (0, 2), value=LOG_ZERO), F.pad(after + skips, (0, 2), value=LOG_ZERO)
-        beta = torch.logaddexp(torch.logaddexp(after, padded[:, 1:-1]), skipped[:, 2:])
-        beta = torch.where(final[t], ends, beta)
+        padded = F.pad(after, (0, 2), value=LOG_ZERO)
+        beta = torch.logaddexp(torch.logaddexp(after, padded[:, 1:-1]), padded[:, 2:] + leaps)
+        beta = torch.where(final, ends, beta)
         table.append(beta)
     return torch.stack(table[::-1])
 

@@ -148,8 +148,8 @@ class HuberLoss(DifferenceLoss):
 
     @staticmethod
     def loss(difference: Tensor, delta: float) -> Tensor:
-        distance = difference.abs()
-        return torch.where(distance < delta, 0.5 * distance * distance, delta * (distance - 0.5 * delta))
+        clamped = difference.clamp(-delta, delta)
+        return clamped * torch.sub(difference, clamped, alpha=0.5)  # d (d − ½ d), or ±δ (d ∓ ½ δ)
 
     @staticmethod
     def derivative(difference: Tensor, delta: float) -> Tensor:

@@ -26,6 +26,8 @@ def in_float32(call: Callable[..., Tensor], input: Tensor, *others: Any) -> Tens
 
 def promote_types(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Convert all to the dtype of their sum; as there, a scalar counts only if all are scalars."""
+    if len({x.dtype for x in tensors}) == 1:
+        return tensors
     inexact = [x for x in tensors if x.is_floating_point() or x.is_complex()] or tensors
     dtypes = [x.dtype for x in inexact if x.dim()] or [x.dtype for x in inexact]
     dtype = functools.reduce(torch.promote_types, dtypes)

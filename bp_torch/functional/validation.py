@@ -61,10 +61,14 @@ def require_constant(function: str, **arguments: Tensor | None) -> None:
             )
 
 
+def readable(tensor: Tensor) -> bool:
+    """Whether to read numbers: not on CUDA, which would synchronise and whose kernels fail; not in a transform."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling() and not transform_active()
+
+
 def require_indices_in_range(target: Tensor, classes: int, ignore_index: int) -> None:
     """Raise IndexError for a class index outside [0, classes) that is not `ignore_index`."""
-    # not on CUDA, where reading the values would synchronise and the kernel itself fails; not in a transform
-    if target.device.type != "cpu" or torch.compiler.is_compiling() or transform_active():
+    if not readable(target):
         return
     invalid = target[((target < 0) | (target >= classes)) & (target != ignore_index)]
     if invalid.numel():
