@@ -1,5 +1,7 @@
 """Properties of the losses that the catalogue's comparisons with torch cannot test."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -99,3 +101,73 @@ def test_squared_error_of_no_examples_is_nan() -> None:
 def test_squared_error_requires_equal_shapes(target: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"input \(2, 3\) and target .* same shape"):
         F.squared_error(torch.zeros(2, 3), target)
+
+
+Call = tuple[str, tuple[Any, ...], dict[str, Any]]
+_EDGES, _SIGNS = torch.tensor([0.0, 1.0, 0.25, 0.0, 1.0]), torch.tensor([[1.0, -1.0, 0.5]])
+_SCORES, _ZERO = torch.tensor([[0.5, 1.5, -0.5], [0.0, 1.0, 0.0]]), torch.zeros(2, 3)
+AT_LIMITS: list[Call] = [
+    ("binary_cross_entropy", (_EDGES, torch.tensor([0.0, 1.0, 0.5, 1.0, 0.0])), {"reduction": "sum"}),
+    ("gaussian_nll_loss", (_SCORES, _ZERO, torch.tensor([[0.0, 1e-3, 2.0]] * 2)), {"eps": 0.01}),
+    ("gaussian_nll_loss", (_SCORES, _ZERO, 0.0), {}),
+    ("kl_div", (_SCORES, torch.tensor([[0.0, 0.5, 0.5]]).expand(2, 3)), {"reduction": "batchmean"}),
+    ("poisson_nll_loss", (_SCORES, torch.tensor([[0.0, 1.0, 3.0]] * 2)), {"full": True}),
+    ("huber_loss", (_SCORES, _ZERO), {"delta": 0.5}),
+    ("multi_margin_loss", (_SCORES, torch.tensor([0, 1])), {"margin": 1.0}),  # z = 0 for a class of each row
+    ("multi_margin_loss", (_SCORES, torch.tensor([0, 1])), {"margin": 1.0, "p": 2}),
+    ("multilabel_margin_loss", (_SCORES, torch.tensor([[0, -1, 1], [1, 1, 0]])), {}),
+    ("hinge_embedding_loss", (_SCORES, _SIGNS.expand(2, 3)), {"margin": 0.5}),
+    ("margin_ranking_loss", (_SCORES, _SCORES.clone(), _SIGNS), {}),
+    ("cosine_similarity", (_ZERO, _SCORES), {}),
+    ("cosine_similarity", (1e-10 * _SCORES, _SCORES), {}),
+    ("cosine_embedding_loss", (_SCORES, _SCORES.clone(), torch.tensor([-1, 1])), {"margin": 1.0}),
+    ("pairwise_distance", (_SCORES, _SCORES.clone()), {"eps": 0.0, "p": 3.0}),
+    ("triplet_margin_loss", (_SCORES, _ZERO, _ZERO.clone()), {"swap": True, "p": 1}),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "options"), AT_LIMITS, ids=[name for name, *_ in AT_LIMITS])
+def test_kinks_and_limits_are_pytorchs(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    """Value and gradient of the first argument, and of a variance."""
+    results = []
+    for functions in (F, torch.nn.functional):
+        leaves = [x.clone() if isinstance(x, torch.Tensor) else x for x in args]
+        chosen = leaves[::2] if name == "gaussian_nll_loss" else leaves[:1]
+        needing = [x.requires_grad_() for x in chosen if isinstance(x, torch.Tensor)]
+        loss = getattr(functions, name)(*leaves, **options)
+        results.append((loss.detach(), torch.autograd.grad(loss.sum(), needing)))
+    torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "argument"),
+    [
+        ("soft_margin_loss", (_SCORES, _SIGNS.clone().requires_grad_()), "'target'"),
+        ("multi_margin_loss", (_SCORES, torch.tensor([0, 1]), 1, 1.0, torch.ones(3, requires_grad=True)), "'weight'"),
+    ],
+)
+def test_constants_must_not_require_a_gradient(name: str, args: tuple[Any, ...], argument: str) -> None:
+    for functions in (F, torch.nn.functional):
+        with pytest.raises(RuntimeError, match=argument):
+            getattr(functions, name)(*args)
+
+
+def test_labels_of_hinges_have_no_gradient() -> None:
+    """As in torch, a target that is only compared may require one."""
+    target = torch.ones(2, 3, requires_grad=True)
+    assert not F.hinge_embedding_loss(_SCORES, target).requires_grad
+    assert not F.cosine_embedding_loss(_SCORES, _SCORES, target[:, 0]).requires_grad
+
+
+def test_soft_margin_does_not_overflow() -> None:
+    """PyTorch's value is infinite there, and its gradient NaN."""
+    x = torch.tensor([-2000.0, 2000.0], dtype=torch.float64, requires_grad=True)
+    loss = F.soft_margin_loss(x, torch.ones(2), reduction="sum")
+    assert (loss.item(), torch.autograd.grad(loss, x)[0].tolist()) == (2000, [-1, 0])
+
+
+def test_margin_losses_of_no_examples() -> None:
+    """PyTorch's mean is whatever was in memory."""
+    x = torch.zeros(0, 3)
+    for loss in (F.multi_margin_loss(x, torch.zeros(0).long()), F.multilabel_margin_loss(x, x.long())):
+        assert loss.isnan()
