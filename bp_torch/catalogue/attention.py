@@ -62,6 +62,7 @@ OP_INFOS = (
         ErrorInput((_q, _k, _v, _draw(3, 2, 3, 4)), RuntimeError, r"attn_mask \(3, 2, 3, 4\)"),
         ErrorInput((_q, _k, _v, torch.ones(3, 4).long()), RuntimeError, "not torch.int64"),
         ErrorInput((_q, _k, _v, _draw(3, 4)), RuntimeError, "exclude each other", {"is_causal": True}),
+        ErrorInput((_q, _k, _v), TypeError, "scale", {"scale": torch.tensor(0.5, requires_grad=True)}),
         ErrorInput((_q, _k, _v), RuntimeError, "but got 1.5", {"dropout_p": 1.5}),
         ErrorInput((_draw(3, 3, 2), _k, _v), RuntimeError, "2 heads .* 3", _GROUPS),
         ErrorInput((_q.long(), _k.long(), _v.long()), RuntimeError, "int64"),

@@ -287,6 +287,8 @@ def scaled_dot_product_attention(
     if attn_mask is not None:
         require_tensor("scaled_dot_product_attention", attn_mask=attn_mask)
         attn_mask = as_matrix(attn_mask, query, key, is_causal)
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        raise TypeError("scaled_dot_product_attention(): scale must be a number, not a Tensor that requires a gradient")
     scale = 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else float(scale)
     return in_float32(_attend, query, key, value, attn_mask, scale, is_causal, dropout_p)
 
