@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bp_torch.data import Batch, classes_of
 from bp_torch.engine import Backprop, backward
-from bp_torch.functional.attention import Attention
+from bp_torch.functional.attention import Attention, BlockwiseAttention
 from bp_torch.functional.elementwise import Elementwise
 from bp_torch.functional.scores import softmax_of_scores
 from bp_torch.gradients import Comparison, Gradients
@@ -99,7 +99,7 @@ def maps_of(backprop: Backprop, inputs: Tensor, targets: Tensor) -> Maps | None:
     cost, tape = backprop.trace(inputs, targets)
     calls, gradients = tape[: tape.model_calls], backward(tape, cost)
     for call in reversed(calls):
-        if issubclass(call.function, Attention):
+        if call.function in (Attention, BlockwiseAttention):
             query, key, value, *options, _, _ = call.inputs
             weights = softmax_of_scores(query, key, *options)
             return Maps("attention", weights, len(inputs) * gradients[call.output] @ value.mT)
