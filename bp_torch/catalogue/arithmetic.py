@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.catalogue.op_info import ErrorInput, Interval, Kink, RandomTensors, op_info
+from bp_torch.catalogue.op_info import ErrorInput, Kink, RandomTensors, op_info
 from bp_torch.sample import Sample
 
 _draw = RandomTensors(7)
@@ -18,10 +18,10 @@ _transposed, _cube, _empty = _draw(3, 2).t(), _draw(2, 3, 2), _draw(0, 3)
 _mask = torch.tensor([[True, False, True], [False, False, True]])
 
 
-def _unary(positive: bool = False) -> list[tuple[Tensor]]:
+def _unary() -> list[tuple[Tensor]]:
     """Inputs of several shapes, layouts and magnitudes."""
     inputs = (_x, _transposed, _draw(1, 3).expand(2, 3), _number, _empty, _draw(4, scale=1e-4), _draw(4, scale=6))
-    return [(x.abs() + 0.01,) if positive else (x,) for x in inputs]
+    return [(x,) for x in inputs]
 
 
 def _binary(positive: bool = False) -> list[tuple[Any, ...]]:
@@ -34,7 +34,6 @@ _NOT_BROADCAST = ErrorInput((_x, _draw(2)), RuntimeError, "size of tensor a")
 _COMPLEX = ErrorInput((torch.zeros(3, dtype=torch.complex64),), NotImplementedError, "complex64")
 _COMPLEX_AND_NUMBER = ErrorInput((torch.zeros(3, dtype=torch.complex64), 2), NotImplementedError, "complex64")
 _NO_SUCH_AXIS = ErrorInput((_x, 2), IndexError, "out of range")
-_POSITIVE = (Interval(0, math.inf),)
 _TIE = (Kink((1, 1), 0.5),)
 
 OP_INFOS = (
@@ -62,11 +61,6 @@ OP_INFOS = (
         ErrorInput((torch.arange(3), -1), RuntimeError, "negative integer powers"),
     ),
     _op_info("square", "∂C/∂x = g 2x", _unary(), _COMPLEX),
-    _op_info("sqrt", "∂C/∂x = g / 2√x", _unary(positive=True), _COMPLEX, domain=_POSITIVE),
-    _op_info("rsqrt", "∂C/∂x = −g / 2x√x", _unary(positive=True), _COMPLEX, domain=_POSITIVE),
-    _op_info("exp", "∂C/∂x = g y", _unary(), _COMPLEX),
-    _op_info("log", "∂C/∂x = g / x", _unary(positive=True), _COMPLEX, domain=_POSITIVE),
-    _op_info("abs", "∂C/∂x = g sign(x)", _unary(), _COMPLEX, kinks=(Kink((0,), 0),)),
     # Selection
     _op_info("maximum", "∂C/∂a = g where a > b, else 0; half of g at a tie", _binary()[:4], _NOT_BROADCAST, kinks=_TIE),
     _op_info(

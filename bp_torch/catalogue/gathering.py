@@ -22,8 +22,7 @@ def _triangle(name: str, side: str) -> object:
     """The entry of `tril` or `triu`."""
     samples = (
         Sample((_x,), axes="rows columns"),
-        Sample((_cube.transpose(0, 1), -1), axes="rows batch columns, "),
-        Sample((_x.t(), 1), axes="columns rows, "),
+        Sample((_cube.mT, -1), axes="batch columns rows, "),
     )
     return _op_info(name, f"∂C/∂x = g {side} the diagonal, else 0", samples, ErrorInput((_row,), RuntimeError, "2 dim"))
 

@@ -1,10 +1,11 @@
 """Entries of elementwise functions of one Tensor."""
 
+import math
 from functools import partial
 
 import torch
 
-from bp_torch.catalogue.op_info import ErrorInput, Kink, RandomTensors, op_info
+from bp_torch.catalogue.op_info import ErrorInput, Interval, Kink, RandomTensors, op_info
 from bp_torch.sample import Sample
 
 _draw = RandomTensors(31)
@@ -14,13 +15,21 @@ _low, _high = -_draw(3, 4).abs(), _draw(4).abs()
 _COMPLEX = ErrorInput((torch.zeros(3, dtype=torch.complex64),), NotImplementedError, "complex64")
 
 
-def _unary() -> list[Sample]:
+_POSITIVE = (Interval(0, math.inf),)
+
+
+def _unary(positive: bool = False) -> list[Sample]:
     """Inputs of several shapes, layouts and magnitudes."""
-    named = {"rows columns": (_x, _draw(4, 3).t(), _draw(0, 3)), "": (_draw(),), "length": (_draw(4, scale=20),)}
-    return [Sample((x,), axes=names) for names, inputs in named.items() for x in inputs]
+    named = {"rows columns": (_x, _draw(4, 3).t(), _draw(0, 3)), "": (_draw(),), "length": (_draw(4, scale=10),)}
+    return [Sample((x.abs() + 0.01 if positive else x,), axes=names) for names, inputs in named.items() for x in inputs]
 
 
 OP_INFOS = (
+    _op_info("abs", "∂C/∂x = g sign(x)", _unary(), _COMPLEX, kinks=(Kink((0,), 0),)),
+    _op_info("sqrt", "∂C/∂x = g / 2√x", _unary(positive=True), _COMPLEX, domain=_POSITIVE),
+    _op_info("rsqrt", "∂C/∂x = −g / 2x√x", _unary(positive=True), _COMPLEX, domain=_POSITIVE),
+    _op_info("exp", "∂C/∂x = g y", _unary(), _COMPLEX),
+    _op_info("log", "∂C/∂x = g / x", _unary(positive=True), _COMPLEX, domain=_POSITIVE),
     _op_info("sin", "∂C/∂x = g cos x", _unary(), _COMPLEX),
     _op_info("cos", "∂C/∂x = −g sin x", _unary(), _COMPLEX),
     _op_info("erf", "∂C/∂x = g 2/√π e^(−x²)", _unary(), _COMPLEX),
@@ -29,9 +38,8 @@ OP_INFOS = (
         "∂C/∂x = g where a ≤ x ≤ b, else 0; ∂C/∂a = g where x < a, ∂C/∂b = g where x > b",
         (
             Sample((_x, -0.5, 1), axes="rows columns, , "),
-            Sample((_x,), {"max": 0.3}, axes="rows columns"),
             Sample((_x, _low, _high), axes="rows columns, rows columns, columns"),
-            Sample((_x, _high), axes="rows columns, columns"),
+            Sample((_x, None, _high), axes="rows columns, , columns"),
         ),
         _COMPLEX,
         ErrorInput((_x,), RuntimeError, "At least one"),

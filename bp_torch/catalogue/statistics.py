@@ -26,30 +26,18 @@ def _along(x: Tensor, *args: Any, **options: Any) -> Sample:
     return Sample((x, *args), options, axes=" ".join(("rows", "columns", "depth")[: x.dim()]) + ", " * len(args))
 
 
-def _of_deviations(name: str, backward: str, **fields: Any) -> Any:
+def _of_deviations(name: str, backward: str, *samples: Sample) -> Any:
     """The entry of `var` or `std`."""
-    samples = (
-        _along(_x, 1),
-        _along(_cube, dim=(0, -1), correction=0, keepdim=True),
-        _along(_x.t(), False),
-        _along(_row, correction=1.5),
-    )
     both = ErrorInput((_x, 1, True), TypeError, "unbiased", {"correction": 1})
-    return _op_info(name, backward, samples, _COMPLEX, _INTEGERS, _NO_SUCH_AXIS, both, **fields)
+    return _op_info(name, backward, (_along(_x, 1), *samples), _COMPLEX, _INTEGERS, _NO_SUCH_AXIS, both)
 
 
-def _extremum(name: str, chosen: str) -> Any:
+def _extremum(name: str, chosen: str, *samples: Sample) -> Any:
     """The entry of `max` or `min`."""
-    samples = (
-        _along(_x, 1),
-        _along(_cube, dim=0, keepdim=True),
-        _along(_x.t()),
-        Sample((_x, _row), axes="rows columns, columns"),
-    )
     return _op_info(
         name,
         f"∂C/∂x = g at the {chosen} value, else 0; shared among equal ones if no axis is given",
-        samples,
+        (_along(_x, 1), *samples),
         _COMPLEX,
         _NO_SUCH_AXIS,
         ErrorInput((_draw(0),), RuntimeError, "numel"),
@@ -74,9 +62,8 @@ OP_INFOS = (
             _along(_x, 2, 1),
             _along(_cube, 1, dim=(0, -1), keepdim=True),
             _along(_x.t()),
-            _along(_row, p=3.0),
+            _along(_row, 3.0),
             _along(_x, -math.inf, 0),
-            _along(_x, 0.5, -1),
         ),
         ErrorInput((torch.zeros(3, dtype=torch.complex64),), NotImplementedError, "complex64"),
         ErrorInput((torch.arange(3),), RuntimeError, "floating point"),
@@ -86,12 +73,17 @@ OP_INFOS = (
         rejects_lists=False,  # torch.norm raises an AttributeError
         kinks=(Kink((0,), 0), Kink((0,), 0, {"p": 1}), Kink((0,), 0, {"p": math.inf})),
     ),
-    _of_deviations("var", "∂C/∂x = g 2 (x − μ) / (n − correction)"),
-    _of_deviations("std", "∂C/∂x = g (x − μ) / (n − correction) y"),
+    _of_deviations(
+        "var",
+        "∂C/∂x = g 2 (x − μ) / (n − correction)",
+        _along(_cube, dim=(0, -1), correction=0, keepdim=True),
+        _along(_x.t(), False),
+    ),
+    _of_deviations("std", "∂C/∂x = g (x − μ) / (n − correction) y", _along(_row, correction=1.5)),
     _op_info(
         "prod",
         "∂C/∂xᵢ = g Πⱼ xⱼ over all j ≠ i",
-        (_along(_x, 1), _along(_zeros, 1), _along(_cube, 1, True), _along(_x.t()), _along(_number)),
+        (_along(_x, 1), _along(_zeros, 1, True), _along(_x.t())),
         _COMPLEX,
         _NO_SUCH_AXIS,
     ),
@@ -103,12 +95,12 @@ OP_INFOS = (
         _NO_SUCH_AXIS,
     ),
     # Ordering
-    _extremum("max", "largest"),
-    _extremum("min", "smallest"),
+    _extremum("max", "largest", _along(_x.t()), Sample((_x, _row), axes="rows columns, columns")),
+    _extremum("min", "smallest", _along(_cube, dim=0, keepdim=True)),
     _op_info(
         "sort",
         "∂C/∂xⱼ = gᵢ where yᵢ = xⱼ",
-        (_along(_x), _along(_cube, 0, True), _along(_x.t(), stable=True, dim=-2)),
+        (_along(_x), _along(_cube.transpose(0, 2), dim=0, descending=True, stable=True)),
         _COMPLEX,
         _NO_SUCH_AXIS,
     ),
@@ -117,8 +109,7 @@ OP_INFOS = (
         "∂C/∂xⱼ = gᵢ where yᵢ = xⱼ, else 0",
         (
             Sample((_x, 2), axes="rows 4, "),
-            Sample((_cube, 2, 1, False), {"sorted": False}, axes="rows 3 depth, , , "),
-            Sample((_x.t(), 1, 0), axes="columns rows, , "),
+            Sample((_cube.mT, 2, 2, False), {"sorted": False}, axes="rows depth 3, , , "),
         ),
         ErrorInput((_COMPLEX.args[0], 1), NotImplementedError, "complex64"),
         ErrorInput((_x, 1, 2), IndexError, "out of range"),

@@ -1,4 +1,4 @@
-"""Elementwise arithmetic: add, sub, mul, div, neg, abs, powers and roots, exp, log.
+"""Elementwise arithmetic: sums, differences, products, quotients and powers.
 
 g = ∂C/∂y is the upstream gradient. Operands are broadcast and their dtypes promoted as in torch; the gradient of a
 broadcast operand is summed over its copies (`sum_to_shape`). A Python number is a constant.
@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bp_torch.functional.elementwise import BroadcastFunction, Elementwise, add_terms, shape_and_dtype, unbroadcast
+from bp_torch.functional.elementwise import BroadcastFunction, add_terms, shape_and_dtype, unbroadcast
 from bp_torch.functional.function import Function
 from bp_torch.functional.precision import cuda_autocast_to_float32
 from bp_torch.functional.shape import LinearMap
 from bp_torch.functional.validation import require_real
 
-__all__ = ["abs", "add", "div", "exp", "log", "mul", "neg", "pow", "rsqrt", "sqrt", "square", "sub"]
+__all__ = ["add", "div", "mul", "neg", "pow", "square", "sub"]
 
 
 class Add(Function):
@@ -146,18 +146,6 @@ class Neg(LinearMap):
         return -grad_output
 
 
-class Abs(Elementwise):
-    """y = |x|. ∂C/∂x = g sign(x); at the kink x = 0 it is 0."""
-
-    @staticmethod
-    def forward(input: Tensor) -> Tensor:
-        return torch.abs(input)
-
-    @staticmethod
-    def derivative(input: Tensor) -> Tensor:
-        return torch.sign(input)
-
-
 class Pow(BroadcastFunction):
     """y = aᵇ. ∂y/∂a = b aᵇ⁻¹, and 0 where b = 0; ∂y/∂b = aᵇ ln a, and 0 where a = 0 and b ≥ 0.
 
@@ -183,48 +171,6 @@ class Pow(BroadcastFunction):
     def grad_other(g: Tensor, input: Any, other: Any) -> Tensor:
         power = torch.pow(input, other)
         return torch.where((input == 0) & (other >= 0), 0, g * (power * torch.log(input.to(power.dtype))))
-
-
-class Rsqrt(Elementwise):
-    """y = 1 / √x = x^(−½). ∂C/∂x = g · (−½ x^(−3/2)) = −½ g y³."""
-
-    saves_output = True
-
-    @staticmethod
-    def forward(input: Tensor) -> Tensor:
-        return torch.rsqrt(input)
-
-    @staticmethod
-    def derivative(output: Tensor) -> Tensor:
-        return -0.5 * output**3
-
-
-class Exp(Elementwise):
-    """y = eˣ. ∂C/∂x = g y."""
-
-    saves_output = True
-
-    @staticmethod
-    def forward(input: Tensor) -> Tensor:
-        return torch.exp(input)
-
-    @staticmethod
-    def derivative(output: Tensor) -> Tensor:
-        return output
-
-
-class Log(Function):
-    """y = ln x. ∂C/∂x = g / x; as g · 1/x it would overflow for a tiny x."""
-
-    @staticmethod
-    def forward(input: Tensor) -> Tensor:
-        return torch.log(input)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        return grad_output / ctx.saved_tensors[0]
-
-    jvp = backward
 
 
 def add(input: Tensor, other: Tensor | float, *, alpha: float = 1) -> Tensor:
@@ -254,11 +200,6 @@ def neg(input: Tensor) -> Tensor:
     return Neg.call(require_real("neg", input))
 
 
-def abs(input: Tensor) -> Tensor:
-    """|input|."""
-    return Abs.call(require_real("abs", input))
-
-
 def pow(input: Tensor, exponent: Tensor | float) -> Tensor:
     """`input` to the power of `exponent`, elementwise; under autocast on CUDA in float32."""
     return require_real_output("pow", Pow.call(cuda_autocast_to_float32(require_real("pow", input)), exponent))
@@ -267,26 +208,6 @@ def pow(input: Tensor, exponent: Tensor | float) -> Tensor:
 def square(input: Tensor) -> Tensor:
     """input²."""
     return Pow.call(require_real("square", input), 2)
-
-
-def sqrt(input: Tensor) -> Tensor:
-    """√input, computed as the power ½; NaN below 0."""
-    return Pow.call(require_real("sqrt", input), 0.5)
-
-
-def rsqrt(input: Tensor) -> Tensor:
-    """1 / √input; under autocast on CUDA in float32."""
-    return Rsqrt.call(cuda_autocast_to_float32(require_real("rsqrt", input)))
-
-
-def exp(input: Tensor) -> Tensor:
-    """The exponential of `input`; under autocast on CUDA in float32."""
-    return Exp.call(cuda_autocast_to_float32(require_real("exp", input)))
-
-
-def log(input: Tensor) -> Tensor:
-    """The natural logarithm; −∞ at 0, NaN below. Under autocast on CUDA in float32."""
-    return Log.call(cuda_autocast_to_float32(require_real("log", input)))
 
 
 def require_real_output(function: str, output: Tensor) -> Tensor:

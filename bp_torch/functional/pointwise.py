@@ -1,4 +1,4 @@
-"""Elementwise functions of one Tensor: sine, cosine, error function, clamp.
+"""Elementwise functions of one Tensor: absolute value, roots, exponential, logarithm, sine, cosine, erf, clamp.
 
 g = ∂C/∂y is the upstream gradient. The functions have the signatures of torch's and map a Tensor of any shape to one
 of the same shape. TypeError if `input` is not a Tensor, NotImplementedError if it is complex.
@@ -10,11 +10,67 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bp_torch.functional.arithmetic import Pow
 from bp_torch.functional.elementwise import BroadcastFunction, Elementwise
-from bp_torch.functional.precision import in_float32
+from bp_torch.functional.function import Function
+from bp_torch.functional.precision import cuda_autocast_to_float32, in_float32
 from bp_torch.functional.validation import require_real
 
-__all__ = ["clamp", "cos", "erf", "sin"]
+__all__ = ["abs", "clamp", "cos", "erf", "exp", "log", "rsqrt", "sin", "sqrt"]
+
+
+class Abs(Elementwise):
+    """y = |x|. ∂C/∂x = g sign(x); at the kink x = 0 it is 0."""
+
+    @staticmethod
+    def forward(input: Tensor) -> Tensor:
+        return torch.abs(input)
+
+    @staticmethod
+    def derivative(input: Tensor) -> Tensor:
+        return torch.sign(input)
+
+
+class Rsqrt(Elementwise):
+    """y = 1 / √x = x^(−½). ∂C/∂x = g · (−½ x^(−3/2)) = −½ g y³."""
+
+    saves_output = True
+
+    @staticmethod
+    def forward(input: Tensor) -> Tensor:
+        return torch.rsqrt(input)
+
+    @staticmethod
+    def derivative(output: Tensor) -> Tensor:
+        return -0.5 * output**3
+
+
+class Exp(Elementwise):
+    """y = eˣ. ∂C/∂x = g y."""
+
+    saves_output = True
+
+    @staticmethod
+    def forward(input: Tensor) -> Tensor:
+        return torch.exp(input)
+
+    @staticmethod
+    def derivative(output: Tensor) -> Tensor:
+        return output
+
+
+class Log(Function):
+    """y = ln x. ∂C/∂x = g / x; as g · 1/x it would overflow for a tiny x."""
+
+    @staticmethod
+    def forward(input: Tensor) -> Tensor:
+        return torch.log(input)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        return grad_output / ctx.saved_tensors[0]
+
+    jvp = backward
 
 
 class Sin(Elementwise):
@@ -100,6 +156,31 @@ class Clamp(BroadcastFunction):
     @staticmethod
     def grad_max(g: Tensor, input: Tensor, min: Any, max: Tensor) -> Tensor:
         return torch.where((input > max) | (max < min), g, 0)
+
+
+def abs(input: Tensor) -> Tensor:
+    """|input|."""
+    return Abs.call(require_real("abs", input))
+
+
+def sqrt(input: Tensor) -> Tensor:
+    """√input, computed as the power ½; NaN below 0."""
+    return Pow.call(require_real("sqrt", input), 0.5)
+
+
+def rsqrt(input: Tensor) -> Tensor:
+    """1 / √input; under autocast on CUDA in float32."""
+    return Rsqrt.call(cuda_autocast_to_float32(require_real("rsqrt", input)))
+
+
+def exp(input: Tensor) -> Tensor:
+    """The exponential of `input`; under autocast on CUDA in float32."""
+    return Exp.call(cuda_autocast_to_float32(require_real("exp", input)))
+
+
+def log(input: Tensor) -> Tensor:
+    """The natural logarithm; −∞ at 0, NaN below. Under autocast on CUDA in float32."""
+    return Log.call(cuda_autocast_to_float32(require_real("log", input)))
 
 
 def sin(input: Tensor) -> Tensor:

@@ -23,8 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bp_torch.functional.activations import relu
-from bp_torch.functional.arithmetic import abs, mul, neg, pow
+from bp_torch.functional.arithmetic import mul, neg, pow
 from bp_torch.functional.function import Function, save
+from bp_torch.functional.pointwise import abs
 from bp_torch.functional.precision import at_least_float32, cpu_autocast_to_float32
 from bp_torch.functional.shape import LinearMap, as_new
 from bp_torch.functional.validation import require_tensor

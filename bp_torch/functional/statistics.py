@@ -246,6 +246,8 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype:
     `input` is converted to `dtype` first, if given, and to float32 under autocast. Integers have an int64 product.
     """
     require_real("prod", input)
+    if dim is None and keepdim:
+        raise TypeError("prod(): keepdim needs an axis dim")
     input = autocast_to_float32(input)[0] if dtype is None else to(input, dtype)
     if dim is None:
         input, dim = flatten(input), 0

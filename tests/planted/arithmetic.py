@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bp_torch.catalogue.op_info import RandomTensors
-from bp_torch.functional.arithmetic import Abs, Add, Div, Exp, Log, Mul, Neg, Pow
+from bp_torch.functional.arithmetic import Add, Div, Mul, Neg, Pow
 from bp_torch.functional.reductions import Matmul, Mean, Sum
 from bp_torch.functional.selection import Amax, Maximum, Where
 from planted.alterations import clamped, first_row_negated, last_doubled, ones, positive_part
@@ -14,7 +14,6 @@ from planted.bug import Original, first_input
 
 _draw = RandomTensors(18)
 _X = ((_draw(4, 3),), (_draw(7),))
-_POSITIVE = ((_draw(4, 3).abs() + 0.1,), (_draw(7).abs() + 0.1,))
 _PAIRS = ((_draw(4, 3), _draw(3)), (_draw(5), _draw(5)))
 _RATIOS = tuple((a, b.abs() + 0.3) for a, b in _PAIRS)
 _SAME_SHAPE = ((_draw(4, 3), _draw(4, 3)), (_draw(5), _draw(5)))
@@ -26,9 +25,6 @@ DIV = Original("div", Div, torch.div, _RATIOS)
 NEG = Original("neg", Neg, torch.neg, _X)
 CUBE = Original("pow", Pow, partial(torch.pow, exponent=3), _X, (3,))
 POW = Original("pow, of Tensors", Pow, torch.pow, tuple((b, a) for a, b in _RATIOS))
-EXP = Original("exp", Exp, torch.exp, _X)
-LOG = Original("log", Log, torch.log, _POSITIVE)
-ABS = Original("abs", Abs, torch.abs, _X)
 MAXIMUM = Original("maximum", Maximum, torch.maximum, _SAME_SHAPE)
 
 
@@ -77,15 +73,6 @@ _powers = (
         "logarithm of the exponent", "wrong formula", lambda g, a, b: (g * b * a ** (b - 1), g * a**b * b.abs().log())
     ),
     POW.backward("y dropped", "dropped term", lambda g, a, b: (g * b * a ** (b - 1), g * a.log())),
-    EXP.backward("x for eˣ", "wrong formula", lambda g, x: g * x, saved=first_input),
-    EXP.backward("eˣ clamped at 1000", "saturation", lambda g, y: g * y.clamp_max(1e3)),
-    EXP.backward("y detached", "second derivative", lambda g, y: g * y.detach()),
-    LOG.backward("10⁻⁶ added to x", "epsilon", lambda g, x: g / (x + 1e-6)),
-    LOG.backward("1/x never above 100", "saturation", lambda g, x: g * (1 / x).clamp_max(100)),
-    LOG.backward("base 10", "factor", lambda g, x: g / (x * 2.302585)),
-    ABS.backward("g where x > 0, else 0", "dropped term", lambda g, x: g * (x > 0)),
-    ABS.backward("1 at 0", "kink", lambda g, x: torch.where(x >= 0, g, -g)),
-    ABS.backward("x / (|x| + 10⁻⁶)", "epsilon", lambda g, x: g * x / (x.abs() + 1e-6)),
 )
 
 _MASK = torch.tensor([True, False, True])
@@ -166,4 +153,4 @@ _reductions = (
 )
 
 BUGS = (*_sums, *_products, *_powers, *_choices, *_matrices, *_reductions)
-ORIGINALS = (ADD, SUB, MUL, DIV, NEG, CUBE, POW, EXP, LOG, ABS, MAXIMUM, WHERE, AMAX, MATMUL, SUM, MEAN)
+ORIGINALS = (ADD, SUB, MUL, DIV, NEG, CUBE, POW, MAXIMUM, WHERE, AMAX, MATMUL, SUM, MEAN)
