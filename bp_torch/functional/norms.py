@@ -200,7 +200,9 @@ def norm_slope(x: Tensor, norm: Tensor, p: float, dim: Any) -> Tensor:
         extreme = x.abs() == norm
         return x.sign() * extreme / extreme.sum(dim, keepdim=True)
     ratio = x / norm.masked_fill(norm == 0, 1)
-    if p >= 2:
+    if p == 2:
+        return ratio
+    if p > 2:
         return ratio * ratio.abs() ** (p - 2)
     return (ratio.sign() * ratio.abs() ** (p - 1)).masked_fill(x == 0, 0)
 

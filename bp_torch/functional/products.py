@@ -109,7 +109,8 @@ class Einsum(Function):
         gradients: list[Tensor | None] = [None] * len(operands)
         for i, (term, operand) in enumerate(zip(terms, operands, strict=True)):
             if needs_gradient[i]:
-                others = [*factors[:i], (result, grad_output), *factors[i + 1 :]]
+                # in a circle from the next operand on, so that neighbours share letters in a chain of matrices
+                others = [*factors[i + 1 :], (result, grad_output), *factors[:i]]
                 gradients[i] = sum_of_products(others, term, operand.shape).to(operand.dtype)
         return None, *gradients
 
@@ -135,7 +136,7 @@ def explicit_terms(equation: str, dims: Sequence[int]) -> list[str]:
 def sum_of_products(factors: list[tuple[str, Tensor]], letters: str, shape: Sequence[int]) -> Tensor:
     """The sum of products with these letters and this shape. See `Einsum`."""
     like, result = factors[0][1], ""
-    taken = letters.join(term for term, _ in factors) + letters
+    taken = "".join(term for term, _ in factors) + letters
     unused = (c for c in string.ascii_letters if c not in taken)
     for letter, length in zip(letters, shape, strict=True):
         if letter in result:
