@@ -211,8 +211,8 @@ def states(targets: Tensor, lengths: Tensor, blank: int, dtype: torch.dtype) -> 
     classes = F.pad(torch.stack((torch.full_like(labels, blank), labels), 2).flatten(1), (0, 1), value=blank)
     with_start = F.pad(classes, (1, 0), value=-1)
     skippable = F.pad(with_start[:, 2:] != with_start[:, :-2], (2, 0))
-    states = torch.arange(with_start.shape[1], device=targets.device)
-    final = states // 2 == lengths.unsqueeze(1)  # 2 L and 2 L + 1
+    index = torch.arange(with_start.shape[1], device=targets.device)
+    final = index // 2 == lengths.unsqueeze(1)  # 2 L and 2 L + 1
     zeros = torch.zeros(with_start.shape, dtype=dtype, device=targets.device)
     return classes, zeros.masked_fill(~skippable, LOG_ZERO), zeros.masked_fill(~final, LOG_ZERO)
 
