@@ -280,12 +280,13 @@ def scaled_dot_product_attention(
         RuntimeError: if shapes or dtypes do not match; as NotImplementedError if they are not floating point.
     """
     require_floating("scaled_dot_product_attention", query=query, key=key, value=value)
+    if attn_mask is not None:
+        require_tensor("scaled_dot_product_attention", attn_mask=attn_mask)
     query, key, value, attn_mask = autocast_to_half(query, key, value, attn_mask)
     if enable_gqa:
         key, value = (repeat_heads(x, query) for x in (key, value))
     require_matching(query, key, value, dropout_p)
     if attn_mask is not None:
-        require_tensor("scaled_dot_product_attention", attn_mask=attn_mask)
         attn_mask = as_matrix(attn_mask, query, key, is_causal)
     if isinstance(scale, Tensor) and scale.requires_grad:
         raise TypeError("scaled_dot_product_attention(): scale must be a number, not a Tensor that requires a gradient")
