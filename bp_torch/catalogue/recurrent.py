@@ -36,13 +36,6 @@ def _axes(gates: int, state: str) -> str:
     return f", {state} hidden" * (2 if gates == 4 else 1) + f"{rows} features{rows} hidden"
 
 
-def _both_packed(gates: int) -> Sample:
-    """Both directions of packed sequences, without biases."""
-    weights = [w for _ in range(2) for w in _weights(gates, 1, 2)[:2]]
-    axes = "5 features, 3" + _axes(gates, "2 2") + f", {gates}*hidden features, {gates}*hidden hidden"
-    return Sample((_draw(5, 1), _SIZES, _hx(gates, 2, 2, 2), weights), _options(biases=False, both=True), axes=axes)
-
-
 def _layer(name: str, backward: str, gates: int, *samples: Sample) -> OpInfo:
     """A sample with biases, and others."""
     x, hx, params = _draw(3, 2, 2), _hx(gates, 1, 2, 2), _weights(gates, 2, 2)
@@ -104,6 +97,11 @@ _two_layers = Sample(
     axes="2 3 1, 2 2 2, 2 1, 2 2, 2 2, 2 2",
     seed=0,
 )
+_packed = Sample(
+    (_draw(5, 1), _SIZES, _draw(2, 2, 2), _tensors(*[(6, 1), (6, 2)] * 2)),
+    _options(biases=False, both=True),
+    axes="5 features, 3, 2 2 hidden" + ", 3*hidden features, 3*hidden hidden" * 2,
+)
 _projection = Sample(
     (_draw(5, 1), _SIZES, tuple(_tensors((2, 2, 1), (2, 2, 2))), _tensors(*[(8, 1), (8, 1), (1, 2)] * 2)),
     _options(biases=False, both=True),
@@ -112,8 +110,8 @@ _projection = Sample(
 
 OP_INFOS = (
     _layer("rnn_tanh", f"{_SIMPLE}; f′ = 1 − hₜ²", 1, _two_layers),
-    _layer("rnn_relu", f"{_SIMPLE}; f′ = 1 where hₜ > 0, else 0", 1, _both_packed(1)),
-    _layer("gru", _GRU, 3, _both_packed(3)),
+    _layer("rnn_relu", f"{_SIMPLE}; f′ = 1 where hₜ > 0, else 0", 1),
+    _layer("gru", _GRU, 3, _packed),
     _layer("lstm", _LSTM, 4, _projection),
     _cell("rnn_tanh_cell", "δ = g (1 − h²)", 1),
     _cell("rnn_relu_cell", "δ = g where h > 0, else 0", 1),
