@@ -92,8 +92,8 @@ class Var(Reduction):
     @staticmethod
     def derivative(input: Tensor, output: Tensor, axes: tuple[int, ...], correction: float) -> Tensor:
         centred = input - input.mean(axes, keepdim=True)
-        divisor = max(math.prod([input.shape[axis] for axis in axes]) - correction, 0)
-        return 2 / divisor * centred if divisor else centred * math.inf
+        n = math.prod([input.shape[axis] for axis in axes])
+        return 2 * centred / max(n - correction, 0)
 
 
 class Std(Reduction):
