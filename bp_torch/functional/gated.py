@@ -36,7 +36,8 @@ class GatedUnit(Function):
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Build `backward` and `jvp` from value and slope."""
-        cls.backward, cls.jvp = map(staticmethod, _gated_methods(cls.value_and_slope))  # type: ignore[method-assign]
+        if "value_and_slope" in vars(cls):
+            cls.backward, cls.jvp = map(staticmethod, _gated_methods(cls.value_and_slope))  # type: ignore[method-assign]
         super().__init_subclass__(**options)
 
 
