@@ -31,9 +31,9 @@ _QUERIES = (
     Sample((_draw(2, 3, 4), *_angles(3, 2)), axes="batch length 2*pairs, length pairs, length pairs"),
     Sample((_draw(2, 6), *_angles(2, 3)), axes="length 2*pairs, length pairs, length pairs"),
 )
-ROTARY = Original("rotary", RotaryEmbedding, _REFERENCES["rotary_embedding"], _QUERIES, (False,))
+ROTARY = Original("rotary_embedding", RotaryEmbedding, _REFERENCES["rotary_embedding"], _QUERIES, (False,))
 INTERLEAVED = Original(
-    "rotary, interleaved",
+    "rotary_embedding, interleaved",
     RotaryEmbedding,
     partial(_REFERENCES["rotary_embedding"], interleaved=True),
     _QUERIES,
