@@ -70,7 +70,9 @@ def test_modules_that_are_passed_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    "activation", [torch.relu, torch.nn.functional.silu, torch.nn.Tanh(), functional.gelu, nn.Sigmoid()], ids=repr
+    "activation",
+    [torch.relu, torch.nn.functional.silu, torch.nn.Tanh(), functional.gelu, nn.Sigmoid()],
+    ids=["torch", "torch.nn.functional", "torch.nn", "functional", "nn"],
 )
 def test_pytorchs_activations_are_replaced_at_the_call(activation: Any) -> None:
     model, (x, _) = nn.TransformerEncoderLayer(4, 2, 6, 0.0, activation, batch_first=True).double(), batch()
