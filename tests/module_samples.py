@@ -71,6 +71,13 @@ _draw = RandomTensors(0)
 _VECTORS, _IMAGES, _WEIGHTS = _draw(4, 3), _draw(2, 4, 6, 4), _draw(3).abs()
 _WORDS = torch.tensor([[1, 0, 1], [3, 1, 0]])
 
+
+def _decoder_layer() -> torch.nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torch.nn.TransformerDecoderLayer(4, 2, 3, dropout=0.0)
+
+
 SAMPLES = {
     "Flatten": [of(_IMAGES), of(_IMAGES, 0, 1)],
     "Unflatten": [of(_VECTORS, 1, (3, 1))],
@@ -90,7 +97,7 @@ SAMPLES = {
     "UpsamplingNearest2d": [of(_IMAGES, scale_factor=2)],
     "UpsamplingBilinear2d": [of(_IMAGES, (7, 3))],
     "TransformerDecoder": [
-        of((_draw(3, 2, 4), _draw(2, 2, 4)), torch.nn.TransformerDecoderLayer(4, 2, 3, dropout=0.0), 2),
+        of((_draw(3, 2, 4), _draw(2, 2, 4)), _decoder_layer(), 2),
     ],
     "Embedding": [
         of_indices(_WORDS, 4, 3, padding_idx=1),
