@@ -113,12 +113,8 @@ class LinearCrossEntropy(Function):
             p = torch.softmax(_logits(x, weight, bias), 1)
             w = p.new_ones(p.shape[1]) if class_weight is None else class_weight
             hit, spread = g * (1 - ctx.label_smoothing) * w[t], g * (ctx.label_smoothing / len(w))  # (rows,)
-            delta = p * (hit + spread * w.sum()).unsqueeze(1)
-            if ctx.label_smoothing:
-                delta = delta - spread.unsqueeze(1) * w
-            # in place is faster, but vmap cannot add a batch to a Tensor without one; torch.func enables gradients
-            add = delta.scatter_add if torch.is_grad_enabled() else delta.scatter_add_
-            yield x, add(1, t.unsqueeze(1), -hit.unsqueeze(1))
+            smoothing = spread.unsqueeze(1) * (p * w.sum() - w) if ctx.label_smoothing else 0
+            yield x, hit.unsqueeze(1) * _minus_onehot(p, t.unsqueeze(1)) + smoothing
 
     @staticmethod
     def jvp(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, *_: None) -> Tensor:
@@ -134,6 +130,14 @@ class LinearCrossEntropy(Function):
 
 def _logits(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return at_least_float32(F.linear(input, weight, bias))
+
+
+def _minus_onehot(p: Tensor, index: Tensor) -> Tensor:
+    """The difference p − onehot; −Σ p over the other classes keeps the digits that p − 1 loses near p = 1."""
+    # in place is faster, but vmap cannot add a batch to a Tensor without one; torch.func enables gradients
+    put = torch.Tensor.scatter if torch.is_grad_enabled() else torch.Tensor.scatter_
+    others = put(p, 1, index, 0.0)
+    return put(others, 1, index, -others.sum(1, keepdim=True))
 
 
 def _plus(total: Tensor | None, term: Tensor) -> Tensor:
