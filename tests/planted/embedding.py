@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bp_torch.catalogue.op_info import RandomTensors
-from bp_torch.functional.embedding import Embedding, EmbeddingBag, EmbeddingBagMax
+from bp_torch.functional.embedding import Embedding
+from bp_torch.functional.embedding_bag import EmbeddingBag, EmbeddingBagMax
 from bp_torch.sample import Sample
 from planted.alterations import rounded_to
 from planted.bug import Bug, Original
