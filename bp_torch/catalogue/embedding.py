@@ -13,7 +13,6 @@ from bp_torch.sample import Sample
 
 _draw = RandomTensors(30)
 _table, _index, _flat = _draw(4, 3), torch.tensor([[1, 0, 1], [3, 1, 0]]), torch.tensor([1, 0, 1, 3, 1])
-_ROWS = "batch length, 4 features"
 
 
 def _bags(input: Tensor, weight: Tensor, offsets: Tensor | None = None, **options: Any) -> Tensor:
@@ -51,9 +50,8 @@ OP_INFOS = (
         "embedding",
         "∂C/∂W[v] = Σ gₙ over the copies n of row v",
         (
-            Sample((_index, _table), axes=_ROWS),
-            Sample((torch.tensor([2, 0, 2]), _draw(3, 2)), axes="batch, 3 features"),
-            Sample((_index.int(), _draw(4, 2)), axes=_ROWS),
+            Sample((_index, _table), axes="batch length, 4 features"),
+            Sample((torch.tensor([2, 0, 2]).int(), _draw(3, 2)), axes="batch, 3 features"),
         ),
         ErrorInput((torch.tensor([[0, 1], [4, 1]]), _table), IndexError, r"index 4 at position \(1, 0\).*4 rows"),
         ErrorInput((torch.tensor([0, -1]), _table), IndexError, r"index -1 at position \(1,\).*4 rows"),
@@ -66,10 +64,9 @@ OP_INFOS = (
         "embedding_bag",
         "∂C/∂W[v] = Σ sₙ g_b(n) over the copies n of row v",
         (
-            _bag(_index, _draw(4, 3), mode="sum"),
+            _bag(_index, _draw(4, 3), padding_idx=-3),
             _bag(_flat, _draw(4, 2), 0, 2, 2),
             _bag(_flat, _draw(4, 2), 0, 3, 5, mode="sum", include_last_offset=True, padding_idx=1),
-            _bag(_index, _draw(4, 2), padding_idx=-3),
             _bag(_flat, _draw(4, 3), 0, 1, 1, mode="max"),
         ),
         reference=_bags,
