@@ -17,7 +17,6 @@ from bp_torch.functional.ctc import *
 from bp_torch.functional.dropout import *
 from bp_torch.functional.embedding import *
 from bp_torch.functional.embedding_bag import *
-from bp_torch.functional.expectation_losses import *
 from bp_torch.functional.gated import *
 from bp_torch.functional.gathering import *
 from bp_torch.functional.indexing import *

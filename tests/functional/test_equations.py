@@ -3,13 +3,13 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
+from unconstrained import unconstrained
 
 from bp_torch import functional
 from bp_torch.catalogue import CATALOGUE, ErrorInput, OpInfo
@@ -65,12 +65,6 @@ def covering(samples: Sequence[Sample], form: Callable[[object], object]) -> lis
 
 def kind(value: object) -> object:
     return value.dtype if isinstance(value, Tensor) else type(value)
-
-
-def unconstrained(call: Call) -> Call:
-    """The same call with its inputs in their sets from the start, so that no projection comes before the function."""
-    projected = {position: project(call.args[position]) for position, project in call.structure.projections.items()}
-    return replace(call.with_args(projected), structure=replace(call.structure, projections={}))
 
 
 def irregular(*shape: int) -> Tensor:
