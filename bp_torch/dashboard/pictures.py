@@ -94,7 +94,7 @@ def draw_maps(event: MapEvent) -> Summary.Image:
     The first 6 maps of a digit are drawn. They share a scale, and so do their nudges.
     """
     count, channels = event.maps.shape[0], min(event.maps.shape[1], _MAPS)
-    attention = f"Attention of {channels} heads, from token (row) to token, and its nudges"
+    attention = f"Attention of {channels} heads, from token (row) to token (column), and nudges"
     features = f"The first {channels} feature maps of {count} digits, and the nudges of the maps"
     figure = _page(attention if event.kind == "attention" else features, _TITLE_INCHES)
     width = _INCHES * 0.96 / (channels + 1)
