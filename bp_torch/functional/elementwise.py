@@ -201,9 +201,8 @@ class ElementwiseLoss(Function):
     def __init_subclass__(cls, **options: Any) -> None:
         """Build `forward`, `setup_context`, `backward` and `jvp` from the loss and its slopes."""
         if "slopes" in vars(cls):
-            slopes = tuple(
-                slope and inspect.unwrap(slope) for slope in cls.slopes
-            )  # torch.compile rejects staticmethod
+            # torch.compile rejects staticmethod
+            slopes = tuple(slope and inspect.unwrap(slope) for slope in cls.slopes)
             methods = _elementwise_loss_methods(cls.loss, slopes)
             cls.forward, cls.setup_context, cls.backward, cls.jvp = map(staticmethod, methods)  # type: ignore[method-assign]
         super().__init_subclass__(**options)

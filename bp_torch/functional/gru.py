@@ -73,8 +73,7 @@ class GRU(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, h0, weight, bias, ctx.time, ctx.reverse = inputs
-        ctx.has_bias = bias is not None
+        _, h0, weight, _, ctx.time, ctx.reverse = inputs
         save(ctx, output, h0, weight)
 
     @staticmethod
@@ -98,7 +97,7 @@ class GRU(Function):
             grad_h = with_head(grad_h, delta_h * z + of_hidden[-1] @ weight)
 
         delta = rows(joined(of_hidden, ctx.time, backwards), ctx.time)
-        grad_bias = delta.sum(0) if ctx.has_bias else None
+        grad_bias = delta.sum(0) if ctx.needs_input_grad[3] else None
         grad_weight = delta.t() @ rows(h_before, ctx.time) if ctx.needs_input_grad[2] else None
         return joined(of_input, ctx.time, backwards), grad_h, grad_weight, grad_bias, None, None
 

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def promote_types(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 def autocast_to_half(*tensors: Tensor | None) -> tuple[Any, ...]:
     """Apply autocast's rule for matrix products, if it is enabled: its dtype for all floating ones but float64."""
-    if not _autocast_applies(tensors):
+    if not autocast_applies(tensors[0]):
         return tensors
     dtype = torch.get_autocast_dtype(tensors[0].device.type)  # type: ignore[union-attr]
     return tuple(
@@ -46,7 +47,7 @@ def autocast_to_half(*tensors: Tensor | None) -> tuple[Any, ...]:
 
 def autocast_to_float32(*tensors: Tensor | None) -> tuple[Any, ...]:
     """Apply autocast's rule for losses, if it is enabled: half precision becomes float32."""
-    return tuple(map(_upcast, tensors)) if _autocast_applies(tensors) else tensors
+    return tuple(map(_upcast, tensors)) if autocast_applies(tensors[0]) else tensors
 
 
 def cuda_autocast_to_float32(tensor: Tensor) -> Tensor:
@@ -64,22 +65,27 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in _HALF else tensor
 
 
+def no_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
+    """A context without autocast on the device of a Tensor: it would round the matrix products."""
+    return torch.autocast(tensor.device.type, enabled=False) if autocast_applies(tensor) else nullcontext()
+
+
 def without_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Run a function in the dtypes of its arguments: autocast would round its matrix products."""
+    """Run a function in the dtypes of its arguments. See `no_autocast`."""
 
     @functools.wraps(function)
     def run(*args: Any) -> Any:
         if not autocast_enabled():
             return function(*args)
-        device = next(x.device.type for x in args if isinstance(x, Tensor))
-        with torch.autocast(device, enabled=False):
+        with no_autocast(next(x for x in args if isinstance(x, Tensor))):
             return function(*args)
 
     return run
 
 
-def _autocast_applies(tensors: tuple[Any, ...]) -> bool:
-    return autocast_enabled() and torch.is_autocast_enabled(tensors[0].device.type)
+def autocast_applies(tensor: Any) -> bool:
+    """Whether autocast is on for the device of a Tensor."""
+    return autocast_enabled() and torch.is_autocast_enabled(tensor.device.type)
 
 
 def _upcast(value: Any) -> Any:

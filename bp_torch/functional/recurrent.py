@@ -27,6 +27,7 @@ from bp_torch.functional.gru import GRU
 from bp_torch.functional.indexing import cat, getitem, narrow, stack
 from bp_torch.functional.linear import Linear
 from bp_torch.functional.lstm import LSTM
+from bp_torch.functional.precision import no_autocast
 from bp_torch.functional.recurrent_arguments import (
     Kind,
     States,
@@ -35,7 +36,6 @@ from bp_torch.functional.recurrent_arguments import (
     require_matching,
     split_params,
     widened,
-    without_autocast,
 )
 from bp_torch.functional.rnn import RNN, Time
 from bp_torch.functional.shape import clone, to
@@ -213,7 +213,7 @@ def _run(
     batch = data.shape[1 - time] if isinstance(time, int) else time[0]
     states = require_matching(kind, kind.name, data, hx, (len(weights), batch), weights, directions)
     h_dtype, *dtypes = dtypes_of(kind, data, states, whole=isinstance(time, int))
-    with without_autocast(data):
+    with no_autocast(data):
         wide = widened(data)[0], widened(*states), [widened(*own) for own in weights]
         output, *last = map(to, _stacked(kind, *wide, time, directions, p), (h_dtype, h_dtype, *dtypes))
         return clone(output), *last  # a view could not be changed in place
@@ -266,6 +266,6 @@ def _cell(kind: Kind, input: Tensor, hx: Any, *weights: Tensor | None) -> Iterat
     weights = *weights, None
     states = require_matching(kind, name, input, hx, (len(input),), [weights], 1)
     dtypes = dtypes_of(kind, input, states, whole=False)
-    with without_autocast(input):
+    with no_autocast(input):
         results = kind.run(*widened(input), widened(*states), *widened(*weights), (len(input),), False)
         return map(clone, map(to, results, dtypes))

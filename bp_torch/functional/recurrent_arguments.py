@@ -1,13 +1,12 @@
 """The arguments of recurrent layers and cells: checks, and the dtypes of results under autocast."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from bp_torch.functional.precision import autocast_enabled
+from bp_torch.functional.precision import autocast_applies
 from bp_torch.functional.shape import to
 from bp_torch.functional.validation import require_floating
 
@@ -91,22 +90,13 @@ def _require(name: str, argument: str, tensor: Tensor, shape: tuple[int, ...], d
     require_floating(name, **{argument: tensor})
     if tensor.shape != shape:
         raise RuntimeError(f"{name}(): {argument} must be {shape}, got {tuple(tensor.shape)}")
-    if tensor.dtype != data.dtype and not _autocast_applies(data):
+    if tensor.dtype != data.dtype and not autocast_applies(data):
         raise RuntimeError(f"{name}(): {argument} is {tensor.dtype}, but the input is {data.dtype}")
 
 
 def widened(*tensors: Tensor | None) -> list[Any]:
     """Half precision in float32."""
     return [x if x is None else to(x, torch.promote_types(x.dtype, torch.float32)) for x in tensors]
-
-
-def _autocast_applies(data: Tensor) -> bool:
-    return autocast_enabled() and torch.is_autocast_enabled(data.device.type)
-
-
-def without_autocast(data: Tensor) -> AbstractContextManager[Any]:
-    """A context without autocast, which would round each product of the recursion."""
-    return torch.autocast(data.device.type, enabled=False) if _autocast_applies(data) else nullcontext()
 
 
 def dtypes_of(kind: Kind, data: Tensor, states: States, *, whole: bool) -> tuple[torch.dtype, ...]:
@@ -116,7 +106,7 @@ def dtypes_of(kind: Kind, data: Tensor, states: States, *, whole: bool) -> tuple
     and promote. On CUDA all is in autocast's dtype, and so it is if oneDNN computes an LSTM as a `whole`: one that is
     neither packed nor projected.
     """
-    if not _autocast_applies(data) or data.dtype == torch.float64:
+    if not autocast_applies(data) or data.dtype == torch.float64:
         return (data.dtype,) * kind.states
     half = torch.get_autocast_dtype(data.device.type)
     wider = torch.promote_types(states[-1].dtype, half)

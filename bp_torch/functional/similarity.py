@@ -72,7 +72,7 @@ class CosineSimilarity(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         by_input, by_other = CosineSimilarity.slopes(ctx)
-        g = grad_output.reshape(ctx.restored)
+        g = grad_output.unsqueeze(ctx.constants[1]) if by_input.dim() else grad_output
         needs_input, needs_other, *_ = ctx.needs_input_grad
         return g * by_input if needs_input else None, g * by_other if needs_other else None, None, None, None
 
@@ -88,7 +88,6 @@ class CosineSimilarity(Function):
         (n, n_slope), (m, m_slope) = norm(a, dim, eps), norm(b, dim, eps)
         a, b = a / n, b / m
         y = (a * b).sum(dim, keepdim=True)
-        ctx.restored = y.shape
         return (b - y * n_slope) / n, (a - y * m_slope) / m
 
 

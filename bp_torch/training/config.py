@@ -48,7 +48,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "lenet-1998": {**_CONVOLUTIONAL, "learning_rate": 0.05, "epochs": 12},
     "resnet": {**_CONVOLUTIONAL, "learning_rate": 0.2, "epochs": 8},
     "vit": {**_ADAMW, "learning_rate": 2e-3, "weight_decay": 0.05, "epochs": 12},
-    "lstm": {**_ADAMW, "learning_rate": 2e-3, "epochs": 10},
+    "lstm": {**_ADAMW, "learning_rate": 4e-3, "weight_decay": 0.1, "epochs": 10},
     "gpt": {**_ADAMW, "learning_rate": 3e-3, "batch_size": 50, "epochs": 2},
 }
 """What differs from the fields' defaults, by model."""
