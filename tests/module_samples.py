@@ -78,6 +78,8 @@ def _decoder_layer() -> torch.nn.Module:
         return torch.nn.TransformerDecoderLayer(4, 2, 3, dropout=0.0)
 
 
+_PAIR = (_VECTORS, _draw(4, 3))
+
 SAMPLES = {
     "Flatten": [of(_IMAGES), of(_IMAGES, 0, 1)],
     "Unflatten": [of(_VECTORS, 1, (3, 1))],
@@ -109,6 +111,13 @@ SAMPLES = {
         of_indices(_WORDS, 4, 2, mode="max", max_norm=1.0),
     ],
     "BCEWithLogitsLoss": [of((_VECTORS, _draw.probabilities(4, 3)), _WEIGHTS, pos_weight=1 + _WEIGHTS)],
+    "BCELoss": [of((_draw.probabilities(4, 3), _draw.probabilities(4, 3)), _WEIGHTS)],
+    "MultiMarginLoss": [of((_VECTORS, _draw.classes(4, below=3)), 2, 0.5, _WEIGHTS)],
+    "MultiLabelSoftMarginLoss": [of((_VECTORS, _draw.probabilities(4, 3)), _WEIGHTS)],
+    "CosineSimilarity": [of(_PAIR), of(_PAIR, 0, 0.1)],
+    "PairwiseDistance": [of(_PAIR), of(_PAIR, 1.0, keepdim=True)],
+    "TripletMarginLoss": [of((*_PAIR, _draw(4, 3))), of((*_PAIR, _draw(4, 3)), 2.0, 3, swap=True, reduction="none")],
+    "TripletMarginWithDistanceLoss": [of((*_PAIR, _draw(4, 3))), of((*_PAIR, _draw(4, 3)), margin=2.0, swap=True)],
     "NLLLoss": [of((_VECTORS, _draw.classes(4, below=3)), _WEIGHTS, ignore_index=1)],
 }
 

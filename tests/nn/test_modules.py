@@ -88,6 +88,7 @@ def test_softmax_without_dim_warns_as_torch_does() -> None:
     torch.testing.assert_close(output.sum(1), torch.ones(2))
 
 
+@pytest.mark.filterwarnings("ignore:.*'mean' divides")
 @pytest.mark.parametrize("name", MODULES)
 def test_every_forward_is_hand_written(name: str) -> None:
     """A module that inherited torch.nn's forward would pass every comparison."""
